@@ -1,6 +1,13 @@
 """A node: one model server, as the edge sees it."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
+
+from mesh.errors import MeshError
+
+ProtocolKind = Literal["grpc", "rest"]
+"""Which of a node's two endpoints a call needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,6 +16,7 @@ class Node:
 
     `grpc` and `rest` are the `ip:port` endpoints at which Envoy knows it; None where it does not
     speak that protocol. `models` are the names it is declared to hold (empty: not declared).
+    Raises MeshError for a node without an id or with a weight that is not a positive number.
     """
 
     id: str
@@ -17,3 +25,18 @@ class Node:
     zone: str = ""
     weight: float = 1.0
     models: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise MeshError("A node has no id.")
+        if not (self.weight > 0 and math.isfinite(self.weight)):
+            raise MeshError(f"The weight of node {self.id!r} is {self.weight}, not a positive number.")
+
+    def endpoint(self, kind: ProtocolKind) -> str | None:
+        """The `ip:port` for calls of that kind, or None."""
+        return self.grpc if kind == "grpc" else self.rest
+
+    @property
+    def endpoints(self) -> frozenset[str]:
+        """Every `ip:port` of this node."""
+        return frozenset(endpoint for endpoint in (self.grpc, self.rest) if endpoint is not None)

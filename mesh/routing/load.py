@@ -1,0 +1,114 @@
+"""How busy each node is, and whether that is more than its share.
+
+Load is counted in calls in flight. Of calls whose end this process sees, the number is known
+(`started`, `finished`). A plain call ends for this process the moment it is routed, so it is
+estimated: each pick counts as one call that fades with a time constant of `call_seconds`; at a
+steady rate that is rate x duration, the number in flight (Little's law).
+
+The bound is that of "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam, 2016):
+no node takes a call that brings it over ceil(factor x average x its share of the weight).
+"""
+
+import math
+from collections.abc import Iterable
+
+from mesh.routing.settings import RoutingSettings
+
+_RESCALE_AT = 50.0  # time constants after which the fading counts are brought back to scale (e^50 is far from overflow)
+
+
+class NodeLoad:
+    """The calls of one node. Only `Loads` changes it."""
+
+    __slots__ = ("counted", "in_flight", "recent", "step", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.counted = True  # a dead node neither carries load nor has a share of it
+        self.in_flight = 0
+        self.recent = 0.0  # faded picks, times the gain of `Loads`
+        self.step = 1.0
+
+
+class Loads:
+    """The loads of all nodes, and the bound that follows from their sum. `tick(now)` comes before any question.
+
+    The fading counts are never walked through: instead of letting all of them shrink, a new pick is
+    added with a weight that grows by e every `call_seconds` (the gain).
+    """
+
+    def __init__(self, settings: RoutingSettings) -> None:
+        self._factor = settings.load_factor
+        self._floor = settings.load_floor
+        self._step = settings.load_step
+        self._call_seconds = settings.call_seconds
+        self._nodes: tuple[NodeLoad, ...] = ()
+        self._landmark = 0.0
+        self._gain = 1.0
+        self._in_flight = 0
+        self._recent = 0.0
+        self._weight = 0.0
+        self._bound = 0.0  # for each unit of weight
+
+    def population(self, nodes: Iterable[NodeLoad]) -> None:
+        """These are the nodes from now on; weights may have changed."""
+        self._nodes = tuple(nodes)
+        if self._nodes:
+            mean = math.fsum(node.weight for node in self._nodes) / len(self._nodes)
+            for node in self._nodes:
+                node.step = self._step * node.weight / mean
+        self.recount()
+
+    def recount(self) -> None:
+        """Sum up anew: the population or what counts has changed."""
+        counted = [node for node in self._nodes if node.counted]
+        self._in_flight = sum(node.in_flight for node in counted)
+        self._recent = math.fsum(node.recent for node in counted)
+        self._weight = math.fsum(node.weight for node in counted)
+
+    def tick(self, now: float) -> None:
+        """Let the estimates fade up to `now` (seconds, monotonic; an earlier one than before fades nothing)."""
+        age = (now - self._landmark) / self._call_seconds
+        if age > _RESCALE_AT:
+            fade = math.exp(-age)
+            for node in self._nodes:
+                node.recent *= fade
+            self._landmark = now
+            self.recount()
+            age = 0.0
+        self._gain = math.exp(age) if age > 0.0 else 1.0
+        if self._weight:
+            self._bound = self._factor * (self._in_flight + self._recent / self._gain + 1.0) / self._weight
+
+    def of(self, node: NodeLoad) -> float:
+        """Calls in flight on that node, known and estimated."""
+        return node.in_flight + node.recent / self._gain
+
+    def rank(self, node: NodeLoad) -> tuple[bool, int]:
+        """Whether one more call would bring the node over its bound, and in which step its load is."""
+        load = node.in_flight + node.recent / self._gain
+        over = load + 1.0 > self._floor and load + 1.0 > math.ceil(self._bound * node.weight)
+        return over, int(load / node.step)
+
+    def picked(self, node: NodeLoad) -> None:
+        """A call was routed to that node."""
+        node.recent += self._gain
+        if node.counted:
+            self._recent += self._gain
+
+    def started(self, node: NodeLoad) -> None:
+        """The call last routed to that node is one whose end will be seen: known from now on, not estimated."""
+        surplus = min(node.recent, self._gain)
+        node.recent -= surplus
+        node.in_flight += 1
+        if node.counted:
+            self._recent = max(0.0, self._recent - surplus)
+            self._in_flight += 1
+
+    def finished(self, node: NodeLoad) -> None:
+        """A started call has ended, however it ended."""
+        if node.in_flight == 0:
+            return
+        node.in_flight -= 1
+        if node.counted:
+            self._in_flight -= 1

@@ -1,0 +1,40 @@
+"""A bounded memory of what was worked out for each model."""
+
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Memo(Generic[Value]):
+    """Remembers a value for each of the models asked for lately: at least `size` of them, at most twice as many.
+
+    Two generations instead of a list by age: when the young one is full it becomes the old one, and
+    what is still asked for comes over. A look-up is one or two dictionary accesses.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._young: dict[str, Value] = {}
+        self._old: dict[str, Value] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, model: str) -> Value | None:
+        """The value remembered for that model."""
+        value = self._young.get(model)
+        if value is None:
+            value = self._old.get(model)
+            if value is not None:
+                self.put(model, value)
+        return value
+
+    def put(self, model: str, value: Value) -> None:
+        """Remember a value."""
+        if len(self._young) >= self._size and model not in self._young:
+            self._old, self._young = self._young, {}
+        self._young[model] = value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young, self._old = {}, {}

@@ -1,0 +1,57 @@
+"""The `routing` section of the configuration."""
+
+from pydantic import Field
+
+from mesh.settings import Settings
+
+
+class RoutingSettings(Settings):
+    """How a node is chosen for a call."""
+
+    replicas: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="On how many nodes a model may live where nothing else is said; its calls are spread over them.",
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        le=16,
+        description="How many further nodes are named after the replicas, for Envoy's retries.",
+    )
+    zone: str = Field(
+        default="",
+        max_length=253,
+        description="The zone of this process; of two equal nodes the one in it is preferred. Empty: no preference.",
+    )
+    load_factor: float = Field(
+        default=1.25,
+        gt=1.0,
+        le=100.0,
+        description="A node may carry this many times its weight's share of the load; beyond, the next one is asked.",
+    )
+    load_floor: float = Field(
+        default=16.0,
+        ge=1.0,
+        le=1e6,
+        description="Calls in flight that every node may carry whatever the average: at low load nothing moves.",
+    )
+    load_step: float = Field(
+        default=4.0,
+        gt=0.0,
+        le=1e6,
+        description="Loads in the same step of this many calls count as equal: one call does not move the next.",
+    )
+    call_seconds: float = Field(
+        default=0.1,
+        ge=0.001,
+        le=600.0,
+        description="How long a call is taken to occupy its node where its end is not seen.",
+    )
+    memo_models: int = Field(
+        default=10_000,
+        ge=100,
+        le=1_000_000,
+        description="Of how many models the order of nodes is surely remembered (8 to 16 bytes a node and model).",
+    )

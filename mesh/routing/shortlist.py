@@ -1,0 +1,74 @@
+"""The candidates of one model, best first as far as calls and loads do not matter: worked out once, then remembered."""
+
+from collections.abc import Iterator, Sequence
+
+from mesh.node import Node
+from mesh.routing.cache_map import CacheMap, Residency
+from mesh.routing.load import NodeLoad
+from mesh.routing.rendezvous import Rendezvous
+
+# A model that is being unloaded, or that could not be loaded, is better asked for elsewhere.
+_TIERS = (Residency.AVAILABLE, Residency.LOADING, Residency.ABSENT, Residency.DRAINING, Residency.FAILED)
+
+
+class Seat:
+    """A node's place in the router: what it is, whether it lives, and how busy it is."""
+
+    __slots__ = ("alive", "load", "node", "remote")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.alive = True
+        self.remote = False
+        self.load = NodeLoad(node.weight)
+
+
+class Shortlist:
+    """The nodes for one model in tiers of residency, each tier in rendezvous order.
+
+    `tiers` are pairs (places, seats) of equal length, where a place is the seat's position in the
+    rendezvous order over all nodes, dead ones included: it depends on nothing but the model and the
+    population, so nobody's death changes the place of another.
+    """
+
+    __slots__ = ("row", "tiers")
+
+    def __init__(self, row: bytes | None, tiers: tuple[tuple[Sequence[int], tuple[Seat, ...]], ...]) -> None:
+        self.row = row
+        self.tiers = tiers
+
+    def __iter__(self) -> Iterator[tuple[int, Seat]]:
+        for places, seats in self.tiers:
+            yield from zip(places, seats, strict=True)
+
+
+class Planner:
+    """Works out shortlists for one population of nodes."""
+
+    def __init__(self, seats: Sequence[Seat], cache_map: CacheMap) -> None:
+        by_id = {seat.node.id: seat for seat in seats}
+        self._rendezvous = Rendezvous((seat.node.id, seat.node.weight) for seat in seats)
+        self._seats = tuple(by_id[node_id] for node_id in self._rendezvous.ids)
+        self._cache_map = cache_map
+
+    def shortlist(self, model: str) -> Shortlist:
+        """The model's shortlist.
+
+        A node that is taken at its declaration and does not declare the model is left out if others
+        do: it would answer that there is no such model, which is worse than no answer, as it is untrue.
+        """
+        order = tuple(map(self._seats.__getitem__, self._rendezvous.order(model)))
+        row = self._cache_map.row(model)
+        if row is None and not self._cache_map.has_declarations:
+            return Shortlist(row, ((range(len(order)), order),))
+        states = self._cache_map.holders(model)
+        tiers: dict[Residency, list[int]] = {tier: [] for tier in _TIERS}
+        without: list[int] = []
+        for place, seat in enumerate(order):
+            state = states.get(seat.node.id)
+            if state is None and self._cache_map.is_declared(seat.node.id):
+                without.append(place)
+            else:
+                tiers[state or Residency.ABSENT].append(place)
+        chosen = [tier for tier in tiers.values() if tier] or [without]
+        return Shortlist(row, tuple((tuple(places), tuple(order[place] for place in places)) for places in chosen))
