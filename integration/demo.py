@@ -1,0 +1,35 @@
+"""`tbms demo`: real models, real nodes, a real Envoy, unchanged clients, on this machine."""
+
+from rich.console import Console
+
+from integration import models
+from integration.embedded import NodeSpec
+from integration.interrupt import run
+from integration.placement import shares
+from integration.scenes.routing import Routing
+from integration.stack import Stack
+
+_NODES = ("node-a", "node-b", "node-c")
+
+
+def main(*, calls: int = 600) -> int:
+    """Plays the demo; returns the exit status: 0 only if every call was answered by a node that holds its model."""
+    return run(_play(Console(), calls))
+
+
+async def _play(console: Console, calls: int) -> int:
+    with console.status("Training the models ...") as status:
+        repository = models.repository(tell=lambda name: status.update(f"Training {name} ..."))
+        names = [path.name for path in sorted(repository.iterdir())]
+        held, counted = models.digits()
+    console.print(
+        f"{len(names)} models ({', '.join(models.KINDS)} for {len(models.TENANTS)} tenants), each trained on its own "
+        f"sample of {len(held.images)} handwritten digits, {len(counted.images)} held out; ONNX files in {repository}"
+    )
+    nodes = [NodeSpec(name, models=share) for name, share in shares(names, _NODES).items()]
+    console.print("Starting three nodes, the server and Envoy ...")
+    async with Stack(repository, nodes, sections={"routing": {"replicas": 1}}) as stack:
+        console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}")
+        tally = await Routing(stack, console, calls).run()
+    console.print(f"demo: answered={tally.answered} failed={tally.failed} misrouted={tally.misrouted}", highlight=False)
+    return 0 if tally.answered == calls and not tally.failed and not tally.misrouted else 1
