@@ -1,0 +1,112 @@
+"""The `tbms` command. Each subcommand imports what it needs when it runs."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ext_proc.errors import TbmsError
+from mesh.errors import MeshError
+
+app = typer.Typer(
+    name="tbms",
+    help="Time-based model serving inside the mesh.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The YAML configuration file.")]
+
+
+@app.command()
+def serve(config: ConfigFile) -> None:
+    """Run the external processor beside an Envoy."""
+    from ext_proc.app import App
+
+    _run(App(config).run())
+
+
+@app.command()
+def check(config: ConfigFile) -> None:
+    """Validate a configuration file."""
+    from ext_proc.config import load
+
+    load(config)
+    typer.echo(f"{config}: ok")
+
+
+@app.command("envoy-config")
+def envoy_config(
+    config: ConfigFile,
+    envoy_version: Annotated[str, typer.Option(help="The Envoy that will read it: 1.36 or newer.")] = "1.40",
+) -> None:
+    """Print an Envoy bootstrap that fits the configuration file."""
+    from ext_proc.config import load
+    from ext_proc.envoy_config import render
+
+    settings = load(config)
+    nodes = [node.node() for node in settings.nodes]
+    typer.echo(render(settings.envoy, version=envoy_version, server=settings.server.listen, nodes=nodes), nl=False)
+
+
+@app.command("model-server")
+def model_server(
+    repository: Annotated[Path, typer.Option(help="Folder of <name>/<version>/model.onnx.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="TF Serving and V2 gRPC; 0 takes a free port.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="TF Serving and V2 REST; 0 takes a free port.")] = 8501,
+    load: Annotated[str, typer.Option(help="Models to load at start: all, none, or names with commas.")] = "all",
+    threads: Annotated[int, typer.Option(help="Inferences that run at once.")] = 2,
+    delay_ms: Annotated[float, typer.Option(help="Simulation: added to each inference.")] = 0.0,
+    load_delay_ms: Annotated[float, typer.Option(help="Simulation: added to each load.")] = 0.0,
+) -> None:
+    """Serve ONNX models over the TF Serving and V2 APIs."""
+    from mesh.model_server.server import ModelServerSettings, serve
+
+    settings = ModelServerSettings(
+        repository=repository,
+        host=host,
+        grpc_port=grpc_port,
+        rest_port=rest_port,
+        load=load,
+        threads=threads,
+        delay_ms=delay_ms,
+        load_delay_ms=load_delay_ms,
+    )
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(settings, lambda grpc, rest: typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True), stop)
+
+    _run(run())
+
+
+@app.command()
+def demo(
+    calls: Annotated[int, typer.Option(help="How many calls to send.")] = 600,
+) -> None:
+    """Train, serve and call real models behind a real Envoy on this machine."""
+    from integration.demo import main as run_demo
+
+    raise typer.Exit(run_demo(calls=calls))
+
+
+def _run(main: Any) -> None:
+    import uvloop
+
+    uvloop.run(main)
+
+
+def main() -> None:
+    """Entry of the `tbms` command: errors of ours are a sentence on standard error, not a traceback."""
+    try:
+        app()
+    except (TbmsError, MeshError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

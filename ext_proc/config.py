@@ -1,0 +1,117 @@
+"""The configuration: one YAML file, validated as a whole before any of it is used.
+
+Rooms own their sections (`mesh.routing.settings` and so on); this module composes them, and words every
+error as: file, path in the file, what was expected, and the value that was found.
+"""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from ext_proc.envoy_config import EnvoySettings
+from ext_proc.errors import ConfigError
+from mesh.discovery.health import ProbeSettings
+from mesh.discovery.nodes import NodeSettings, check_nodes
+from mesh.routing.settings import RoutingSettings
+from mesh.settings import Settings
+
+
+def _address(value: str) -> str:
+    if value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/") or len(path) > 90:
+            raise ValueError("a Unix socket is written unix:/absolute/path of at most 90 characters")
+        return value
+    host, separator, port = value.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError("an address is written ip:port or unix:/path")
+    ip_address(host.strip("[]"))
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class TlsSettings(Settings):
+    """mTLS towards Envoy, for a server that is not on the same machine. All are PEM files."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path = Field(description="Clients must show a certificate that this authority signed.")
+
+
+class LogSettings(Settings):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class ServerSettings(Settings):
+    """The server itself."""
+
+    listen: Address = Field("unix:/run/tbms/ext_proc.sock", description="Where Envoy reaches the server.")
+    socket_mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o660, description="Permissions of a Unix socket.")
+    tls: TlsSettings | None = None
+    admin: Address = Field("127.0.0.1:9902", description="Health, metrics and status over HTTP.")
+    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long calls in flight may take at a stop.")
+    log: LogSettings = LogSettings()
+
+
+class LimitSettings(Settings):
+    """Bounds on what comes from the wire."""
+
+    body_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=2**31 - 1, description="Largest body that is read or held.")
+
+
+class Config(Settings):
+    """The whole file."""
+
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    routing: RoutingSettings = RoutingSettings()
+    probe: ProbeSettings = ProbeSettings()
+    nodes: tuple[NodeSettings, ...] = ()
+    envoy: EnvoySettings = EnvoySettings()
+
+    @model_validator(mode="after")
+    def _nodes_are_distinct(self) -> Self:
+        check_nodes(self.nodes)
+        return self
+
+
+def load(path: Path) -> Config:
+    """Reads and validates a file. Raises ConfigError that says where in the file, what, and what was expected."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Config:
+    """Validates the text of a file called `name`."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}: a mapping of sections was expected, not {type(document).__name__}")
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_wording(name, fault) for fault in error.errors())) from None
+
+
+def _wording(name: str, fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"]) or "(top)"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: {where}: no such setting"
+    value = repr(fault["input"])
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')} (found {shown})"

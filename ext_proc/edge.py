@@ -1,0 +1,37 @@
+"""The edge role: decides which node a client's call goes to."""
+
+from mesh.routing.pick import NoNode, Router
+
+from ext_proc.errors import CallError, Reason
+from ext_proc.stream.decision import Decision, Held, Route
+from ext_proc.stream.events import Head
+from ext_proc.wire.call import Call
+
+
+class Edge:
+    """Names in, nodes out. Lives as long as the process; a reload changes what it was given."""
+
+    def __init__(self, router: Router, body_limit: int) -> None:
+        self._router = router
+        self.body_limit = body_limit
+
+    def decide(self, head: Head, call: Call, now: float) -> Decision:
+        """The nodes for a call, best first. Raises CallError (UNAVAILABLE) if none is alive."""
+        rest = not call.protocol.is_grpc
+        try:
+            placement = self._router.pick(call.model, now, "rest" if rest else "grpc")
+        except NoNode as error:
+            raise CallError(Reason.UNAVAILABLE, str(error)) from None
+        return placement.route
+
+    async def resolve(self, held: Held) -> Decision:
+        """An edge holds no plain call."""
+        raise NotImplementedError
+
+    def started(self, node: str) -> None:
+        """A call is on its way to the node."""
+        self._router.started(node)
+
+    def finished(self, node: str) -> None:
+        """A call to the node is over."""
+        self._router.finished(node)

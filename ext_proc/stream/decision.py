@@ -1,0 +1,65 @@
+"""What can be decided about a call; the machine turns a decision into messages."""
+
+from dataclasses import dataclass
+
+from ext_proc.errors import CallError
+from ext_proc.stream.events import Head
+from ext_proc.wire.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Not ours: goes on untouched, but for headers that only we may set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
+
+    `node` is the id of the first one, for accounts of load. `headers` are set on the request, and `body`,
+    if given, goes on in place of the client's (only for a call that was collected).
+    """
+
+    nodes: tuple[str, ...]
+    node: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answered by us with an error, in the words of the call's protocol."""
+
+    error: CallError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answered by us. With `trailers` it is a gRPC answer: `body` is one framed message, or empty for an error.
+
+    Header values are bytes, so that what a node sent goes on as it was.
+    """
+
+    status: int
+    headers: tuple[tuple[str, bytes], ...]
+    body: bytes
+    trailers: tuple[tuple[str, bytes], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it."""
+
+    collect: bool = False
+
+
+Decision = Pass | Route | Refuse | Answer | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that waits for a decision: the head, what it asks for, and its body if it was collected."""
+
+    head: Head
+    call: Call
+    body: bytes

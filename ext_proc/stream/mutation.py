@@ -1,0 +1,120 @@
+"""What we reply: ProcessingResponse messages, serialized."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ext_proc.protos import ext_proc_pb2 as pb
+from ext_proc.stream.decision import Answer
+from ext_proc.wire.reply import Reply
+
+# Where the override_host load-balancing policy looks for the nodes; see ext_proc.envoy_config.
+METADATA_NAMESPACE = "envoy.lb"
+METADATA_KEY = "tbms-nodes"
+
+Headers = Iterable[tuple[str, bytes]]
+
+_OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+@lru_cache(maxsize=4096)
+def continue_headers(
+    nodes: tuple[str, ...] = (), remove: tuple[str, ...] = (), set_headers: tuple[tuple[str, str], ...] = ()
+) -> bytes:
+    """Lets the request go on: to `nodes` if any are named, without the headers `remove`, with `set_headers`.
+
+    Memoised: a fleet has few distinct lists of nodes, and building the message costs more than the look-up.
+    """
+    message = pb.ProcessingResponse()
+    message.request_headers.SetInParent()
+    if remove:
+        message.request_headers.response.header_mutation.remove_headers.extend(remove)
+    if set_headers:
+        options = _options((key, value.encode("latin-1")) for key, value in set_headers)
+        message.request_headers.response.header_mutation.set_headers.extend(options)
+    _hand_over(message, nodes)
+    return message.SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def continue_buffered(nodes: tuple[str, ...] = ()) -> bytes:
+    """Lets a request go on whose body was buffered; its headers were let through before."""
+    message = pb.ProcessingResponse()
+    message.request_body.SetInParent()
+    _hand_over(message, nodes)
+    return message.SerializeToString()
+
+
+def _hand_over(message: pb.ProcessingResponse, nodes: tuple[str, ...]) -> None:
+    if nodes:
+        message.dynamic_metadata[METADATA_NAMESPACE] = {METADATA_KEY: ",".join(nodes)}
+
+
+def _constant(message: pb.ProcessingResponse) -> bytes:
+    return message.SerializeToString()
+
+
+# Sent as the first reply to request headers (Envoy >= 1.40): everything that follows is streamed to us.
+OVERRIDE_TO_FULL_DUPLEX = _constant(
+    pb.ProcessingResponse(
+        mode_override=pb.ProcessingMode(
+            request_header_mode=pb.ProcessingMode.SEND,
+            response_header_mode=pb.ProcessingMode.SKIP,
+            request_body_mode=pb.ProcessingMode.FULL_DUPLEX_STREAMED,
+            request_trailer_mode=pb.ProcessingMode.SEND,
+            response_trailer_mode=pb.ProcessingMode.SKIP,
+        )
+    )
+)
+CONTINUE_BODY = _constant(pb.ProcessingResponse(request_body=pb.BodyResponse()))
+CONTINUE_TRAILERS = _constant(pb.ProcessingResponse(request_trailers=pb.TrailersResponse()))
+CONTINUE_RESPONSE_HEADERS = _constant(pb.ProcessingResponse(response_headers=pb.HeadersResponse()))
+CONTINUE_RESPONSE_TRAILERS = _constant(pb.ProcessingResponse(response_trailers=pb.TrailersResponse()))
+
+
+def stream_body(body: bytes, end_of_stream: bool) -> bytes:
+    """Sends one chunk of the request body on (FULL_DUPLEX_STREAMED)."""
+    message = pb.ProcessingResponse()
+    chunk = message.request_body.response.body_mutation.streamed_response
+    chunk.body = body
+    chunk.end_of_stream = end_of_stream
+    return message.SerializeToString()
+
+
+def immediate(reply: Reply) -> bytes:
+    """Answers the call ourselves; Envoy adds content-length, and turns it into trailers-only for gRPC."""
+    headers = tuple((key, value.encode("latin-1")) for key, value in reply.headers)
+    return _immediate(reply.status, headers, reply.body, reply.grpc_status)
+
+
+def answer(reply: Answer) -> list[bytes]:
+    """The messages that answer a call: streamed for gRPC, whose trailers only a streamed answer carries."""
+    if reply.trailers is None:
+        return [_immediate(reply.status, reply.headers, reply.body, None)]
+    status = pb.HeaderValue(key=":status", raw_value=b"%d" % reply.status)
+    out = [pb.ProcessingResponse() for _ in range(3 if reply.body else 2)]
+    head = out[0].streamed_immediate_response.headers_response
+    head.headers.headers.append(status)
+    head.headers.headers.extend(_values(reply.headers))
+    if reply.body:
+        out[1].streamed_immediate_response.body_response.body = reply.body
+    out[-1].streamed_immediate_response.trailers_response.headers.extend(_values(reply.trailers))
+    return [message.SerializeToString() for message in out]
+
+
+def _immediate(status: int, headers: Headers, body: bytes, grpc_status: int | None) -> bytes:
+    message = pb.ProcessingResponse()
+    response = message.immediate_response
+    response.status.code = status
+    response.headers.set_headers.extend(_options(headers))
+    response.body = body
+    if grpc_status is not None:
+        response.grpc_status.status = grpc_status
+    return message.SerializeToString()
+
+
+def _values(headers: Headers) -> Iterable[pb.HeaderValue]:
+    return (pb.HeaderValue(key=key, raw_value=value) for key, value in headers)
+
+
+def _options(headers: Headers) -> Iterable[pb.HeaderValueOption]:
+    return (pb.HeaderValueOption(header=value, append_action=_OVERWRITE) for value in _values(headers))

@@ -1,0 +1,51 @@
+"""Metrics, collected from plain counters: the hot path adds to a dict and never formats a label."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ext_proc.wire.call import Call
+
+# How a call ended for us.
+ROUTED, PASSED, REFUSED, CANCELLED, BROKEN = "routed", "passed", "refused", "cancelled", "broken"
+
+
+class Metrics(Collector):
+    """The server's counters. Labels are protocol, verb and outcome; never a model's name, which has no bound."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str, str]] = Counter()
+        self.reloads: Counter[str] = Counter()
+        self.streams = 0
+        self.nodes_alive = 0
+        self.nodes = 0
+
+    def count(self, call: Call | None, outcome: str) -> None:
+        """One call ended with `outcome`."""
+        self.calls[(call.protocol, call.verb, outcome) if call else ("", "", outcome)] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        calls = CounterMetricFamily("tbms_calls", "Calls, by how they ended.", labels=["protocol", "verb", "outcome"])
+        for key, count in self.calls.items():
+            calls.add_metric(key, count)
+        yield calls
+        reloads = CounterMetricFamily("tbms_config_reloads", "Reloads of the configuration.", labels=["result"])
+        for result, count in self.reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
+        yield GaugeMetricFamily("tbms_streams", "Streams from Envoy that are open.", self.streams)
+        yield GaugeMetricFamily("tbms_nodes", "Nodes known.", self.nodes)
+        yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", self.nodes_alive)
+
+
+def exposition(collectors: Iterable[Collector]) -> bytes:
+    """The text that Prometheus scrapes."""
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in collectors:
+        registry.register(collector)
+    return generate_latest(registry)
