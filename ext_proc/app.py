@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ext_proc import config as configuration
-from ext_proc.config import Config
 from ext_proc.edge import Edge
 from ext_proc.errors import ConfigError
 from ext_proc.reload import watch

@@ -1,11 +1,10 @@
 """The edge role: decides which node a client's call goes to."""
 
-from mesh.routing.pick import NoNode, Router
-
 from ext_proc.errors import CallError, Reason
-from ext_proc.stream.decision import Decision, Held, Route
+from ext_proc.stream.decision import Decision, Held
 from ext_proc.stream.events import Head
 from ext_proc.wire.call import Call
+from mesh.routing.pick import NoNode, Router
 
 
 class Edge:

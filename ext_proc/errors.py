@@ -27,10 +27,12 @@ class Reason(Enum):
 
     @property
     def http(self) -> int:
+        """The HTTP status."""
         return self.value[0]
 
     @property
     def grpc(self) -> int:
+        """The gRPC status code."""
         return self.value[1]
 
 

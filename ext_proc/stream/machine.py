@@ -240,7 +240,8 @@ class Machine:
         return [] if opened else self._open_body()
 
     def _hold(self) -> None:
-        assert self._head is not None and self._call is not None
+        assert self._head is not None
+        assert self._call is not None
         self.state = State.HELD
         self.held = Held(self._head, self._call, b"".join(self._chunks))
 

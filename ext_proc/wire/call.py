@@ -14,6 +14,7 @@ class Protocol(StrEnum):
 
     @property
     def is_grpc(self) -> bool:
+        """Whether calls are framed gRPC messages and errors a grpc-status."""
         return self is Protocol.TFS_GRPC or self is Protocol.V2_GRPC
 
 
