@@ -1,0 +1,126 @@
+"""Which model a call asks for: from its headers if they say it, from the first bytes of its body if not."""
+
+import typing
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from urllib.parse import unquote
+
+from ext_proc.errors import CallError, Reason
+from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
+from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.framing import FirstMessage
+from ext_proc.wire.names import check_name
+from ext_proc.wire.scan import Scanner
+
+MODEL_HEADER = "x-tbms-model"
+# Only what is short is remembered, so that the memory of hostile paths is bounded: 8,192 of 512 characters.
+_REMEMBERED = 8_192
+_SHORT = 512
+
+
+class Finder(typing.Protocol):
+    """Finds the model in the top-level fields of one kind of request."""
+
+    wanted: frozenset[int]
+
+    def field(self, number: int, content: bytes | None) -> Call | None:
+        """Takes the next field: its content if it is wanted and length-delimited, else None."""
+
+    def end(self) -> Call | None:
+        """The message is over. Raises CallError(INVALID) if it should have named a model."""
+
+
+class _Method(typing.NamedTuple):
+    protocol: Protocol
+    verb: Verb
+    finder: Callable[[Verb], Finder]
+
+
+def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None":
+    """What the request with these lower-case headers asks for, or what will find it in its body.
+
+    None: not an inference call, passes untouched. `limit` bounds a gRPC message in bytes. Raises CallError for a
+    name that cannot be, a path that cannot be, and a method that is not open to clients.
+    """
+    path = headers.get(":path", "")
+    method = _METHODS.get(path)
+    if method is None:
+        return _by_path(path) if len(path) <= _SHORT else _by_path.__wrapped__(path)
+    content_type = headers.get("content-type", "")
+    if content_type != "application/grpc" and not content_type.startswith(("application/grpc+", "application/grpc;")):
+        return None
+    model = headers.get(MODEL_HEADER)
+    if model is not None:
+        return _by_header(path, model)
+    return Unnamed(method, headers.get("grpc-encoding", "identity"), limit)
+
+
+class Unnamed:
+    """A gRPC call whose body has to be read; it is fed chunks until it has found the model."""
+
+    __slots__ = ("_finder", "_message", "_named", "_scanner", "protocol", "verb")
+
+    def __init__(self, method: _Method, encoding: str, limit: int) -> None:
+        self.protocol = method.protocol
+        self.verb = method.verb
+        self._finder = method.finder(method.verb)
+        self._message = FirstMessage(encoding, limit)
+        self._scanner = Scanner(self._finder.wanted)
+        self._named: Call | None = None
+
+    def feed(self, chunk: bytes, last: bool) -> Call | None:
+        """Takes the next bytes of the body; the call, once it is named.
+
+        None means that more is needed; with `last` it means that the call needs no model (the statistics of
+        all models), so that it passes untouched. Only the first message counts. Raises CallError.
+        """
+        if self._named is not None:
+            return self._named
+        message, scanner, finder = self._message, self._scanner, self._finder
+        for piece in message.feed(chunk):
+            scanner.size = message.plain_size
+            for number, content in scanner.feed(piece):
+                named = finder.field(number, content)
+                if named is not None:
+                    self._named = named
+                    return named
+        if message.complete:
+            scanner.end()
+            self._named = finder.end()
+        elif last:
+            message.end()
+        return self._named
+
+
+@lru_cache(_REMEMBERED)
+def _by_path(path: str) -> Call | None:
+    """What a path names that is no gRPC method of ours."""
+    refusal = _REFUSED.get(path)
+    if refusal is not None:
+        raise CallError(Reason.DENIED, refusal)
+    root, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
+    if "%" in root:
+        root = unquote(root, errors="surrogateescape")  # some servers route by the decoded path
+    if root in ("v1", "V1"):
+        return tfs_rest.name_path(rest.split("/"))
+    if root == "v2":
+        return v2_rest.name_path(rest.split("/"))
+    return None
+
+
+@lru_cache(_REMEMBERED)
+def _by_header(path: str, model: str) -> Call:
+    method = _METHODS[path]
+    return Call(method.protocol, method.verb, check_name(model, f"{MODEL_HEADER} header"))
+
+
+def _methods() -> dict[str, _Method]:
+    table = {path: _Method(Protocol.V2_GRPC, verb, v2_grpc.NameFinder) for path, verb in v2_grpc.METHODS.items()}
+    for path, verb in tfs_grpc.METHODS.items():
+        finder = tfs_grpc.TaskFinder if verb is Verb.MULTI_INFERENCE else tfs_grpc.SpecFinder
+        table[path] = _Method(Protocol.TFS_GRPC, verb, finder)
+    return table
+
+
+_METHODS = _methods()
+_REFUSED = tfs_grpc.REFUSED | v2_grpc.REFUSED

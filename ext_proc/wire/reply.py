@@ -1,0 +1,41 @@
+"""A refusal in the words of the call's own protocol, so that a client cannot tell it from its server's."""
+
+import json
+from dataclasses import dataclass
+
+from ext_proc.errors import CallError, Reason
+from ext_proc.wire.call import Protocol
+
+RETRY_AFTER = 1  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that is given at once.
+
+    For gRPC, `grpc_status` is set and `body` is the message in UTF-8: Envoy makes the trailers from both, and the
+    HTTP status 200 of its own.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    grpc_status: int | None = None
+
+
+def error_reply(protocol: Protocol | None, error: CallError) -> Reply:
+    """What the client gets for this error; `protocol` is None where not even that is known."""
+    reason = error.reason
+    again = (("retry-after", str(RETRY_AFTER)),) if reason is Reason.OVERLOADED else ()
+    if protocol is not None and protocol.is_grpc:
+        return Reply(reason.http, again, error.message.encode(errors="backslashreplace"), reason.grpc)
+    return Reply(reason.http, (("content-type", "application/json"), *again), _json(protocol, error.message))
+
+
+def _json(protocol: Protocol | None, message: str) -> bytes:
+    """TF Serving indents its JSON by four spaces; Triton writes it without a space."""
+    if protocol is Protocol.TFS_REST:
+        text = json.dumps({"error": message}, ensure_ascii=False, indent=4)
+    else:
+        text = json.dumps({"error": message}, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace")

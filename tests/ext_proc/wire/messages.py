@@ -1,0 +1,61 @@
+"""Requests of both gRPC APIs as real clients' libraries write them, and the ways in which bytes arrive."""
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Callable
+
+from google.protobuf.message import Message
+from hypothesis import strategies as st
+
+from ext_proc.errors import CallError
+from ext_proc.wire.call import Call
+from ext_proc.wire.naming import Unnamed, name_call
+
+LIMIT = 1 << 20
+
+NAMES = st.text(st.characters(min_codepoint=32, exclude_characters="/\\", exclude_categories=("Cc", "Cs", "Zl", "Zp")))
+GOOD_NAMES = NAMES.filter(lambda name: 0 < len(name.encode()) <= 255 and name not in (".", ".."))
+VERSIONS = st.integers(0, 2**63 - 1)
+
+
+def framed(message: bytes, encoding: str = "identity") -> bytes:
+    if encoding == "gzip":
+        message = gzip.compress(message, mtime=0)
+    elif encoding == "deflate":
+        message = zlib.compress(message)
+    return bytes([encoding != "identity"]) + len(message).to_bytes(4, "big") + message
+
+
+def unnamed(path: str, encoding: str | None = None, limit: int = LIMIT) -> Unnamed:
+    headers = {":path": path, ":method": "POST", "content-type": "application/grpc"}
+    if encoding is not None:
+        headers["grpc-encoding"] = encoding
+    found = name_call(headers, limit)
+    assert isinstance(found, Unnamed)
+    return found
+
+
+def name_body(path: str, body: bytes | Message, encoding: str | None = None, limit: int = LIMIT) -> Call | None:
+    """Names a call by its whole body at once; a message is framed first."""
+    if isinstance(body, Message):
+        body = framed(body.SerializeToString(), encoding or "identity")
+    return unnamed(path, encoding, limit).feed(body, True)
+
+
+def name_chunks(call: Unnamed, body: bytes, cuts: list[int]) -> Call | None:
+    """Names a call by its body in chunks; as Envoy does, ends with an empty one."""
+    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    for start, end in itertools.pairwise(edges):
+        named = call.feed(body[start:end], False)
+        if named is not None:
+            return named
+    return call.feed(b"", True)
+
+
+def outcome(naming: Callable[[], Call | Unnamed | None]) -> Call | Unnamed | CallError | None:
+    """What a naming gives, be it a refusal; any other exception is a failure of the test."""
+    try:
+        return naming()
+    except CallError as error:
+        return error
