@@ -207,8 +207,8 @@ class Machine:
         return []
 
     def _named_by(self, call: Call | None, now: float) -> list[bytes]:
-        if call is None:
-            return []
+        if call is None:  # with the whole body here: it needs no model (the statistics of all)
+            return self._apply(Pass()) if self._ended_body else []
         self._unnamed = None
         return self._decide(call, now)
 

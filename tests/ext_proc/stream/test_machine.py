@@ -74,6 +74,17 @@ def test_envoy_1_40_is_overridden_to_full_duplex_when_the_body_must_name_the_mod
     assert desk.asked[0].model == "bert"
 
 
+@pytest.mark.parametrize("mode", [envoy.NONE, envoy.FULL_DUPLEX])
+def test_a_call_that_turns_out_to_need_no_model_passes(mode: str) -> None:
+    machine = Machine(desk := Desk())
+    drive(machine, envoy.grpc("/inference.GRPCInferenceService/ModelStatistics", mode))
+    replies = drive(machine, envoy.body(b"\0\0\0\0\0"), envoy.body(b"", end=True))
+    assert kinds(replies) == ["request_headers", "request_body", "request_body"]
+    assert replies[0].nodes is None
+    assert desk.asked == []
+    assert machine.state is State.RELEASED
+
+
 def test_no_override_is_sent_for_a_request_without_a_body() -> None:
     # Envoy 1.40 hangs on an override for a request that has ended.
     replies = drive(Machine(Desk()), envoy.grpc(INFER, end=True))
