@@ -1,0 +1,153 @@
+"""What a call asks of the time broker: the headers `tloc`, `backup`, `primary`, `tbms-key` and `grpc-timeout`.
+
+gRPC metadata use the same names. Repeated lines of one header count as one list (RFC 9651, section 4.2).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import http_sfv
+
+from ext_proc.broker import fields
+from ext_proc.broker.plan import AnswerMode, Entrant, Mix
+from ext_proc.errors import CallError, Reason
+
+HEADERS = frozenset({"tloc", "backup", "primary", "tbms-key"})
+"""The headers that are the broker's own; `grpc-timeout` is read as well, and left to gRPC."""
+
+MAX_PRIORITY = 1000
+_MAX_KEY = 256
+_GRPC_UNITS_MS = {"H": 3_600_000.0, "M": 60_000.0, "S": 1000.0, "m": 1.0, "u": 1e-3, "n": 1e-6}
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """The `tloc` header. Fields that it does not give are None: the model's settings decide."""
+
+    tloc_ms: float
+    estimate_ms: float | None = None
+    cross_request: bool | None = None
+    cross_lag_ms: float | None = None
+    priority: int = 0
+    answer: AnswerMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """All that the headers of one call ask for. `backups` is None where the header is absent."""
+
+    limit: TimeLimit | None = None
+    backups: tuple[Entrant, ...] | None = None
+    primary: Mix | None = None
+    key: str | None = None
+    grpc_timeout_ms: float | None = None
+
+    @property
+    def races(self) -> bool:
+        """Whether the client itself asks for a race."""
+        return self.limit is not None or self.backups is not None or self.primary is not None
+
+
+NOTHING = Ask()
+
+
+def joined(lines: Iterable[str]) -> str | None:
+    """The lines of one header as one value, in order; None where there is none."""
+    return ", ".join(lines) or None
+
+
+def read_ask(
+    *,
+    tloc: str | None = None,
+    backup: str | None = None,
+    primary: str | None = None,
+    key: str | None = None,
+    grpc_timeout: str | None = None,
+) -> Ask:
+    """Reads the headers of one call. Raises CallError(INVALID) that names the header, the place in it and the rule."""
+    if tloc is backup is primary is key is grpc_timeout is None:
+        return NOTHING
+    return Ask(
+        limit=None if tloc is None else read_tloc(tloc),
+        backups=None if backup is None else read_backup(backup),
+        primary=None if primary is None else read_primary(primary),
+        key=None if key is None else _read_key(key),
+        grpc_timeout_ms=None if grpc_timeout is None else read_grpc_timeout(grpc_timeout),
+    )
+
+
+# A client sends the same few values with every call, so that most are read from the caches.
+@lru_cache(maxsize=512)
+def read_tloc(text: str) -> TimeLimit:
+    """Reads `50;est=35;cross-request=1;cross-lag=10;priority=0;answer=best`; a limit of 0 is one that has passed."""
+    try:
+        item = fields.parse(http_sfv.Item(), text)
+        if not fields.is_number(item.value) or not 0 <= item.value <= fields.MAX_ESTIMATE_MS:
+            raise fields.FieldError(f"value is a number of milliseconds from 0 to {fields.MAX_ESTIMATE_MS}")
+        params, where = item.params, "value"
+        fields.known(params, {"est", "cross-request", "cross-lag", "priority", "answer"}, where)
+        shares = params.get("cross-request")
+        if shares is not None and (not isinstance(shares, int) or shares not in (0, 1)):
+            raise fields.FieldError("value: cross-request is 0 or 1")
+        priority = params.get("priority", 0)
+        if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MAX_PRIORITY:
+            raise fields.FieldError(f"value: priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        answer = params.get("answer")
+        if answer is not None and answer not in set(AnswerMode):
+            raise fields.FieldError("value: answer is best or first")
+        return TimeLimit(
+            tloc_ms=float(item.value),
+            estimate_ms=fields.number(params, "est", where, fields.MAX_ESTIMATE_MS),
+            cross_request=None if shares is None else bool(shares),
+            cross_lag_ms=fields.number(params, "cross-lag", where, fields.MAX_ESTIMATE_MS),
+            priority=priority,
+            answer=None if answer is None else AnswerMode(answer),
+        )
+    except fields.FieldError as error:
+        raise _invalid("tloc", error) from error
+
+
+@lru_cache(maxsize=512)
+def read_backup(text: str) -> tuple[Entrant, ...]:
+    """Reads the ranked backups."""
+    try:
+        return fields.read_entrants(text)
+    except fields.FieldError as error:
+        raise _invalid("backup", error) from error
+
+
+@lru_cache(maxsize=512)
+def read_primary(text: str) -> Mix:
+    """Reads the primary, which is a mix: a single model is named by the call itself."""
+    try:
+        entrants = fields.read_entrants(text)
+        if len(entrants) != 1 or not isinstance(entrants[0], Mix):
+            raise fields.FieldError(
+                "value is one inner list, for example (a b);mix=max, since the call names one model"
+            )
+        return entrants[0]
+    except fields.FieldError as error:
+        raise _invalid("primary", error) from error
+
+
+def read_grpc_timeout(text: str) -> float:
+    """Reads a gRPC deadline into ms: at most eight digits and a unit (gRPC over HTTP/2, `Timeout`)."""
+    digits, unit = text[:-1], text[-1:]
+    if unit not in _GRPC_UNITS_MS or not (1 <= len(digits) <= 8 and digits.isascii() and digits.isdigit()):
+        raise CallError(Reason.INVALID, "Header grpc-timeout: value is one to eight digits and one of H M S m u n.")
+    return int(digits) * _GRPC_UNITS_MS[unit]
+
+
+def _read_key(text: str) -> str:
+    try:
+        value = fields.parse(http_sfv.Item(), text).value
+        if not (isinstance(value, str) or fields.is_number(value)) or not 1 <= len(str(value)) <= _MAX_KEY:
+            raise fields.FieldError(f"value is a token, a string or a number of 1 to {_MAX_KEY} characters")
+        return str(value)
+    except fields.FieldError as error:
+        raise _invalid("tbms-key", error, ' Quote it: "user 17".') from error
+
+
+def _invalid(header: str, error: fields.FieldError, hint: str = "") -> CallError:
+    return CallError(Reason.INVALID, f"Header {header}: {error}.{hint}")

@@ -1,0 +1,133 @@
+"""How long a model is expected to take: what was declared, until it has been observed often enough."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import StrEnum
+from math import ceil, exp, log
+
+from ext_proc.broker.plan import Candidate, Plan, members
+from ext_proc.broker.schedule import Estimate
+from ext_proc.broker.settings import BrokerSettings
+
+ENOUGH = 20
+"""Observations within the window from which on the live 95th percentile replaces the declared estimate."""
+
+_QUANTILE = 0.95
+_SLICES = 4
+_MAX_SERIES = 4096
+_STEP = log(1.05)  # a bucket is 5% wide, and so is the error of a percentile
+_LEAST_MS, _MOST_MS = 0.01, 3_600_000.0
+
+
+class Path(StrEnum):
+    """The way a call takes: to a node that holds the model, or through a load first."""
+
+    RESIDENT = "resident"
+    COLD = "cold"
+
+
+class Window:
+    """Times seen in the last `window_s` seconds, as a histogram with log-spaced buckets.
+
+    The window is four slices that rotate: time observed falls out a quarter at a time, memory is
+    bounded by the number of buckets, and an observation or a percentile costs a few dictionary steps.
+    """
+
+    __slots__ = ("_count", "_known", "_newest", "_slice_s", "_slices", "_total")
+
+    def __init__(self, window_s: float) -> None:
+        self._slice_s = window_s / _SLICES
+        self._slices: list[dict[int, int]] = [{} for _ in range(_SLICES)]
+        self._newest = 0
+        self._total: dict[int, int] = {}
+        self._count = 0
+        self._known: float | None = None
+
+    def observe(self, ms: float, now: float) -> None:
+        """Counts one time. `now` in seconds, monotonic."""
+        self._rotate(now)
+        bucket = ceil(log(min(max(ms, _LEAST_MS), _MOST_MS)) / _STEP)
+        newest = self._slices[self._newest % _SLICES]
+        newest[bucket] = newest.get(bucket, 0) + 1
+        self._total[bucket] = self._total.get(bucket, 0) + 1
+        self._count += 1
+        self._known = None
+
+    def p95(self, now: float) -> float | None:
+        """The 95th percentile in ms, at most 5% too high; None with fewer than 20 observations."""
+        self._rotate(now)
+        if self._count < ENOUGH:
+            return None
+        if self._known is None:
+            above = self._count - ceil(_QUANTILE * self._count)  # observations allowed to be slower
+            for bucket in sorted(self._total, reverse=True):
+                above -= self._total[bucket]
+                if above < 0:
+                    self._known = exp(bucket * _STEP)
+                    break
+        return self._known
+
+    def _rotate(self, now: float) -> None:
+        slot = int(now / self._slice_s)
+        for _ in range(min(slot - self._newest, _SLICES)):
+            self._newest += 1
+            stale = self._slices[self._newest % _SLICES]
+            for bucket, count in stale.items():
+                self._total[bucket] -= count
+                self._count -= count
+                if not self._total[bucket]:
+                    del self._total[bucket]
+            stale.clear()
+            self._known = None
+        # After a long pause every slice is empty, wherever the counting goes on.
+        self._newest = max(self._newest, slot)
+
+
+class Estimates:
+    """Estimates of every model, by version or label and path; bounded, the longest unobserved are forgotten."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
+        self._series: OrderedDict[tuple[str, str], Window] = OrderedDict()
+
+    def observe(self, candidate: Candidate, path: Path, ms: float, now: float) -> None:
+        """Counts the time of one completed answer, measured from its start."""
+        self._series_of(candidate, path).observe(ms, now)
+
+    def observe_load(self, candidate: Candidate, ms: float, now: float) -> None:
+        """Counts the time of one completed load."""
+        self._series_of(candidate, "load").observe(ms, now)
+
+    def of(self, candidate: Candidate, path: Path, now: float) -> Estimate:
+        """What to expect of one call on that path: live where known, else declared, else the default."""
+        if path is Path.COLD:
+            live = self._live(candidate, Path.COLD, now)
+            if live is None:
+                load = self._live(candidate, "load", now)
+                load_ms = self._settings.default_load_ms if load is None else load
+                live = self.of(candidate, Path.RESIDENT, now).ms + load_ms
+            return Estimate(live, cold=True)
+        live = self._live(candidate, Path.RESIDENT, now)
+        if live is not None:
+            return Estimate(live)
+        declared = candidate.estimate_ms
+        return Estimate(self._settings.default_estimate_ms if declared is None else declared)
+
+    def of_plan(self, plan: Plan, path: Callable[[Candidate], Path], now: float) -> tuple[tuple[Estimate, ...], ...]:
+        """The estimates of all candidates, by rank and member."""
+        return tuple(tuple(self.of(one, path(one), now) for one in members(rank)) for rank in plan.candidates)
+
+    def _live(self, candidate: Candidate, kind: str, now: float) -> float | None:
+        window = self._series.get((candidate.title, kind))
+        return None if window is None else window.p95(now)
+
+    def _series_of(self, candidate: Candidate, kind: str) -> Window:
+        key = (candidate.title, kind)
+        window = self._series.get(key)
+        if window is None:
+            window = self._series[key] = Window(self._settings.estimate_window_s)
+            if len(self._series) > _MAX_SERIES:
+                self._series.popitem(last=False)
+        else:
+            self._series.move_to_end(key)
+        return window

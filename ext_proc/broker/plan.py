@@ -1,0 +1,92 @@
+"""The vocabulary of the time broker: who may answer a call, in which order, by when."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AnswerMode(StrEnum):
+    """Which result is returned. BEST holds a result while a better-ranked candidate can still finish."""
+
+    BEST = "best"
+    FIRST = "first"
+
+
+class How(StrEnum):
+    """How the outputs of a mix are combined, element by element."""
+
+    MAX = "max"
+    AVG = "avg"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model that may answer. At most one of `version` and `label` is set.
+
+    `estimate_ms` is the declared time to an answer (None: not declared); `weight` counts in an
+    average and in a split only.
+    """
+
+    model: str
+    version: str | None = None
+    label: str | None = None
+    estimate_ms: float | None = None
+    weight: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """`bert`, `bert;version=3` or `bert;label=stable`: the key of its estimates, its name in logs."""
+        if self.version is not None:
+            return f"{self.model};version={self.version}"
+        return self.model if self.label is None else f"{self.model};label={self.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Candidates that start together and answer together, as one rank."""
+
+    members: tuple[Candidate, ...]
+    how: How
+
+    @property
+    def title(self) -> str:
+        """`avg(bayes keysearch)`: its name in logs."""
+        return f"{self.how}({' '.join(member.title for member in self.members)})"
+
+
+Entrant = Candidate | Mix
+
+
+def members(entrant: Entrant) -> tuple[Candidate, ...]:
+    """The candidates that an entrant sends calls to: itself, or the members of the mix."""
+    return entrant.members if isinstance(entrant, Mix) else (entrant,)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticAnswer:
+    """The last resort of a model: a fixed answer of one protocol, given where no candidate answered in time."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with one call.
+
+    `model` is the name that the client used; `candidates` are ranked, the primary first; `limit_ms`
+    counts from the arrival of the call. `cross_request`, `cross_lag_ms` and `priority` go to the
+    batcher (None: the model's own settings decide). `shadows` get a copy whose answer is dropped.
+    `races` is False where the call is only renamed (alias, label, split) or copied: then there is
+    one candidate and nobody asked for a limit.
+    """
+
+    model: str
+    candidates: tuple[Entrant, ...]
+    limit_ms: float
+    answer: AnswerMode = AnswerMode.BEST
+    cross_request: bool | None = None
+    cross_lag_ms: float | None = None
+    priority: int = 0
+    shadows: tuple[Candidate, ...] = ()
+    fallback: StaticAnswer | None = None
+    races: bool = True

@@ -1,0 +1,128 @@
+"""Follows names to models: aliases, labels, splits, and virtual models inside virtual models."""
+
+from collections.abc import Mapping, Set
+from dataclasses import replace
+
+from ext_proc.broker.entry import Entry
+from ext_proc.broker.plan import Candidate, Entrant, How, Mix
+from ext_proc.errors import CallError, ConfigError, Reason
+
+_MAX_DEPTH = 32
+
+
+class Resolver:
+    """Resolves candidates against the configured entries. `known` are all names that exist (None: not known)."""
+
+    def __init__(self, entries: Mapping[str, Entry], known: Set[str] | None) -> None:
+        self._entries = entries
+        self._known = known
+
+    def knows(self, model: str) -> bool:
+        """Whether a name leads somewhere, as far as can be told."""
+        return self._known is None or model in self._known or model in self._entries
+
+    def resolve(self, candidate: Candidate, key: str) -> tuple[tuple[Entrant, ...], list[Entry]]:
+        """The ranked models behind a name, and the entries that the way led through, the named one first.
+
+        `key` decides splits. Raises CallError(INVALID) where a virtual model is asked for a version.
+        """
+        passed = []
+        while (entry := self._entries.get(candidate.model)) is not None:
+            passed.append(entry)
+            candidate = entry.fill(candidate)
+            if targets := entry.targets(candidate):
+                candidate = entry.side(targets, key)
+                continue
+            if entry.virtual:
+                if candidate.version is not None or candidate.label is not None:
+                    raise CallError(Reason.INVALID, f"Model {entry.name} is virtual: it has no versions and no labels.")
+                return tuple(one for entrant in entry.virtual for one in self.expand(entrant, key)), passed
+            break
+        return (candidate,), passed
+
+    def expand(self, entrant: Entrant, key: str) -> tuple[Entrant, ...]:
+        """The ranked models behind an entrant; a virtual model gives several ranks, a mix always one."""
+        if isinstance(entrant, Candidate):
+            return self.resolve(entrant, key)[0]
+        inside: list[Candidate] = []
+        for member in entrant.members:
+            ranks, _ = self.resolve(member, key)
+            first = ranks[0]
+            if len(ranks) > 1 or (isinstance(first, Mix) and first.how is not entrant.how):
+                raise CallError(Reason.INVALID, _cannot_mix(member.model, entrant.how))
+            if isinstance(first, Mix):
+                share = member.weight / sum(one.weight for one in first.members)
+                inside.extend(replace(one, weight=one.weight * share) for one in first.members)
+            else:
+                inside.append(replace(first, weight=member.weight))
+        return (Mix(tuple(inside), entrant.how),)
+
+
+class Inspection:
+    """Proves at construction that every configured name leads somewhere, without a cycle, to few enough models."""
+
+    def __init__(self, entries: Mapping[str, Entry], resolver: Resolver, max_candidates: int) -> None:
+        self._entries = entries
+        self._resolver = resolver
+        self._most = max_candidates
+        self._done: dict[tuple[Candidate, How | None], int] = {}
+
+    def run(self) -> None:
+        """Raises ConfigError that names the path to the fault."""
+        for name, entry in self._entries.items():
+            place = (f"models.{name}",)
+            count = self._count(Candidate(name), None, place, frozenset())
+            for n, backup in enumerate(entry.backups):
+                count += self._count_entrant(backup, None, (*place, f"backups[{n}]"), frozenset())
+                self._few(count, place)
+            if entry.shadow is not None and self._count(entry.shadow, None, (*place, "shadow"), frozenset()) > 1:
+                raise ConfigError(f"models.{name}.shadow: a copy goes to one model, {entry.shadow.model} is a list.")
+
+    def _count_entrant(self, entrant: Entrant, how: How | None, trail: tuple[str, ...], seen: frozenset[str]) -> int:
+        if isinstance(entrant, Candidate):
+            return self._count(entrant, how, trail, seen)
+        if how is not None and entrant.how is not how:
+            raise ConfigError(f"{_path(trail)}: {_cannot_mix(entrant.title, how)}")
+        return sum(self._count(member, entrant.how, trail, seen) for member in entrant.members)
+
+    def _count(self, candidate: Candidate, how: How | None, trail: tuple[str, ...], seen: frozenset[str]) -> int:
+        """The most models that this name can ask at once. `how`: the kind of the mix around it."""
+        title = candidate.title
+        trail = (*trail, title)
+        if title in seen:
+            raise ConfigError(f"{_path(trail)}: the names lead in a cycle.")
+        if len(seen) >= _MAX_DEPTH:
+            raise ConfigError(f"{_path(trail)}: the names lead deeper than {_MAX_DEPTH} levels.")
+        known = (replace(candidate, estimate_ms=None, weight=1.0), how)
+        if known in self._done:
+            return self._done[known]
+        entry = self._entries.get(candidate.model)
+        count = 1
+        if entry is None:
+            if not self._resolver.knows(candidate.model):
+                raise ConfigError(f"{_path(trail)}: no model of this name is known.")
+        elif targets := entry.targets(entry.fill(candidate)):
+            count = max(self._count(target, how, trail, seen | {title}) for target in targets)
+        elif entry.virtual:
+            if candidate.version is not None or candidate.label is not None:
+                raise ConfigError(f"{_path(trail)}: a virtual model has no versions and no labels.")
+            if how is not None and len(entry.virtual) > 1:
+                raise ConfigError(f"{_path(trail)}: {_cannot_mix(candidate.model, how)}")
+            count = 0
+            for entrant in entry.virtual:
+                count += self._count_entrant(entrant, how, trail, seen | {title})
+                self._few(count, trail)
+        self._done[known] = count
+        return count
+
+    def _few(self, count: int, trail: tuple[str, ...]) -> None:
+        if count > self._most:
+            raise ConfigError(f"{_path(trail)}: asks {count} or more models at once; at most {self._most} are allowed.")
+
+
+def _cannot_mix(name: str, how: How) -> str:
+    return f"{name} cannot be a member of a mix={how}: a member is one model, or a mix of the same kind."
+
+
+def _path(trail: tuple[str, ...]) -> str:
+    return " -> ".join(trail)

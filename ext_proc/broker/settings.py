@@ -1,0 +1,142 @@
+"""The broker's sections of the configuration: `broker:` and, by model name, `models:`.
+
+Candidates are written as in the headers (see `ext_proc.broker.fields`), one string each:
+
+    models:
+      embedding:
+        limit_ms: 50
+        estimate_ms: 35
+        backups: [svm;est=25, (bayes;est=15 keysearch;w=2);mix=avg]
+        labels: {stable: 3}
+        shadow: {to: embedding;version=4, share: 0.05}
+        fallback: {tfs-rest: {body: '{"predictions": [[0]]}'}}
+      prod: {alias: embedding;label=stable}
+      trial: {split: [embedding;version=3;w=9, embedding;version=4;w=1]}
+      assistant: {virtual: [embedding, trial, keysearch;est=5]}
+"""
+
+import base64
+import binascii
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ext_proc.broker import fields
+from ext_proc.broker.plan import AnswerMode, StaticAnswer, members
+from ext_proc.wire.call import Protocol
+from mesh.settings import Settings
+
+
+def _checked_entrant(text: str) -> str:
+    fields.read_entrant(text)
+    return text
+
+
+def _checked_candidate(text: str) -> str:
+    fields.read_candidate(text)
+    return text
+
+
+EntrantText = Annotated[str, AfterValidator(_checked_entrant)]
+CandidateText = Annotated[str, AfterValidator(_checked_candidate)]
+Milliseconds = Annotated[float, Field(gt=0, le=fields.MAX_ESTIMATE_MS, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class BrokerSettings(Settings):
+    """The `broker:` section."""
+
+    margin_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 2.0
+    """Time kept for the way back: a held result is returned this long before the limit."""
+    hedge_share: Share = 0.2
+    """Work that may be started for backups while a better candidate runs, as a share of primary work."""
+    hedge_burst_ms: Milliseconds = 500.0
+    """Estimated work that hedges may save up; also what they may spend right after a start."""
+    max_candidates: Annotated[int, Field(ge=1, le=64)] = 8
+    """Most models that one call may ask, members of mixes included."""
+    max_limit_ms: Milliseconds = 60_000.0
+    """Longest `tloc` accepted, and the limit of a brokered call for which nobody gave one."""
+    default_estimate_ms: Milliseconds = 50.0
+    """Estimate of a model for which none is declared, until it has been observed often enough."""
+    default_load_ms: Milliseconds = 5_000.0
+    """Load time that a cold model is expected to need, until a load has been observed."""
+    estimate_window_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
+    """How far back observed times count."""
+
+
+class FallbackSettings(Settings):
+    """A fixed answer in one protocol: `body` as text, or `body_base64` for bytes (a gRPC message)."""
+
+    body: str | None = None
+    body_base64: str | None = None
+    content_type: str | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if (self.body is None) == (self.body_base64 is None):
+            raise ValueError("exactly one of body and body_base64 is expected")
+        self.content()
+        return self
+
+    def content(self) -> bytes:
+        """The body's bytes; for gRPC the message without its five-byte frame."""
+        if self.body is not None:
+            return self.body.encode()
+        try:
+            return base64.b64decode(self.body_base64 or "", validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"body_base64 is not base64: {error}") from error
+
+    def answer(self, protocol: Protocol) -> StaticAnswer:
+        """The answer as it is given in `protocol`."""
+        usual = "application/grpc" if protocol.is_grpc else "application/json"
+        return StaticAnswer(self.content(), self.content_type or usual)
+
+
+class ShadowSettings(Settings):
+    """A share of the calls is copied to another model; the copy's answer is dropped."""
+
+    to: CandidateText
+    share: Share = 1.0
+
+
+class ModelSettings(Settings):
+    """What the broker knows about one name of the `models:` section.
+
+    A name is at most one of alias, split and virtual. `limit_ms`, `answer`, `backups`, `shadow` and
+    `fallback` hold for calls that use this name; what an alias or a split leaves out is taken from
+    the model that it leads to. They never hold for a model that is asked as a backup.
+    """
+
+    limit_ms: Milliseconds | None = None
+    estimate_ms: Milliseconds | None = None
+    answer: AnswerMode | None = None
+    backups: tuple[EntrantText, ...] = ()
+    alias: CandidateText | None = None
+    labels: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    split: tuple[CandidateText, ...] = ()
+    virtual: tuple[EntrantText, ...] = ()
+    shadow: ShadowSettings | None = None
+    fallback: dict[Protocol, FallbackSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [kind for kind in ("alias", "split", "virtual") if getattr(self, kind)]
+        if len(kinds) > 1:
+            raise ValueError(f"a model is one of {' and '.join(kinds)}, not both")
+        if self.virtual and self.backups:
+            raise ValueError("a virtual model has no backups: they are further entries of its list")
+        if kinds and self.labels:
+            raise ValueError(f"labels belong to the model itself, not to a model that is {kinds[0]}")
+        if self.limit_ms is not None:
+            self._within(self.limit_ms)
+        return self
+
+    def _within(self, limit_ms: float) -> None:
+        """Raises ValueError for a declared estimate over the limit: its owner could never answer in time."""
+        if (self.estimate_ms or 0) > limit_ms:
+            raise ValueError(f"estimate_ms {self.estimate_ms:g} is over limit_ms {limit_ms:g}")
+        for text in (*self.backups, *self.virtual):
+            for one in members(fields.read_entrant(text)):
+                if (one.estimate_ms or 0) > limit_ms:
+                    raise ValueError(f"{one.title}: est={one.estimate_ms:g} is over limit_ms {limit_ms:g}")
