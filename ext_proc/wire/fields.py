@@ -1,7 +1,8 @@
 """Protobuf's wire format, for a message that is all here: walking its fields, and writing them.
 
 Source: protobuf.dev/programming-guides/encoding. A tag is at most five bytes, a varint ten, a group may be
-nested a hundred deep; whatever breaks these is malformed, as it is for protobuf's own parsers.
+nested a hundred deep; whatever breaks these is malformed, as it is for protobuf's own parsers. The bound on the
+number of fields is ours.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from ext_proc.errors import CallError, Reason
 
 VARINT, FIXED64, LEN, START_GROUP, END_GROUP, FIXED32 = range(6)
 MAX_DEPTH = 100
+MAX_FIELDS = 16_384  # of one message, those in groups included: bounds the time that a message of tiny fields takes
 MAX_TAG = (1 << 32) - 1
 MAX_VARINT_BYTES = 10
 
@@ -65,48 +67,66 @@ def split_tag(tag: int, at: int) -> tuple[int, int]:
 
 def walk(data: bytes) -> Iterator[Field]:
     """The top-level fields of a whole message, in order. A group is one field. Raises CallError(INVALID)."""
-    at, end = 0, len(data)
-    while at < end:
-        field = _field(data, at, 0)
+    walker, at = _Walker(data), 0
+    while at < len(data):
+        field = walker.field(at, 0)
         if field.wire == END_GROUP:
-            raise malformed("the end of a group that was not begun", at)
+            raise malformed("a group ends that was not begun", at)
         yield field
         at = field.end
 
 
-def _field(data: bytes, start: int, depth: int) -> Field:
-    tag, at = read_varint(data, start)
-    if at < 0:
-        raise malformed("a field is cut off", start)
-    number, wire = split_tag(tag, start)
-    value, body, end = 0, at, at
-    if wire == VARINT:
-        value, end = read_varint(data, at)
-    elif wire == LEN:
-        size, body = read_varint(data, at)
-        end = body + size if body >= 0 else -1
-    elif wire == FIXED64:
-        end = at + 8
-    elif wire == FIXED32:
-        end = at + 4
-    elif wire == START_GROUP:
-        end = _group_end(data, number, at, depth + 1)
-    if end < 0 or end > len(data):
-        raise malformed(f"field {number} is cut off", start)
-    return Field(number, wire, value, start, body, end)
+def too_many(at: int) -> CallError:
+    """The error for a message of more than MAX_FIELDS fields."""
+    return malformed(f"more than {MAX_FIELDS} fields", at)
 
 
-def _group_end(data: bytes, number: int, at: int, depth: int) -> int:
-    if depth > MAX_DEPTH:
-        raise malformed("groups are nested too deep", at)
-    while at < len(data):
-        field = _field(data, at, depth)
-        if field.wire == END_GROUP:
-            if field.number != number:
-                raise malformed("a group ends that was not begun", at)
-            return field.end
-        at = field.end
-    return -1
+class _Walker:
+    """Reads the fields of one message, and counts them."""
+
+    __slots__ = ("_data", "_left")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._left = MAX_FIELDS
+
+    def field(self, start: int, depth: int) -> Field:
+        """The field that starts there; a group with all that is in it."""
+        data = self._data
+        self._left -= 1
+        if self._left < 0:
+            raise too_many(start)
+        tag, at = read_varint(data, start)
+        if at < 0:
+            raise malformed("a field is cut off", start)
+        number, wire = split_tag(tag, start)
+        value, body, end = 0, at, at
+        if wire == VARINT:
+            value, end = read_varint(data, at)
+        elif wire == LEN:
+            size, body = read_varint(data, at)
+            end = body + size if body >= 0 else -1
+        elif wire == FIXED64:
+            end = at + 8
+        elif wire == FIXED32:
+            end = at + 4
+        elif wire == START_GROUP:
+            end = self._group_end(number, at, depth + 1)
+        if end < 0 or end > len(data):
+            raise malformed(f"field {number} is cut off", start)
+        return Field(number, wire, value, start, body, end)
+
+    def _group_end(self, number: int, at: int, depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise malformed("groups are nested too deep", at)
+        while at < len(self._data):
+            field = self.field(at, depth)
+            if field.wire == END_GROUP:
+                if field.number != number:
+                    raise malformed("a group ends that was not begun", at)
+                return field.end
+            at = field.end
+        return -1
 
 
 def varint(value: int) -> bytes:

@@ -8,23 +8,38 @@ from collections.abc import Iterator
 from ext_proc.wire import fields
 from ext_proc.wire.fields import malformed, read_varint, split_tag
 
-MAX_WANTED = 16_384  # bytes of a wanted field: far over a model_spec's, far under a tensor's
+MAX_WANTED = 16_384  # bytes of all wanted fields together: far over a model_spec's, far under a tensor's
 
 
 class Scanner:
     """Gives the fields of one message, whatever chunks it comes in.
 
-    `wanted` are the numbers of length-delimited fields whose content is given. Memory held: one wanted field
-    (at most MAX_WANTED bytes), fifteen bytes of a tag that is not all here, and the open groups' numbers.
+    `wanted` are the numbers of length-delimited fields whose content is given. Memory held: one wanted field,
+    fifteen bytes of a tag that is not all here, and the open groups' numbers. At most MAX_FIELDS fields are walked,
+    and MAX_WANTED bytes given.
     """
 
-    __slots__ = ("_base", "_groups", "_held", "_need", "_number", "_partial", "_skip", "_wanted", "size")
+    __slots__ = (
+        "_base",
+        "_fields",
+        "_groups",
+        "_held",
+        "_need",
+        "_number",
+        "_partial",
+        "_skip",
+        "_taken",
+        "_wanted",
+        "size",
+    )
 
     def __init__(self, wanted: frozenset[int], size: int | None = None) -> None:
         self.size = size  # bytes of the whole message, where it is known
         self._wanted = wanted
         self._base = 0  # the place in the message of the next byte to come
         self._partial = b""  # the start of a field of which tag, length or number is not all here
+        self._fields = 0
+        self._taken = 0  # bytes of wanted fields, so far
         self._skip = 0
         self._need = 0  # bytes that the wanted field still lacks
         self._number = 0  # of the wanted field
@@ -35,7 +50,7 @@ class Scanner:
         """Each field of the message itself, as soon as it is known: its number, and its content if wanted.
 
         Other fields come when their tag has been read, with None. Raises CallError(INVALID) at bytes that are
-        no protobuf, and at a wanted field that is too large.
+        no protobuf, at wanted fields that are too large, and at too many fields.
         """
         data = self._partial + chunk if self._partial else chunk
         base = self._base - len(self._partial)
@@ -64,11 +79,17 @@ class Scanner:
                 if at < 0:
                     self._partial = data[start:]
                     return
+                self._fields += 1
+                if self._fields > fields.MAX_FIELDS:
+                    raise fields.too_many(base + start)
                 if wire == fields.LEN:
                     self._check_fits(number, base + at + value, base + start)
                     if number in self._wanted and not self._groups:
-                        if value > MAX_WANTED:
-                            raise malformed(f"field {number} of {value} bytes cannot name a model", base + start)
+                        self._taken += value
+                        if self._taken > MAX_WANTED:
+                            raise malformed(
+                                f"field {number} of {value} bytes is too large to name a model", base + start
+                            )
                         self._number, self._need = number, value
                         self._held.clear()
                         if not value:

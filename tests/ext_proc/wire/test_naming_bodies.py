@@ -223,7 +223,11 @@ def test_a_bad_name_in_a_body(path: str, name: bytes) -> None:
         (framed(b"\x80" * 10 + b"\x01"), "more than ten bytes at byte 0"),
         (framed(b"\xff\xff\xff\xff\xff\x01"), "impossible field number"),
         (framed(len_field(1, b"\x1b" * 200)), "nested too deep"),
-        (framed(len_field(1, bytes(16_385))), "cannot name a model"),
+        (framed(len_field(1, bytes(16_385))), "too large to name a model"),
+        (framed(len_field(1, len_field(9, bytes(6_000))) * 3), "too large to name a model at byte 12"),
+        (framed(b"\x10\x01" * 16_385), "more than 16384 fields at byte 32768"),
+        (framed(b"\x1b" + b"\x10\x01" * 16_384), "more than 16384 fields at byte 32767"),
+        (framed(len_field(1, b"\x28\x01" * 8_000)), "no name specified"),
     ],
 )
 def test_a_malformed_body_says_where(body: bytes, says: str) -> None:
