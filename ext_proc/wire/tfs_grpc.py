@@ -101,15 +101,21 @@ class TaskFinder:
         """Takes the request's next field; the call, once it is named."""
         if content is None:
             return None
-        spec = Spec()
-        for field in walk(content):
-            if field.number == MODEL_SPEC and field.wire == LEN:
-                spec.merge(content[field.body : field.end])
+        spec = task_spec(content)
         return spec.call(Verb.MULTI_INFERENCE) if spec.name else self.end()
 
     def end(self) -> Call | None:
         """The request is over, and named nothing: the error that TF Serving gives."""
         raise CallError(Reason.INVALID, "ModelSpec has no name specified.")
+
+
+def task_spec(task: bytes) -> Spec:
+    """The spec of one InferenceTask."""
+    spec = Spec()
+    for field in walk(task):
+        if field.number == MODEL_SPEC and field.wire == LEN:
+            spec.merge(task[field.body : field.end])
+    return spec
 
 
 def _int64_value(message: bytes, value: int) -> int:

@@ -5,13 +5,23 @@ on the path as sent; names and labels are percent-decoded afterwards. The HTTP m
 """
 
 from collections.abc import Sequence
-from urllib.parse import unquote
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, Protocol, Verb
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
 
 VERBS = {"predict": Verb.PREDICT, "classify": Verb.CLASSIFY, "regress": Verb.REGRESS}
+_PLAIN = "!$&'()*+,;=@"  # what a segment of a path may hold as it is, but for the ':' before the verb
+
+
+class _Path(NamedTuple):
+    name: str
+    version: str | None
+    label: str | None
+    verb: Verb
+    suffix: str  # as sent: `:predict`, `/metadata` or nothing
 
 
 def name_path(parts: Sequence[str]) -> Call | None:
@@ -19,6 +29,25 @@ def name_path(parts: Sequence[str]) -> Call | None:
 
     None if it is none of ours. Raises CallError(INVALID) if it is one that TF Serving would call malformed.
     """
+    path = _read(parts)
+    return None if path is None else Call(Protocol.TFS_REST, path.verb, path.name, path.version, path.label)
+
+
+def swap(parts: Sequence[str], model: str, version: str | None, label: str | None) -> list[str]:
+    """The segments of a path that name_path names, with another model."""
+    path = _read(parts)
+    if path is None:
+        raise ValueError("not a path of TF Serving's REST API")
+    out = [parts[0], quote(model, safe=_PLAIN)]
+    if version is not None:
+        out += ["versions", version]
+    elif label is not None:
+        out += ["labels", quote(label, safe=_PLAIN)]
+    out[-1] += path.suffix
+    return out
+
+
+def _read(parts: Sequence[str]) -> _Path | None:
     if len(parts) < 2 or parts[0].lower() != "models":
         return None
     last, colon, word = parts[-1].rpartition(":")
@@ -26,9 +55,9 @@ def name_path(parts: Sequence[str]) -> Call | None:
     if verb is None:
         return None  # another server's verb, as KServe's `:explain`
     name, *rest = [*parts[1:-1], last if colon else word]
+    suffix = colon + word if colon else ""
     if not colon and len(rest) in (1, 3) and rest[-1].lower() == "metadata":
-        verb = Verb.METADATA
-        rest.pop()
+        verb, suffix = Verb.METADATA, "/" + rest.pop()
     version = label = None
     if len(rest) == 2 and rest[0].lower() == "versions":
         version = check_version(rest[1])
@@ -36,7 +65,7 @@ def name_path(parts: Sequence[str]) -> Call | None:
         label = check_label(_decoded(rest[1], "version label"))
     elif rest:
         raise CallError(Reason.INVALID, f"Malformed request: {quoted('/'.join(rest))} after the model name.")
-    return Call(Protocol.TFS_REST, verb, check_name(_decoded(name, "model name")), version, label)
+    return _Path(check_name(_decoded(name, "model name")), version, label, verb, suffix)
 
 
 def _decoded(text: str, part: str) -> str:

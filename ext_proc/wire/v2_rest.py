@@ -5,7 +5,7 @@ The HTTP method is left to the node.
 """
 
 from collections.abc import Sequence
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, Protocol, Verb
@@ -21,6 +21,7 @@ VERBS = {
     "/generate": Verb.STREAM_INFER,
     "/generate_stream": Verb.STREAM_INFER,
 }
+_PLAIN = "!$&'()*+,;=:@"  # what a segment of a path may hold as it is; Triton does not decode
 
 
 def name_path(parts: Sequence[str]) -> Call | None:
@@ -45,6 +46,13 @@ def name_path(parts: Sequence[str]) -> Call | None:
     if version is not None:
         check_version(version)
     return Call(Protocol.V2_REST, verb, check_name(name), version)
+
+
+def swap(parts: Sequence[str], model: str, version: str | None) -> list[str]:
+    """The segments of a path that name_path names, with another model."""
+    suffix = parts[4:] if len(parts) > 3 and _decoded(parts[2]) == "versions" else parts[2:]
+    chosen = [] if version is None else ["versions", version]
+    return [parts[0], quote(model, safe=_PLAIN), *chosen, *suffix]
 
 
 def _decoded(text: str) -> str:

@@ -10,13 +10,47 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import CallError
 from ext_proc.wire.call import Call
+from ext_proc.wire.fields import len_field, varint, varint_field
 from ext_proc.wire.naming import Unnamed, name_call
+from mesh.protos import tfs_pb2 as tfs
 
 LIMIT = 1 << 20
 
 NAMES = st.text(st.characters(min_codepoint=32, exclude_characters="/\\", exclude_categories=("Cc", "Cs", "Zl", "Zp")))
 GOOD_NAMES = NAMES.filter(lambda name: 0 < len(name.encode()) <= 255 and name not in (".", ".."))
 VERSIONS = st.integers(0, 2**63 - 1)
+
+
+@st.composite
+def unknown_fields(draw: st.DrawFn) -> bytes:
+    """Fields that no request has, of every wire type; groups are nested."""
+    number = draw(st.sampled_from([15, 16, 100, 536870911]))
+    kind = draw(st.integers(0, 4))
+    if kind == 0:
+        return varint_field(number, draw(st.integers(0, 2**64 - 1)))
+    if kind == 1:
+        return varint(number << 3 | 1) + draw(st.binary(min_size=8, max_size=8))
+    if kind == 2:
+        return len_field(number, draw(st.binary(max_size=300)))
+    if kind == 3:
+        return varint(number << 3 | 5) + draw(st.binary(min_size=4, max_size=4))
+    inside = [*draw(st.lists(unknown_fields(), max_size=2)), len_field(1, b"\x0a\x05wrong"), len_field(2, b"9")]
+    return varint(number << 3 | 3) + b"".join(inside) + varint(number << 3 | 4)
+
+
+SPECS = st.builds(
+    lambda name, choice, signature: tfs.ModelSpec(name=name, signature_name=signature, **choice),
+    GOOD_NAMES,
+    st.one_of(
+        st.just({}),
+        VERSIONS.map(lambda version: {"version": {"value": version}}),
+        GOOD_NAMES.map(lambda label: {"version_label": label}),
+    ),
+    st.text(max_size=20),
+)
+UNKNOWN = st.lists(unknown_fields(), max_size=3).map(b"".join)
+CUTS = st.lists(st.integers(0, 2**16), max_size=6)
+ENCODINGS = st.sampled_from(["identity", "gzip", "deflate"])
 
 
 def framed(message: bytes, encoding: str = "identity") -> bytes:
