@@ -1,0 +1,33 @@
+"""Envoy's configuration: a bootstrap in which calls pass the external processor, for each Envoy that we support.
+
+`render` gives the whole bootstrap as YAML, `render_endpoints` the files that it watches if the nodes are to
+change without a restart of Envoy.
+"""
+
+from collections.abc import Sequence
+
+from ext_proc.envoy_config.settings import EnvoyLimits, EnvoySettings
+from mesh.node import Node
+
+__all__ = ["EnvoyLimits", "EnvoySettings", "render", "render_endpoints"]
+
+
+def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> str:
+    """The bootstrap for an Envoy of this version ("1.38", "1.40.0"), as YAML.
+
+    `server` is where Envoy reaches the external processor: `unix:/path` or `host:port`.
+    Raises ConfigError for a version that is not supported, and for an address that Envoy could not use.
+    """
+    # envoy-data-plane takes most of a second to import, and the server does not need it.
+    from ext_proc.envoy_config.bootstrap import bootstrap
+    from ext_proc.envoy_config.text import to_yaml
+
+    return to_yaml(bootstrap(settings, version=version, server=server, nodes=nodes))
+
+
+def render_endpoints(nodes: Sequence[Node]) -> dict[str, str]:
+    """The files of `endpoints_dir`: name -> YAML. Replace them by rename, so that Envoy never reads half a file."""
+    from ext_proc.envoy_config.clusters import discovery_responses
+    from ext_proc.envoy_config.text import to_yaml
+
+    return {name: to_yaml(response) for name, response in discovery_responses(nodes).items()}

@@ -1,0 +1,29 @@
+"""Headers that must not pass a border, and headers that must keep their spelling."""
+
+from collections.abc import Sequence
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import Http1ProtocolOptionsHeaderKeyFormat, TypedExtensionConfig
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import PreserveCaseFormatterConfig
+
+from ext_proc.envoy_config.text import extension
+
+NODE_HEADER = "x-tbms-node"  # names a node in another zone; only the server may set it
+HOP_HEADER = "x-tbms-hop"  # marks the server's own candidate calls; a secret of its process
+
+
+def removed_on_arrival(names: Sequence[str]) -> TypedExtensionConfig:
+    """Removes headers before the route is chosen and before any filter, so with the server away, too."""
+    mutations = [HeaderMutation(remove=name) for name in names]
+    return extension("envoy.http.early_header_mutation.header_mutation", EarlyHeaderMutation(mutations=mutations))
+
+
+def as_written() -> Http1ProtocolOptionsHeaderKeyFormat:
+    """HTTP/1.1 header names as they were sent, and the reason phrase; Envoy would lower the case."""
+    formatter = PreserveCaseFormatterConfig(forward_reason_phrase=True)
+    return Http1ProtocolOptionsHeaderKeyFormat(
+        stateful_formatter=extension("envoy.http.stateful_header_formatters.preserve_case", formatter)
+    )

@@ -1,0 +1,61 @@
+"""Predicates over request headers, for Envoy's matchers."""
+
+import re
+
+from envoy_data_plane.envoy.type.matcher.v3 import HttpRequestHeaderMatchInput
+from envoy_data_plane.xds.type.matcher.v3 import (
+    MatcherMatcherListPredicate as Predicate,
+)
+from envoy_data_plane.xds.type.matcher.v3 import (
+    MatcherMatcherListPredicatePredicateList,
+    MatcherMatcherListPredicateSinglePredicate,
+    RegexMatcher,
+    RegexMatcherGoogleRe2,
+    StringMatcher,
+)
+
+from ext_proc.envoy_config.text import xds_extension
+
+
+def _header(name: str, match: StringMatcher) -> Predicate:
+    wanted = xds_extension("header", HttpRequestHeaderMatchInput(header_name=name))
+    return Predicate(single_predicate=MatcherMatcherListPredicateSinglePredicate(input=wanted, value_match=match))
+
+
+def present(name: str) -> Predicate:
+    """The header is there, whatever it says."""
+    return matches(name, ".*")
+
+
+def starts(name: str, prefix: str) -> Predicate:
+    """The header's value starts with this."""
+    return _header(name, StringMatcher(prefix=prefix))
+
+
+def matches(name: str, regex: str) -> Predicate:
+    """The header's whole value matches this RE2 expression."""
+    return _header(name, StringMatcher(safe_regex=RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=regex)))
+
+
+def any_of(*predicates: Predicate) -> Predicate:
+    """At least one holds."""
+    if len(predicates) == 1:
+        return predicates[0]
+    return Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def all_of(*predicates: Predicate) -> Predicate:
+    """Every one holds."""
+    if len(predicates) == 1:
+        return predicates[0]
+    return Predicate(and_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def none_of(predicate: Predicate) -> Predicate:
+    """It does not hold."""
+    return Predicate(not_matcher=predicate)
+
+
+def one_of_names(names: tuple[str, ...]) -> str:
+    """An RE2 expression for any of these texts."""
+    return "(" + "|".join(re.escape(name) for name in names) + ")"

@@ -1,0 +1,78 @@
+"""The `envoy:` section of the configuration."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from ext_proc.envoy_config.address import place
+from mesh.settings import Settings
+
+
+def _listener(text: str) -> str:
+    found = place(text)
+    if not found.path and found.ip is None:
+        raise ValueError("a listener is written ip:port, [ipv6]:port or unix:/path")
+    return text
+
+
+def _local(text: str) -> str:
+    if not place(text).is_local:
+        raise ValueError("only a loopback address or a Unix socket is allowed here")
+    return text
+
+
+Listener = Annotated[str, AfterValidator(_listener)]
+LocalListener = Annotated[str, AfterValidator(_local)]
+ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+
+
+class EnvoyLimits(Settings):
+    """Bounds of Envoy itself."""
+
+    body_buffer_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=65536,
+        le=2**31 - 1,
+        description="Body that Envoy keeps for another try, or (1.36) buffers for the server; per call: mind memory.",
+    )
+    longest_tloc_seconds: float = Field(
+        600.0, gt=0, le=86400, description="Longest time a call may be held; idle timeouts stay above it."
+    )
+    in_flight: int = Field(100_000, ge=1, le=2**31, description="Circuit breaker: calls at once, per cluster.")
+    streams: int = Field(10_000, ge=1, le=2**31 - 1, description="Calls at once on one HTTP/2 connection of a client.")
+    connections: int = Field(50_000, ge=1, le=2**31, description="Connections from clients at once.")
+
+
+class EnvoySettings(Settings):
+    """What the generated Envoy configuration looks like."""
+
+    listen: Listener = Field("0.0.0.0:8080", description="Where clients call: HTTP/1.1, HTTP/2 and gRPC.")
+    egress: LocalListener = Field("127.0.0.1:8090", description="Where the server sends its own candidate calls.")
+    admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")
+    direct_listen: LocalListener | None = Field(
+        None, description="For benchmarks: a listener to the same nodes without the server."
+    )
+    endpoints_dir: str | None = Field(
+        None,
+        pattern="^/",
+        description="Folder of endpoint files that Envoy watches; without it the nodes are written into the bootstrap.",
+    )
+    body_models: tuple[ModelName, ...] = Field(
+        (), max_length=1000, description="Models with backups in the configuration: the server needs their bodies."
+    )
+    patience_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="How long a plain call waits for the server before it goes on to any node.",
+    )
+    watch_responses: bool = Field(
+        False, description="Keep the server's stream until the response's headers, so that it counts calls in flight."
+    )
+    health_seconds: float = Field(
+        1.0, ge=0, le=3600, description="How often Envoy opens a connection to each node to see it alive; 0: never."
+    )
+    request_ids: bool = Field(True, description="Give calls an x-request-id if they have none.")
+    upstream_header: bool = Field(False, description="Add x-tbms-upstream, the node that answered, to responses.")
+    access_log: str | None = Field(None, pattern="^/", description="File of the access log, such as /dev/stdout.")
+    limits: EnvoyLimits = EnvoyLimits()

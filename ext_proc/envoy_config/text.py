@@ -1,0 +1,51 @@
+"""Envoy's types to YAML that a person can read: snake case, the order of the types, short things on one line."""
+
+import json
+from datetime import timedelta
+from typing import Any as Anything
+
+import betterproto2
+import yaml
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.xds.core.v3 import TypedExtensionConfig as XdsTypedExtensionConfig
+
+ONE_LINE = 90
+
+
+def seconds(value: float) -> timedelta:
+    """A duration, as Envoy's types take it."""
+    return timedelta(seconds=value)
+
+
+def extension(name: str, message: betterproto2.Message) -> TypedExtensionConfig:
+    """An extension's name and configuration."""
+    return TypedExtensionConfig(name=name, typed_config=Any.pack(message))
+
+
+def xds_extension(name: str, message: betterproto2.Message) -> XdsTypedExtensionConfig:
+    """The same for xDS's own types, such as matchers, which have a type of their own for it."""
+    return XdsTypedExtensionConfig(name=name, typed_config=Any.pack(message))
+
+
+def to_yaml(message: betterproto2.Message) -> str:
+    """The message as YAML. Fields that have their default value are left out."""
+    document = message.to_dict(casing=betterproto2.Casing.SNAKE)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a mapping or list that fits into one line as one line, and every value in full."""
+
+    def represent_mapping(self, tag: str, mapping: Anything, flow_style: bool | None = None) -> yaml.MappingNode:
+        return super().represent_mapping(tag, mapping, _fits(mapping))
+
+    def represent_sequence(self, tag: str, sequence: Anything, flow_style: bool | None = None) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, _fits(sequence))
+
+    def ignore_aliases(self, data: Anything) -> bool:
+        return True
+
+
+def _fits(data: Anything) -> bool:
+    return len(json.dumps(data)) <= ONE_LINE
