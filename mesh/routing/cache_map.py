@@ -30,7 +30,7 @@ class CacheMap:
 
     def __init__(self) -> None:
         self.generation = 0
-        """Moves when a node comes, goes, or begins or ceases to be taken at its declaration."""
+        """Moves when a node comes (the same row may then speak of another one), goes, or changes its source."""
         self._rows: dict[str, bytes] = {}
         self._indices: dict[str, int] = {}
         self._ids: list[str | None] = []
@@ -122,7 +122,6 @@ class CacheMap:
                 index = len(self._ids)
                 self._ids.append(node_id)
             self._indices[node_id] = index
-            self.generation += 1  # the same row may now speak of another node
         return index
 
     def _clear(self, index: int, keep: Mapping[str, Residency]) -> None:

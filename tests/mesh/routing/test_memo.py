@@ -1,0 +1,48 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.routing.memo import Memo
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=200), st.integers(1, 5))
+def test_it_never_remembers_wrongly_keeps_the_latest_and_stays_bounded(
+    steps: list[tuple[bool, int]], size: int
+) -> None:
+    memo = Memo[int](size)
+    written: dict[str, int] = {}
+    used: list[str] = []
+    for number, (put, key) in enumerate(steps):
+        name = f"m{key}"
+        if put:
+            memo.put(name, number)
+            written[name] = number
+        found = memo.get(name)
+        assert found in (None, written.get(name))
+        if found is not None:
+            used = [*(other for other in used if other != name), name]
+        assert all(memo.get(recent) is not None for recent in used[-1:])
+        assert len(memo) <= 2 * size
+
+
+def test_the_last_size_models_asked_for_are_all_remembered() -> None:
+    memo = Memo[int](10)
+    for number in range(1_000):
+        memo.put(f"m{number}", number)
+    assert [memo.get(f"m{number}") for number in range(990, 1_000)] == list(range(990, 1_000))
+
+
+def test_a_model_that_is_asked_for_survives_a_flood_of_others() -> None:
+    memo = Memo[int](10)
+    memo.put("popular", 1)
+    for number in range(1_000):
+        memo.put(f"m{number}", number)
+        if number % 5 == 0:
+            assert memo.get("popular") == 1
+
+
+def test_a_cleared_memo_is_empty() -> None:
+    memo = Memo[int](10)
+    memo.put("m", 1)
+    memo.clear()
+    assert memo.get("m") is None
+    assert len(memo) == 0
