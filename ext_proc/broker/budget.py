@@ -7,6 +7,14 @@ class Purse(Protocol):
     """What a race asks of a budget. Every amount is estimated work in ms."""
 
     @property
+    def share(self) -> float:
+        """Work allowed for hedges, as a share of primary work."""
+
+    @property
+    def burst_ms(self) -> float:
+        """The most that can be saved up."""
+
+    @property
     def level_ms(self) -> float:
         """What is left; below zero after a debt."""
 

@@ -1,5 +1,6 @@
 """The vocabulary of the time broker: who may answer a call, in which order, by when."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -90,3 +91,9 @@ class Plan:
     shadows: tuple[Candidate, ...] = ()
     fallback: StaticAnswer | None = None
     races: bool = True
+
+    def legs(self) -> Iterator[tuple[tuple[int, int], Candidate]]:
+        """Every call that the race may make: its rank and member, and whom it goes to."""
+        for rank, entrant in enumerate(self.candidates):
+            for member, candidate in enumerate(members(entrant)):
+                yield (rank, member), candidate

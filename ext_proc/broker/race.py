@@ -7,6 +7,7 @@ run again to the same decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ext_proc.broker.budget import Purse
@@ -21,6 +22,15 @@ Combine = Callable[[Mix, Mapping[int, Any]], Any]
 
 Note = tuple[int, str, int, int]
 """One line of a race's log: microseconds since arrival, what happened, rank, member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Estimated work in ms: the primary, hedges beside a better candidate, rescues in the place of failed ones."""
+
+    primary: float
+    hedged: float
+    rescue: float
 
 
 class Race:
@@ -48,7 +58,7 @@ class Race:
         self.over = False
         self.outcome: Outcome | None = None
         self.log: list[Note] = []
-        self._budget = budget
+        self.budget = budget
         self._combine = combine
         self._limit = micros(plan.limit_ms)
         self._cutoff = max(0, self._limit - micros(margin_ms))
@@ -69,6 +79,19 @@ class Race:
         """When `timer` is to be called next (same clock as `now`); None when the race is over."""
         return None if self.over else self.arrival + self._wake / 1e6
 
+    def work_ms(self) -> Work:
+        """The work that was started so far, by its purpose."""
+        costs = [runner.cost_ms for runner in self._runners]
+        begun = {(rank, what) for _, what, rank, _ in self.log if what in ("start", "granted", "exempt")}
+        hedged = {rank for rank, what in begun if what != "start"}
+        started = {rank for rank, what in begun if what == "start"}
+        rescue = started - hedged - {0}
+        return Work(
+            primary=costs[0] if 0 in started else 0.0,
+            hedged=sum(costs[rank] for rank in hedged),
+            rescue=sum(costs[rank] for rank in rescue),
+        )
+
     def begin(self, now: float) -> list[Effect]:
         """The race starts. Nothing is sent where the limit has passed already."""
         at = self._at(now)
@@ -76,7 +99,7 @@ class Race:
         if at >= self._limit:
             self._fail(Why.EXPIRED, None, at)
         else:
-            self._budget.earn(self._runners[0].cost_ms)
+            self.budget.earn(self._runners[0].cost_ms)
         return self._settle(at)
 
     def result(self, rank: int, member: int, payload: Any, now: float) -> list[Effect]:
@@ -255,10 +278,10 @@ class Race:
         """Starts a rank, unless it is a hedge that the budget refuses."""
         hedge = any(better.state is State.RUNNING for better in self._runners[: runner.rank])
         if hedge:
-            if self._budget.take(runner.cost_ms):
+            if self.budget.take(runner.cost_ms):
                 self._note(at, "granted", runner.rank)
             elif runner is self._last() and at >= runner.latest:
-                self._budget.owe(runner.cost_ms)
+                self.budget.owe(runner.cost_ms)
                 self._note(at, "exempt", runner.rank)
             else:
                 self._note(at, "denied", runner.rank)

@@ -1,0 +1,92 @@
+"""Runs recorded races through the race again, event by event, and compares every decision."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ext_proc.broker.plan import Mix
+from ext_proc.broker.race import Combine, Note, Race
+from ext_proc.broker.record import RaceRecord, RecordedBudget
+from ext_proc.broker.report import Report
+from ext_proc.errors import CallError, Reason, TbmsError
+
+_INPUTS = frozenset({"begin", "result", "failed", "refused", "timer", "gone"})
+
+
+class RecordedPurse:
+    """A budget that answers as it did when the race was recorded: it is shared by races that the file may lack."""
+
+    def __init__(self, budget: RecordedBudget, notes: Iterable[Note]) -> None:
+        self.share = budget.share
+        self.burst_ms = budget.burst_ms
+        self.level_ms = budget.level_ms
+        self._answers = [what == "granted" for _, what, _, _ in notes if what in ("granted", "denied", "exempt")]
+        self._answers.reverse()
+
+    def earn(self, work_ms: float) -> None:
+        """The level is the recorded one."""
+
+    def take(self, cost_ms: float) -> bool:
+        """The next recorded answer."""
+        return self._answers.pop() if self._answers else False
+
+    def owe(self, cost_ms: float) -> None:
+        """The level is the recorded one."""
+
+
+def recorded_combine(notes: Iterable[Note]) -> Combine:
+    """Combines as it went when it was recorded. Payloads are not recorded: each is the number of its rank."""
+    unfit = {rank for _, what, rank, _ in notes if what == "unfit"}
+
+    def combine(_: Mix, payloads: Mapping[int, Any]) -> Any:
+        rank = next(iter(payloads.values()))
+        if rank in unfit:
+            raise CallError(Reason.BROKEN_MODEL, "Mix: the members did not fit together.")
+        return rank
+
+    return combine
+
+
+def replay(record: RaceRecord) -> Race:
+    """Feeds the recorded events, at their recorded times, to a new race. Raises TbmsError for an impossible event."""
+    notes = record.notes()
+    purse = RecordedPurse(record.budget, notes)
+    combine = recorded_combine(notes)
+    race = Race(record.plan(), record.estimates(), purse, combine, arrival=0.0, margin_ms=record.margin_ms)
+    for at, what, rank, member in notes:
+        if what in _INPUTS:
+            _feed(race, record, what, rank, member, at / 1e6)
+    return race
+
+
+def _feed(race: Race, record: RaceRecord, what: str, rank: int, member: int, now: float) -> None:
+    if what == "begin":
+        race.begin(now)
+    elif what == "timer":
+        race.timer(now)
+    elif what == "gone":
+        race.cancelled(now)
+    elif not (0 <= rank < len(record.candidates) and 0 <= member < len(record.candidates[rank].models)):
+        raise TbmsError(
+            f"Race of model {record.model}: event {what!r} is of rank {rank}.{member}, which it does not have."
+        )
+    elif what == "result":
+        race.result(rank, member, rank, now)
+    else:
+        race.failed(rank, member, what, now, refused=what == "refused")
+
+
+def reproduces(record: RaceRecord, race: Race) -> bool:
+    """Whether a replayed race took every decision, at the same microsecond, that was recorded."""
+    return race.log == record.notes()
+
+
+def replay_all(records: Iterable[RaceRecord]) -> tuple[Report, list[int]]:
+    """Replays a recording as it was: its report, and the indices of races that were not reproduced."""
+    report = Report()
+    different = []
+    for n, record in enumerate(records):
+        race = replay(record)
+        report.add(race)
+        if not reproduces(record, race):
+            different.append(n)
+    return report, different

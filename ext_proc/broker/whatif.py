@@ -1,0 +1,166 @@
+"""What recorded races would have come to with another limit, policy, estimates or budget."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ext_proc.broker.budget import Budget
+from ext_proc.broker.effects import Effect, Start
+from ext_proc.broker.entry import fraction
+from ext_proc.broker.plan import AnswerMode, Plan
+from ext_proc.broker.race import Race
+from ext_proc.broker.record import RaceRecord
+from ext_proc.broker.replay import recorded_combine
+from ext_proc.broker.report import Report
+from ext_proc.broker.schedule import Estimate
+
+_ENDS = ("result", "failed", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What to change; None leaves what was recorded. `estimates_ms` by model title (`bert`, `bert;version=3`)."""
+
+    limit_ms: float | None = None
+    margin_ms: float | None = None
+    answer: AnswerMode | None = None
+    estimates_ms: Mapping[str, float] = field(default_factory=dict)
+    hedge_share: float | None = None
+    hedge_burst_ms: float | None = None
+    backups: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How one call of a candidate goes: what ends it, and when after its start (None: never)."""
+
+    end: str
+    took_us: int | None
+
+
+class Times:
+    """How long each call takes in the counterfactual: as it was recorded, where its end was seen.
+
+    A call that was cancelled or never made takes the time of a finished call to the same model in the
+    recording, longer than it was seen to run; which one is drawn by a hash, so that the same question
+    gets the same answer. Where there is none, the call never ends.
+    """
+
+    def __init__(self, records: Sequence[RaceRecord]) -> None:
+        self._seen: list[dict[tuple[int, int], _Run]] = []
+        self._cut: list[dict[tuple[int, int], int]] = []
+        self._finished: dict[str, list[_Run]] = defaultdict(list)
+        for record in records:
+            seen: dict[tuple[int, int], _Run] = {}
+            started: dict[tuple[int, int], int] = {}
+            cut: dict[tuple[int, int], int] = {}
+            titles = _titles(record.plan())
+            for at, what, rank, member in record.notes():
+                leg = (rank, member)
+                if what == "start":
+                    started[leg] = at
+                elif what in _ENDS and leg in started:
+                    seen[leg] = _Run(what, at - started[leg])
+                    self._finished[titles[leg]].append(seen[leg])
+                elif what == "cancel" and leg in started:
+                    cut[leg] = at - started[leg]
+            self._seen.append(seen)
+            self._cut.append(cut)
+
+    def of(self, race: int, leg: tuple[int, int], title: str) -> _Run:
+        """The run of one call of race number `race`."""
+        if run := self._seen[race].get(leg):
+            return run
+        least = self._cut[race].get(leg, -1)
+        others = [run for run in self._finished[title] if run.took_us is not None and run.took_us > least]
+        if not others:
+            return _Run("never", None)
+        return others[int(fraction(title, f"{race} {leg}") * len(others))]
+
+
+def what_if(records: Sequence[RaceRecord], change: WhatIf) -> Report:
+    """Plays all races against one budget, in the order of time, under the changed rules."""
+    return _Simulation(records, change).run()
+
+
+class _Simulation:
+    def __init__(self, records: Sequence[RaceRecord], change: WhatIf) -> None:
+        self._times = Times(records)
+        self._queue: list[tuple[int, int, int, str, tuple[int, int]]] = []
+        self._order = 0
+        self._races: list[Race] = []
+        self._titles: list[dict[tuple[int, int], str]] = []
+        budget = _budget(records, change)
+        for n, record in enumerate(records):
+            plan, estimates = _changed(record, change)
+            margin = record.margin_ms if change.margin_ms is None else change.margin_ms
+            arrival = round(record.arrival * 1e6)
+            combine = recorded_combine(record.notes())
+            self._races.append(Race(plan, estimates, budget, combine, arrival=arrival / 1e6, margin_ms=margin))
+            self._titles.append(_titles(plan))
+            for at, what, _, _ in record.notes():
+                if what in ("begin", "gone"):
+                    self._push(arrival + at, n, what)
+
+    def run(self) -> Report:
+        while self._queue:
+            at, _, n, what, leg = heapq.heappop(self._queue)
+            self._absorb(n, at, self._happens(self._races[n], what, leg, at / 1e6))
+        report = Report()
+        for race in self._races:
+            report.add(race)
+        return report
+
+    def _happens(self, race: Race, what: str, leg: tuple[int, int], now: float) -> list[Effect]:
+        match what:
+            case "begin":
+                return race.begin(now)
+            case "gone":
+                return race.cancelled(now)
+            case "timer":
+                return race.timer(now)
+            case "result":
+                return race.result(*leg, leg[0], now)
+            case _:
+                return race.failed(*leg, what, now, refused=what == "refused")
+
+    def _absorb(self, n: int, at: int, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Start):
+                leg = (effect.rank, effect.member)
+                run = self._times.of(n, leg, self._titles[n][leg])
+                if run.took_us is not None:
+                    self._push(at + run.took_us, n, run.end, leg)
+        wake = self._races[n].wake_up
+        if wake is not None:
+            self._push(round(wake * 1e6), n, "timer")
+
+    def _push(self, at: int, n: int, what: str, leg: tuple[int, int] = (-1, -1)) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (at, self._order, n, what, leg))
+
+
+def _titles(plan: Plan) -> dict[tuple[int, int], str]:
+    return {leg: candidate.title for leg, candidate in plan.legs()}
+
+
+def _changed(record: RaceRecord, change: WhatIf) -> tuple[Plan, list[list[Estimate]]]:
+    plan, estimates = record.plan(), record.estimates()
+    titles = _titles(plan)
+    for leg, title in titles.items():
+        if title in change.estimates_ms:
+            estimates[leg[0]][leg[1]] = Estimate(change.estimates_ms[title])
+    if not change.backups:
+        plan, estimates = replace(plan, candidates=plan.candidates[:1]), estimates[:1]
+    limit = plan.limit_ms if change.limit_ms is None else change.limit_ms
+    return replace(plan, limit_ms=limit, answer=change.answer or plan.answer), estimates
+
+
+def _budget(records: Sequence[RaceRecord], change: WhatIf) -> Budget:
+    if not records:
+        return Budget(0.0, 1.0)
+    first = min(records, key=lambda record: record.arrival).budget
+    share = first.share if change.hedge_share is None else change.hedge_share
+    burst = first.burst_ms if change.hedge_burst_ms is None else change.hedge_burst_ms
+    return Budget(share, burst, min(first.level_ms, burst))
