@@ -17,12 +17,17 @@ from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.transport.admin import Admin
 from ext_proc.transport.pump import Pump
 from ext_proc.transport.server import Server
-from mesh.discovery.health import Prober
+from mesh.discovery.probe import EndpointProbe
+from mesh.discovery.prober import Prober
 from mesh.discovery.registry import Registry
 from mesh.discovery.static import StaticSource
+from mesh.node import Node
 from mesh.routing.pick import Router
 
 logger = logging.getLogger(__name__)
+
+# What the other sections say is taken over by a reload.
+READ_AT_START = ("server", "routing", "probe")
 
 
 class App:
@@ -34,9 +39,10 @@ class App:
         self._metrics = Metrics()
         self._router = Router(self._config.routing)
         self._edge = Edge(self._router, self._config.limits.body_bytes)
-        self._prober = Prober(self._config.probe, self._router, random.Random())
+        probe = self._config.probe
+        self._prober = Prober(probe, EndpointProbe(probe), self._router.set_alive, seed=random.getrandbits(64))
         self._static = StaticSource(self._nodes())
-        self._registry = Registry([self._static], [self._router.update, self._prober.update])
+        self._registry = Registry({"the configuration": self._static}, self._router, self._prober)
         self._draining = False
         self._started = time.time()
 
@@ -54,11 +60,10 @@ class App:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self._registry.run()),
-                tasks.create_task(self._prober.run()),
                 tasks.create_task(watch(self._path, wake)),
                 tasks.create_task(self._reload_on(wake)),
             ]
-            await self._registry.first_snapshot()
+            await self._registry.ready.wait()
             await admin.start()
             await server.start()
             logger.info("serving", extra={"address": server.address, "admin": settings.admin})
@@ -85,27 +90,25 @@ class App:
             self._metrics.reloads["refused"] += 1
             logger.error("configuration refused, the old one stays", extra={"cause": str(error)})
             return
-        if config.server != self._config.server:
-            logger.warning("the section server is read at a start only; restart to change it")
+        for section in READ_AT_START:
+            if getattr(config, section) != getattr(self._config, section):
+                logger.warning("this section is read at a start only; restart to change it", extra={"section": section})
         self._config = config
-        logs.configure(config.server.log.level, config.server.log.format)
-        self._router.configure(config.routing)
-        self._prober.configure(config.probe)
         self._edge.body_limit = config.limits.body_bytes
         self._static.replace(self._nodes())
         self._metrics.reloads["taken"] += 1
         logger.info("configuration taken", extra={"nodes": len(config.nodes)})
 
-    def _nodes(self) -> tuple[Any, ...]:
+    def _nodes(self) -> tuple[Node, ...]:
         return tuple(node.node() for node in self._config.nodes)
 
     def _ready(self) -> bool:
         return not self._draining
 
     def _exposition(self) -> bytes:
-        states = self._router.status()
-        self._metrics.nodes = len(states)
-        self._metrics.nodes_alive = sum(state.alive for state in states)
+        nodes = self._router.nodes
+        self._metrics.nodes = len(nodes)
+        self._metrics.nodes_alive = sum(self._router.is_alive(node.id) for node in nodes)
         return exposition([self._metrics])
 
     def _status(self) -> dict[str, Any]:
@@ -115,5 +118,20 @@ class App:
             "draining": self._draining,
             "config": str(self._path),
             "streams": self._metrics.streams,
-            "nodes": [state.as_dict() for state in self._router.status()],
+            "nodes": [self._node_status(node) for node in self._router.nodes],
+            "left_out": self._registry.conflicts,
+            "sources_failed": self._registry.failures,
+        }
+
+    def _node_status(self, node: Node) -> dict[str, Any]:
+        return {
+            "id": node.id,
+            "grpc": node.grpc,
+            "rest": node.rest,
+            "zone": node.zone,
+            "weight": node.weight,
+            "alive": self._router.is_alive(node.id),
+            "cause": self._prober.cause(node.id),
+            "load": round(self._router.load(node.id), 2),
+            "declared_models": len(node.models),
         }

@@ -6,15 +6,15 @@ error as: file, path in the file, what was expected, and the value that was foun
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from mesh.discovery.health import ProbeSettings
-from mesh.discovery.nodes import NodeSettings, check_nodes
+from mesh.discovery.node_settings import NodeList
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings
 
@@ -74,13 +74,8 @@ class Config(Settings):
     limits: LimitSettings = LimitSettings()
     routing: RoutingSettings = RoutingSettings()
     probe: ProbeSettings = ProbeSettings()
-    nodes: tuple[NodeSettings, ...] = ()
+    nodes: NodeList = ()
     envoy: EnvoySettings = EnvoySettings()
-
-    @model_validator(mode="after")
-    def _nodes_are_distinct(self) -> Self:
-        check_nodes(self.nodes)
-        return self
 
 
 def load(path: Path) -> Config:

@@ -1,9 +1,10 @@
 """The edge role: decides which node a client's call goes to."""
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.stream.decision import Decision, Held
+from ext_proc.stream.decision import Decision, Held, Route
 from ext_proc.stream.events import Head
 from ext_proc.wire.call import Call
+from mesh.node import ProtocolKind
 from mesh.routing.pick import NoNode, Router
 
 
@@ -16,12 +17,12 @@ class Edge:
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """The nodes for a call, best first. Raises CallError (UNAVAILABLE) if none is alive."""
-        rest = not call.protocol.is_grpc
+        kind: ProtocolKind = "grpc" if call.protocol.is_grpc else "rest"
         try:
-            placement = self._router.pick(call.model, now, "rest" if rest else "grpc")
+            nodes = self._router.pick(call.model, now, kind).nodes
         except NoNode as error:
             raise CallError(Reason.UNAVAILABLE, str(error)) from None
-        return placement.route
+        return Route(tuple([endpoint for node in nodes if (endpoint := node.endpoint(kind))]), nodes[0].id)
 
     async def resolve(self, held: Held) -> Decision:
         """An edge holds no plain call."""
