@@ -1,0 +1,42 @@
+"""One population out of what several sources say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mesh.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Nodes with distinct ids and endpoints, and one sentence for each node that was left out."""
+
+    nodes: tuple[Node, ...]
+    conflicts: tuple[str, ...]
+
+
+def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> Population:
+    """Put (name of the source, its nodes) together. Of two nodes that clash, the first stays.
+
+    Two nodes with one endpoint clash: Envoy chooses by endpoint, so calls for one would reach the
+    other. One node may use one endpoint for both protocols.
+    """
+    nodes: dict[str, Node] = {}
+    sources: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    conflicts: list[str] = []
+    for source, found in snapshots:
+        for node in found:
+            who = f"Node {node.id!r} of {source}"
+            shared = sorted(endpoint for endpoint in node.endpoints if endpoint in owners)
+            if not node.endpoints:
+                conflicts.append(f"{who} has neither a grpc nor a rest endpoint.")
+            elif node.id in nodes:
+                conflicts.append(f"{who} has the id of a node of {sources[node.id]}.")
+            elif shared:
+                owner = owners[shared[0]]
+                conflicts.append(f"{who} has the endpoint {shared[0]} of node {owner!r} of {sources[owner]}.")
+            else:
+                nodes[node.id] = node
+                sources[node.id] = source
+                owners.update(dict.fromkeys(node.endpoints, node.id))
+    return Population(tuple(nodes.values()), tuple(conflicts))

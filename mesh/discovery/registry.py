@@ -1,0 +1,81 @@
+"""The registry: follows every source of nodes and keeps the router up to date."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from mesh.discovery.merge import merge
+from mesh.discovery.prober import Prober
+from mesh.discovery.source import Source
+from mesh.errors import MeshError
+from mesh.node import Node
+from mesh.routing.pick import Router
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds until a source that failed is asked again: doubled with every failure in a row."""
+
+
+class Registry:
+    """Merges the sources (name -> source; where they clash, the earlier one wins) into one population.
+
+    A source that fails keeps its last population in force and is asked again; the others go on.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], router: Router, prober: Prober | None = None) -> None:
+        self._sources = dict(sources)
+        self._router = router
+        self._prober = prober
+        self._snapshots: dict[str, tuple[Node, ...]] = {}
+        self.ready = asyncio.Event()
+        """Set once every source has been heard: it has handed over its nodes, or failed to."""
+        self.conflicts: tuple[str, ...] = ()
+        """One sentence for each node that was left out, as of now."""
+        self.failures: dict[str, str] = {}
+        """Source -> why it cannot say at the moment what its nodes are."""
+
+    async def run(self) -> None:
+        """Follow the sources, and probe, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, source in self._sources.items():
+                tasks.create_task(self._follow(name, source), name=f"source {name}")
+            if self._prober is not None:
+                tasks.create_task(self._prober.run(), name="prober")
+            self._heard()
+
+    async def _follow(self, name: str, source: Source) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with aclosing(source.snapshots()) as snapshots:
+                    async for nodes in snapshots:
+                        pause = FIRST_PAUSE
+                        self._take(name, nodes)
+                failure = "It ended."
+            except (OSError, TimeoutError, MeshError) as error:
+                failure = str(error) or type(error).__name__
+            self.failures[name] = failure
+            self._heard()
+            logger.warning("Source %s failed and is asked again in %g s: %s", name, pause, failure)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _take(self, name: str, nodes: tuple[Node, ...]) -> None:
+        self.failures.pop(name, None)
+        self._snapshots[name] = nodes
+        ordered = [(each, self._snapshots[each]) for each in self._sources if each in self._snapshots]
+        population = merge(ordered)
+        for conflict in population.conflicts:
+            if conflict not in self.conflicts:
+                logger.warning("A node is left out. %s", conflict)
+        self.conflicts = population.conflicts
+        self._router.update(population.nodes)
+        if self._prober is not None:
+            self._prober.update(population.nodes)
+        self._heard()
+
+    def _heard(self) -> None:
+        if self._sources.keys() <= self._snapshots.keys() | self.failures.keys():
+            self.ready.set()
