@@ -72,7 +72,7 @@ def model_server(
         host=host,
         grpc_port=grpc_port,
         rest_port=rest_port,
-        load=load,
+        load="all" if load == "all" else "none" if load == "none" else tuple(load.split(",")),
         threads=threads,
         delay_ms=delay_ms,
         load_delay_ms=load_delay_ms,

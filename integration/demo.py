@@ -1,11 +1,14 @@
 """`tbms demo`: real models, real nodes, a real Envoy, unchanged clients, on this machine."""
 
+import sys
+
 from rich.console import Console
 
 from integration import models
 from integration.embedded import NodeSpec
 from integration.interrupt import run
 from integration.placement import shares
+from integration.process import ProcessError
 from integration.scenes.routing import Routing
 from integration.stack import Stack
 
@@ -14,7 +17,11 @@ _NODES = ("node-a", "node-b", "node-c")
 
 def main(*, calls: int = 600) -> int:
     """Plays the demo; returns the exit status: 0 only if every call was answered by a node that holds its model."""
-    return run(_play(Console(), calls))
+    try:
+        return run(_play(Console(), calls))
+    except ProcessError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 async def _play(console: Console, calls: int) -> int:
