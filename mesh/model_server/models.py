@@ -1,0 +1,227 @@
+"""Loading, unloading and running models: the registry's states, driven by tasks and threads."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from mesh.model_server.dtypes import Array
+from mesh.model_server.errors import Code, ServingError
+from mesh.model_server.registry import Entry, Registry, State, Version
+from mesh.model_server.repository import MODEL_FILE, Repository, VersionPolicy, knobs, versions
+from mesh.model_server.runtime import OnnxModel
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Messages below this size (bytes) are converted on the event loop: cheaper than a thread's turn.
+INLINE_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One model of a full list of what is to be served."""
+
+    name: str
+    base: Path
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
+
+
+class Failures(ServingError):
+    """A model did not become available: the failed versions and their causes, for each API to word."""
+
+    def __init__(self, name: str, causes: Sequence[tuple[int, ServingError]]) -> None:
+        super().__init__(Code.UNKNOWN, "; ".join(f"version {number}: {cause}" for number, cause in causes))
+        self.name = name
+        self.causes = causes
+
+
+class Models:
+    """The models of one server. All methods belong to one event loop; the work is done in threads."""
+
+    def __init__(
+        self, repository: Repository, *, threads: int = 2, delay_ms: float = 0.0, load_delay_ms: float = 0.0
+    ) -> None:
+        self.repository = repository
+        self.registry = Registry()
+        self._delay = delay_ms / 1000
+        self._load_delay = load_delay_ms / 1000
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="infer")
+        self._loaders = ThreadPoolExecutor(2, thread_name_prefix="load")
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._applying = asyncio.Lock()
+
+    async def load(self, name: str) -> None:
+        """Load a model of the repository (again, if its files changed); concurrent calls share one load.
+
+        Raises ServingError NOT_FOUND if there is no such model or it has no versions, Failures if a version does not
+        load.
+        """
+        entry = self.registry.entries.get(name)
+        base = self.repository.base(name)
+        if entry is None or not entry.available():
+            if base is None:
+                raise ServingError(Code.NOT_FOUND, f"no model '{name}' in the repository")
+            entry = self._entry(Wanted(name, base))
+        task = self._loading.get(name)
+        if task is None:
+            task = self._loading[name] = asyncio.create_task(self._converge(entry))
+            task.add_done_callback(lambda done: self._loaded(name, done))
+        await asyncio.shield(task)
+
+    def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._loading[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("model did not load", extra={"model": name, "error": str(error)})
+
+    async def unload(self, name: str) -> None:
+        """Refuse new calls for a model and drop it once those in flight have ended. Unknown names are no error."""
+        entry = self.registry.entries.get(name)
+        if entry is None:
+            return
+        async with self._lock(name):
+            for version in entry.available():
+                self._retire(version)
+
+    async def apply(self, wanted: Sequence[Wanted]) -> None:
+        """Serve exactly these models: load what is missing, then unload what is not listed.
+
+        Raises the first model's failure, after every other model has been seen to.
+        """
+        async with self._applying:
+            entries = [self._entry(each) for each in wanted]
+            results = await asyncio.gather(*(self._converge(entry) for entry in entries), return_exceptions=True)
+            listed = {each.name for each in wanted}
+            for name in [name for name in self.registry.entries if name not in listed]:
+                await self.unload(name)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def _entry(self, wanted: Wanted) -> Entry:
+        entry = self.registry.entries.setdefault(wanted.name, Entry(wanted.name, wanted.base))
+        if entry.base != wanted.base:
+            for version in entry.available():
+                version.stamp = None  # of other files: load it again
+        entry.base, entry.policy = wanted.base, wanted.policy
+        return entry
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _converge(self, entry: Entry) -> None:
+        """Make the served versions those that the policy chooses. The old ones serve until the new ones do."""
+        async with self._lock(entry.name):
+            try:
+                present = await asyncio.to_thread(versions, entry.base)
+            except OSError as error:
+                raise ServingError(
+                    Code.NOT_FOUND, f"Could not find base path {entry.base} for servable {entry.name}"
+                ) from error
+            chosen = entry.policy.choose(present)
+            if not chosen:
+                raise ServingError(
+                    Code.NOT_FOUND, f"No versions of servable {entry.name} found under base path {entry.base}"
+                )
+            loads = await asyncio.gather(*(self._load_version(entry, number, present[number]) for number in chosen))
+            causes = [(number, error) for number, error in zip(chosen, loads, strict=True) if error is not None]
+            if causes:
+                raise Failures(entry.name, causes)
+            for version in entry.available():
+                if version.number not in chosen:
+                    self._retire(version)
+
+    async def _load_version(self, entry: Entry, number: int, folder: Path) -> ServingError | None:
+        """Load one version unless it is loaded. The error, if any, is also kept in the version's state."""
+        before = entry.versions.get(number)
+        serving = before is not None and before.state is State.AVAILABLE
+        loop = asyncio.get_running_loop()
+        version = Version(entry.name, number, State.LOADING)
+        try:
+            version.stamp = await asyncio.to_thread(_stamp, folder)
+            if before is not None and serving and before.stamp == version.stamp:
+                return None
+            if not serving:
+                entry.versions[number] = version
+            version.knobs = await asyncio.to_thread(knobs, entry.base)
+            await asyncio.sleep(self._load_delay + version.knobs.load_delay_ms / 1000)
+            version.model = await loop.run_in_executor(self._loaders, OnnxModel, folder / MODEL_FILE)
+        except ServingError as error:
+            version.error = error
+            version.state = State.END
+            if not serving:
+                entry.versions[number] = version
+            return error
+        version.state = State.AVAILABLE
+        entry.versions[number] = version
+        if before is not None and serving:
+            self._retire(before)
+        log.info("model loaded", extra={"model": entry.name, "version": number})
+        return None
+
+    def _retire(self, version: Version) -> None:
+        def drop() -> None:
+            version.model = None
+            version.state = State.END
+            log.info("model unloaded", extra={"model": version.name, "version": version.number})
+
+        version.state = State.UNLOADING
+        version.when_idle(drop)
+
+    async def infer(self, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Run a version that the caller holds a lease of; the outputs by name, in the order asked for.
+
+        Raises ServingError. A caller that is cancelled leaves the running thread to end by itself.
+        """
+        model = version.model
+        assert model is not None, "infer without a lease"
+        arrived = time.perf_counter_ns()
+
+        def run() -> tuple[int, int, list[Array]]:
+            begun = time.perf_counter_ns()
+            results = model.run(inputs, outputs)
+            return begun, time.perf_counter_ns(), results
+
+        delay = self._delay + version.knobs.delay_ms / 1000
+        if delay:
+            await asyncio.sleep(delay)
+        loop = asyncio.get_running_loop()
+        job = self._pool.submit(run)
+        version.acquire()  # until the thread is done, even if the caller is gone by then
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(version.release))
+        try:
+            begun, ended, results = await asyncio.wrap_future(job)
+        except ServingError:
+            version.statistics.failed(time.perf_counter_ns() - arrived)
+            raise
+        version.statistics.succeeded(time.time_ns() // 1_000_000, begun - arrived, ended - begun)
+        return dict(zip(outputs, results, strict=True))
+
+    async def offload(self, size: int, work: Callable[[], T]) -> T:
+        """Convert a message of `size` bytes: here if it is small, in a thread if it would hold up the event loop."""
+        if size < INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def close(self) -> None:
+        """Give up loads that are under way, and wait for the threads. No call may be in flight."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._loaders.shutdown)
+        await asyncio.to_thread(self._pool.shutdown)
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    try:
+        status = (folder / MODEL_FILE).stat()
+    except OSError as error:
+        raise ServingError(Code.NOT_FOUND, f"Could not find {MODEL_FILE} in {folder}") from error
+    return status.st_mtime_ns, status.st_size

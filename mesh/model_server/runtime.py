@@ -1,0 +1,79 @@
+"""One ONNX model in memory, run by ONNX Runtime on the CPU."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mesh.model_server.dtypes import BY_ONNX, STRING, Array, TensorSpec
+from mesh.model_server.errors import Code, ServingError, invalid
+
+
+def _onnxruntime() -> Any:
+    """ONNX Runtime, imported when the first model is loaded: it is an optional extra and takes a while to import."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ServingError(
+            Code.FAILED_PRECONDITION, "ONNX Runtime is not installed: pip install 'tbms[onnx]' to serve models"
+        ) from error
+    return onnxruntime
+
+
+class OnnxModel:
+    """A loaded model. `run` may be called from many threads at once."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Load `path`, giving each run `threads` threads. Blocks. Raises ServingError if it cannot be served."""
+        ort = _onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only; they come back as exceptions anyway
+        self._rejected = ort.capi.onnxruntime_pybind11_state.InvalidArgument
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has no common base for its errors
+            raise invalid(f"onnx runtime error: {error}") from error
+        self.inputs = tuple(_spec(node, "input") for node in self._session.get_inputs())
+        self.outputs = tuple(_spec(node, "output") for node in self._session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """The named outputs for arrays of the declared types.
+
+        Raises ServingError: INVALID_ARGUMENT if ONNX Runtime rejects an array, INTERNAL if the run fails.
+        """
+        feeds = {name: _to_text(name, array) if array.dtype == object else array for name, array in inputs.items()}
+        try:
+            results: list[Any] = self._session.run(list(outputs), feeds)
+        except self._rejected as error:
+            raise invalid(str(error)) from error
+        except Exception as error:  # see above
+            raise ServingError(Code.INTERNAL, f"onnx runtime error: {error}") from error
+        return [_to_bytes(result) if result.dtype.kind in "OU" else result for result in results]
+
+
+def _spec(node: Any, what: str) -> TensorSpec:
+    dtype = BY_ONNX.get(node.type)
+    if dtype is None:
+        raise invalid(f"{what} '{node.name}' has the type {node.type}, which is not a tensor that can be served")
+    return TensorSpec(node.name, dtype, tuple(size if isinstance(size, int) else -1 for size in node.shape))
+
+
+def _to_text(name: str, array: Array) -> Array:
+    """ONNX Runtime's Python API takes strings as `str`."""
+    try:
+        text = [element.decode() for element in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise invalid(f"input '{name}' holds a string that is not UTF-8") from error
+    result = np.empty(len(text), STRING.numpy)
+    result[:] = text
+    return result.reshape(array.shape)
+
+
+def _to_bytes(array: Array) -> Array:
+    elements = [str(element).encode() for element in array.ravel().tolist()]
+    result = np.empty(len(elements), STRING.numpy)
+    result[:] = elements
+    return result.reshape(array.shape)

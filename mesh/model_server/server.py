@@ -1,0 +1,129 @@
+"""The embedded model server: ONNX models behind TF Serving's and Triton's APIs."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import grpc
+from aiohttp import web
+from pydantic import Field
+
+from mesh.model_server.errors import ServingError
+from mesh.model_server.models import Models
+from mesh.model_server.repository import Repository
+from mesh.model_server.rest_server import application
+from mesh.model_server.tfs_grpc import TfServing
+from mesh.model_server.tfs_rest import TfServingRest
+from mesh.model_server.v2_grpc import V2Grpc
+from mesh.model_server.v2_rest import V2Rest
+from mesh.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: How long calls in flight may take to end when the server is stopped (seconds).
+DRAIN_SECONDS = 30.0
+
+
+class ModelServerSettings(Settings):
+    """One embedded model server.
+
+    `repository` holds `<name>/<version>/model.onnx`; a reload may also name base paths inside `allowed_roots`.
+    `load` is what is loaded at the start: "all", "none" or names. A port of 0 is any free one.
+    `threads` is the number of inferences that run at once. `delay_ms` and `load_delay_ms` simulate slower models, for
+    demos, tests and benchmarks; a model's own tbms.json adds to them.
+    """
+
+    repository: Path
+    allowed_roots: tuple[Path, ...] = ()
+    host: str = "127.0.0.1"
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 8500
+    rest_port: Annotated[int, Field(ge=0, le=65535)] = 8501
+    load: Literal["all", "none"] | tuple[str, ...] = "all"
+    max_message_bytes: Annotated[int, Field(gt=0, le=2**31 - 1)] = 256 * 1024 * 1024
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    load_delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    node: str = ""
+
+
+async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None], stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then let the calls in flight end (for DRAIN_SECONDS at most).
+
+    `ready(grpc_port, rest_port)` is called once both ports listen and the models of the start are loaded, or have
+    failed to: such a failure is logged and shows in the model's status, it does not stop the server.
+    Raises OSError if a port cannot be had or the repository is no folder.
+    """
+    if not settings.repository.is_dir():
+        raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
+    started = asyncio.Event()
+    models = Models(
+        Repository(settings.repository, settings.allowed_roots),
+        threads=settings.threads,
+        delay_ms=settings.delay_ms,
+        load_delay_ms=settings.load_delay_ms,
+    )
+    server, grpc_port = _grpc_server(settings, models, started.is_set)
+    runner = web.AppRunner(
+        application(TfServingRest(models).answer, V2Rest(models, started.is_set).answer, settings.max_message_bytes),
+        access_log=None,
+        shutdown_timeout=DRAIN_SECONDS,
+    )
+    await server.start()
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.rest_port).start()
+        rest_port = runner.addresses[0][1]
+        loading = asyncio.create_task(_load(models, settings))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            started.set()
+            log.info(
+                "model server ready",
+                extra={"node": settings.node, "grpc_port": grpc_port, "rest_port": rest_port},
+            )
+            ready(grpc_port, rest_port)
+        await stopping
+        loading.cancel()
+    finally:
+        started.clear()
+        await asyncio.gather(server.stop(DRAIN_SECONDS), runner.cleanup())
+        await models.close()
+
+
+def _grpc_server(
+    settings: ModelServerSettings, models: Models, is_ready: Callable[[], bool]
+) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.server.max_pending_requests", 100_000),  # the defaults refuse a burst of about a thousand calls
+            ("grpc.server.max_pending_requests_hard_limit", 200_000),
+            ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share
+        ]
+    )
+    for handler in (*TfServing(models).services(), *V2Grpc(models, is_ready).services()):
+        server.add_generic_rpc_handlers((handler,))
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        port: int = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {host}:{settings.grpc_port}: {error}") from error
+    return server, port
+
+
+async def _load(models: Models, settings: ModelServerSettings) -> None:
+    if settings.load == "none":
+        return
+    names = models.repository.names() if settings.load == "all" else settings.load
+    results = await asyncio.gather(*(models.load(name) for name in names), return_exceptions=True)
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, ServingError):
+            log.error("model of the start did not load", extra={"model": name, "error": result.message})
+        elif isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,108 @@
+"""TF Serving's REST API under /v1/models."""
+
+import re
+from urllib.parse import unquote
+
+from google.protobuf.json_format import MessageToJson
+
+from mesh.model_server import rapidjson, tfs, tfs_json, tfs_reply
+from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.models import Models
+from mesh.model_server.repository import MAX_VERSION
+from mesh.model_server.rest_call import RestAnswer, RestCall
+from mesh.protos import tfs_pb2 as pb
+
+_SELECTOR = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
+_PREDICTION = re.compile(rf"/v1/models/([^/:]+){_SELECTOR}:(classify|regress|predict)", re.IGNORECASE | re.ASCII)
+_STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{_SELECTOR}(?:/(metadata))?", re.IGNORECASE | re.ASCII)
+
+#: How TF Serving translates status codes (its model_servers/http_server.cc); what is not listed is 500.
+_STATUSES = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.FAILED_PRECONDITION: 400,
+    Code.NOT_FOUND: 404,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+}
+#: What its HTTP library (libevent) answers to any other path.
+_NO_SUCH_PAGE = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+
+
+class TfServingRest:
+    """The API over a set of models."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def answer(self, call: RestCall) -> RestAnswer:
+        """Answer one request; refusals are `{"error": ...}` with TF Serving's status."""
+        if not _PREDICTION.fullmatch(call.path) and not _STATUS.fullmatch(call.path):
+            return RestAnswer(404, _NO_SUCH_PAGE, "text/html")
+        try:
+            return RestAnswer(200, (await self._dispatch(call)).encode("utf-8", "surrogatepass"))
+        except ServingError as error:
+            text = rapidjson.pretty({"error": error.message})
+            return RestAnswer(_STATUSES.get(error.code, 500), text.encode("utf-8", "surrogatepass"))
+
+    async def _dispatch(self, call: RestCall) -> str:
+        if call.method == "POST" and (match := _PREDICTION.fullmatch(call.path)):
+            spec = _spec(match)
+            if match[4] == "predict":
+                return await self._predict(spec, call.body)
+            if match[4] in ("classify", "regress"):
+                return self._refuse_examples(spec, call.body, match[4])
+        elif call.method == "GET" and (match := _STATUS.fullmatch(call.path)):
+            spec = _spec(match)
+            if not spec.name:
+                raise invalid("Missing model name in request.")
+            return self._metadata(spec) if match[4] == "metadata" else self._status(spec)
+        raise invalid(f"Malformed request: {call.method} {call.path}")
+
+    async def _predict(self, spec: pb.ModelSpec, body: bytes) -> str:
+        document = await self._models.offload(len(body), lambda: tfs_json.parse_object(body))
+        signature = tfs_json.signature_of(document)
+        version = tfs.find(self._models, spec)
+        with version.lease() as model:
+            if signature not in ("", tfs.DEFAULT_SIGNATURE):
+                raise invalid(f'Serving signature name: "{signature}" not found in signature def')
+            inputs, rows = await self._models.offload(len(body), lambda: tfs_json.decode(document, model.inputs))
+            tfs.check_inputs(model, inputs)
+            results = await self._models.infer(version, inputs, tfs.choose_outputs(model, ()))
+            size = sum(array.nbytes for array in results.values())
+            return await self._models.offload(size, lambda: tfs_reply.encode(results, rows))
+
+    def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
+        document = tfs_json.parse_object(body)
+        spec.signature_name = tfs_json.signature_of(document)
+        tfs_json.check_examples(document)
+        tfs.refuse_examples(self._models, spec, "classification" if method == "classify" else "regression")
+        raise AssertionError("not refused")
+
+    def _status(self, spec: pb.ModelSpec) -> str:
+        return _print(tfs.status(self._models, pb.GetModelStatusRequest(model_spec=spec))) + "\n"
+
+    def _metadata(self, spec: pb.ModelSpec) -> str:
+        request = pb.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        response = tfs.metadata(self._models, request)
+        signatures = pb.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+        # Put together from two printed messages, line breaks and all, as TF Serving does.
+        return (
+            f'{{\n"model_spec":{_print(response.model_spec)}\n,\n'
+            f'"metadata": {{"signature_def": {_print(signatures)}\n}}\n}}\n'
+        )
+
+
+def _print(message: pb.ModelSpec | pb.SignatureDefMap | pb.GetModelStatusResponse) -> str:
+    return MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=1)
+
+
+def _spec(match: re.Match[str]) -> pb.ModelSpec:
+    spec = pb.ModelSpec(name=unquote(match[1] or "", errors="replace"))
+    if match[2]:
+        if int(match[2]) > MAX_VERSION:
+            raise invalid(f"Failed to convert version: {match[2]} to numeric.")
+        spec.version.value = int(match[2])
+    if match[3]:
+        spec.version_label = unquote(match[3], errors="replace")
+    return spec

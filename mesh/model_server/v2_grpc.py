@@ -1,0 +1,180 @@
+"""The V2 (KServe, Triton) gRPC API: inference.GRPCInferenceService."""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+from mesh.model_server import grpc_service, v2
+from mesh.model_server.dtypes import BY_V2, Array, DType
+from mesh.model_server.errors import ServingError, invalid
+from mesh.model_server.grpc_service import StreamMethod, UnaryMethod
+from mesh.model_server.models import Models
+from mesh.model_server.v2_tensors import SizeMismatch, from_raw, from_values, to_raw
+
+_CONTENTS = (
+    "bool_contents",
+    "int_contents",
+    "int64_contents",
+    "uint_contents",
+    "uint64_contents",
+    "fp32_contents",
+    "fp64_contents",
+    "bytes_contents",
+)
+
+
+class V2Grpc:
+    """The methods, each from a parsed request to its answer. `is_ready` tells whether the server has started up."""
+
+    def __init__(self, models: Models, is_ready: Callable[[], bool]) -> None:
+        self._models = models
+        self._is_ready = is_ready
+
+    def services(self) -> list[grpc.GenericRpcHandler]:
+        """The gRPC service to add to a server."""
+        unary = {
+            "ServerLive": UnaryMethod(pb.ServerLiveRequest, self.server_live),
+            "ServerReady": UnaryMethod(pb.ServerReadyRequest, self.server_ready),
+            "ServerMetadata": UnaryMethod(pb.ServerMetadataRequest, self.server_metadata),
+            "ModelReady": UnaryMethod(pb.ModelReadyRequest, self.model_ready),
+            "ModelMetadata": UnaryMethod(pb.ModelMetadataRequest, self.model_metadata),
+            "ModelConfig": UnaryMethod(pb.ModelConfigRequest, self.model_config),
+            "ModelStatistics": UnaryMethod(pb.ModelStatisticsRequest, self.model_statistics),
+            "ModelInfer": UnaryMethod(pb.ModelInferRequest, self.infer),
+            "RepositoryIndex": UnaryMethod(pb.RepositoryIndexRequest, self.repository_index),
+            "RepositoryModelLoad": UnaryMethod(pb.RepositoryModelLoadRequest, self.load),
+            "RepositoryModelUnload": UnaryMethod(pb.RepositoryModelUnloadRequest, self.unload),
+        }
+        stream = StreamMethod(pb.ModelInferRequest, self.stream_infer)
+        return [grpc_service.service("inference.GRPCInferenceService", {**unary, "ModelStreamInfer": stream})]
+
+    async def server_live(self, request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        """Whether the server runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        """Whether the models of the start are loaded."""
+        return pb.ServerReadyResponse(ready=self._is_ready())
+
+    async def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        """Name, version and extensions."""
+        return v2.server_metadata()
+
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """Whether one model answers."""
+        return pb.ModelReadyResponse(ready=v2.is_ready(self._models, request.name, request.version))
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        """Inputs and outputs."""
+        return v2.model_metadata(self._models, request.name, request.version)
+
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        """The configuration."""
+        return pb.ModelConfigResponse(config=v2.model_config(self._models, request.name, request.version))
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """Counts and times."""
+        return v2.statistics(self._models, request.name, request.version)
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """What there is, and in which state."""
+        return v2.repository_index(self._models, request.repository_name, request.ready)
+
+    async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        """Load, or load again."""
+        await v2.load(self._models, request.repository_name, request.model_name, list(request.parameters))
+        return pb.RepositoryModelLoadResponse()
+
+    async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+        """Unload."""
+        await v2.unload(self._models, request.repository_name, request.model_name)
+        return pb.RepositoryModelUnloadResponse()
+
+    async def infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        """One inference."""
+        name = request.model_name
+        version = v2.find(self._models, name, request.model_version)
+        with version.lease() as model:
+            readers = _readers(request)
+            outputs = v2.choose_outputs(name, model, [output.name for output in request.outputs])
+            tensors = [v2.Tensor(each.name, _datatype(each.datatype), tuple(each.shape)) for each in request.inputs]
+            v2.check_inputs(name, request.id, model, tensors)
+            inputs = await self._models.offload(request.ByteSize(), partial(_read, request, readers))
+            results = await v2.infer(self._models, version, inputs, outputs)
+        response = pb.ModelInferResponse(model_name=name, model_version=str(version.number), id=request.id)
+        for output, array in results.items():
+            datatype = next(spec.dtype.v2 for spec in model.outputs if spec.name == output)
+            response.outputs.add(name=output, datatype=datatype, shape=array.shape)
+            response.raw_output_contents.append(to_raw(array))
+        return response
+
+    async def stream_infer(
+        self, requests: AsyncIterator[pb.ModelInferRequest]
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Inferences one after the other; a refusal is an answer and does not end the stream."""
+        async for request in requests:
+            try:
+                response = await self.infer(request)
+            except ServingError as error:
+                refused = pb.ModelInferResponse(id=request.id)
+                yield pb.ModelStreamInferResponse(error_message=error.message, infer_response=refused)
+            else:
+                response.parameters["triton_final_response"].bool_param = True
+                yield pb.ModelStreamInferResponse(infer_response=response)
+
+
+Reader = Callable[[DType], Array]
+
+
+def _datatype(text: str) -> str:
+    return text if text in BY_V2 or text == "BF16" else "<invalid>"
+
+
+def _readers(request: pb.ModelInferRequest) -> list[Reader]:
+    """How to read each input: from the raw contents, in order, or from its typed contents. Raises ServingError."""
+    readers: list[Reader] = []
+    raw = iter(request.raw_input_contents)
+    for each in request.inputs:
+        shape = tuple(each.shape)
+        if request.raw_input_contents:
+            if each.HasField("contents"):
+                raise invalid(
+                    "contents field must not be specified when using raw_input_contents "
+                    f"for '{each.name}' for model '{request.model_name}'"
+                )
+            data = next(raw, None)
+            if data is None:
+                raise invalid(
+                    f"unable to find data for input tensor '{each.name}' for model '{request.model_name}' in request."
+                )
+            readers.append(partial(_from_raw, data, shape))
+            continue
+        dtype = BY_V2.get(each.datatype)
+        filled = [field for field in _CONTENTS if len(getattr(each.contents, field))]
+        if not filled or (dtype is not None and dtype.v2_field not in filled):
+            raise invalid(
+                f"unable to find data for input tensor '{each.name}' for model '{request.model_name}' in request."
+            )
+        readers.append(partial(_from_values, getattr(each.contents, filled[0]), shape))
+    return readers
+
+
+def _from_raw(data: bytes, shape: tuple[int, ...], dtype: DType) -> Array:
+    return from_raw(data, dtype, shape)
+
+
+def _from_values(values: list[object], shape: tuple[int, ...], dtype: DType) -> Array:
+    return from_values(values, dtype, shape)
+
+
+def _read(request: pb.ModelInferRequest, readers: list[Reader]) -> dict[str, Array]:
+    arrays = {}
+    for each, reader in zip(request.inputs, readers, strict=True):
+        dtype = BY_V2[each.datatype]
+        try:
+            arrays[each.name] = reader(dtype)
+        except SizeMismatch as error:
+            raise v2.size_mismatch(request.model_name, request.id, each.name, dtype, error) from error
+    return arrays

@@ -1,0 +1,159 @@
+"""The V2 (KServe, Triton) REST API: /v2."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from mesh.model_server import v2, v2_json
+from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.models import Models
+from mesh.model_server.rest_call import RestAnswer, RestCall
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([0-9]+))?(?:/(infer|ready|config|stats))?")
+_CONTROL = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
+
+#: How Triton translates its errors; what is not listed is 500.
+_STATUSES = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.NOT_FOUND: 404,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+}
+
+Handler = Callable[[RestCall], Awaitable[RestAnswer]]
+
+
+class V2Rest:
+    """The API over a set of models. `is_ready` tells whether the server has started up."""
+
+    def __init__(self, models: Models, is_ready: Callable[[], bool]) -> None:
+        self._models = models
+        self._is_ready = is_ready
+
+    async def answer(self, call: RestCall) -> RestAnswer:
+        """Answer one request; refusals are `{"error": ...}` with Triton's status."""
+        try:
+            return await self._dispatch(call)
+        except ServingError as error:
+            return _refusal(_STATUSES.get(error.code, 500), error.message)
+
+    async def _dispatch(self, call: RestCall) -> RestAnswer:
+        fixed: dict[str, tuple[str, Callable[[RestCall], RestAnswer]]] = {
+            "/v2": ("GET", lambda _: _message(v2.server_metadata())),
+            "/v2/health/live": ("GET", lambda _: RestAnswer(200, content_type="text/plain")),
+            "/v2/health/ready": ("GET", self._ready),
+            "/v2/models/stats": ("GET", lambda _: self._statistics("", "")),
+            "/v2/repository/index": ("POST", self._index),
+        }
+        if call.path in fixed:
+            method, handler = fixed[call.path]
+            return handler(call) if call.method == method else _method_not_allowed()
+        if match := _CONTROL.fullmatch(call.path):
+            return await self._control(call, match[1], match[2])
+        if match := _MODEL.fullmatch(call.path):
+            name, version, what = match[1], match[2] or "", match[3] or "metadata"
+            if call.method != ("POST" if what == "infer" else "GET"):
+                return _method_not_allowed()
+            if what == "infer":
+                return await self._infer(call, name, version)
+            return self._about(name, version, what)
+        return _refusal(404, "Not Found", "text/plain")
+
+    def _ready(self, call: RestCall) -> RestAnswer:
+        return RestAnswer(200 if self._is_ready() else 400, content_type="text/plain")
+
+    def _about(self, name: str, version: str, what: str) -> RestAnswer:
+        if what == "metadata":
+            return _message(v2.model_metadata(self._models, name, version))
+        if what == "config":
+            return _message(v2.model_config(self._models, name, version))
+        if what == "stats":
+            return self._statistics(name, version)
+        if not v2.is_ready(self._models, name, version):
+            return _refusal(400, "Model version not ready", "text/plain")
+        return RestAnswer(200, content_type="text/plain")
+
+    def _statistics(self, name: str, version: str) -> RestAnswer:
+        return _message(v2.statistics(self._models, name, version))
+
+    def _index(self, call: RestCall) -> RestAnswer:
+        options = v2_json.parse(call.body) if call.body else {}
+        ready = isinstance(options, dict) and options.get("ready") is True
+        models = v2.repository_index(self._models, "", ready).models
+        return RestAnswer(200, v2_json.compact([MessageToDict(model) for model in models]))
+
+    async def _control(self, call: RestCall, name: str, action: str) -> RestAnswer:
+        if call.method != "POST":
+            return _method_not_allowed()
+        options: Any = v2_json.parse(call.body) if call.body else {}
+        parameters = options.get("parameters", {}) if isinstance(options, dict) else {}
+        if action == "load":
+            await v2.load(self._models, "", name, list(parameters))
+        else:
+            await v2.unload(self._models, "", name)
+        return RestAnswer(200)
+
+    async def _infer(self, call: RestCall, name: str, version: str) -> RestAnswer:
+        try:
+            found = v2.find(self._models, name, version)
+            length = _header_length(call)
+        except ServingError as error:
+            return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain")
+        with found.lease() as model:
+            request = await self._models.offload(len(call.body), lambda: v2_json.decode(name, model, call.body, length))
+            results = await v2.infer(self._models, found, request.inputs, request.outputs)
+            size = sum(array.nbytes for array in results.values())
+            head, chunks = await self._models.offload(
+                size, lambda: v2_json.encode(name, found.number, model.outputs, request, results)
+            )
+        if not chunks:
+            return RestAnswer(200, head, compressible=True)
+        body = b"".join([head, *chunks])
+        headers = {HEADER_LENGTH: str(len(head))}
+        return RestAnswer(200, body, "application/octet-stream", headers, compressible=True)
+
+
+def _header_length(call: RestCall) -> int | None:
+    """The length of the JSON before binary data; None where the header is absent. Raises ServingError."""
+    text = call.headers.get(HEADER_LENGTH)
+    if text is None:
+        return None
+    match = re.match(r"\s*([+-]?\d{1,19})", text, re.ASCII)
+    length = int(match[1]) if match else 0  # as C's atoi reads it
+    if not 0 <= length <= len(call.body):
+        raise invalid(f"inference header size should be in range (0, {len(call.body)}), got: {length}")
+    return length
+
+
+def _message(message: Message) -> RestAnswer:
+    document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return RestAnswer(200, v2_json.compact(_numbers(message, document)))
+
+
+def _numbers(message: Message, document: dict[str, Any]) -> dict[str, Any]:
+    """64-bit integers as numbers: protobuf's JSON prints them as strings, Triton does not."""
+    for field in message.DESCRIPTOR.fields:
+        if field.name not in document:
+            continue
+        value = document[field.name]
+        if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
+            document[field.name] = [int(each) for each in value] if isinstance(value, list) else int(value)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            nested = getattr(message, field.name)
+            pairs = zip(nested, value, strict=True) if isinstance(value, list) else [(nested, value)]
+            for each, part in pairs:
+                _numbers(each, part)
+    return document
+
+
+def _refusal(status: int, message: str, content_type: str = "application/json") -> RestAnswer:
+    return RestAnswer(status, v2_json.compact({"error": message}), content_type)
+
+
+def _method_not_allowed() -> RestAnswer:
+    return _refusal(405, "Method Not Allowed")
