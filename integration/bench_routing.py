@@ -18,7 +18,7 @@ from rich.table import Table
 
 from integration.answerer import answerer
 from integration.cpu import cpu_seconds
-from integration.edge import Edge
+from integration.edge import Edge, Section
 from integration.h2load import Load, LoadError, Request, h2load
 from integration.ports import free_port
 from mesh.node import Node
@@ -117,7 +117,7 @@ async def measure() -> dict[str, float]:
         async with answerer(folder) as upstream:
             node = Node("upstream", grpc=upstream, rest=upstream)
             direct = f"127.0.0.1:{free_port()}"
-            sections = {"envoy": {"direct_listen": direct}, "server": {"log": {"level": "warning"}}}
+            sections: dict[str, Section] = {"envoy": {"direct_listen": direct}, "server": {"log": {"level": "warning"}}}
             async with Edge(folder, [node], sections=sections) as edge:
                 bench = Bench(edge, f"http://{direct}")
                 busy = {case: await bench.compare(request, _BUSY) for case, request in requests.items()}

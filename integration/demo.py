@@ -18,10 +18,16 @@ _NODES = ("node-a", "node-b", "node-c")
 def main(*, calls: int = 600) -> int:
     """Plays the demo; returns the exit status: 0 only if every call was answered by a node that holds its model."""
     try:
-        return run(_play(Console(), calls))
+        return run(_play(_console(), calls))
     except ProcessError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _console() -> Console:
+    console = Console()
+    # A log has no edge; the tables need this much room.
+    return console if console.is_terminal else Console(width=max(console.width, 120))
 
 
 async def _play(console: Console, calls: int) -> int:

@@ -15,7 +15,7 @@ async def calls_by_address(envoy_admin: str) -> Counter[str]:
             socket = host["address"].get("socket_address")
             if socket is None:
                 continue
-            sent = next((stat for stat in host.get("stats", []) if stat["name"] == "rq_total"), {})
             # Envoy writes 64-bit numbers as text and leaves out zero.
-            counts[f"{socket['address']}:{socket['port_value']}"] += int(sent.get("value", 0))
+            sent = sum(int(stat.get("value", 0)) for stat in host.get("stats", []) if stat["name"] == "rq_total")
+            counts[f"{socket['address']}:{socket['port_value']}"] += sent
     return counts

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,10 +78,15 @@ class Routing:
                 )
             pairs = [(model, client) for model in self._models() for client in clients]
             share, rest = divmod(self._calls, len(pairs))
-            with Live(self._table(clients), console=self._console, auto_refresh=False) as live:
+            # Without a terminal a live table would be a table for every step: then only the last is printed.
+            live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+            with live or nullcontext():
                 for number, (model, client) in enumerate(pairs):
                     await self._ask(client, model, number, share + (number < rest))
-                    live.update(self._table(clients), refresh=self._console.is_terminal)
+                    if live:
+                        live.update(self._table(clients), refresh=True)
+            if not live:
+                self._console.print(self._table(clients))
         finally:
             for client in clients:
                 await client.close()
