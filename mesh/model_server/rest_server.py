@@ -8,13 +8,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from mesh.model_server import v2_json
+from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.rest_call import RestAnswer, RestCall
 
 log = logging.getLogger(__name__)
 
 Api = Callable[[RestCall], Awaitable[RestAnswer]]
-
-_ENCODINGS = ("", "identity", "gzip", "deflate")
 
 
 def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Application:
@@ -22,17 +21,16 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
 
     async def handle(request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        if request.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
-            refusal = RestAnswer(501, v2_json.compact({"error": "Unsupported compression type"}), "text/plain")
-            return _response(request, refusal)
         try:
-            body = await request.read()
+            body = _decompress(request.headers.get("Content-Encoding", ""), await request.read(), max_body_bytes)
+        except ServingError as error:
+            body = v2_json.compact({"error": error.message})
+            if error.code is Code.UNIMPLEMENTED:
+                return _response(request, RestAnswer(501, body, "text/plain", {"Accept-Encoding": "gzip, deflate"}))
+            return _response(request, RestAnswer(400, body))
         except web.HTTPRequestEntityTooLarge:
             text = f"the request's body is larger than {max_body_bytes} bytes"
             return _response(request, RestAnswer(413, v2_json.compact({"error": text})))
-        except web.RequestPayloadError:
-            text = "the request's body is cut short or is not compressed as its headers say"
-            return _response(request, RestAnswer(400, v2_json.compact({"error": text})))
         api = tf_serving if path.startswith("/v1/") else v2
         try:
             answer = await api(RestCall(request.method, path, request.headers, body))
@@ -41,9 +39,32 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
             answer = RestAnswer(500, v2_json.compact({"error": "internal error of the model server"}))
         return _response(request, answer)
 
+    async def anonymous(_: web.BaseRequest, response: web.StreamResponse) -> None:
+        response.headers.pop("Server", None)
+
     app = web.Application(client_max_size=max_body_bytes)
+    app.on_response_prepare.append(anonymous)
     app.router.add_route("*", "/{path:.*}", handle)
     return app
+
+
+def _decompress(encoding: str, body: bytes, max_bytes: int) -> bytes:
+    """The body with its content encoding undone, never more than `max_bytes` of it. Raises ServingError."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in ("gzip", "deflate"):
+        raise ServingError(Code.UNIMPLEMENTED, "Unsupported compression type")
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
+    try:
+        plain = inflate.decompress(body, max_bytes)
+    except zlib.error as error:
+        raise invalid(f"the request's body is not {name} data as its Content-Encoding says") from error
+    if inflate.unconsumed_tail:
+        raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
+    if not inflate.eof:
+        raise invalid(f"the request's body ends in the middle of its {name} data")
+    return plain
 
 
 def _response(request: web.Request, answer: RestAnswer) -> web.Response:

@@ -68,6 +68,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     runner = web.AppRunner(
         application(TfServingRest(models).answer, V2Rest(models, started.is_set).answer, settings.max_message_bytes),
         access_log=None,
+        auto_decompress=False,  # done here, within the limit
         shutdown_timeout=DRAIN_SECONDS,
     )
     await server.start()

@@ -76,7 +76,7 @@ def decode(model_name: str, model: OnnxModel, body: bytes, header_length: int | 
 
 
 def _decode_raw(model_name: str, model: OnnxModel, body: bytes) -> InferBody:
-    """A raw binary request: the body is the one input, its open dimension is worked out. Raises ServingError."""
+    """A raw binary request: the body is the one input, its open dimension is worked out, and all outputs are binary."""
     outputs = v2.choose_outputs(model_name, model, ())
     if len(model.inputs) != 1:
         raise invalid(
@@ -96,7 +96,7 @@ def _decode_raw(model_name: str, model: OnnxModel, body: bytes) -> InferBody:
     rows = len(body) // row if row else 0
     shape = tuple(rows if size < 0 else size for size in spec.shape)
     tensor = v2.Tensor("raw_input", spec.dtype.v2, shape)
-    return InferBody("", {spec.name: _finish(model_name, "", tensor, memoryview(body))}, outputs, frozenset())
+    return InferBody("", {spec.name: _finish(model_name, "", tensor, memoryview(body))}, outputs, frozenset(outputs))
 
 
 def _finish(model_name: str, request_id: str, tensor: v2.Tensor, data: "memoryview | Array") -> Array:

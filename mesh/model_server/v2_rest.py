@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -58,7 +59,7 @@ class V2Rest:
         if match := _MODEL.fullmatch(call.path):
             name, version, what = match[1], match[2] or "", match[3] or "metadata"
             if call.method != ("POST" if what == "infer" else "GET"):
-                return _method_not_allowed()
+                return _method_not_allowed("text/plain" if what in ("infer", "ready") else "application/json")
             if what == "infer":
                 return await self._infer(call, name, version)
             return self._about(name, version, what)
@@ -111,7 +112,7 @@ class V2Rest:
             head, chunks = await self._models.offload(
                 size, lambda: v2_json.encode(name, found.number, model.outputs, request, results)
             )
-        if not chunks:
+        if not any(chunks):
             return RestAnswer(200, head, compressible=True)
         body = b"".join([head, *chunks])
         headers = {HEADER_LENGTH: str(len(head))}
@@ -132,28 +133,28 @@ def _header_length(call: RestCall) -> int | None:
 
 def _message(message: Message) -> RestAnswer:
     document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return RestAnswer(200, v2_json.compact(_numbers(message, document)))
+    return RestAnswer(200, v2_json.compact(_as_triton(message.DESCRIPTOR, document)))
 
 
-def _numbers(message: Message, document: dict[str, Any]) -> dict[str, Any]:
-    """64-bit integers as numbers: protobuf's JSON prints them as strings, Triton does not."""
-    for field in message.DESCRIPTOR.fields:
+def _as_triton(descriptor: Descriptor, document: dict[str, Any]) -> dict[str, Any]:
+    """Protobuf's JSON as Triton prints it: fields in the order of declaration, 64-bit integers as numbers."""
+    ordered: dict[str, Any] = {}
+    for field in descriptor.fields:
         if field.name not in document:
             continue
         value = document[field.name]
         if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
-            document[field.name] = [int(each) for each in value] if isinstance(value, list) else int(value)
+            value = [int(each) for each in value] if isinstance(value, list) else int(value)
         elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            nested = getattr(message, field.name)
-            pairs = zip(nested, value, strict=True) if isinstance(value, list) else [(nested, value)]
-            for each, part in pairs:
-                _numbers(each, part)
-    return document
+            kind = field.message_type
+            value = [_as_triton(kind, each) for each in value] if isinstance(value, list) else _as_triton(kind, value)
+        ordered[field.name] = value
+    return ordered
 
 
 def _refusal(status: int, message: str, content_type: str = "application/json") -> RestAnswer:
     return RestAnswer(status, v2_json.compact({"error": message}), content_type)
 
 
-def _method_not_allowed() -> RestAnswer:
-    return _refusal(405, "Method Not Allowed")
+def _method_not_allowed(content_type: str = "application/json") -> RestAnswer:
+    return _refusal(405, "Method Not Allowed", content_type)
