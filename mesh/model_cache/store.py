@@ -9,7 +9,7 @@ from mesh.errors import MeshError
 
 
 class StoreError(MeshError):
-    """A store did not do what it was asked. The message may name buckets and hosts: it goes to /status, not to clients."""
+    """A store did not do what it was asked. The message may name buckets and hosts: for /status, not for clients."""
 
 
 class StoreCredentials(StoreError):

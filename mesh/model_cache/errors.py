@@ -1,0 +1,41 @@
+"""What the model cache answers when it cannot give a model."""
+
+from mesh.errors import MeshError
+
+
+class CacheError(MeshError):
+    """A call that cannot have its model. The message is one sentence for the client; `cause` is for /status and logs."""
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cause = cause or message
+
+
+class BadName(CacheError):
+    """The model name, version or label cannot be one (400)."""
+
+
+class ModelMissing(CacheError):
+    """No store holds that model, version or label (404)."""
+
+
+class ModelBroken(CacheError):
+    """The model does not load: the message carries the model server's own words (424)."""
+
+
+class StoreAway(CacheError):
+    """The store cannot be asked, refuses us, or does not answer (503). Only `cause` says why."""
+
+
+class NoRoom(CacheError):
+    """The model is larger than the node (507). The message says both sizes."""
+
+
+class Busy(CacheError):
+    """Nothing is wrong with the model, but this node cannot take it now: another replica may (503 with retry-after)."""
+
+    def __init__(self, message: str, cause: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, cause)
+        self.retry_after = retry_after
+        """Seconds."""
