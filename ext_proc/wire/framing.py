@@ -103,6 +103,14 @@ def unframe(body: bytes, encoding: str, limit: int) -> bytes:
     return message
 
 
+def inflate(data: bytes, encoding: str, limit: int) -> bytes:
+    """The plain bytes of data that is packed by gzip or deflate, at most `limit` of them. Raises CallError."""
+    inflater = _Inflater(encoding, limit)
+    plain = b"".join(inflater.feed(data))
+    inflater.end()
+    return plain
+
+
 class _Inflater:
     """Decompresses a message piece by piece, at most `limit` bytes of it."""
 
@@ -110,9 +118,9 @@ class _Inflater:
 
     def __init__(self, encoding: str, limit: int) -> None:
         if encoding in ("", "identity"):
-            raise CallError(Reason.INVALID, "The gRPC message is marked as compressed, but grpc-encoding names none.")
+            raise CallError(Reason.INVALID, "The message is marked as compressed, but its encoding names none.")
         if encoding not in _WINDOWS:
-            raise CallError(Reason.UNSUPPORTED, f"The grpc-encoding {quoted(encoding)} is not supported.")
+            raise CallError(Reason.UNSUPPORTED, f"The encoding {quoted(encoding)} is not supported.")
         self._encoding = encoding
         self._zlib = zlib.decompressobj(_WINDOWS[encoding])
         self._limit = self._left = limit
@@ -139,8 +147,8 @@ class _Inflater:
             raise self._broken("is cut off")
 
     def _broken(self, how: str) -> CallError:
-        return CallError(Reason.INVALID, f"The {self._encoding} data of the gRPC message {how}.")
+        return CallError(Reason.INVALID, f"The {self._encoding} data of the message {how}.")
 
 
 def _too_large(size: int, limit: int) -> CallError:
-    return CallError(Reason.TOO_LARGE, f"The gRPC message is larger than the limit ({size} bytes against {limit}).")
+    return CallError(Reason.TOO_LARGE, f"The message is larger than the limit ({size} bytes against {limit}).")

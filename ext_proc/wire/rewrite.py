@@ -27,16 +27,20 @@ def swap_model(
     content-length, where there is one, must go. Raises CallError as naming does, for the new name too, INVALID for a
     MultiInference call whose tasks name several models, and UNSUPPORTED for a label in V2, which has none.
     """
+    return frame(swap_message(call, unframe(body, encoding, limit), model, version, label))
+
+
+def swap_message(call: Call, message: bytes, model: str, version: str | None, label: str | None) -> bytes:
+    """As `swap_model`, for the bare message of a gRPC call."""
     _check(model, version, label)
-    message = unframe(body, encoding, limit)
     if call.protocol is Protocol.V2_GRPC:
         _no_label(model, label)
-        return frame(_swap_names(message, model, version))
+        return _swap_names(message, model, version)
     spec = _named(model, version, label)
     if call.verb is Verb.MULTI_INFERENCE:
         _check_one_model(message)
-        return frame(_swap_fields(message, _swap_task(spec)))
-    return frame(_swap_specs(message, spec))
+        return _swap_fields(message, _swap_task(spec))
+    return _swap_specs(message, spec)
 
 
 def swap_path(call: Call, path: str, model: str, version: str | None, label: str | None) -> str:

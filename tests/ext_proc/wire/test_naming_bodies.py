@@ -259,10 +259,10 @@ def test_a_large_tensor_before_the_spec_is_not_kept() -> None:
     ("encoding", "reason", "says"),
     [
         ("snappy", Reason.UNSUPPORTED, "'snappy' is not supported"),
-        ("identity", Reason.INVALID, "grpc-encoding names none"),
-        (None, Reason.INVALID, "grpc-encoding names none"),
-        ("gzip", Reason.INVALID, "gzip data of the gRPC message is malformed"),
-        ("deflate", Reason.INVALID, "deflate data of the gRPC message is malformed"),
+        ("identity", Reason.INVALID, "its encoding names none"),
+        (None, Reason.INVALID, "its encoding names none"),
+        ("gzip", Reason.INVALID, "gzip data of the message is malformed"),
+        ("deflate", Reason.INVALID, "deflate data of the message is malformed"),
     ],
 )
 def test_compression_that_cannot_be(encoding: str | None, reason: Reason, says: str) -> None:

@@ -1,0 +1,66 @@
+"""The outputs of a reply as arrays, for mixes: floats and integers only."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ext_proc.errors import TbmsError
+from ext_proc.wire.names import quoted
+from mesh.model_server.dtypes import DType
+
+Array = NDArray[Any]
+Outputs = Mapping[str, Array]
+
+
+class TensorError(TbmsError, ValueError):
+    """A reply whose outputs cannot be read as arrays; the message names the output and its type."""
+
+
+def check_numeric(name: str, dtype: DType | None, called: str) -> DType:
+    """The type, if it is a float or an integer. `called` is its name in the reply; None stands for one unheard of."""
+    if dtype is None or dtype.numpy.kind not in "fiu":
+        raise TensorError(f"The output {quoted(name)} is of type {quoted(called)}, which is neither float nor integer.")
+    return dtype
+
+
+def from_numbers(
+    name: str, values: Any, dtype: np.dtype[Any] | None = None, shape: Sequence[int] | None = None
+) -> Array:
+    """The array of a JSON value: a number, or lists of numbers nested to equal depths.
+
+    Without a dtype it is int64 (uint64 where the values need it) if all numbers are integers, otherwise float64. With
+    a shape, nesting does not count, only the order. Raises TensorError.
+    """
+    objects = np.array(values, object)
+    kinds = set(map(type, objects.ravel().tolist()))
+    if not kinds <= {int, float}:
+        raise TensorError(f"The output {quoted(name)} holds {_strange(kinds)}.")
+    if dtype is None:
+        dtype = np.dtype(np.int64) if kinds == {int} else np.dtype(np.float64)
+        if kinds == {int} and max(objects.ravel()) > np.iinfo(np.int64).max:
+            dtype = np.dtype(np.uint64)
+    elif dtype.kind != "f" and float in kinds:
+        raise TensorError(f"The output {quoted(name)} of type {dtype} holds a number that is no integer.")
+    try:
+        with np.errstate(over="ignore"):  # beyond a float's range it is infinite
+            return objects.astype(dtype).reshape(objects.shape if shape is None else tuple(shape))
+    except (OverflowError, ValueError):
+        wanted = "" if shape is None else f" of shape {list(shape)}"
+        raise TensorError(f"The output {quoted(name)} does not hold the numbers of {dtype}{wanted}.") from None
+
+
+def check_names(outputs: Outputs, names: Sequence[str]) -> None:
+    """Raises TensorError unless every output that is to be replaced is one of these names."""
+    for name in outputs:
+        if name not in names:
+            raise TensorError(f"The reply has no output {quoted(name)} to replace.")
+
+
+def _strange(kinds: set[type]) -> str:
+    if kinds & {str, dict}:
+        return "strings, which is neither float nor integer"
+    if bool in kinds:
+        return "values of type bool, which is neither float nor integer"
+    return "lists of unequal lengths" if list in kinds else "values that are no numbers"
