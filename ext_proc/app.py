@@ -2,19 +2,29 @@
 
 import asyncio
 import logging
+import pathlib
 import random
+import secrets
 import signal
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from prometheus_client.registry import Collector
+
 from ext_proc import config as configuration
+from ext_proc.broker.estimates import Path
+from ext_proc.broker.plan import Candidate
 from ext_proc.edge import Edge
 from ext_proc.errors import ConfigError
+from ext_proc.hop import HopMark
 from ext_proc.reload import watch
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.transport.admin import Admin
+from ext_proc.transport.broker import broker
+from ext_proc.transport.candidate import Candidates
 from ext_proc.transport.pump import Pump
 from ext_proc.transport.server import Server
 from mesh.discovery.probe import EndpointProbe
@@ -27,18 +37,20 @@ from mesh.routing.pick import Router
 logger = logging.getLogger(__name__)
 
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe")
+READ_AT_START = ("server", "routing", "probe", "broker")
 
 
 class App:
     """One `tbms serve` process. Raises ConfigError at once if the file is wrong."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: pathlib.Path) -> None:
         self._path = path
         self._config = configuration.load(path)
         self._metrics = Metrics()
+        self._collectors: list[Collector] = [self._metrics]
         self._router = Router(self._config.routing)
-        self._edge = Edge(self._router, self._config.limits.body_bytes)
+        self._hop = HopMark(secrets.token_hex(16))
+        self._edge = Edge(self._router, self._config.catalogue(), self._hop, self._config.limits.body_bytes)
         probe = self._config.probe
         self._prober = Prober(probe, EndpointProbe(probe), self._router.set_alive, seed=random.getrandbits(64))
         self._static = StaticSource(self._nodes())
@@ -57,7 +69,7 @@ class App:
         settings = self._config.server
         server = Server(settings, Pump(self._edge, self._metrics).process)
         admin = Admin(settings.admin, self._ready, self._exposition, self._status)
-        async with asyncio.TaskGroup() as tasks:
+        async with self._brokering(), asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self._registry.run()),
                 tasks.create_task(watch(self._path, wake)),
@@ -75,6 +87,20 @@ class App:
             for task in background:
                 task.cancel()
         logger.info("stopped")
+
+    @asynccontextmanager
+    async def _brokering(self) -> AsyncIterator[None]:
+        """Races go out through Envoy's egress listener for the length of the block."""
+        config = self._config
+        egress, limit = config.server.egress or config.envoy.egress, config.limits.body_bytes
+        candidates = Candidates(self._edge, self._hop, lambda: self._edge.body_limit)
+        async with broker(config.broker, egress, candidates, limit, self._path_of, time.monotonic) as ours:
+            self._edge.broker = ours.decide
+            self._collectors.extend(ours.collectors())
+            yield
+
+    def _path_of(self, candidate: Candidate) -> Path:
+        return Path.COLD if self._router.is_cold(candidate.model) else Path.RESIDENT
 
     async def _reload_on(self, wake: asyncio.Event) -> None:
         while True:
@@ -95,6 +121,7 @@ class App:
                 logger.warning("this section is read at a start only; restart to change it", extra={"section": section})
         self._config = config
         self._edge.body_limit = config.limits.body_bytes
+        self._edge.catalogue = config.catalogue()
         self._static.replace(self._nodes())
         self._metrics.reloads["taken"] += 1
         logger.info("configuration taken", extra={"nodes": len(config.nodes)})
@@ -109,7 +136,7 @@ class App:
         nodes = self._router.nodes
         self._metrics.nodes = len(nodes)
         self._metrics.nodes_alive = sum(self._router.is_alive(node.id) for node in nodes)
-        return exposition([self._metrics])
+        return exposition(self._collectors)
 
     def _status(self) -> dict[str, Any]:
         return {

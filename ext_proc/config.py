@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
+from ext_proc.broker.catalogue import Catalogue
+from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from mesh.discovery.health import ProbeSettings
@@ -57,6 +59,9 @@ class ServerSettings(Settings):
     socket_mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o660, description="Permissions of a Unix socket.")
     tls: TlsSettings | None = None
     admin: Address = Field("127.0.0.1:9902", description="Health, metrics and status over HTTP.")
+    egress: Address | None = Field(
+        None, description="Where candidate calls go out: an Envoy listener. Without it the one of `envoy.egress`."
+    )
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long calls in flight may take at a stop.")
     log: LogSettings = LogSettings()
 
@@ -75,7 +80,13 @@ class Config(Settings):
     routing: RoutingSettings = RoutingSettings()
     probe: ProbeSettings = ProbeSettings()
     nodes: NodeList = ()
+    broker: BrokerSettings = BrokerSettings()
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
     envoy: EnvoySettings = EnvoySettings()
+
+    def catalogue(self) -> Catalogue:
+        """The models section, resolved. Raises ConfigError for a cycle or an unknown name in it."""
+        return Catalogue(self.broker, self.models)
 
 
 def load(path: Path) -> Config:
@@ -98,9 +109,13 @@ def parse(text: str, name: str) -> Config:
     if not isinstance(document, dict):
         raise ConfigError(f"{name}: a mapping of sections was expected, not {type(document).__name__}")
     try:
-        return Config.model_validate(document)
+        config = Config.model_validate(document)
+        config.catalogue()
     except ValidationError as error:
         raise ConfigError("\n".join(_wording(name, fault) for fault in error.errors())) from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return config
 
 
 def _wording(name: str, fault: Any) -> str:

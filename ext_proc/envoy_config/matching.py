@@ -4,9 +4,7 @@ import re
 
 from envoy_data_plane.envoy.type.matcher.v3 import HttpRequestHeaderMatchInput
 from envoy_data_plane.xds.type.matcher.v3 import (
-    MatcherMatcherListPredicate as Predicate,
-)
-from envoy_data_plane.xds.type.matcher.v3 import (
+    MatcherMatcherListPredicate,
     MatcherMatcherListPredicatePredicateList,
     MatcherMatcherListPredicateSinglePredicate,
     RegexMatcher,
@@ -15,6 +13,8 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 )
 
 from ext_proc.envoy_config.text import xds_extension
+
+Predicate = MatcherMatcherListPredicate
 
 
 def _header(name: str, match: StringMatcher) -> Predicate:

@@ -1,6 +1,7 @@
 """What can be decided about a call; the machine turns a decision into messages."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ext_proc.errors import CallError
 from ext_proc.stream.events import Head
@@ -48,9 +49,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it."""
+    """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
+
+    `matter` is what the desk wants to find again in `Held`.
+    """
 
     collect: bool = False
+    matter: Any = None
 
 
 Decision = Pass | Route | Refuse | Answer | Hold
@@ -63,3 +68,4 @@ class Held:
     head: Head
     call: Call
     body: bytes
+    matter: Any = None

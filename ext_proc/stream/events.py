@@ -27,6 +27,11 @@ class BodyMode(IntEnum):
 SPOKEN = frozenset({BodyMode.NONE, BodyMode.BUFFERED, BodyMode.FULL_DUPLEX})
 
 
+# What an Envoy can do depends on its version; one that does not tell is taken for the newest.
+Version = tuple[int, int]
+NEWEST: Version = (1, 40)
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The head of a request. Names are lower-case; values of a repeated name are joined with `, `."""
@@ -34,6 +39,25 @@ class Head:
     headers: Mapping[str, str]
     end_of_stream: bool
     mode: BodyMode
+    envoy: Version = NEWEST
+
+    @property
+    def body_can_come(self) -> bool:
+        """Whether the body is sent to us, or will be if we ask for it."""
+        return self.mode is not BodyMode.NONE or self.envoy >= (1, 40)
+
+    @property
+    def streams_answers(self) -> bool:
+        """Whether this Envoy takes an answer with trailers from us, as gRPC needs."""
+        return self.envoy >= (1, 37)
+
+
+def read_version(text: str) -> Version:
+    """`1.38.3` or `1.38` as (1, 38); what is not a version is taken for the newest."""
+    parts = text.split(".")
+    if len(parts) >= 2 and all(len(part) <= 4 and part.isdigit() for part in parts[:2]):
+        return int(parts[0]), int(parts[1])
+    return NEWEST
 
 
 def parse(data: bytes) -> ProcessingRequest:
@@ -44,13 +68,13 @@ def parse(data: bytes) -> ProcessingRequest:
         raise StreamError("a message on the stream is not a ProcessingRequest") from error
 
 
-def head_of(message: ProcessingRequest) -> Head:
-    """The head in the first message of a stream."""
+def head_of(message: ProcessingRequest, envoy: Version = NEWEST) -> Head:
+    """The head in the first message of a stream from that Envoy."""
     request = message.request_headers
-    mode = message.protocol_config.request_body_mode
+    mode: int = message.protocol_config.request_body_mode
     if mode not in SPOKEN:
         raise StreamError(f"the filter sends bodies in mode {mode}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
-    return Head(header_dict(request.headers), request.end_of_stream, BodyMode(mode))
+    return Head(header_dict(request.headers), request.end_of_stream, BodyMode(mode), envoy)
 
 
 def header_dict(headers: HeaderMap) -> dict[str, str]:

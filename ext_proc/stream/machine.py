@@ -15,12 +15,13 @@ the call in `held`, awaits whatever it takes, and brings the outcome to `decided
 
 import typing
 from enum import Enum, auto
+from typing import Any
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.protos.ext_proc_pb2 import HttpBody
 from ext_proc.stream import mutation
 from ext_proc.stream.decision import Answer, Decision, Held, Hold, Pass, Refuse, Route
-from ext_proc.stream.events import BodyMode, Head, StreamError, head_of, parse
+from ext_proc.stream.events import NEWEST, BodyMode, Head, StreamError, Version, head_of, parse
 from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
@@ -63,7 +64,9 @@ class Machine:
         "_chunks",
         "_desk",
         "_ended_body",
+        "_envoy",
         "_head",
+        "_matter",
         "_mode",
         "_nodded",
         "_remove",
@@ -76,8 +79,10 @@ class Machine:
         "state",
     )
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, envoy: Version = NEWEST) -> None:
         self._desk = desk
+        self._envoy = envoy
+        self._matter: Any = None
         self.state = State.START
         self.held: Held | None = None
         self.route: Route | None = None
@@ -99,7 +104,7 @@ class Machine:
         kind = message.WhichOneof("request")
         try:
             if kind == "request_headers":
-                return self._on_headers(head_of(message), now)
+                return self._on_headers(head_of(message, self._envoy), now)
             if kind == "request_body":
                 return self._on_body(message.request_body, now)
             if kind == "request_trailers":
@@ -158,6 +163,8 @@ class Machine:
     def _open_body(self) -> list[bytes]:
         """What makes Envoy send the body."""
         if self._mode is BodyMode.NONE:
+            if self._envoy < (1, 40):  # it would answer 500; the matcher in front of the filter should have sent it
+                raise CallError(Reason.UNSUPPORTED, "this Envoy's filter does not send the body that the call needs")
             self._mode = BodyMode.FULL_DUPLEX
             return [mutation.OVERRIDE_TO_FULL_DUPLEX]
         if self._mode is BodyMode.BUFFERED:
@@ -232,6 +239,7 @@ class Machine:
         return self._wait(decision)
 
     def _wait(self, hold: Hold) -> list[bytes]:
+        self._matter = hold.matter
         if not hold.collect or self._ended_body:
             self._hold()
             return []
@@ -243,7 +251,7 @@ class Machine:
         assert self._head is not None
         assert self._call is not None
         self.state = State.HELD
-        self.held = Held(self._head, self._call, b"".join(self._chunks))
+        self.held = Held(self._head, self._call, b"".join(self._chunks), self._matter)
 
     def _release(self, route: Route) -> list[bytes]:
         if self._nodded:

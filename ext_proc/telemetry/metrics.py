@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from ext_proc.wire.call import Call
 
 # How a call ended for us.
-ROUTED, PASSED, REFUSED, CANCELLED, BROKEN = "routed", "passed", "refused", "cancelled", "broken"
+ROUTED, PASSED, ANSWERED, REFUSED, CANCELLED = "routed", "passed", "answered", "refused", "cancelled"
 
 
 class Metrics(Collector):

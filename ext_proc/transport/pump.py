@@ -9,12 +9,15 @@ import grpc
 
 from ext_proc.errors import CallError
 from ext_proc.stream.decision import Decision, Held
-from ext_proc.stream.events import StreamError
+from ext_proc.stream.events import NEWEST, StreamError, Version, read_version
 from ext_proc.stream.machine import Desk, Machine, State
 from ext_proc.telemetry import metrics
 from ext_proc.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+# Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
+VERSION_METADATA = "x-tbms-envoy"
 
 
 class Front(Desk, Protocol):
@@ -40,7 +43,7 @@ class Pump:
 
     async def process(self, _requests: Any, context: Any) -> None:
         """One stream. Completion and cancellation look alike in a pending read, hence `finished`."""
-        machine = Machine(self._front)
+        machine = Machine(self._front, _envoy(context))
         self._metrics.streams += 1
         counted: str | None = None
         finished = False
@@ -55,8 +58,9 @@ class Pump:
                 while machine.held is not None:
                     for reply in machine.decided(await self._front.resolve(machine.held)):
                         await context.write(reply)
-                if machine.refusal is not None:
-                    _log_refusal(machine, machine.refusal)
+                if machine.state is State.ENDED:
+                    if machine.refusal is not None:
+                        _log_refusal(machine, machine.refusal)
                     break
             finished = machine.state in (State.RELEASED, State.ENDED)
         except StreamError as error:
@@ -72,9 +76,17 @@ class Pump:
             self._metrics.count(machine.call, _outcome(machine, finished))
 
 
+def _envoy(context: Any) -> Version:
+    """The Envoy that the filter's configuration was made for, as the filter tells it."""
+    for key, value in context.invocation_metadata():
+        if key == VERSION_METADATA:
+            return read_version(value)
+    return NEWEST
+
+
 def _outcome(machine: Machine, finished: bool) -> str:
     if machine.state is State.ENDED:
-        return metrics.REFUSED
+        return metrics.ANSWERED if machine.refusal is None else metrics.REFUSED
     if machine.route is not None:
         return metrics.ROUTED
     if finished:

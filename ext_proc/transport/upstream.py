@@ -5,6 +5,7 @@ the wire: an HTTP/2 stream by RST_STREAM, an HTTP/1.1 connection by closing it.
 """
 
 import asyncio
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,7 +22,16 @@ Headers = tuple[tuple[str, bytes], ...]
 
 # Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
 _HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-connection transfer-encoding upgrade te trailer content-length host".split()
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 # Added by the egress listener: the node that answered.
 UPSTREAM_HEADER = "x-tbms-upstream"
@@ -102,7 +112,7 @@ class Upstream:
             async with self._session.request(
                 request.method,
                 yarl.URL(self._base + request.path, encoded=True),
-                headers=[(key, value.decode("latin-1")) for key, value in _end_to_end(request.headers)],
+                headers=[(key, value.decode("latin-1")) for key, value in request.headers if key not in _HOP_BY_HOP],
                 data=request.body or None,
                 allow_redirects=False,
             ) as response:
@@ -144,19 +154,13 @@ class Upstream:
         return Response(200, _own_removed(headers), body, status + _own_removed(trailers), number, node)
 
 
-def _end_to_end(headers: Headers) -> Iterable[tuple[str, bytes]]:
-    return ((key, value) for key, value in headers if key not in _HOP_BY_HOP and not key.startswith(":"))
-
-
 # What the gRPC library writes by itself.
-_GRPC_OWN = frozenset("content-type user-agent grpc-timeout grpc-encoding grpc-accept-encoding".split())
+_GRPC_OWN = frozenset(["content-type", "user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"])
 
 
 def _metadata(headers: Headers) -> Iterable[tuple[str, str | bytes]]:
-    from base64 import b64decode
-
-    for key, value in _end_to_end(headers):
-        if key in _GRPC_OWN:
+    for key, value in headers:
+        if key in _GRPC_OWN or key in _HOP_BY_HOP:
             continue
         if key.endswith("-bin"):
             yield key, b64decode(value + b"=" * (-len(value) % 4))
@@ -165,8 +169,6 @@ def _metadata(headers: Headers) -> Iterable[tuple[str, str | bytes]]:
 
 
 def _bytes(metadata: Any) -> Headers:
-    from base64 import b64encode
-
     pairs = metadata or ()
     return tuple(
         (key, b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("latin-1"))

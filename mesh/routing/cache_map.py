@@ -94,6 +94,10 @@ class CacheMap:
         """Whether any node is taken at its declaration."""
         return bool(self._declared)
 
+    def is_live(self, node_id: str) -> bool:
+        """Whether the node reports what it holds."""
+        return node_id in self._live
+
     def __len__(self) -> int:
         """Of how many models something is known."""
         return len(self._rows)

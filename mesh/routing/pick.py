@@ -121,6 +121,13 @@ class Router:
         self._loads.picked(seats[0].load)
         return Placement(tuple([seat.node for seat in seats]))
 
+    def is_cold(self, model: str) -> bool:
+        """Whether a call would wait for a load: every living node reports what it holds, and none holds the model."""
+        alive = [node_id for node_id, seat in self._seats.items() if seat.alive]
+        if not alive or not all(self.cache_map.is_live(node_id) for node_id in alive):
+            return False
+        return all(self.cache_map.state(node_id, model) is not Residency.AVAILABLE for node_id in alive)
+
     def started(self, node_id: str) -> None:
         """A call that was just picked for that node is on its way, and its end will be told by `finished`."""
         seat = self._seats.get(node_id)

@@ -1,0 +1,100 @@
+"""What each race did: one JSON line to the log, and metrics by model and rank."""
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
+
+from ext_proc.broker.budget import Purse
+from ext_proc.broker.effects import Answer, Fail, Fallback
+from ext_proc.broker.plan import Plan
+from ext_proc.broker.race import Race
+from ext_proc.broker.record import race_record
+from ext_proc.stream.decision import Held
+
+logger = logging.getLogger("tbms.races")
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# Names come from clients' headers: past this many, further ones share one label.
+_MOST_MODELS = 1000
+
+
+class RaceReport:
+    """Counts races and writes their records. One for the process."""
+
+    def __init__(self, budget: Purse) -> None:
+        self._budget = budget
+        self._models: set[str] = set()
+        self._races = Counter("tbms_races", "Races, by how they ended.", ["outcome", "why"], registry=None)
+        self._in_time = Counter(
+            "tbms_races_in_time", "Races by whether an answer was given by the limit.", ["answered"], registry=None
+        )
+        self._candidates = Counter(
+            "tbms_candidates", "Candidate calls, by what became of them.", ["model", "rank", "fate"], registry=None
+        )
+        self._elapsed = Histogram(
+            "tbms_race_seconds", "Arrival to answer.", ["model", "rank"], buckets=_SECONDS, registry=None
+        )
+        self._slack = Histogram(
+            "tbms_race_slack_seconds", "Time that was left to the limit.", buckets=_SECONDS, registry=None
+        )
+        self._level = Gauge("tbms_hedge_budget_ms", "Work that hedges may still start.", registry=None)
+        self._level.set_function(lambda: budget.level_ms)
+
+    def collectors(self) -> Iterable[Collector]:
+        """For the exposition."""
+        return (self._races, self._in_time, self._candidates, self._elapsed, self._slack, self._level)
+
+    def __call__(self, race: Race, held: Held) -> None:
+        """One race is over."""
+        kind, why, rank = _ending(race)
+        self._races.labels(kind, why).inc()
+        outcome = race.outcome
+        if outcome is not None:
+            answered = isinstance(outcome, Answer) and outcome.left_ms >= 0
+            self._in_time.labels("yes" if answered else "no").inc()
+            self._elapsed.labels(self._label(race.plan.model), rank).observe(outcome.elapsed_ms / 1000)
+            self._slack.observe(max(0.0, outcome.left_ms) / 1000)
+        for model, place, fate in _fates(race):
+            self._candidates.labels(self._label(model), place, fate).inc()
+        if logger.isEnabledFor(logging.INFO):
+            request_id = held.head.headers.get("x-request-id")
+            logger.info("race", extra={**race_record(race), "request_id": request_id})
+
+    def _label(self, model: str) -> str:
+        if model in self._models:
+            return model
+        if len(self._models) >= _MOST_MODELS:
+            return "(other)"
+        self._models.add(model)
+        return model
+
+
+def _ending(race: Race) -> tuple[str, str, str]:
+    match race.outcome:
+        case Answer(rank=rank, why=why):
+            return "answer", str(why), str(rank)
+        case Fallback(cause=why):
+            return "fallback", str(why), "fallback"
+        case Fail(why=why):
+            return "fail", str(why), "none"
+    return "gone", "", "none"
+
+
+def _fates(race: Race) -> Iterator[tuple[str, str, str]]:
+    """Every candidate call that was started: won, lost (answered for nothing), cancelled, or failed."""
+    won = race.outcome.rank if isinstance(race.outcome, Answer) else None
+    last: dict[tuple[int, int], str] = {}
+    for _, what, rank, member in race.log:
+        if what in ("result", "failed", "refused", "cancel"):
+            last[rank, member] = what
+    for (rank, member), what in last.items():
+        answered = "won" if rank == won else "lost"
+        fate = {"result": answered, "cancel": "cancelled"}.get(what, "failed")
+        yield _model(race.plan, rank, member), str(rank), fate
+
+
+def _model(plan: Plan, rank: int, member: int) -> str:
+    entrant = plan.candidates[rank]
+    return (entrant.members[member] if hasattr(entrant, "members") else entrant).model

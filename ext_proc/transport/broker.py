@@ -1,0 +1,58 @@
+"""The time broker of one process: everything that races share, wired together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from prometheus_client.registry import Collector
+
+from ext_proc.broker.budget import Budget
+from ext_proc.broker.estimates import Estimates, Path
+from ext_proc.broker.plan import Candidate, Plan
+from ext_proc.broker.settings import BrokerSettings
+from ext_proc.stream.decision import Decision, Held
+from ext_proc.telemetry.races import RaceReport
+from ext_proc.transport.candidate import Candidates
+from ext_proc.transport.fan_out import FanOut
+from ext_proc.transport.shadow import Shadows
+from ext_proc.transport.upstream import Upstream
+
+
+class Broker:
+    """Decides held calls by racing their candidates, and copies to shadows what is to be copied."""
+
+    def __init__(self, fan_out: FanOut, shadows: Shadows, report: RaceReport) -> None:
+        self._fan_out = fan_out
+        self._shadows = shadows
+        self._report = report
+
+    async def decide(self, held: Held, plan: Plan, arrival: float) -> Decision:
+        """The answer to a held call; see `FanOut.run`."""
+        if plan.shadows:
+            self._shadows.copy(held, plan)
+        return await self._fan_out.run(held, plan, arrival)
+
+    def collectors(self) -> Iterable[Collector]:
+        """The metrics of the races."""
+        return self._report.collectors()
+
+
+@asynccontextmanager
+async def broker(
+    settings: BrokerSettings,
+    egress: str,
+    candidates: Candidates,
+    body_limit: int,
+    path_of: Callable[[Candidate], Path],
+    clock: Callable[[], float],
+) -> AsyncIterator[Broker]:
+    """A broker for the length of a block."""
+    budget = Budget(settings.hedge_share, settings.hedge_burst_ms)
+    report = RaceReport(budget)
+    async with Upstream(egress, body_limit) as upstream, asyncio.TaskGroup() as group:
+        shadows = Shadows(group, upstream, candidates, clock)
+        fan_out = FanOut(upstream, candidates, Estimates(settings), budget, settings.margin_ms, path_of, report, clock)
+        try:
+            yield Broker(fan_out, shadows, report)
+        finally:
+            shadows.stop()

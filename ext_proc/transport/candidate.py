@@ -1,0 +1,94 @@
+"""One candidate's call: the client's call, rewritten for another model, and placed on a node."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from ext_proc.broker import deadline
+from ext_proc.broker.effects import Start
+from ext_proc.broker.plan import Candidate
+from ext_proc.hop import HOP_HEADER, HopMark
+from ext_proc.stream.decision import Held, Route
+from ext_proc.transport.upstream import Headers, Request
+from ext_proc.wire.call import Call
+from ext_proc.wire.framing import unframe
+from ext_proc.wire.naming import MODEL_HEADER
+from ext_proc.wire.rewrite import swap_model, swap_path
+
+# Steers the race that this call is part of, or is written anew for each candidate.
+_NOT_SENT_ON = deadline.HEADERS | {HOP_HEADER, MODEL_HEADER, "x-tbms-node", "grpc-timeout", "grpc-encoding"}
+TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
+
+
+class Placing(Protocol):
+    """Where candidates go; the edge."""
+
+    def place(self, call: Call, model: str, now: float) -> Route:
+        """The nodes for a call. Raises CallError if none is alive."""
+
+    def started(self, node: str) -> None:
+        """A call is on its way."""
+
+    def finished(self, node: str) -> None:
+        """A call is over."""
+
+
+class Candidates:
+    """Writes the requests. `body_limit` bounds what a compressed body may unpack to."""
+
+    def __init__(self, placing: Placing, hop: HopMark, body_limit: Callable[[], int]) -> None:
+        self._placing = placing
+        self._hop = hop
+        self._body_limit = body_limit
+
+    @contextmanager
+    def placed(self, held: Held, start: Start, now: float) -> Iterator[Request]:
+        """The request for a candidate; counted as load of its node for the length of the block. Raises CallError."""
+        route = self._placing.place(held.call, start.candidate.model, now)
+        request = self._request(held, start, route)
+        self._placing.started(route.node)
+        try:
+            yield request
+        finally:
+            self._placing.finished(route.node)
+
+    def _request(self, held: Held, start: Start, route: Route) -> Request:
+        call, candidate, headers = held.call, start.candidate, held.head.headers
+        seconds = max(start.remaining_ms, 1.0) / 1000
+        own: Headers = (
+            (HOP_HEADER, self._hop.write(route.nodes).encode("ascii")),
+            (MODEL_HEADER, candidate.model.encode("latin-1", "replace")),
+        )
+        sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
+        if call.protocol.is_grpc:
+            return Request(headers[":path"], "POST", sent + own, self._message(held, candidate), seconds, is_grpc=True)
+        own += (("host", headers.get(":authority", "").encode("latin-1")),)
+        own += ((TIMEOUT_HEADER, b"%d" % max(1, round(start.remaining_ms))),)
+        path = headers[":path"]
+        if not _is_same(call, candidate):
+            path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
+        return Request(path, headers[":method"], sent + own, held.body, seconds, is_grpc=False)
+
+    def _message(self, held: Held, candidate: Candidate) -> bytes:
+        """The bare gRPC message for the candidate, never compressed."""
+        encoding, limit = held.head.headers.get("grpc-encoding", "identity"), self._body_limit()
+        body = held.body
+        if not _is_same(held.call, candidate):
+            body = swap_model(
+                held.call,
+                body,
+                candidate.model,
+                candidate.version,
+                candidate.label,
+                encoding=encoding,
+                limit=limit,
+            )
+        return unframe(body, encoding, limit)
+
+
+def _sent_on(key: str) -> bool:
+    return key not in _NOT_SENT_ON and not key.startswith(":")
+
+
+def _is_same(call: Call, candidate: Candidate) -> bool:
+    return (call.model, call.version, call.label) == (candidate.model, candidate.version, candidate.label)

@@ -1,0 +1,70 @@
+"""From the outcome of a race to the answer that the client gets."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ext_proc.broker import effects
+from ext_proc.broker.answer import HEADER, answer_header
+from ext_proc.broker.effects import Fail, Outcome, Why
+from ext_proc.broker.plan import Mix, Plan
+from ext_proc.errors import CallError, Reason
+from ext_proc.stream.decision import Answer, Held
+from ext_proc.transport.upstream import Headers, Response
+from ext_proc.wire.call import Protocol
+from ext_proc.wire.framing import frame
+from ext_proc.wire.reply import error_reply
+
+_GRPC = (("content-type", b"application/grpc"),)
+
+
+def compose(held: Held, plan: Plan, outcome: Outcome) -> Answer:
+    """The answer with its `tbms-answer` header; headers and trailers of the winner are kept."""
+    protocol = held.call.protocol
+    if isinstance(outcome, effects.Answer):
+        response: Response = outcome.payload
+        return _response(response, protocol, answer_header(plan, outcome, response.node or None))
+    header = answer_header(plan, outcome)
+    if isinstance(outcome, effects.Fallback):
+        answer = outcome.answer
+        headers: Headers = (("content-type", answer.content_type.encode("latin-1")),)
+        trailers: Headers | None = (("grpc-status", b"0"),) if protocol.is_grpc else None
+        return _response(Response(200, headers, answer.body, trailers), protocol, header)
+    if isinstance(outcome.error, Response):
+        return _response(outcome.error, protocol, header)
+    return _error(_cause(plan, outcome), protocol, header)
+
+
+def _response(response: Response, protocol: Protocol, header: str) -> Answer:
+    told = ((HEADER, header.encode("ascii")),)
+    if not protocol.is_grpc:
+        return Answer(response.status, response.headers + told, response.body)
+    headers = _GRPC + tuple(pair for pair in response.headers if pair[0] != "content-type") + told
+    body = frame(response.body) if response.grpc_status == 0 else b""
+    return Answer(200, headers, body, response.trailers or ())
+
+
+def _cause(plan: Plan, outcome: Fail) -> CallError:
+    if isinstance(outcome.error, CallError):
+        return outcome.error
+    if outcome.why is Why.EXPIRED:
+        return CallError(Reason.DEADLINE, f"the limit of {plan.limit_ms:g} ms had passed when the call arrived")
+    if outcome.error is None:
+        return CallError(Reason.DEADLINE, f"no model answered within the limit of {plan.limit_ms:g} ms")
+    return CallError(Reason.UNAVAILABLE, str(outcome.error))
+
+
+def _error(error: CallError, protocol: Protocol, header: str) -> Answer:
+    told = ((HEADER, header.encode("ascii")),)
+    if protocol.is_grpc:
+        status = (("grpc-status", b"%d" % error.reason.grpc), ("grpc-message", quote(error.message).encode("ascii")))
+        return Answer(200, _GRPC + told, b"", status)
+    reply = error_reply(protocol, error)
+    return Answer(
+        reply.status, tuple((key, value.encode("latin-1")) for key, value in reply.headers) + told, reply.body
+    )
+
+
+def combine(protocol: Protocol, mix: Mix, payloads: Mapping[int, Any]) -> Response:
+    """One response of those of a mix's members. Raises CallError naming the member and the output that differ."""
+    raise CallError(Reason.UNSUPPORTED, f"mixes are not combined in {protocol}: {mix.title}")
