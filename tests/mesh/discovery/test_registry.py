@@ -85,6 +85,20 @@ def test_sources_are_merged_in_their_order_and_clashes_are_shown_while_they_last
     during(registry, story)
 
 
+def test_the_order_of_the_sources_decides_and_not_who_was_heard_first() -> None:
+    router = Router(RoutingSettings())
+    slow = Scripted(OSError("not yet"), (node(1, zone="file"),))
+    registry = Registry({"file": slow, "dns": StaticSource((node(1, zone="dns"),))}, router)
+
+    async def story() -> None:
+        await registry.ready.wait()
+        assert [known.zone for known in router.nodes] == ["dns"]
+        await asyncio.sleep(10.0)
+        assert [known.zone for known in router.nodes] == ["file"]
+
+    during(registry, story)
+
+
 def test_a_source_that_fails_keeps_its_nodes_and_is_asked_again_ever_less_often() -> None:
     router = Router(RoutingSettings())
     flaky = Scripted(tuple(nodes(2)), *[OSError("no route")] * 9, tuple(nodes(3)))
