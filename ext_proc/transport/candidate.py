@@ -13,7 +13,7 @@ from ext_proc.transport.upstream import Headers, Request
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import unframe
 from ext_proc.wire.naming import MODEL_HEADER
-from ext_proc.wire.rewrite import swap_model, swap_path
+from ext_proc.wire.rewrite import swap_message, swap_path
 
 # Steers the race that this call is part of, or is written anew for each candidate.
 _NOT_SENT_ON = deadline.HEADERS | {HOP_HEADER, MODEL_HEADER, "x-tbms-node", "grpc-timeout", "grpc-encoding"}
@@ -39,7 +39,7 @@ class Candidates:
     def __init__(self, placing: Placing, hop: HopMark, body_limit: Callable[[], int]) -> None:
         self._placing = placing
         self._hop = hop
-        self._body_limit = body_limit
+        self.body_limit = body_limit
 
     @contextmanager
     def placed(self, held: Held, start: Start, now: float) -> Iterator[Request]:
@@ -71,19 +71,10 @@ class Candidates:
 
     def _message(self, held: Held, candidate: Candidate) -> bytes:
         """The bare gRPC message for the candidate, never compressed."""
-        encoding, limit = held.head.headers.get("grpc-encoding", "identity"), self._body_limit()
-        body = held.body
-        if not _is_same(held.call, candidate):
-            body = swap_model(
-                held.call,
-                body,
-                candidate.model,
-                candidate.version,
-                candidate.label,
-                encoding=encoding,
-                limit=limit,
-            )
-        return unframe(body, encoding, limit)
+        message = unframe(held.body, held.head.headers.get("grpc-encoding", "identity"), self.body_limit())
+        if _is_same(held.call, candidate):
+            return message
+        return swap_message(held.call, message, candidate.model, candidate.version, candidate.label)
 
 
 def _sent_on(key: str) -> bool:

@@ -64,7 +64,7 @@ class FanOut:
             plan,
             self._estimates.of_plan(plan, self._path_of, self._clock()),
             self._budget,
-            lambda mix, payloads: combine(held.call.protocol, mix, payloads),
+            lambda mix, payloads: combine(held.call, mix, payloads, self._candidates.body_limit()),
             arrival=arrival,
             margin_ms=self._margin_ms,
         )

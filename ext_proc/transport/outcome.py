@@ -1,19 +1,22 @@
 """From the outcome of a race to the answer that the client gets."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 from urllib.parse import quote
 
 from ext_proc.broker import effects
+from ext_proc.broker import mix as mixing
 from ext_proc.broker.answer import HEADER, answer_header
 from ext_proc.broker.effects import Fail, Outcome, Why
-from ext_proc.broker.plan import Mix, Plan
+from ext_proc.broker.plan import Candidate, Mix, Plan
 from ext_proc.errors import CallError, Reason
 from ext_proc.stream.decision import Answer, Held
 from ext_proc.transport.upstream import Headers, Response
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.framing import frame
+from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
 from ext_proc.wire.reply import error_reply
+from ext_proc.wire.tensor import TensorError
 
 _GRPC = (("content-type", b"application/grpc"),)
 
@@ -65,6 +68,31 @@ def _error(error: CallError, protocol: Protocol, header: str) -> Answer:
     )
 
 
-def combine(protocol: Protocol, mix: Mix, payloads: Mapping[int, Any]) -> Response:
-    """One response of those of a mix's members. Raises CallError naming the member and the output that differ."""
-    raise CallError(Reason.UNSUPPORTED, f"mixes are not combined in {protocol}: {mix.title}")
+def combine(call: Call, mix: Mix, payloads: Mapping[int, Response], limit: int) -> Response:
+    """One response of those of a mix's members, by member. Raises CallError naming the member and the output.
+
+    The first member's response carries the combined outputs; the rest of it (names, ids, headers) is kept.
+    """
+    parts = [_part(call, mix.members[member], response, limit) for member, response in sorted(payloads.items())]
+    first = payloads[min(payloads)]
+    headers = _texts(first.headers)
+    try:
+        rewritten = encode_outputs(call, headers, first.body, mixing.combine(mix.how, parts), limit)
+    except TensorError as error:
+        raise CallError(Reason.BROKEN_MODEL, f"{mix.title}: {error}") from error
+    replaced = {key for key, _ in rewritten.headers} | set(rewritten.removed)
+    kept = tuple(pair for pair in first.headers if pair[0] not in replaced)
+    added = tuple((key, value.encode("latin-1")) for key, value in rewritten.headers)
+    return replace(first, headers=kept + added, body=rewritten.body)
+
+
+def _part(call: Call, member: Candidate, response: Response, limit: int) -> mixing.Part:
+    try:
+        outputs = decode_outputs(call, _texts(response.headers), response.body, limit)
+    except TensorError as error:
+        raise CallError(Reason.BROKEN_MODEL, f"{member.title}: {error}") from error
+    return mixing.Part(member.title, member.weight, outputs)
+
+
+def _texts(headers: Headers) -> dict[str, str]:
+    return {key: value.decode("latin-1") for key, value in headers}
