@@ -44,8 +44,10 @@ class Arena:
         arrival: float = 1000.0,
     ) -> None:
         plan = Plan("m", tuple(entrants), limit_ms, answer, fallback=FALLBACK if fallback else None)
-        self.times = [tuple(Estimate(ms) for _ in members(entrant)) for entrant, ms in zip(entrants, estimates)]
-        self.budget = Budget(0.5, max(level_ms, 50), level_ms)
+        self.times = [
+            tuple(Estimate(ms) for _ in members(entrant)) for entrant, ms in zip(entrants, estimates, strict=True)
+        ]
+        self.budget = Budget(0.5, max(level_ms, 500), level_ms)
         self.race = Race(plan, self.times, self.budget, combine, arrival=arrival, margin_ms=margin_ms)
         self.entrants, self.limit, self.cutoff = entrants, limit_ms, max(0.0, limit_ms - margin_ms)
         self.answer_mode, self.fallback, self.arrival = answer, fallback, arrival
