@@ -7,6 +7,7 @@ svm;rank=1;elapsed=36.2;why=overdue;left=13.8;node="10.0.0.3:8500"
 import re
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import http_sfv
 
@@ -57,10 +58,10 @@ def _model(candidate: Candidate) -> Any:
 
 
 def _text(name: str) -> Any:
-    """A name as a token where it is one, else as a string, else (beyond printable ASCII) as a display string."""
+    """A name as a token where it is one, else as a string; what is not printable ASCII is percent-encoded."""
     if _TOKEN.fullmatch(name):
         return http_sfv.Token(name)
-    return name if name.isascii() and name.isprintable() else http_sfv.DisplayString(name)
+    return name if name.isascii() and name.isprintable() else quote(name, safe=" ")
 
 
 def _ms(ms: float) -> Decimal:

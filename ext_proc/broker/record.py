@@ -36,7 +36,7 @@ def race_record(race: Race) -> dict[str, Any]:
             {"mix": str(entrant.how) if isinstance(entrant, Mix) else None, "models": _models(entrant, estimates)}
             for entrant, estimates in zip(plan.candidates, race.estimates, strict=True)
         ],
-        "outcome": _outcome(race),
+        "outcome": outcome_record(race),
         "work": {"primary_ms": work.primary, "hedged_ms": work.hedged, "rescue_ms": work.rescue},
         "budget": {"share": budget.share, "burst_ms": budget.burst_ms, "level_ms": budget.level_ms},
         "log": [(at / 1000, what, rank, member) for at, what, rank, member in race.log],
@@ -57,7 +57,8 @@ def _models(entrant: Entrant, estimates: Iterable[Estimate]) -> list[dict[str, A
     ]
 
 
-def _outcome(race: Race) -> dict[str, Any]:
+def outcome_record(race: Race) -> dict[str, Any]:
+    """How a race ended: answer, fallback, fail, or gone where the client left first."""
     match race.outcome:
         case Answer(rank, _, why, made_of, partial, elapsed, left):
             kind = {"kind": "answer", "rank": rank, "why": str(why), "members": list(made_of), "partial": partial}

@@ -5,7 +5,7 @@ from typing import Any
 
 from ext_proc.broker.plan import Mix
 from ext_proc.broker.race import Combine, Note, Race
-from ext_proc.broker.record import RaceRecord, RecordedBudget
+from ext_proc.broker.record import RaceRecord, RecordedBudget, outcome_record
 from ext_proc.broker.report import Report
 from ext_proc.errors import CallError, Reason, TbmsError
 
@@ -76,8 +76,8 @@ def _feed(race: Race, record: RaceRecord, what: str, rank: int, member: int, now
 
 
 def reproduces(record: RaceRecord, race: Race) -> bool:
-    """Whether a replayed race took every decision, at the same microsecond, that was recorded."""
-    return race.log == record.notes()
+    """Whether a replayed race took every decision that was recorded, at the same microsecond, to the same end."""
+    return race.log == record.notes() and outcome_record(race) == record.outcome
 
 
 def replay_all(records: Iterable[RaceRecord]) -> tuple[Report, list[int]]:

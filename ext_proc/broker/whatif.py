@@ -13,7 +13,7 @@ from ext_proc.broker.race import Race
 from ext_proc.broker.record import RaceRecord
 from ext_proc.broker.replay import recorded_combine
 from ext_proc.broker.report import Report
-from ext_proc.broker.schedule import Estimate
+from ext_proc.broker.schedule import Estimate, micros
 
 _ENDS = ("result", "failed", "refused")
 
@@ -44,7 +44,8 @@ class Times:
 
     A call that was cancelled or never made takes the time of a finished call to the same model in the
     recording, longer than it was seen to run; which one is drawn by a hash, so that the same question
-    gets the same answer. Where there is none, the call never ends.
+    gets the same answer. A model of which no call has finished takes its estimate. A call that was
+    seen to run longer than all that never ends.
     """
 
     def __init__(self, records: Sequence[RaceRecord]) -> None:
@@ -68,12 +69,13 @@ class Times:
             self._seen.append(seen)
             self._cut.append(cut)
 
-    def of(self, race: int, leg: tuple[int, int], title: str) -> _Run:
+    def of(self, race: int, leg: tuple[int, int], title: str, estimate: Estimate) -> _Run:
         """The run of one call of race number `race`."""
         if run := self._seen[race].get(leg):
             return run
         least = self._cut[race].get(leg, -1)
-        others = [run for run in self._finished[title] if run.took_us is not None and run.took_us > least]
+        finished = self._finished.get(title) or [_Run("result", micros(estimate.ms))]
+        others = [run for run in finished if run.took_us is not None and run.took_us > least]
         if not others:
             return _Run("never", None)
         return others[int(fraction(title, f"{race} {leg}") * len(others))]
@@ -129,7 +131,8 @@ class _Simulation:
         for effect in effects:
             if isinstance(effect, Start):
                 leg = (effect.rank, effect.member)
-                run = self._times.of(n, leg, self._titles[n][leg])
+                estimate = self._races[n].estimates[leg[0]][leg[1]]
+                run = self._times.of(n, leg, self._titles[n][leg], estimate)
                 if run.took_us is not None:
                     self._push(at + run.took_us, n, run.end, leg)
         wake = self._races[n].wake_up
