@@ -9,7 +9,7 @@ NAME   ?= routing
 demo: build/.venv
 	$(BIN)/tbms demo
 
-test: lint build/.venv build/.envoys build/.tf-client build/.triton
+test: lint build/.venv build/.envoys build/.tf-client build/.triton build/.azurite
 	$(BIN)/python -m pytest
 
 unit: build/.venv
@@ -50,6 +50,10 @@ build/.tf-client: integration/setup.sh
 
 build/.triton: integration/setup.sh
 	integration/setup.sh triton $(PYTHON)
+	@touch $@
+
+build/.azurite: integration/setup.sh
+	integration/setup.sh azurite
 	@touch $@
 
 build/.protos: pyproject.toml

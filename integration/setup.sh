@@ -42,6 +42,14 @@ tf-client)
     ;;
 # A real tritonserver binary with its Python backend.
 triton) venv triton 'nvidia-pytriton==0.7.0' ;;
+# Azure's blob service, as its own makers emulate it. Without Node.js its tests are skipped, and say so.
+azurite)
+    if command -v npm >/dev/null; then
+        npm install --prefix build/azurite --no-audit --no-fund --loglevel=error 'azurite@3.35.0'
+    else
+        echo "No npm here: the tests of the Azure store will be skipped. On Debian: apt-get install nodejs npm"
+    fi
+    ;;
 protos) venv protos 'grpcio-tools>=1.75,<1.76' ;;
 h2load) command -v h2load >/dev/null || debian nghttp2-client ;;
 *)

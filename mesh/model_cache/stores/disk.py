@@ -1,0 +1,144 @@
+"""A folder as a store: a local disk, NFS, a volume that is mounted read-only."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from mesh.model_cache.store import StoreCorrupt, StoreCredentials, StoreError, StoreMissing, StoreTransient
+from mesh.model_cache.stores.objects import MAX_DEPTH, Object
+from mesh.model_cache.stores.settings import StoreSettings
+from mesh.model_cache.stores.source import Data, changed
+
+T = TypeVar("T")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: to open a pipe must not hang
+
+
+class DiskSource:
+    """Reads below one folder, and never through a link.
+
+    A store may be written by others than those who run the node; a link in it could otherwise bring any file of the
+    node into a model. The etag is made of inode, change time and size, so a file that is rewritten in place counts as
+    another one, however its modification time is set.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.name = settings.url
+        self._root = settings.path
+        self._seconds = settings.request_seconds
+        # Its own threads: a network disk that hangs takes these, and not the ones that the whole process shares.
+        self._threads = ThreadPoolExecutor(settings.concurrency, "tbms-disk-store")
+
+    async def objects(self, model: str, limit: int) -> list[Object]:
+        """See Source."""
+        return await self._run(model, lambda: self._list(model, limit))
+
+    async def read(self, model: str, each: Object, offset: int, length: int) -> Data:
+        """See Source."""
+        return await self._run(model, lambda: self._read(model, each, offset, length))
+
+    async def _run(self, model: str, work: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except TimeoutError:
+            raise StoreTransient(f"{self.name} gave no answer within {self._seconds:g} s.") from None
+        except FileNotFoundError:
+            raise StoreMissing(f"In {self.name} a part of {model!a} is gone.") from None
+        except PermissionError as error:
+            raise StoreCredentials(f"{self.name} may not be read: {error.filename!a}.") from None
+        except OSError as error:
+            raise StoreTransient(f"{self.name} cannot be read: {error.strerror}.") from None
+
+    def _list(self, model: str, limit: int) -> list[Object]:
+        try:
+            root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreMissing(f"{self.name} is not a folder.") from None
+        try:
+            try:
+                top = self._enter(model, root)
+            except FileNotFoundError:
+                return []
+            found: list[Object] = []
+            self._walk(model, "", top, limit, found)
+            return found
+        finally:
+            os.close(root)
+
+    def _walk(self, model: str, path: str, folder: int, limit: int, found: list[Object]) -> None:
+        """Adds the files below an open folder, and closes it."""
+        try:
+            if path.count("/") > MAX_DEPTH:
+                raise StoreCorrupt(f"In {self.name} the folders of {model!a} are too deep.")
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    child = path + entry.name
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        self._walk(model, child + "/", self._enter(entry.name, folder), limit, found)
+                    elif not stat.S_ISREG(status.st_mode):
+                        raise self._not_a_file(f"{model}/{child}")
+                    else:
+                        found.append(Object(child, status.st_size, _etag(status)))
+                    if len(found) > limit:
+                        raise StoreCorrupt(f"In {self.name} the model {model!a} has more than {limit} files.")
+        finally:
+            os.close(folder)
+
+    def _read(self, model: str, each: Object, offset: int, length: int) -> bytes:
+        with self._open(model, each.path) as file:
+            if _etag(os.fstat(file)) != each.etag:
+                raise changed(self.name, model, each)
+            data = bytearray()
+            while len(data) < length and (piece := os.pread(file, length - len(data), offset + len(data))):
+                data += piece
+            if _etag(os.fstat(file)) != each.etag:
+                raise changed(self.name, model, each)
+            return bytes(data)
+
+    @contextmanager
+    def _open(self, model: str, path: str) -> Iterator[int]:
+        *folders, name = path.split("/")
+        at = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for folder in (model, *folders):
+                below = self._enter(folder, at)
+                os.close(at)
+                at = below
+            try:
+                file = os.open(name, _FILE, dir_fd=at)
+            except OSError as error:
+                raise self._link_or(error, name, at) from None
+        finally:
+            os.close(at)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise self._not_a_file(f"{model}/{path}")
+            yield file
+        finally:
+            os.close(file)
+
+    def _enter(self, folder: str, at: int) -> int:
+        try:
+            return os.open(folder, _FOLDER, dir_fd=at)
+        except OSError as error:
+            raise self._link_or(error, folder, at) from None
+
+    def _link_or(self, error: OSError, name: str, at: int) -> StoreError | OSError:
+        try:
+            link = stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+        except OSError:
+            return error
+        return self._not_a_file(name) if link else error
+
+    def _not_a_file(self, path: str) -> StoreCorrupt:
+        return StoreCorrupt(f"In {self.name} {path!a} is a link or a special file, and these are not fetched.")
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_ctime_ns:x}-{status.st_size:x}"

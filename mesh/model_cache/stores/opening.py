@@ -1,0 +1,27 @@
+"""From settings to a store."""
+
+from mesh.errors import MeshError
+from mesh.model_cache.store import Store
+from mesh.model_cache.stores.disk import DiskSource
+from mesh.model_cache.stores.repository import Repository
+from mesh.model_cache.stores.settings import StoreSettings
+from mesh.model_cache.stores.source import Source
+
+
+def open_store(settings: StoreSettings) -> Store:
+    """The store that the settings name; nothing is asked of it yet.
+
+    Raises MeshError where the library for S3 and Azure is not installed, StoreError where the environment holds
+    settings for it that make no sense.
+    """
+    return Repository(_source(settings), settings)
+
+
+def _source(settings: StoreSettings) -> Source:
+    if settings.kind == "file":
+        return DiskSource(settings)
+    try:
+        from mesh.model_cache.stores.cloud import CloudSource
+    except ImportError:
+        raise MeshError(f"{settings.url} needs obstore: pip install 'tbms[stores]'.") from None
+    return CloudSource(settings)

@@ -1,0 +1,96 @@
+"""A store of models over any source: lists become versions, and a version becomes a folder on the local disk."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from mesh.model_cache.errors import BadName
+from mesh.model_cache.names import check_name
+from mesh.model_cache.store import Remote, StoreCorrupt, StoreFull, StoreMissing, StoreTransient
+from mesh.model_cache.stores.objects import Package, packages
+from mesh.model_cache.stores.settings import StoreSettings
+from mesh.model_cache.stores.source import Data, Source
+from mesh.model_cache.stores.staging import Staging
+from mesh.model_cache.stores.transfer import Part, in_order, missing_parts
+
+T = TypeVar("T")
+
+
+class Repository:
+    """Implements `mesh.model_cache.store.Store`."""
+
+    def __init__(self, source: Source, settings: StoreSettings) -> None:
+        self._source = source
+        self._settings = settings
+
+    async def versions(self, model: str) -> tuple[Remote, ...]:
+        """See Store."""
+        found = await self._packages(model)
+        return tuple(Remote(model, version, each.size_bytes, each.digest) for version, each in found.items())
+
+    async def fetch(self, remote: Remote, target: Path, progress: Callable[[int], None]) -> None:
+        """See Store. A version that no longer has `remote.digest` is StoreTransient: ask `versions` again."""
+        package = await self._package(remote)
+        staging = Staging(package, target)
+        try:
+            held = await settled(staging.open)
+            done = sum(held.values())
+            progress(done)
+            parts = missing_parts(package.objects, held, self._settings.part_bytes)
+            read = partial(self._read, package.model)
+            async with aclosing(in_order(parts, read, self._settings.concurrency)) as arriving:
+                async for part, data in arriving:
+                    await settled(staging.write, part.object, part.offset, data)
+                    done += part.length
+                    progress(done)
+            await settled(staging.publish)
+        except (StoreFull, StoreCorrupt):
+            await settled(staging.discard)
+            raise
+        finally:
+            staging.close()
+
+    async def _read(self, model: str, part: Part) -> Data:
+        data = await self._source.read(model, part.object, part.offset, part.length)
+        if len(data) != part.length:
+            raise StoreCorrupt(
+                f"{self._source.name} sent {len(data)} bytes of {f'{model}/{part.object.path}'!a} where "
+                f"{part.length} were asked for."
+            )
+        return data
+
+    async def _packages(self, model: str) -> Mapping[int, Package]:
+        try:
+            check_name(model)
+        except BadName as error:
+            raise StoreMissing(error.message) from None
+        return packages(model, await self._source.objects(model, self._settings.max_files))
+
+    async def _package(self, remote: Remote) -> Package:
+        package = (await self._packages(remote.model)).get(remote.version)
+        which = f"version {remote.version} of {remote.model!a}"
+        if package is None:
+            raise StoreMissing(f"{self._source.name} has no {which} any more.")
+        if package.digest != remote.digest:
+            raise StoreTransient(f"In {self._source.name} {which} has changed since it was listed.")
+        if package.size_bytes > self._settings.max_bytes:
+            limit = int(self._settings.max_bytes)
+            raise StoreCorrupt(f"In {self._source.name} {which} has {package.size_bytes} bytes; max_bytes is {limit}.")
+        return package
+
+
+async def settled(work: Callable[..., T], *args: object) -> T:
+    """Run blocking work in a thread, and never leave it running: a cancellation is raised once the work has ended."""
+    running = asyncio.get_running_loop().run_in_executor(None, partial(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # another one: the answer is the same
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # seen, and of no more interest
+        raise

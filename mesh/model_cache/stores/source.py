@@ -1,0 +1,33 @@
+"""What a kind of store has to offer: a list, and ranged reads of one exact state of a file."""
+
+from typing import Protocol
+
+from mesh.model_cache.store import StoreTransient
+from mesh.model_cache.stores.objects import Object
+
+Data = bytes | memoryview
+
+
+class Source(Protocol):
+    """The folder of all models. Every method raises StoreError, takes bounded time and can be cancelled."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages: the URL of the settings."""
+        ...
+
+    async def objects(self, model: str, limit: int) -> list[Object]:
+        """Everything below `<model>/`; empty where there is no such model. Over `limit` files: StoreCorrupt.
+
+        Names are as the store gives them: whoever uses them checks them.
+        """
+        ...
+
+    async def read(self, model: str, each: Object, offset: int, length: int) -> Data:
+        """`length` bytes of that file from `offset`; StoreTransient where its etag is no longer `each.etag`."""
+        ...
+
+
+def changed(name: str, model: str, each: Object) -> StoreTransient:
+    """The error for a file that is rewritten while it is fetched."""
+    return StoreTransient(f"In {name} the file {f'{model}/{each.path}'!a} changed while it was fetched.")
