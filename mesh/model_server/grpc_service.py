@@ -57,7 +57,8 @@ def parse(kind: type[Message], data: bytes) -> Any:
 def _unary(method: UnaryMethod) -> grpc.RpcMethodHandler:
     async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            return (await method.answer(parse(method.request, data))).SerializeToString()
+            # Deterministic: two equal answers are equal bytes, maps included.
+            return (await method.answer(parse(method.request, data))).SerializeToString(deterministic=True)
         except ServingError as error:
             await context.abort(_CODES[error.code], error.message)
         except Exception:

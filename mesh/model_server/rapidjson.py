@@ -1,11 +1,12 @@
 """JSON as RapidJSON reads and prints it: both TF Serving and Triton use that library, and its texts reach clients.
 
-Parsing stops after the first value, as both servers ask for: what follows is ignored. Offsets and texts of errors are
-RapidJSON's for the common mistakes, and near them for the rare ones.
+Texts and offsets of errors are RapidJSON's for the common mistakes, and near them for the rare ones. Like RapidJSON by
+default, bytes that are not UTF-8 are carried through strings unchanged (as surrogate escapes in between).
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,15 +17,14 @@ _TEXTS = (
     ("Expecting property name", "Missing a name for object member."),
     ("Illegal trailing comma before end of object", "Missing a name for object member."),
     ("Expecting ':'", "Missing a colon after a name of object member."),
-    ("Illegal trailing comma", "Invalid value."),
-    ("Expecting value", "Invalid value."),
     ("Unterminated string", "Missing a closing quotation mark in string."),
-    ("Invalid control character", "Missing a closing quotation mark in string."),
+    ("Invalid control character", "Invalid escape character in string."),
     ("Invalid \\u", "Incorrect hex digit after \\u escape in string."),
     ("Invalid \\escape", "Invalid escape character in string."),
 )
+_LITERALS = ("true", "false", "null", "-")
 _INDENT = "    "
-_DECODER = json.JSONDecoder()
+_BLANK = re.compile(r"[ \t\n\r]*")
 
 
 class JsonError(Exception):
@@ -36,37 +36,86 @@ class JsonError(Exception):
         self.offset = offset
 
 
-def parse(data: bytes) -> Any:
-    """The first JSON value in `data`. Raises JsonError."""
+class _TooBig(Exception):
+    pass
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _TooBig(digits)
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite)
+
+
+def parse(data: bytes, *, stop_when_done: bool = False) -> Any:
+    """The JSON value in `data`. A NUL byte ends the text; so does the end of the value with `stop_when_done`.
+
+    Raises JsonError.
+    """
+    text = data.decode("utf-8", "surrogateescape").partition("\0")[0]
+
+    def error_at(message: str, position: int) -> JsonError:
+        return JsonError(message, len(text[:position].encode("utf-8", "surrogateescape")))
+
+    start = _blank(text, 0)
+    if start == len(text):
+        raise error_at("The document is empty.", start)
     try:
-        text = data.decode("utf-8", "surrogateescape")  # bytes that follow the value need not be text
-        start = len(text) - len(text.lstrip(" \t\n\r"))
-        if start == len(text):
-            raise JsonError("The document is empty.", len(data))
         value, end = _DECODER.raw_decode(text, start)
-        text[start:end].encode()
     except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode("utf-8", "surrogateescape"))
-        raise JsonError(_text(error), offset) from None
-    except UnicodeEncodeError as error:
-        raise JsonError("Invalid encoding in string.", start + error.start) from None
+        raise error_at(*_explain(error)) from None
     except RecursionError:
         raise JsonError("The document is nested too deeply.", 0) from None
+    except _TooBig as error:
+        raise error_at("Number too big to be stored in double.", text.find(str(error))) from None
     except ValueError:  # an integer of thousands of digits
         raise JsonError("Number too big to be stored in double.", 0) from None
+    end = _blank(text, end)
+    if end < len(text) and not stop_when_done:
+        raise error_at("The document root must not be followed by other values.", end)
     return value
 
 
-def _text(error: json.JSONDecodeError) -> str:
+def _blank(text: str, position: int) -> int:
+    match = _BLANK.match(text, position)
+    assert match is not None
+    return match.end()
+
+
+def encode(text: str) -> bytes:
+    """The bytes of a string that `parse` gave, or of a text made with it."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, from an escape
+        return text.encode("utf-8", "replace")
+
+
+def _explain(error: json.JSONDecodeError) -> tuple[str, int]:
+    text, position = error.doc, error.pos
     if error.msg.startswith("Expecting ',' delimiter"):
-        inside = _container(error.doc[: error.pos])
-        if inside == "[":
-            return "Missing a comma or ] after an array element."
-        return "Missing a comma or } after an object member."
-    for start, text in _TEXTS:
+        if text[position : position + 1] in (".", "e", "E") and text[position - 1].isdigit():
+            part = "fraction part" if text[position] == "." else "exponent"
+            return f"Miss {part} in number.", position + 1
+        if _container(text[:position]) == "[":
+            return "Missing a comma or ] after an array element.", position
+        return "Missing a comma or } after an object member.", position
+    for start, message in _TEXTS:
         if error.msg.startswith(start):
-            return text
-    return "Invalid value."
+            if start == "Unterminated string":  # Python tells where it starts
+                return message, len(text)
+            return message, position - (start == "Invalid \\u")
+    return "Invalid value.", position + max(_common(text, position, literal) for literal in _LITERALS)
+
+
+def _common(text: str, position: int, literal: str) -> int:
+    """How many characters of a literal stand at a position."""
+    for count in range(len(literal), 0, -1):
+        if text.startswith(literal[:count], position):
+            return count
+    return 0
 
 
 def _container(text: str) -> str:

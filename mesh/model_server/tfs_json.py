@@ -22,7 +22,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
-        document = rapidjson.parse(body)
+        document = rapidjson.parse(body, stop_when_done=True)
     except rapidjson.JsonError as error:
         raise invalid(f"JSON Parse error: {error.text} at offset: {error.offset}") from error
     if not isinstance(document, dict):
@@ -195,7 +195,7 @@ def _element(value: Any, dtype: DType) -> Any:
         raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {_debug(value)} to type: {dtype.tf_name}")
     if dtype is STRING:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return rapidjson.encode(value)
     elif dtype.tf_name == "bool":
         if isinstance(value, bool):
             return value
@@ -229,7 +229,7 @@ def _from_base64(value: dict[str, Any]) -> bytes:
 
 def _debug(value: Any) -> str:
     text = rapidjson.pretty(value, single_line_arrays=True)
-    return text.encode("utf-8", "surrogatepass")[:_DEBUG_BYTES].decode("utf-8", "ignore")
+    return rapidjson.encode(text)[:_DEBUG_BYTES].decode("utf-8", "surrogateescape")
 
 
 def _shape(array: Array) -> str:

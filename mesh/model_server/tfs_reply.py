@@ -57,7 +57,7 @@ def _floats(array: Array) -> Any:
 
 
 def _string(element: bytes, as_bytes: bool) -> Any:
-    return {"b64": base64.b64encode(element).decode()} if as_bytes else element.decode("utf-8", "replace")
+    return {"b64": base64.b64encode(element).decode()} if as_bytes else element.decode("utf-8", "surrogateescape")
 
 
 def _map(value: Any, convert: Callable[[Any], Any]) -> Any:

@@ -40,10 +40,10 @@ class TfServingRest:
         if not _PREDICTION.fullmatch(call.path) and not _STATUS.fullmatch(call.path):
             return RestAnswer(404, _NO_SUCH_PAGE, "text/html")
         try:
-            return RestAnswer(200, (await self._dispatch(call)).encode("utf-8", "surrogatepass"))
+            return RestAnswer(200, rapidjson.encode(await self._dispatch(call)))
         except ServingError as error:
             text = rapidjson.pretty({"error": error.message})
-            return RestAnswer(_STATUSES.get(error.code, 500), text.encode("utf-8", "surrogatepass"))
+            return RestAnswer(_STATUSES.get(error.code, 500), rapidjson.encode(text))
 
     async def _dispatch(self, call: RestCall) -> str:
         if call.method == "POST" and (match := _PREDICTION.fullmatch(call.path)):

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 
-from mesh.model_server.dtypes import Array, DType, TensorSpec
+from mesh.model_server.dtypes import Array, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Failures, Models
 from mesh.model_server.registry import Entry, State, Version
-from mesh.model_server.repository import MODEL_FILE
+from mesh.model_server.repository import MAX_VERSION, MODEL_FILE
 from mesh.model_server.runtime import OnnxModel
 from mesh.model_server.statistics import Duration
-from mesh.model_server.v2_tensors import SizeMismatch
+from mesh.model_server.v2_tensors import DataError
 
 SERVER_NAME = "tbms"
 SERVER_VERSION = "0.1.0"
@@ -33,10 +33,7 @@ _INTEGER = re.compile(r"\s*([+-]?\d+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input as the request declares it, and its data, already an array or still to be read.
-
-    `read` raises SizeMismatch where the data do not fill the shape; it is called last, as Triton checks in that order.
-    """
+    """One input as the request declares it."""
 
     name: str
     datatype: str
@@ -49,22 +46,19 @@ def server_metadata() -> pb.ServerMetadataResponse:
 
 
 def version_number(text: str) -> int | None:
-    """The version that a request names; None for "" (the latest) and -1. Raises ServingError."""
+    """The version that a request names; None for "" (the latest). Raises ServingError."""
     if not text:
         return None
     match = _INTEGER.match(text)
-    if match is None:
+    number = int(match[1]) if match else None
+    if number is None or number > MAX_VERSION:
         raise invalid(
             f"failed to get model version from specified version string '{text}' (details: stol), "
             "version should be an integral value > 0"
         )
-    number = int(match[1])
-    if number >= 2**63:
-        raise invalid(
-            f"failed to get model version from specified version string '{text}' (details: stol), "
-            "version should be an integral value > 0"
-        )
-    return None if number == -1 else number
+    if number < 0:
+        raise invalid(f"invalid model version specified '{text}' , version should be an integral value > 0")
+    return number
 
 
 def find(models: Models, name: str, version: str = "") -> Version:
@@ -139,12 +133,9 @@ def _check_input(name: str, prefix: str, spec: TensorSpec, tensor: Tensor) -> No
         )
 
 
-def size_mismatch(name: str, request_id: str, tensor: str, dtype: DType, error: SizeMismatch) -> ServingError:
-    """What Triton says where an input has too few or too many bytes (or strings)."""
-    what = (
-        "input byte size mismatch for" if dtype.v2 != "BYTES" else "unexpected number of string elements for inference"
-    )
-    return invalid(f"{request_prefix(request_id)}{what} input '{tensor}' for model '{name}'. {error}")
+def bad_data(name: str, request_id: str, tensor: str, error: DataError) -> ServingError:
+    """The refusal of an input whose data do not fill its shape."""
+    return invalid(error.template.format(prefix=request_prefix(request_id), input=tensor, model=name))
 
 
 def request_prefix(request_id: str) -> str:

@@ -11,18 +11,19 @@ from mesh.model_server.dtypes import BY_V2, Array, DType
 from mesh.model_server.errors import ServingError, invalid
 from mesh.model_server.grpc_service import StreamMethod, UnaryMethod
 from mesh.model_server.models import Models
-from mesh.model_server.v2_tensors import SizeMismatch, from_raw, from_values, to_raw
+from mesh.model_server.v2_tensors import DataError, from_raw, from_values, to_raw
 
-_CONTENTS = (
-    "bool_contents",
-    "int_contents",
-    "int64_contents",
-    "uint_contents",
-    "uint64_contents",
-    "fp32_contents",
-    "fp64_contents",
-    "bytes_contents",
-)
+#: The typed contents, with the datatypes that travel in each; the last one is what Triton calls the others.
+_CONTENTS = {
+    "bool_contents": ("BOOL",),
+    "int_contents": ("INT8", "INT16", "INT32"),
+    "int64_contents": ("INT64",),
+    "uint_contents": ("UINT8", "UINT16", "UINT32"),
+    "uint64_contents": ("UINT64",),
+    "fp32_contents": ("FP32",),
+    "fp64_contents": ("FP64",),
+    "bytes_contents": ("BYTES",),
+}
 
 
 class V2Grpc:
@@ -151,14 +152,27 @@ def _readers(request: pb.ModelInferRequest) -> list[Reader]:
                 )
             readers.append(partial(_from_raw, data, shape))
             continue
-        dtype = BY_V2.get(each.datatype)
-        filled = [field for field in _CONTENTS if len(getattr(each.contents, field))]
-        if not filled or (dtype is not None and dtype.v2_field not in filled):
-            raise invalid(
-                f"unable to find data for input tensor '{each.name}' for model '{request.model_name}' in request."
-            )
-        readers.append(partial(_from_values, getattr(each.contents, filled[0]), shape))
+        readers.append(partial(_from_values, _typed(request.model_name, each), shape))
     return readers
+
+
+def _typed(model_name: str, each: pb.ModelInferRequest.InferInputTensor) -> list[object]:
+    """The values in an input's typed contents, which must be those of its datatype. Raises ServingError."""
+    values: list[object] | None = None
+    datatype = _datatype(each.datatype)
+    for field, datatypes in _CONTENTS.items():
+        given = getattr(each.contents, field)
+        if not given:
+            continue
+        if datatype not in datatypes:
+            raise invalid(
+                f"unexpected explicit tensor data for input tensor '{each.name}' for model '{model_name}' "
+                f"of type '{datatypes[-1]}', expected datatype '{datatype}'"
+            )
+        values = given
+    if values is None:
+        raise invalid(f"unable to find data for input tensor '{each.name}' for model '{model_name}' in request.")
+    return values
 
 
 def _from_raw(data: bytes, shape: tuple[int, ...], dtype: DType) -> Array:
@@ -175,6 +189,6 @@ def _read(request: pb.ModelInferRequest, readers: list[Reader]) -> dict[str, Arr
         dtype = BY_V2[each.datatype]
         try:
             arrays[each.name] = reader(dtype)
-        except SizeMismatch as error:
-            raise v2.size_mismatch(request.model_name, request.id, each.name, dtype, error) from error
+        except DataError as error:
+            raise v2.bad_data(request.model_name, request.id, each.name, error) from error
     return arrays

@@ -12,7 +12,13 @@ from mesh.model_server import rapidjson, v2
 from mesh.model_server.dtypes import BY_V2, STRING, Array, DType, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.runtime import OnnxModel
-from mesh.model_server.v2_tensors import SizeMismatch, from_raw, to_raw
+from mesh.model_server.v2_tensors import DataError, from_raw, from_values, to_raw
+
+#: Triton's RapidJSON is newer than TF Serving's, and quotes the characters that it misses.
+_NEWER_TEXTS = {
+    "Missing a comma or } after an object member.": "Missing a comma or '}' after an object member.",
+    "Missing a comma or ] after an array element.": "Missing a comma or ']' after an array element.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ def parse(body: bytes) -> Any:
     try:
         return rapidjson.parse(body)
     except rapidjson.JsonError as error:
-        raise broken(f"failed to parse the request JSON buffer: {error}") from error
+        text = _NEWER_TEXTS.get(error.text, error.text)
+        raise broken(f"failed to parse the request JSON buffer: {text} at {error.offset}") from error
 
 
 def decode(model_name: str, model: OnnxModel, body: bytes, header_length: int | None) -> InferBody:
@@ -50,7 +57,7 @@ def decode(model_name: str, model: OnnxModel, body: bytes, header_length: int | 
     data = memoryview(body)[end:]
     declared = [_declare(each) for each in _array(_member(document, "inputs"), "inputs")]
     outputs, binary = _outputs(document)
-    arrays: list[memoryview | Array] = []
+    arrays: list[memoryview | list[bytes] | Array] = []
     used = 0
     for tensor, each in declared:
         size = _binary_size(each)
@@ -99,14 +106,15 @@ def _decode_raw(model_name: str, model: OnnxModel, body: bytes) -> InferBody:
     return InferBody("", {spec.name: _finish(model_name, "", tensor, memoryview(body))}, outputs, frozenset(outputs))
 
 
-def _finish(model_name: str, request_id: str, tensor: v2.Tensor, data: "memoryview | Array") -> Array:
-    if not isinstance(data, memoryview):
-        return data
+def _finish(model_name: str, request_id: str, tensor: v2.Tensor, data: "memoryview | list[bytes] | Array") -> Array:
+    """The array of an input that passed the checks; binary data and strings are read only now."""
     dtype = BY_V2[tensor.datatype]
     try:
-        return from_raw(data, dtype, tensor.shape)
-    except SizeMismatch as error:
-        raise v2.size_mismatch(model_name, request_id, tensor.name, dtype, error) from error
+        if isinstance(data, memoryview):
+            return from_raw(data, dtype, tensor.shape)
+        return from_values(data, dtype, tensor.shape) if isinstance(data, list) else data
+    except DataError as error:
+        raise v2.bad_data(model_name, request_id, tensor.name, error) from error
 
 
 def _member(value: Any, name: str) -> Any:
@@ -173,8 +181,8 @@ def _binary_size(each: dict[str, Any]) -> int | None:
     return size
 
 
-def _read_values(tensor: v2.Tensor, each: dict[str, Any]) -> Array:
-    """JSON data, nested or flat, in row-major order. Raises ServingError."""
+def _read_values(tensor: v2.Tensor, each: dict[str, Any]) -> list[bytes] | Array:
+    """JSON data, nested or flat, in row-major order: strings as a list, all else as an array. Raises ServingError."""
     dtype = BY_V2[tensor.datatype]
     flat: list[Any] = []
     _flatten(_array(each["data"], "data"), flat)
@@ -182,13 +190,13 @@ def _read_values(tensor: v2.Tensor, each: dict[str, Any]) -> Array:
         raise invalid(
             f"receiving FP16 data via JSON is not supported. Please use the binary data format for input {tensor.name}"
         )
+    if dtype is STRING:
+        if not all(isinstance(value, str) for value in flat):
+            raise broken("Unable to parse JSON bytes array: attempt to access JSON non-string as string")
+        return [rapidjson.encode(value) for value in flat]
     values = _check_values(flat, dtype)
     if len(values) != math.prod(tensor.shape):
         raise broken("Unable to parse 'data': Shape does not match true shape of 'data' field")
-    if dtype is STRING:
-        array = np.empty(len(values), STRING.numpy)
-        array[:] = values
-        return array.reshape(tensor.shape)
     wide: Any = np.float64 if dtype.numpy.kind == "f" else dtype.numpy if dtype.numpy.kind == "b" else np.int64
     if dtype.v2 == "UINT64":
         wide = np.uint64
@@ -212,10 +220,6 @@ def _flatten(values: list[Any], flat: list[Any]) -> None:
 
 def _check_values(values: list[Any], dtype: DType) -> list[Any]:
     kinds = set(map(type, values))
-    if dtype is STRING:
-        if kinds - {str}:
-            raise broken("Unable to parse 'data': attempt to access JSON non-string as string")
-        return [value.encode("utf-8", "surrogatepass") for value in values]
     if dtype.numpy.kind == "b":
         if kinds - {bool}:
             raise broken("Unable to parse 'data': attempt to access JSON non-boolean as boolean")
@@ -276,9 +280,9 @@ def _to_values(name: str, datatype: str, array: Array) -> list[Any]:
             f"sending FP16 data via JSON is not supported. Please use the binary data format for output {name}"
         )
     values: list[Any] = array.ravel().tolist()
-    return [value.decode("utf-8", "replace") for value in values] if datatype == "BYTES" else values
+    return [value.decode("utf-8", "surrogateescape") for value in values] if datatype == "BYTES" else values
 
 
 def compact(value: Any) -> bytes:
     """JSON without spaces, as Triton prints it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return rapidjson.encode(json.dumps(value, separators=(",", ":"), ensure_ascii=False))

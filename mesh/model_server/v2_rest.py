@@ -4,7 +4,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -136,7 +135,7 @@ def _message(message: Message) -> RestAnswer:
     return RestAnswer(200, v2_json.compact(_as_triton(message.DESCRIPTOR, document)))
 
 
-def _as_triton(descriptor: Descriptor, document: dict[str, Any]) -> dict[str, Any]:
+def _as_triton(descriptor: Any, document: dict[str, Any]) -> dict[str, Any]:
     """Protobuf's JSON as Triton prints it: fields in the order of declaration, 64-bit integers as numbers."""
     ordered: dict[str, Any] = {}
     for field in descriptor.fields:
