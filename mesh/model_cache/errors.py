@@ -4,7 +4,7 @@ from mesh.errors import MeshError
 
 
 class CacheError(MeshError):
-    """A call that cannot have its model. The message is one sentence for the client; `cause` is for /status and logs."""
+    """A call cannot have its model. The message is one sentence for the client; `cause` is for /status and logs."""
 
     def __init__(self, message: str, cause: str = "") -> None:
         super().__init__(message)
@@ -39,3 +39,7 @@ class Busy(CacheError):
         super().__init__(message, cause)
         self.retry_after = retry_after
         """Seconds."""
+
+
+class Refused(CacheError):
+    """What an operator asks for contradicts what was asked before, as to unload a pinned model (409)."""

@@ -34,13 +34,11 @@ class Ledger:
         return [entry for key, entry in self.entries.items() if key.model == model]
 
     def open(self, key: Key, now: float) -> Entry:
-        """The entry of that key, made if there is none; counts as a use."""
+        """The entry of that key; made, as the one used last, if there is none."""
         entry = self.entries.get(key)
         if entry is None:
-            entry = self.entries[key] = Entry(key, since=now)
+            entry = self.entries[key] = Entry(key, since=now, last_used=now)
             self._order.add(key)
-        entry.last_used = now
-        self._order.touch(key)
         return entry
 
     def acquire(self, entry: Entry, now: float) -> None:

@@ -34,11 +34,11 @@ def check_name(name: str, part: str = "model name") -> str:
         raise BadName(f"The {part} is empty.")
     outlaw = _OUTLAW.search(name)
     if outlaw or name in (".", ".."):
-        what = f"holds the character {ascii(outlaw[0])}" if outlaw else "is a step in a path, not a name"
-        raise BadName(f"The {part} {ascii(name[:60])} {what}.")
+        what = f"holds the character {outlaw[0]!a}" if outlaw else "is a step in a path, not a name"
+        raise BadName(f"The {part} {name[:60]!a} {what}.")
     size = len(name.encode())
     if size > MAX_NAME:
-        raise BadName(f"The {part} {ascii(name[:60])}... is {size} bytes long, over the limit of {MAX_NAME}.")
+        raise BadName(f"The {part} {name[:60]!a}... is {size} bytes long, over the limit of {MAX_NAME}.")
     return name
 
 
@@ -46,7 +46,7 @@ def check_version(version: int | str) -> int:
     """The version as a number, if it is an int64 that is not negative. Raises BadName."""
     if isinstance(version, str):
         if not _DIGITS.fullmatch(version):
-            raise BadName(f"The model version {ascii(version[:60])} is not a decimal number of 64 bits.")
+            raise BadName(f"The model version {version[:60]!a} is not a decimal number of 64 bits.")
         version = int(version)
     if not 0 <= version <= MAX_VERSION:
         raise BadName(f"The model version {version} is not a decimal number of 64 bits.")

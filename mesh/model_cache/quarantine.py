@@ -1,7 +1,7 @@
 """What failed lately, and when it may be tried again."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -58,6 +58,10 @@ class Quarantine(Generic[K]):
     def last(self, key: K) -> Failure | None:
         """The last failure, whether or not its back-off is over."""
         return self._failures.get(key)
+
+    def active(self, now: float) -> Iterator[tuple[K, Failure]]:
+        """Everything that must not be tried now."""
+        return ((key, failure) for key, failure in self._failures.items() if now < failure.until)
 
     def forgive(self, key: K) -> None:
         """It went well, or an operator wants another try now."""

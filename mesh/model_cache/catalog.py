@@ -1,0 +1,143 @@
+"""What the store has, asked for once for all who want to know, and remembered for a while."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mesh.model_cache.errors import Busy, CacheError, ModelMissing, StoreAway
+from mesh.model_cache.names import Key
+from mesh.model_cache.quarantine import Quarantine
+from mesh.model_cache.settings import CacheSettings
+from mesh.model_cache.store import Remote, Store, StoreError
+from mesh.model_cache.tasks import Spawn
+
+log = logging.getLogger(__name__)
+
+_LIMIT = 50_000  # models of which the list of versions is remembered
+_AGAIN_FIRST, _AGAIN_MOST = 1.0, 30.0  # seconds for which a store that failed is not asked about that model
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    at: float
+    versions: dict[int, Remote]
+
+
+class Catalog:
+    """The store's lists of versions. Each model is asked about by one question at a time; no model waits for another.
+
+    A caller that goes away does not end the question that others wait for.
+    """
+
+    def __init__(self, settings: CacheSettings, store: Store, clock: Callable[[], float], spawn: Spawn) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._listings: OrderedDict[str, _Listing] = OrderedDict()
+        self._missing: Quarantine[str] = Quarantine(settings.missing_seconds, settings.missing_seconds)
+        self._away: Quarantine[str] = Quarantine(_AGAIN_FIRST, _AGAIN_MOST)
+        self._questions: dict[str, asyncio.Future[_Listing | CacheError]] = {}
+        self._spawn = spawn
+
+    def known(self, key: Key) -> Remote | None:
+        """What was last heard of this version."""
+        listing = self._listings.get(key.model)
+        return None if listing is None else listing.versions.get(key.version)
+
+    def newest_known(self, model: str) -> Remote | None:
+        """The newest version that was last heard of."""
+        listing = self._listings.get(model)
+        return None if listing is None else listing.versions[max(listing.versions)]
+
+    def causes(self) -> dict[str, str]:
+        """Why the store could not be asked, for each model for which it is not asked again yet."""
+        now = self._clock()
+        return {model: failure.cause for model, failure in self._away.active(now)}
+
+    def drop(self, model: str) -> None:
+        """What was heard of the model is wrong, or an operator wants it asked again."""
+        self._listings.pop(model, None)
+        self._missing.forgive(model)
+        self._away.forgive(model)
+
+    async def newest(self, model: str, fresh: bool = False) -> Remote:
+        """The newest version, as heard within `refresh_seconds` (`fresh`: now). Raises ModelMissing, StoreAway."""
+        listing = await self._listing(model, 0.0 if fresh else self._settings.refresh_seconds)
+        return listing.versions[max(listing.versions)]
+
+    async def find(self, key: Key) -> Remote:
+        """One version. Raises ModelMissing, StoreAway."""
+        listing = await self._listing(key.model, self._settings.refresh_seconds)
+        if key.version not in listing.versions and self._clock() - listing.at >= self._settings.missing_seconds:
+            listing = await self._listing(key.model, 0.0)
+        remote = listing.versions.get(key.version)
+        if remote is None:
+            raise ModelMissing(f"Model {key.model!a} has no version {key.version}.")
+        return remote
+
+    async def _listing(self, model: str, max_age: float) -> _Listing:
+        now = self._clock()
+        listing = self._listings.get(model)
+        if listing is not None and now - listing.at < max_age:
+            self._listings.move_to_end(model)
+            return listing
+        failure = self._missing.check(model, now) or self._away.check(model, now)
+        if failure is not None:
+            raise failure.error()
+        question = self._questions.get(model)
+        if question is None:
+            question = asyncio.get_running_loop().create_future()
+            task = self._spawn(self._ask(model, question))
+            self._questions[model] = question
+            task.add_done_callback(lambda _: self._asked(model, question))
+        answer = await asyncio.shield(question)
+        if isinstance(answer, CacheError):
+            raise type(answer)(answer.message, answer.cause)
+        return answer
+
+    async def _ask(self, model: str, question: asyncio.Future[_Listing | CacheError]) -> None:
+        question.set_result(await self._answer(model))
+
+    def _asked(self, model: str, question: asyncio.Future[_Listing | CacheError]) -> None:
+        """The question has ended; if without an answer, then because the node is being shut down."""
+        del self._questions[model]
+        if not question.done():
+            question.set_result(Busy("This node is being shut down."))
+
+    async def _answer(self, model: str) -> _Listing | CacheError:
+        error: CacheError
+        try:
+            async with asyncio.timeout(self._settings.listing_seconds):
+                remotes = await self._store.versions(model)
+        except TimeoutError:
+            error = _away(model, f"The store did not answer within {self._settings.listing_seconds:g} s.")
+        except StoreError as failure:
+            error = _away(model, str(failure))
+        except Exception as failure:  # a mistake in a store must not end the node
+            log.exception("the store failed in a way of its own", extra={"model": model})
+            error = _away(model, repr(failure))
+        else:
+            self._away.forgive(model)
+            if remotes:
+                return self._remember(model, remotes)
+            error = ModelMissing(f"No store has a model {model!a}.")
+            self._listings.pop(model, None)
+            self._missing.record(model, error, self._clock())
+            return error
+        self._away.record(model, error, self._clock())
+        return error
+
+    def _remember(self, model: str, remotes: tuple[Remote, ...]) -> _Listing:
+        self._missing.forgive(model)
+        listing = _Listing(self._clock(), {remote.version: remote for remote in remotes})
+        self._listings[model] = listing
+        self._listings.move_to_end(model)
+        if len(self._listings) > _LIMIT:
+            self._listings.popitem(last=False)
+        return listing
+
+
+def _away(model: str, cause: str) -> StoreAway:
+    return StoreAway(f"Model {model!a} cannot be had now: its store does not answer as it should.", cause)

@@ -1,0 +1,78 @@
+"""Telling others what is resident: a full snapshot first, then changes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from mesh.model_cache.states import Entry, State
+from mesh.routing.cache_map import Residency
+
+_RESIDENCY = {
+    State.ABSENT: Residency.ABSENT,
+    State.FETCHING: Residency.LOADING,
+    State.LOADING: Residency.LOADING,
+    State.AVAILABLE: Residency.AVAILABLE,
+    State.DRAINING: Residency.DRAINING,
+    State.FAILED: Residency.FAILED,
+}
+_WORTH = (Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is resident, by model name. With `full` exactly these models are on the node, otherwise these changed."""
+
+    models: Mapping[str, Residency]
+    full: bool = False
+
+
+def residency_of(entries: Iterable[Entry], leaving: bool = False) -> Residency:
+    """How one model stands, of which these are the versions: as the version that is nearest to answering calls.
+
+    A node that is `leaving` calls what it has DRAINING, so that nothing new is sent there.
+    """
+    states = {_RESIDENCY[entry.state] for entry in entries}
+    best = next((state for state in _WORTH if state in states), Residency.ABSENT)
+    return Residency.DRAINING if leaving and best in (Residency.AVAILABLE, Residency.LOADING) else best
+
+
+class Feed:
+    """Hands changes to every subscriber. One that reads slowly gets the last state of each model, never a backlog."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[dict[str, Residency], asyncio.Event]] = []
+        self._known: dict[str, Residency] = {}
+
+    def publish(self, model: str, state: Residency) -> None:
+        """The model is in that state now. Telling the same again costs nothing."""
+        if self._known.get(model, Residency.ABSENT) == state:
+            return
+        if state is Residency.ABSENT:
+            del self._known[model]
+        else:
+            self._known[model] = state
+        for changes, changed in self._pending:
+            changes[model] = state
+            changed.set()
+
+    def now(self) -> Report:
+        """Everything that is known."""
+        return Report(MappingProxyType(dict(self._known)), full=True)
+
+    async def subscribe(self) -> AsyncIterator[Report]:
+        """The full report, then changes as they come; never ends by itself."""
+        changes: dict[str, Residency] = {}
+        changed = asyncio.Event()
+        subscriber = (changes, changed)
+        self._pending.append(subscriber)
+        try:
+            yield self.now()
+            while True:
+                await changed.wait()
+                changed.clear()
+                report = Report(MappingProxyType(dict(changes)))
+                changes.clear()
+                yield report
+        finally:
+            self._pending = [each for each in self._pending if each is not subscriber]
