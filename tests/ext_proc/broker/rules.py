@@ -117,6 +117,12 @@ class Arena:
         ):
             self.ranks_failed.add(rank)
 
+    def failed_ranks(self) -> set[int]:
+        """Ranks that can give no result: from T - m on, also mixes whose arrived members do not fit together."""
+        urgent = self.now >= self.cutoff
+        unfit = {rank for rank, payloads in self.arrived.items() if "odd" in payloads.values()}
+        return self.ranks_failed | {rank for rank in unfit if urgent and isinstance(self.entrants[rank], Mix)}
+
     def held(self) -> list[int]:
         """Ranks with a complete, fitting result."""
         sizes = [len(members(entrant)) for entrant in self.entrants]
@@ -168,7 +174,7 @@ class Arena:
             self.hedged_ms += cost
             if start.member == 0 and self.race.log and (self._us(), "exempt", start.rank, -1) in self.race.log:
                 self.exempt.append(start.rank)
-                alive = [rank for rank in range(len(self.entrants)) if rank not in self.ranks_failed]
+                alive = [rank for rank in range(len(self.entrants)) if rank not in self.failed_ranks()]
                 assert start.rank == alive[-1], "only the last-ranked may exceed the budget"
                 latest = max(0.0, self.limit - cost - (self.limit - self.cutoff))
                 assert self.now >= round(latest, 3), "and only at its latest start"
@@ -195,7 +201,7 @@ class Arena:
                 better = set(range(final.rank))
                 assert better <= self.ranks_failed, "a better one could still have finished"
         elif self.now < self.limit:
-            assert self.ranks_failed == set(range(len(self.entrants))), "an early error only when all have failed"
+            assert self.failed_ranks() == set(range(len(self.entrants))), "an early error only when all have failed"
             if isinstance(final, Fail):
                 assert final.error is not None
         else:
