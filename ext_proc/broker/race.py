@@ -166,7 +166,7 @@ class Race:
             self._decide(at)
         if not self.over:
             self._start_due(at)
-            self._wake = self._next_wake(at)
+            self._wake = self._next_wake()
         return self._taken()
 
     # Who has answered, and who has failed
@@ -268,7 +268,7 @@ class Race:
                 self._start(heir, at)
         self._fallen.clear()
         last = self._last()
-        if last.state is State.WAITING and last.due is None:
+        if last.due is None:
             last.due = last.latest  # all behind it have failed: now it is the one that must return something
         for runner in self._runners:
             if runner.state is State.WAITING and runner.due is not None and runner.due <= at:
@@ -299,11 +299,11 @@ class Race:
         alive = (one for one in reversed(self._runners) if one.state not in (State.FAILED, State.DROPPED))
         return next(alive)
 
-    def _next_wake(self, at: int) -> int:
+    def _next_wake(self) -> int:
         times = [self._limit]
         for runner in self._runners:
             if runner.state is State.WAITING and runner.due is not None:
                 times.append(runner.due)
             if runner.state is State.HELD or (runner.state is State.RUNNING and runner.payloads):
                 times.append(self._cutoff)
-        return max(at, min(times))
+        return min(times)

@@ -209,6 +209,18 @@ class TestBudget:
         work = arena.race.work_ms()
         assert (work.primary, work.hedged, work.rescue) == (10, 0, 20)
 
+    def test_one_denied_as_a_replacement_keeps_its_own_start(self) -> None:
+        arena = Arena([single("a"), single("b"), single("c"), single("d")], [10, 4, 20, 5], 90, level_ms=0)
+        arena.begin()  # earns 5
+        wait_until(arena, 10)
+        assert arena.running == {A, B}  # paid 4
+        arena.fails(B)
+        assert arena.running == {A}  # c is denied: a runs, and the budget holds 1
+        arena.budget.earn(100)  # other races
+        arena.earned += 50
+        wait_until(arena, 14)
+        assert arena.running == {A, C}
+
     def test_a_denied_one_starts_when_the_better_one_fails(self) -> None:
         arena = Arena([single("a"), single("b"), single("c")], [10, 20, 30], 90, level_ms=0)
         arena.begin()
