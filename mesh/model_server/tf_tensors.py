@@ -38,8 +38,13 @@ def decode(proto: tfs.TensorProto) -> Array:
     if proto.tensor_content and dtype is not STRING:
         if len(proto.tensor_content) != count * dtype.numpy.itemsize:
             raise TensorError("tensor_content does not have the length that the shape needs")
-        return np.frombuffer(proto.tensor_content, dtype.numpy).reshape(shape)
-    return _fill(_values(proto, dtype, count), count, dtype).reshape(shape)
+        flat: Array = np.frombuffer(proto.tensor_content, dtype.numpy)
+    else:
+        flat = _fill(_values(proto, dtype, count), count, dtype)
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:  # more dimensions, or larger ones beside an empty one, than an array can have
+        raise TensorError("the shape is not that of an array") from error
 
 
 def _values(proto: tfs.TensorProto, dtype: DType, count: int) -> Array:

@@ -147,7 +147,10 @@ def _tensor(value: Any, dtype: DType) -> Array:
         level = level[0]
     flat: list[Any] = []
     _flatten(value, 0, shape, dtype, flat)
-    return _array(flat, dtype).reshape(shape)
+    try:
+        return _array(flat, dtype).reshape(shape)
+    except ValueError as error:
+        raise invalid(f"Lists are nested {len(shape)} levels deep, which is more than an array can have") from error
 
 
 def _array(flat: list[Any], dtype: DType) -> Array:

@@ -12,7 +12,7 @@ from mesh.model_server import rapidjson, v2
 from mesh.model_server.dtypes import BY_V2, STRING, Array, DType, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.runtime import OnnxModel
-from mesh.model_server.v2_tensors import DataError, from_raw, from_values, to_raw
+from mesh.model_server.v2_tensors import DataError, from_raw, from_values, shaped, to_raw
 
 #: Triton's RapidJSON is newer than TF Serving's, and quotes the characters that it misses.
 _NEWER_TEXTS = {
@@ -112,7 +112,9 @@ def _finish(model_name: str, request_id: str, tensor: v2.Tensor, data: "memoryvi
     try:
         if isinstance(data, memoryview):
             return from_raw(data, dtype, tensor.shape)
-        return from_values(data, dtype, tensor.shape) if isinstance(data, list) else data
+        if isinstance(data, list):
+            return from_values(data, dtype, tensor.shape)
+        return shaped(data, tensor.shape)
     except DataError as error:
         raise v2.bad_data(model_name, request_id, tensor.name, error) from error
 
@@ -182,7 +184,7 @@ def _binary_size(each: dict[str, Any]) -> int | None:
 
 
 def _read_values(tensor: v2.Tensor, each: dict[str, Any]) -> list[bytes] | Array:
-    """JSON data, nested or flat, in row-major order: strings as a list, all else as an array. Raises ServingError."""
+    """JSON data, nested or flat, as one row of elements: a list of strings, or an array. Raises ServingError."""
     dtype = BY_V2[tensor.datatype]
     flat: list[Any] = []
     _flatten(_array(each["data"], "data"), flat)
@@ -202,7 +204,7 @@ def _read_values(tensor: v2.Tensor, each: dict[str, Any]) -> list[bytes] | Array
         wide = np.uint64
     try:
         with np.errstate(over="ignore"):
-            return np.array(values, wide).astype(dtype.numpy).reshape(tensor.shape)
+            return np.array(values, wide).astype(dtype.numpy)
     except OverflowError as error:
         raise broken("Unable to parse 'data': a number is out of range") from error
 

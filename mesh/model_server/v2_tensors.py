@@ -31,7 +31,7 @@ def from_raw(data: bytes | memoryview, dtype: DType, shape: Sequence[int]) -> Ar
     expected = math.prod(shape) * dtype.numpy.itemsize
     if len(data) != expected:
         raise _size_mismatch(expected, len(data))
-    return np.frombuffer(data, dtype.numpy).reshape(tuple(shape))
+    return shaped(np.frombuffer(data, dtype.numpy), shape)
 
 
 def from_values(values: Sequence[object], dtype: DType, shape: Sequence[int]) -> Array:
@@ -43,7 +43,15 @@ def from_values(values: Sequence[object], dtype: DType, shape: Sequence[int]) ->
         raise _size_mismatch(expected, len(values) * dtype.numpy.itemsize)
     # Narrow integers travel as 32-bit ones, and wrap as in C++.
     wide = np.int64 if dtype.v2_field in ("int_contents", "uint_contents") else dtype.numpy
-    return np.array(values, wide).astype(dtype.numpy).reshape(tuple(shape))
+    return shaped(np.array(values, wide).astype(dtype.numpy), shape)
+
+
+def shaped(flat: Array, shape: Sequence[int]) -> Array:
+    """The elements in their shape, which they are known to fill. Raises DataError."""
+    try:
+        return flat.reshape(tuple(shape))
+    except ValueError as error:  # more dimensions, or larger ones beside an empty one, than an array can have
+        raise DataError("{prefix}the shape of input '{input}' for model '{model}' is not that of an array") from error
 
 
 def to_raw(array: Array) -> bytes:
@@ -85,4 +93,4 @@ def _strings(elements: Sequence[bytes], shape: Sequence[int]) -> Array:
         raise DataError(f"{{prefix}}unexpected number of string elements {len(elements)} {of_input}, expecting {count}")
     array = np.empty(count, STRING.numpy)
     array[:] = elements
-    return array.reshape(tuple(shape))
+    return shaped(array, shape)
