@@ -122,6 +122,8 @@ def _wording(name: str, fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"]) or "(top)"
     if fault["type"] == "extra_forbidden":
         return f"{name}: {where}: no such setting"
+    if fault["type"] == "secret":
+        return f"{name}: {where}: {fault['msg']}"
     value = repr(fault["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
     return f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')} (found {shown})"

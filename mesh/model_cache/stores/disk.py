@@ -62,7 +62,7 @@ class DiskSource:
         try:
             try:
                 top = self._enter(model, root)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return []
             found: list[Object] = []
             self._walk(model, "", top, limit, found)

@@ -57,16 +57,17 @@ class Package:
 def packages(model: str, objects: Iterable[Object]) -> Mapping[int, Package]:
     """The versions of a model by their number, from everything that the store lists under its name.
 
-    Left out: empty objects that stand for a folder, dot files beside the versions, and number folders that are no
-    version (leading zeros, over 63 bits), as Triton leaves them out. Raises StoreCorrupt for a name that could leave
-    the folder or that no file can have, for a name that is listed twice, and for one that is both file and folder.
+    Left out: empty objects that stand for a folder, an object named as the model itself, dot files beside the
+    versions, and number folders that are no version (leading zeros, over 63 bits), as Triton leaves them out. Raises
+    StoreCorrupt for a name that could leave the folder or that no file can have, for a name that is listed twice, and
+    for one that is both file and folder.
     """
     listed = list(objects)
     folders = {ancestor for each in listed for ancestor in _ancestors(each.path)}
     files: dict[str, Object] = {}
     for each in listed:
         path = each.path
-        if each.size == 0 and (not path or path in folders or _VERSION.fullmatch(path)):
+        if not path or (each.size == 0 and (path in folders or _VERSION.fullmatch(path))):
             continue
         check_path(model, path)
         if path in files:

@@ -19,6 +19,7 @@ from mesh.model_cache.stores.objects import MANIFEST, Object, Package
 from mesh.model_cache.stores.source import Data
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MODE = 0o644  # the model server reads as another user
 
 
 class Staging:
@@ -58,7 +59,7 @@ class Staging:
                 self._finish_file()
                 path = self._folder / each.path
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
                 self._path = each.path
             rest = memoryview(data)
             while rest:
@@ -137,7 +138,7 @@ class Staging:
     def _complete(self, path: Path, each: Object) -> None:
         if each.size == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.touch(_MODE)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != each.size:
