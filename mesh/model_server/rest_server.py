@@ -31,7 +31,7 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
         except web.HTTPRequestEntityTooLarge:
             text = f"the request's body is larger than {max_body_bytes} bytes"
             return _response(request, RestAnswer(413, v2_json.compact({"error": text})))
-        api = tf_serving if path.startswith("/v1/") else v2
+        api = tf_serving if path[:4].lower() == "/v1/" else v2
         try:
             answer = await api(RestCall(request.method, path, request.headers, body))
         except Exception:
