@@ -34,7 +34,7 @@ class Loader(Protocol):
         """
         ...
 
-    async def unload(self, key: Key) -> None:
+    async def unload(self, key: Key, folder: Path) -> None:
         """Return once the server has let go of it. Not holding it is no error. Raises LoadFailed or ServerAway."""
         ...
 

@@ -194,7 +194,7 @@ class Loading:
         """A server that failed to load a model may still try: tell it to stop, as far as it can be told."""
         try:
             async with asyncio.timeout(self._core.settings.poll_seconds):
-                await self._loader.unload(key)
+                await self._loader.unload(key, self._core.files.model(key.model))
         except (LoadFailed, ServerAway, TimeoutError) as error:
             log.info("no unload after a failed load", extra={"model": str(key), "error": str(error)})
 

@@ -65,6 +65,7 @@ class LoaderSettings(Settings):
         "embedded server) by the model repository extension.",
     )
     address: str = Field(default="127.0.0.1:8500", min_length=1, description="Its gRPC address.")
+    platform: str = Field(default="tensorflow", min_length=1, description="TF Serving's model_platform.")
     folder: Path | None = Field(
         default=None,
         description="The cache's folder of models as the model server sees it, where that is another path.",

@@ -44,7 +44,7 @@ class Unloading:
                 # A server that was away may have kept the model: it is told when it is back.
                 await self._server.up()
                 async with asyncio.timeout(self._core.settings.load_seconds):
-                    await self._loader.unload(entry.key)
+                    await self._loader.unload(entry.key, self._core.files.model(entry.key.model))
                 return
             except ServerAway:
                 self._server.gone()

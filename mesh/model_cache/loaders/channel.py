@@ -1,0 +1,57 @@
+"""A gRPC channel to a model server, and what its failures mean to the cache."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from mesh.model_cache.loader import LoadFailed, ServerAway
+
+Reply = TypeVar("Reply")
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A server that was restarted is to be found at once, not after gRPC's usual minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+def connect(address: str) -> grpc.aio.Channel:
+    """A channel to `host:port`, to be closed by the caller."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+def method(channel: grpc.aio.Channel, path: str, reply: type[Reply]) -> Callable[[Any], Awaitable[Reply]]:
+    """A unary method as a function. Raises ServerAway or RpcFailed."""
+    call = channel.unary_unary(
+        path, request_serializer=lambda message: message.SerializeToString(), response_deserializer=_parser(reply)
+    )
+
+    async def invoke(request: Any) -> Reply:
+        try:
+            answer: Reply = await call(request)
+        except grpc.aio.AioRpcError as error:
+            words = error.details() or error.code().name
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise ServerAway(f"The model server is away: {words}") from None
+            raise RpcFailed(error.code(), words) from None
+        return answer
+
+    return invoke
+
+
+class RpcFailed(LoadFailed):
+    """The model server answered with an error: its words, and its status code."""
+
+    def __init__(self, code: grpc.StatusCode, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+def _parser(reply: Any) -> Callable[[bytes], Any]:
+    parse: Callable[[bytes], Any] = reply.FromString
+    return parse

@@ -1,0 +1,22 @@
+"""From the settings to a loader."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mesh.model_cache.loader import Loader
+from mesh.model_cache.loaders.tfserving import open_tf_serving
+from mesh.model_cache.loaders.triton import open_triton
+from mesh.model_cache.settings import CacheSettings
+
+
+@asynccontextmanager
+async def open_loader(settings: CacheSettings) -> AsyncIterator[Loader]:
+    """The loader for this node's model server."""
+    server = settings.loader
+    if server.api == "v2":
+        async with open_triton(server.address) as triton:
+            yield triton
+    else:
+        folder = settings.folder.absolute() / "models" if server.folder is None else server.folder
+        async with open_tf_serving(server.address, folder, settings.labels, server.platform) as tf_serving:
+            yield tf_serving

@@ -1,0 +1,109 @@
+"""Triton, and every server with the V2 model repository extension: explicit model control over gRPC.
+
+Triton loads and unloads whole models. Which versions of a model are served follows from its version policy, so another
+version comes and goes by a load with another policy; the versions that stay are served all the while.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+
+from mesh.model_cache.loader import Loaded, LoadFailed
+from mesh.model_cache.loaders import versions
+from mesh.model_cache.loaders.channel import RpcFailed, connect, method
+from mesh.model_cache.names import Key
+
+_SERVICE = "/inference.GRPCInferenceService/"
+_POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that goes
+
+
+class TritonLoader:
+    """Loads and unloads by RepositoryModelLoad and -Unload. Its model repository is the cache's folder of models.
+
+    Keeps no state but locks, one for each model: two versions of one model are seen to one after the other.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._index = method(channel, _SERVICE + "RepositoryIndex", pb.RepositoryIndexResponse)
+        self._load = method(channel, _SERVICE + "RepositoryModelLoad", pb.RepositoryModelLoadResponse)
+        self._unload = method(channel, _SERVICE + "RepositoryModelUnload", pb.RepositoryModelUnloadResponse)
+        self._ready = method(channel, _SERVICE + "ModelReady", pb.ModelReadyResponse)
+        self._statistics = method(channel, _SERVICE + "ModelStatistics", pb.ModelStatisticsResponse)
+        # Weak: a lock goes when nobody holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def load(self, key: Key, folder: Path) -> Loaded:
+        """Load the version beside those that are loaded. Raises LoadFailed with Triton's words, or ServerAway."""
+        async with self._one_at_a_time(key.model):
+            others = await self._versions(key.model)
+            await self._serve(key.model, others | {key.version}, folder)
+            ready = await self._ready(pb.ModelReadyRequest(name=key.model, version=str(key.version)))
+            if not ready.ready:
+                raise LoadFailed(f"version {key.version} is not ready after its load")
+            return Loaded(await self._memory(key))
+
+    async def unload(self, key: Key, folder: Path) -> None:
+        """Unload the version; the others stay. Raises LoadFailed or ServerAway."""
+        async with self._one_at_a_time(key.model):
+            held = await self._versions(key.model)
+            others = held - {key.version}
+            if not others:
+                await self._unload(pb.RepositoryModelUnloadRequest(model_name=key.model))
+                await self._until_gone(key.model)
+            elif others != held:
+                await self._serve(key.model, others, folder)
+
+    async def held(self, known: Iterable[Key]) -> frozenset[Key]:
+        """Every version that is ready, whether or not it is among the known ones."""
+        index = await self._index(pb.RepositoryIndexRequest(ready=True))
+        return frozenset(
+            Key(each.name, int(each.version))
+            for each in index.models
+            if each.state == "READY" and each.version.isdigit()
+        )
+
+    async def _serve(self, model: str, wanted: frozenset[int], folder: Path) -> None:
+        request = pb.RepositoryModelLoadRequest(model_name=model)
+        config = await asyncio.to_thread(versions.override, folder, wanted)
+        if config is not None:
+            request.parameters["config"].string_param = config
+        await self._load(request)
+
+    async def _versions(self, model: str) -> frozenset[int]:
+        return frozenset(key.version for key in await self.held(()) if key.model == model)
+
+    async def _memory(self, key: Key) -> int | None:
+        """Bytes that Triton says it takes; None where the backend does not tell, or statistics are off."""
+        try:
+            reply = await self._statistics(pb.ModelStatisticsRequest(name=key.model, version=str(key.version)))
+        except RpcFailed:
+            return None
+        return sum(usage.byte_size for each in reply.model_stats for usage in each.memory_usage) or None
+
+    async def _until_gone(self, model: str) -> None:
+        """An unload is answered before the memory is free."""
+        wait = _POLL_FIRST
+        while True:
+            index = await self._index(pb.RepositoryIndexRequest())
+            if not any(each.name == model and each.state in ("READY", "UNLOADING") for each in index.models):
+                return
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _POLL_MOST)
+
+    def _one_at_a_time(self, model: str) -> asyncio.Lock:
+        lock = self._locks.get(model)
+        if lock is None:
+            lock = self._locks[model] = asyncio.Lock()
+        return lock
+
+
+@asynccontextmanager
+async def open_triton(address: str) -> AsyncIterator[TritonLoader]:
+    """A loader for the server at `host:port`."""
+    async with connect(address) as channel:
+        yield TritonLoader(channel)

@@ -1,0 +1,47 @@
+"""Which versions of a model a Triton would serve by itself, and how to tell it otherwise."""
+
+from pathlib import Path
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+
+from mesh.model_cache.loader import LoadFailed
+
+CONFIG = "config.pbtxt"
+
+
+def override(folder: Path, wanted: frozenset[int]) -> str | None:
+    """The configuration (JSON) to load a model with, so that exactly the `wanted` versions are served.
+
+    None where the files of the model lead to that by themselves. `folder` is the model's folder. Raises LoadFailed if
+    its configuration cannot be read; blocking.
+    """
+    try:
+        text = (folder / CONFIG).read_text()
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadFailed(f"{CONFIG} cannot be read: {error}") from error
+    try:
+        config = text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise LoadFailed(f"{CONFIG} cannot be read: {error}") from error
+    present = {int(child.name) for child in folder.iterdir() if child.name.isdigit() and child.is_dir()}
+    if _served(config, present) == wanted:
+        return None
+    config.name = config.name or folder.name
+    config.version_policy.specific.versions[:] = sorted(wanted)
+    return json_format.MessageToJson(config, preserving_proto_field_name=True, indent=None)
+
+
+def _served(config: model_config_pb2.ModelConfig, present: set[int]) -> set[int]:
+    policy = config.version_policy
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return present
+        case "specific":
+            return present & set(policy.specific.versions)
+        case "latest":
+            return set(sorted(present)[-max(policy.latest.num_versions, 1) :])
+        case _:
+            return set(sorted(present)[-1:])

@@ -1,0 +1,127 @@
+"""A store and a model server in memory, which do as the test says and notice what must never happen."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mesh.model_cache.loader import Loaded, LoadFailed, ServerAway
+from mesh.model_cache.names import Key
+from mesh.model_cache.store import Remote, StoreError
+
+
+class MemoryStore:
+    """Fetches take `seconds`, or until the test ends them where `manual` is set."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
+        self.manual = False
+        self.remotes: dict[str, dict[int, Remote]] = {}
+        self.listed: Counter[str] = Counter()
+        self.fetched: Counter[Key] = Counter()
+        self.fetching: dict[Key, asyncio.Future[None]] = {}
+        self.error: StoreError | None = None
+        self.fetch_error: StoreError | None = None
+        self.most_at_once = 0
+
+    def put(self, model: str, version: int = 1, size: int = 100, digest: str = "") -> Remote:
+        remote = Remote(model, version, size, digest or f"{model}-{version}-{size}")
+        self.remotes.setdefault(model, {})[version] = remote
+        return remote
+
+    async def versions(self, model: str) -> tuple[Remote, ...]:
+        self.listed[model] += 1
+        await asyncio.sleep(0.01)
+        if self.error is not None:
+            raise self.error
+        return tuple(self.remotes.get(model, {}).values())
+
+    async def fetch(self, remote: Remote, target: Path, progress: Callable[[int], None]) -> None:
+        key = Key(remote.model, remote.version)
+        assert key not in self.fetching, f"two fetches of {key} at once"
+        assert not target.exists()
+        self.fetched[key] += 1
+        self.fetching[key] = asyncio.get_running_loop().create_future()
+        self.most_at_once = max(self.most_at_once, len(self.fetching))
+        try:
+            progress(remote.size_bytes // 2)
+            if self.manual:
+                await self.fetching[key]
+            else:
+                await asyncio.sleep(self.seconds)
+            if self.fetch_error is not None:
+                raise self.fetch_error
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.mkdir()
+            (target / "weights").write_bytes(b"w" * remote.size_bytes)
+            progress(remote.size_bytes)
+        finally:
+            del self.fetching[key]
+
+
+class MemoryServer:
+    """A model server that holds at most what the test says, and whose process can die."""
+
+    def __init__(self, seconds: float = 2.0, limit: float = float("inf")) -> None:
+        self.seconds = seconds
+        self.limit = limit
+        self.manual = False
+        self.held_now: set[Key] = set()
+        self.alive = True
+        self.loads: list[Key] = []
+        self.unloads: list[Key] = []
+        self.calls = 0
+        self.loading: dict[Key, asyncio.Future[None]] = {}
+        self.broken: dict[str, str] = {}
+        self.stubborn: set[Key] = set()
+        self.memory: dict[str, int] = {}
+
+    async def load(self, key: Key, folder: Path) -> Loaded:
+        self.calls += 1
+        assert key not in self.loading, f"two loads of {key} at once"
+        self._answer()
+        assert (folder / str(key.version) / "weights").exists()
+        self.loads.append(key)
+        self.loading[key] = asyncio.get_running_loop().create_future()
+        assert len(self.loading) + len(self.held_now) <= self.limit, "more models than fit"
+        try:
+            if self.manual:
+                await self.loading[key]
+            else:
+                await asyncio.wait((self.loading[key],), timeout=self.seconds)
+                if self.loading[key].done():
+                    self.loading[key].result()
+        finally:
+            del self.loading[key]
+        if key.model in self.broken:
+            raise LoadFailed(self.broken[key.model])
+        self.held_now.add(key)
+        return Loaded(self.memory.get(key.model))
+
+    async def unload(self, key: Key, folder: Path) -> None:
+        self.calls += 1
+        await asyncio.sleep(0.1)
+        self._answer()
+        if key in self.stubborn:
+            raise LoadFailed("not now")
+        self.unloads.append(key)
+        self.held_now.discard(key)
+
+    async def held(self, known: Iterable[Key]) -> frozenset[Key]:
+        await asyncio.sleep(0.01)
+        self._answer()
+        return frozenset(self.held_now)
+
+    def die(self) -> None:
+        self.alive = False
+        self.held_now.clear()
+        for load in self.loading.values():
+            if not load.done():
+                load.set_exception(ServerAway("connection reset"))
+
+    def start(self) -> None:
+        self.alive = True
+
+    def _answer(self) -> None:
+        if not self.alive:
+            raise ServerAway("connection refused")
