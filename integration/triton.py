@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,6 +65,8 @@ def missing() -> str | None:
         return f"no Triton under {ENVIRONMENT}: run `integration/setup.sh triton`"
     if not _stub().exists():
         return "this Triton has no Python backend for this Python version"
+    if find_library(f"python{_version()}") is None:
+        return f"Triton's Python backend needs the shared library of Python: apt-get install libpython{_version()}"
     return None
 
 
