@@ -1,7 +1,7 @@
 """What a transport and the parts that answer calls know of each other: a stream, and the session that it carries.
 
 A transport opens a `Session` for each gRPC stream and calls it from the event loop; a session answers through its
-`Stream`, within a callback or any time later. Nothing here awaits, so that a call that is decided at once costs no task.
+`Stream`, within a callback or any time later. Nothing here awaits: a call that is decided at once costs no task.
 
 Order of the callbacks: any number of `message`, then at most one `half_closed`; `gone` at any point, at most once and
 last. After `finish`, whoever called it, the session is not called again.
