@@ -94,12 +94,12 @@ class DiskSource:
         with self._open(model, each.path) as file:
             if _etag(os.fstat(file)) != each.etag:
                 raise changed(self.name, model, each)
-            data = bytearray()
-            while len(data) < length and (piece := os.pread(file, length - len(data), offset + len(data))):
-                data += piece
+            data = os.pread(file, length, offset)
+            while len(data) < length and (more := os.pread(file, length - len(data), offset + len(data))):
+                data += more
             if _etag(os.fstat(file)) != each.etag:
                 raise changed(self.name, model, each)
-            return bytes(data)
+            return data
 
     @contextmanager
     def _open(self, model: str, path: str) -> Iterator[int]:
