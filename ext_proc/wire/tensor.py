@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ext_proc.errors import TbmsError
 from ext_proc.wire.names import quoted
-from mesh.model_server.dtypes import DType
+from mesh.tensors.dtypes import DType
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]

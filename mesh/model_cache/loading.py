@@ -135,8 +135,7 @@ class Loading:
                 cause = f"The fetch of model {key} made no progress for {stall:g} s."
                 raise StoreAway(_cannot_fetch(key), cause) from None
             except (StoreError, OSError) as error:
-                if isinstance(error, StoreMissing):
-                    self._catalog.drop(key.model)
+                self._catalog.drop(key.model)  # it may have changed since it was listed
                 raise _refusal(key, error) from error
         await core.offload(core.files.note, key, remote.digest)
         entry.complete = True

@@ -36,11 +36,14 @@ from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.states import Entry, Room, State
 from mesh.model_cache.status import CacheStatus, describe
 from mesh.model_cache.store import Store
+from mesh.model_cache.stores.staging import clean_leftovers
 from mesh.model_cache.tasks import Tasks
 from mesh.model_cache.unloading import Unloading
 from mesh.model_cache.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
+
+_RESUMABLE_SECONDS = 86_400.0  # for which an unfinished fetch of an earlier process is kept
 
 Version = int | str | None
 """A version as a number or as its digits; None: not said."""
@@ -95,6 +98,7 @@ class Manager:
     async def running(self) -> AsyncIterator["Manager"]:
         """The cache works while the block runs. What is loaded stays in the model server after it."""
         await self._core.offload(self._core.files.prepare)
+        await self._core.offload(clean_leftovers, self._core.files.models, time.time(), _RESUMABLE_SECONDS)
         self._upkeep.take_in(await self._core.offload(self._core.files.scan))
         async with self._tasks.open():
             self._tasks.spawn(self._server.run())

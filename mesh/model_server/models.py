@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from mesh.model_server.dtypes import Array
 from mesh.model_server.errors import Code, ServingError
 from mesh.model_server.registry import Entry, Registry, State, Version
 from mesh.model_server.repository import MODEL_FILE, Repository, VersionPolicy, knobs, versions
 from mesh.model_server.runtime import OnnxModel
+from mesh.tensors.dtypes import Array
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mesh.model_server.dtypes import BY_ONNX, STRING, Array, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.tensors.dtypes import BY_ONNX, STRING, Array, TensorSpec
 
 
 def _onnxruntime() -> Any:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mesh.model_server import tf_tensors
-from mesh.model_server.dtypes import BY_NUMPY, Array
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Failures, Models, Wanted
 from mesh.model_server.registry import State, Version
 from mesh.model_server.repository import Keep, VersionPolicy, is_valid_name
 from mesh.model_server.runtime import OnnxModel
 from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors import tf as tf_tensors
+from mesh.tensors.dtypes import BY_NUMPY, Array
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT_METHOD = "tensorflow/serving/predict"

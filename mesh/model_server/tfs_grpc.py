@@ -6,12 +6,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from mesh.model_server import grpc_service, tf_tensors, tfs
-from mesh.model_server.dtypes import Array
+from mesh.model_server import grpc_service, tfs
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.grpc_service import UnaryMethod
 from mesh.model_server.models import Models
 from mesh.protos import tfs_pb2 as pb
+from mesh.tensors import tf as tf_tensors
+from mesh.tensors.dtypes import Array
 
 
 class TfServing:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mesh.model_server import rapidjson
-from mesh.model_server.dtypes import DOUBLE, FLOAT, STRING, Array, DType, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.tensors.dtypes import DOUBLE, FLOAT, STRING, Array, DType, TensorSpec
 
 _DEBUG_BYTES = 256
 #: What a JSON integer must fit for each type (RapidJSON's IsInt and so on); int8 to uint16 wrap afterwards.

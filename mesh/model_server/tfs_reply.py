@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mesh.model_server import rapidjson
-from mesh.model_server.dtypes import Array
 from mesh.model_server.errors import invalid
+from mesh.tensors.dtypes import Array
 
 
 def encode(outputs: Mapping[str, Array], rows: bool) -> str:

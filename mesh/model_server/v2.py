@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 
-from mesh.model_server.dtypes import Array, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Failures, Models
 from mesh.model_server.registry import Entry, State, Version
 from mesh.model_server.repository import MAX_VERSION, MODEL_FILE
 from mesh.model_server.runtime import OnnxModel
 from mesh.model_server.statistics import Duration
-from mesh.model_server.v2_tensors import DataError
+from mesh.tensors.dtypes import Array, TensorSpec
+from mesh.tensors.v2 import DataError
 
 SERVER_NAME = "tbms"
 SERVER_VERSION = "0.1.0"

@@ -7,11 +7,11 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_server import grpc_service, v2
-from mesh.model_server.dtypes import BY_V2, Array, DType
 from mesh.model_server.errors import ServingError, invalid
 from mesh.model_server.grpc_service import StreamMethod, UnaryMethod
 from mesh.model_server.models import Models
-from mesh.model_server.v2_tensors import DataError, from_raw, from_values, to_raw
+from mesh.tensors.dtypes import BY_V2, Array, DType
+from mesh.tensors.v2 import DataError, from_raw, from_values, to_raw
 
 #: The typed contents, with the datatypes that travel in each; the last one is what Triton calls the others.
 _CONTENTS = {

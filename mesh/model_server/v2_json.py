@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mesh.model_server import rapidjson, v2
-from mesh.model_server.dtypes import BY_V2, STRING, Array, DType, TensorSpec
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.runtime import OnnxModel
-from mesh.model_server.v2_tensors import DataError, from_raw, from_values, shaped, to_raw
+from mesh.tensors.dtypes import BY_V2, STRING, Array, DType, TensorSpec
+from mesh.tensors.v2 import DataError, from_raw, from_values, shaped, to_raw
 
 #: Triton's RapidJSON is newer than TF Serving's, and quotes the characters that it misses.
 _NEWER_TEXTS = {

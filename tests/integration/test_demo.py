@@ -1,20 +1,21 @@
 """The demo as a person runs it: its last line, its exit status, and Ctrl-C in the middle."""
 
 import asyncio
-import os
+import contextlib
 import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from integration.edge import TBMS
 from integration.process import Process, at_once
 from tests.integration.test_process import is_alive
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def demo(tmp_path: Path) -> AsyncIterator[Process]:
     command = [TBMS, "demo", "--calls", "96"]
     process = Process("demo", command, tmp_path / "demo.log", env={"TMPDIR": str(tmp_path), "COLUMNS": "140"})
@@ -23,17 +24,14 @@ async def demo(tmp_path: Path) -> AsyncIterator[Process]:
     process.kill()
 
 
-def started_under(folder: Path) -> list[int]:
-    """The processes whose command line names the folder, which is where the demo keeps its files."""
+def descendants(pid: int) -> list[int]:
+    """Its children, their children, and so on."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if str(folder).encode() in command:
-                found.append(int(entry.name))
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found += [int(entry.name), *descendants(int(entry.name))]
     return found
 
 
@@ -56,8 +54,8 @@ async def test_nothing_is_left_when_it_is_interrupted(demo: Process, tmp_path: P
         while "Envoy" not in demo.tail() or "listens" not in demo.tail():
             demo.check()
             await asyncio.sleep(0.01)
-    children = started_under(tmp_path)
-    assert len(children) >= 5  # three nodes, the server and Envoy
+    children = descendants(demo.pid)
+    assert len(children) >= 6  # three nodes, the server, Envoy and the reaper
     demo.signal(number)
     async with asyncio.timeout(30):
         while demo.running or any(is_alive(pid) for pid in children):

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -116,14 +115,16 @@ async def test_a_node_that_leaves_the_list_and_returns_loses_no_call(stack: Stac
 
 async def test_a_wrong_configuration_changes_nothing(stack: Stack, names: list[str]) -> None:
     text = stack.edge.config.read_text()
-    stack.edge.config.write_text(text.replace("replicas", "replica"))
-    stack.edge.server.signal(signal.SIGHUP)
-    async with asyncio.timeout(30):
-        while "refused" not in stack.edge.server.tail(200):
-            await asyncio.sleep(0.02)
-    assert "no such setting" in stack.edge.server.tail(200)
-    assert await where(stack, names) == {model: owner(model) for model in names}
-    stack.edge.write_config()
+    try:
+        stack.edge.config.write_text(text.replace("replicas", "replica"))
+        stack.edge.server.signal(signal.SIGHUP)
+        async with asyncio.timeout(30):
+            while "configuration refused" not in stack.edge.server.tail(200):
+                await asyncio.sleep(0.02)
+        assert "routing.replica: no such setting" in stack.edge.server.tail(200)
+        assert await where(stack, names) == {model: owner(model) for model in names}
+    finally:
+        stack.edge.write_config()
 
 
 async def test_the_server_is_killed_and_restarted_under_load(stack: Stack, names: list[str]) -> None:
@@ -171,22 +172,21 @@ async def test_sigterm_lets_calls_in_flight_finish(stack: Stack) -> None:
         yield framed[3:]
 
     headers = {"content-type": "application/grpc", "te": "trailers"}
-    async with httpx.AsyncClient(http1=False, http2=True, timeout=30, trust_env=False) as client:
-        async with asyncio.TaskGroup() as tasks:
-            reply = tasks.create_task(client.post(stack.edge.http + call.method, content=body(), headers=headers))
-            await half_sent.wait()
-            await until(lambda status: status["streams"] == 1, stack)
-            stack.edge.server.signal(signal.SIGTERM)
-            await until(lambda status: bool(status["draining"]), stack)
-            assert stack.edge.server.running
-            # A plain call that comes now does not wait for the server.
-            late = calls.tfs_rest("acme-bayes", IMAGE)
-            passed = await client.post(stack.edge.http + late.path, content=late.body, headers=late.headers)
-            assert passed.status_code == 200
-            finish.set()
-        assert reply.result().status_code == 200
-        assert stack.by_address(reply.result().headers["x-tbms-upstream"]).spec.id == owner("acme-bayes")
-        assert len(reply.result().content) > 5
+    slow, quick = rest_client(stack.edge.http, http2=True), rest_client(stack.edge.http)
+    async with slow, quick, asyncio.TaskGroup() as tasks:
+        reply = tasks.create_task(slow.post(call.method, content=body(), headers=headers))
+        await half_sent.wait()
+        await until(lambda status: status["streams"] == 1, stack)
+        stack.edge.server.signal(signal.SIGTERM)
+        await until(lambda status: bool(status["draining"]), stack)
+        # A plain call that comes now does not need the server.
+        late = calls.tfs_rest("acme-bayes", IMAGE)
+        assert (await rest(quick, late.path, late.body, late.headers)).status == 200
+        assert stack.edge.server.running
+        finish.set()
+    assert reply.result().status_code == 200
+    assert stack.by_address(reply.result().headers["x-tbms-upstream"]).spec.id == owner("acme-bayes")
+    assert len(reply.result().content) > 5
     async with asyncio.timeout(20):
         while stack.edge.server.running:
             await asyncio.sleep(0.02)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from integration import models
 from integration.edge import Edge
@@ -43,7 +44,7 @@ class Rest:
         await self._direct.aclose()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def over_rest(edge: Edge, nodes: dict[str, EmbeddedNode], http2: bool) -> AsyncIterator[Rest]:
     pair = Rest(edge, nodes[owner(MODEL)], http2)
     yield pair
@@ -89,25 +90,23 @@ async def test_rest_questions_without_a_body(over_rest: Rest, path: str, status:
 
 @http_versions
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "status"),
     [
-        (f"/v1/models/{MODEL}:predict", b""),
-        (f"/v1/models/{MODEL}:predict", b"not json"),
-        (f"/v1/models/{MODEL}:predict", b'{"instances": [[1, 2]]}'),
-        (f"/v1/models/{MODEL}/versions/77:predict", b'{"instances": [[1, 2]]}'),
-        (f"/v2/models/{MODEL}/infer", b""),
-        (f"/v2/models/{MODEL}/infer", b'{"inputs": []}'),
-        (
-            f"/v2/models/{MODEL}/infer",
-            b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32", "data": [1]}]}',
-        ),
+        (f"/v1/models/{MODEL}:predict", b"", 400),
+        (f"/v1/models/{MODEL}:predict", b"not json", 400),
+        (f"/v1/models/{MODEL}:predict", b'{"instances": [[1, 2]]}', 400),
+        (f"/v1/models/{MODEL}/versions/77:predict", b'{"instances": [[1, 2]]}', 404),
+        # Triton takes a body without a JSON head for the raw bytes of the one input: none here, so no rows.
+        (f"/v2/models/{MODEL}/infer", b"", 200),
+        (f"/v2/models/{MODEL}/infer", b'{"inputs": []}', 400),
+        (f"/v2/models/{MODEL}/infer", b'{"inputs": [{"name": "image", "shape": [1], "datatype": "FP32"}]}', 400),
     ],
 )
-async def test_rest_errors(over_rest: Rest, path: str, body: bytes) -> None:
+async def test_rest_bodies_that_are_wrong_or_empty(over_rest: Rest, path: str, body: bytes, status: int) -> None:
     mesh, direct = await over_rest.both(calls.Rest(path, body, {"content-type": "application/json"}))
     assert mesh == direct
-    assert mesh.status in (400, 404)
-    assert b"error" in mesh.body
+    assert mesh.status == status
+    assert (b"error" in mesh.body) == (status != 200)
 
 
 @http_versions
@@ -141,7 +140,7 @@ class Grpc:
         await self._direct.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def over_grpc(edge: Edge, nodes: dict[str, EmbeddedNode]) -> AsyncIterator[Grpc]:
     pair = Grpc(edge, nodes[owner(MODEL)])
     yield pair
@@ -198,7 +197,7 @@ def _spec(**fields: object) -> tfs_pb2.ModelSpec:
                 calls.TFS_PREDICT,
                 tfs_pb2.PredictRequest(model_spec=_spec(signature_name="none such")).SerializeToString(),
             ),
-            "INVALID_ARGUMENT",
+            "FAILED_PRECONDITION",
         ),
     ],
     ids=["status", "metadata", "no input", "unknown signature"],

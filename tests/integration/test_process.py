@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from integration.ports import free_ports
 from integration.process import Process, ProcessError, answers, at_once
@@ -59,7 +60,7 @@ def family(folder: Path) -> list[int]:
     return [int((folder / f"it.{who}").read_text()) for who in ("child", "grandchild")]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def stubborn(tmp_path: Path) -> AsyncIterator[Process]:
     process = Process("stubborn", ["sh", "-c", STUBBORN, tmp_path / "it"], tmp_path / "log")
 

@@ -4,9 +4,9 @@ from google.protobuf.message import DecodeError
 
 from ext_proc.wire.names import quoted
 from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, check_numeric
-from mesh.model_server import tf_tensors
-from mesh.model_server.dtypes import BY_NUMPY, BY_TF
 from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors import tf as tf_tensors
+from mesh.tensors.dtypes import BY_NUMPY, BY_TF
 
 
 def decode(message: bytes) -> dict[str, Array]:

@@ -5,8 +5,8 @@ from google.protobuf.message import DecodeError
 from ext_proc.protos import v2_reply_pb2 as v2
 from ext_proc.wire.names import quoted
 from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, check_numeric
-from mesh.model_server import v2_tensors
-from mesh.model_server.dtypes import BY_NUMPY, BY_V2
+from mesh.tensors import v2 as v2_tensors
+from mesh.tensors.dtypes import BY_NUMPY, BY_V2
 
 
 def decode(message: bytes) -> dict[str, Array]:
@@ -56,7 +56,7 @@ def _array(output: v2.InferOutputTensor, raw: bytes | None) -> Array:
             return v2_tensors.from_raw(raw, dtype, output.shape)
         values = [] if dtype.v2_field is None else getattr(output.contents, dtype.v2_field)
         return v2_tensors.from_values(values, dtype, output.shape)
-    except (v2_tensors.SizeMismatch, ValueError, OverflowError):
+    except (v2_tensors.DataError, ValueError, OverflowError):
         raise TensorError(
             f"The output {quoted(output.name)} of type {output.datatype} does not have the data that its shape "
             f"{list(output.shape)} needs."

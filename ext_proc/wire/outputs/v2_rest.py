@@ -11,8 +11,8 @@ from typing import Any
 from ext_proc.wire.names import quoted
 from ext_proc.wire.outputs.json_reply import read_object
 from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, check_numeric, from_numbers
-from mesh.model_server import v2_tensors
-from mesh.model_server.dtypes import BY_NUMPY, BY_V2
+from mesh.tensors import v2 as v2_tensors
+from mesh.tensors.dtypes import BY_NUMPY, BY_V2
 
 HEADER = "inference-header-content-length"
 
@@ -91,7 +91,7 @@ def _array(output: _Output) -> Array:
         return from_numbers(output.name, output.json.get("data"), dtype.numpy, shape)
     try:
         return v2_tensors.from_raw(output.raw, dtype, shape)
-    except (v2_tensors.SizeMismatch, ValueError, OverflowError):
+    except (v2_tensors.DataError, ValueError, OverflowError):
         raise TensorError(
             f"The output {quoted(output.name)} of type {called} does not have the data that its shape {shape} needs."
         ) from None

@@ -8,8 +8,8 @@ import grpc
 import numpy as np
 import pytest
 
-from mesh.model_server import tf_tensors
 from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors import tf as tf_tensors
 from tests.mesh.model_server import graphs
 from tests.mesh.model_server.running import Running, running
 

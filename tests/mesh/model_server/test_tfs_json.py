@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.model_server import tfs_json, tfs_reply
-from mesh.model_server.dtypes import BY_V2, DOUBLE, FLOAT, HALF, STRING, TensorSpec
 from mesh.model_server.errors import Code, ServingError
+from mesh.tensors.dtypes import BY_V2, DOUBLE, FLOAT, HALF, STRING, TensorSpec
 
 X = TensorSpec("x", FLOAT, (-1, 2))
 A, B = TensorSpec("a", FLOAT, (-1,)), TensorSpec("b", BY_V2["INT32"], (-1,))

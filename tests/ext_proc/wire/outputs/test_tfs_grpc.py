@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from ext_proc.wire.fields import len_field, varint_field
 from ext_proc.wire.outputs.codec import Rewritten, decode_outputs, encode_outputs
 from ext_proc.wire.tensor import TensorError
-from mesh.model_server.dtypes import BY_NUMPY
 from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors.dtypes import BY_NUMPY
 from tests.ext_proc.wire.outputs.arrays import ARRAYS, LIMIT, NAMES, TFS_GRPC, Array, same
 
 

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as v2
 from ext_proc.protos import v2_reply_pb2
 from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
 from ext_proc.wire.tensor import TensorError
-from mesh.model_server.dtypes import BY_NUMPY
+from mesh.tensors.dtypes import BY_NUMPY
 from tests.ext_proc.wire.outputs.arrays import ARRAYS, LIMIT, NAMES, V2_GRPC, Array, same
 
 TYPED = ARRAYS.filter(lambda array: array.dtype != np.float16)

@@ -10,7 +10,7 @@ from tritonclient.http import InferResult
 from ext_proc.wire.call import Call, Protocol, Verb
 from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
 from ext_proc.wire.tensor import TensorError
-from mesh.model_server.dtypes import BY_NUMPY
+from mesh.tensors.dtypes import BY_NUMPY
 from tests.ext_proc.wire.outputs.arrays import ARRAYS, LIMIT, NAMES, V2_REST, Array, same
 
 HEADER = "inference-header-content-length"

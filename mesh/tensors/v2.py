@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mesh.model_server.dtypes import STRING, Array, DType
+from mesh.tensors.dtypes import STRING, Array, DType
 
 
 class DataError(Exception):

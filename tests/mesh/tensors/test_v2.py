@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from mesh.model_server import v2_tensors
-from mesh.model_server.dtypes import BY_NUMPY, BY_V2, DTYPES, FLOAT, STRING
-from tests.mesh.model_server.test_tf_tensors import arrays
+from mesh.tensors import v2 as v2_tensors
+from mesh.tensors.dtypes import BY_NUMPY, BY_V2, DTYPES, FLOAT, STRING
+from tests.mesh.tensors.test_tf import arrays
 
 
 @given(arrays())

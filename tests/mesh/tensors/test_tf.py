@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from integration.tf_client import PYTHON, missing
-from mesh.model_server import tf_tensors
-from mesh.model_server.dtypes import DTYPES, FLOAT, HALF, STRING, DType, TensorSpec
 from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors import tf as tf_tensors
+from mesh.tensors.dtypes import DTYPES, FLOAT, HALF, STRING, DType, TensorSpec
 
 
 @st.composite
