@@ -25,7 +25,7 @@ SLOW = DOUBLING.replace(
 )
 BROKEN = DOUBLING.replace(
     "class TritonPythonModel:",
-    "class TritonPythonModel:\n    def initialize(self, args):\n        raise ValueError('the weights are of another model')\n",
+    "class TritonPythonModel:\n    def initialize(self, args):\n        raise ValueError('weights of another model')\n",
 )
 
 
@@ -93,9 +93,9 @@ async def test_a_model_that_does_not_load_says_why(server: Triton, shelf: Path) 
     write_model(shelf, "bad", DOUBLING_CONFIG, BROKEN)
     write_model(shelf, "odd", "no config {", DOUBLING)
     async with cached(server, shelf) as node:
-        with pytest.raises(ModelBroken, match="the weights are of another model"):
+        with pytest.raises(ModelBroken, match="weights of another model"):
             await node.manager.ensure("bad")
-        with pytest.raises(ModelBroken, match="model 'odd' does not load|Model 'odd' does not load"):
+        with pytest.raises(ModelBroken, match=r"Model 'odd' does not load: config\.pbtxt cannot be read"):
             await node.manager.ensure("odd")
         (await node.manager.ensure("a")).release()
         assert await node.call("a") == DOUBLED
