@@ -7,6 +7,7 @@ async with tf_client() as client:
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -181,6 +182,9 @@ async def tf_client() -> AsyncIterator[TfClient]:
             finally:
                 process.stdin.close()  # ends the process: it reads no further order
                 await reader
+                # Its output ends a moment before it does; a kill in that moment confuses asyncio's child watcher.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), 5)
         finally:
             if process.returncode is None:
                 process.kill()
