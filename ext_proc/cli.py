@@ -50,7 +50,9 @@ def envoy_config(
 
     settings = load(config)
     nodes = [node.node() for node in settings.nodes]
-    typer.echo(render(settings.envoy, version=envoy_version, server=settings.server.listen, nodes=nodes), nl=False)
+    names = dict.fromkeys((*settings.envoy.body_models, *settings.catalogue().names))
+    envoy = settings.envoy.model_copy(update={"body_models": tuple(names)})
+    typer.echo(render(envoy, version=envoy_version, server=settings.server.listen, nodes=nodes), nl=False)
 
 
 @app.command("model-server")

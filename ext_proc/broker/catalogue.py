@@ -35,6 +35,11 @@ class Catalogue:
         self._steering = {name: entry for name, entry in entries.items() if entry.steers}
         Inspection(entries, self._resolver, settings.max_candidates).run()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names for which a call may be raced, renamed or copied without any header that says so."""
+        return tuple(sorted(self._steering))
+
     def plan(self, call: Call, ask: Ask = NOTHING, seed: int = 0) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 

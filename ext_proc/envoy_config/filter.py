@@ -59,6 +59,8 @@ VERSION_HEADER = "x-tbms-envoy"
 # How long a call that is not let through waits for a server that is away. More than the retries below take.
 OUTAGE_SECONDS = 10.0
 
+# Headers by which a call asks for a race; see ext_proc.broker.deadline.
+RACE_HEADERS = ("tloc", "backup", "primary")
 # gRPC services whose calls name their model in the message only.
 NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model")
 # Calls that change what a node serves. The server refuses them; without it they must not reach a node.
@@ -87,7 +89,7 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
         # A candidate call of the server's own: named, and never brokered again.
         (all_of(present("x-tbms-hop"), named), Way.OPEN),
     ]
-    brokered = any_of(present("tloc"), *_with_backups(settings.body_models))
+    brokered = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
     if buffer is not stream:
         choices.append((all_of(brokered, none_of(is_grpc)), buffer))
     in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
@@ -169,7 +171,7 @@ def _server(version: str) -> GrpcService:
         # Hides a restart of the server: calls wait, and go on when it listens again.
         retry_policy=RetryPolicy(
             retry_on="connect-failure,refused-stream,reset,unavailable",
-            num_retries=10,
+            num_retries=20,
             retry_back_off=BackoffStrategy(base_interval=seconds(0.1), max_interval=seconds(0.5)),
         ),
     )

@@ -78,11 +78,13 @@ def listeners(settings: EnvoySettings, version: str) -> list[Listener]:
 def _listener(
     name: str, where: str, settings: EnvoySettings, filters: list[HttpFilter], removed: tuple[str, ...]
 ) -> Listener:
+    # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
+    names_node = settings.upstream_header or name == "egress"
     router = HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
     manager = HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=name,
-        route_config=RouteConfiguration(name=name, virtual_hosts=[_routes(settings)]),
+        route_config=RouteConfiguration(name=name, virtual_hosts=[_routes(settings, names_node)]),
         http_filters=[*filters, router],
         http_protocol_options=Http1ProtocolOptions(header_key_format=as_written()),
         # A malformed message ends its own stream, not the neighbours on the connection. A gRPC channel may have
@@ -114,7 +116,7 @@ def _listener(
     return Listener(name=name, address=address(place(where)), filter_chains=[chain])
 
 
-def _routes(settings: EnvoySettings) -> VirtualHost:
+def _routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
     grpc = RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions())
     host = VirtualHost(
         name="models",
@@ -125,7 +127,7 @@ def _routes(settings: EnvoySettings) -> VirtualHost:
         retry_policy=_retries(),
         request_body_buffer_limit=settings.limits.body_buffer_bytes,
     )
-    if settings.upstream_header:
+    if names_node:
         host.response_headers_to_add = [
             HeaderValueOption(
                 header=HeaderValue(key="x-tbms-upstream", value="%UPSTREAM_REMOTE_ADDRESS%"),

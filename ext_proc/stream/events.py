@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from ext_proc.errors import TbmsError
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
@@ -52,6 +53,7 @@ class Head:
         return self.envoy >= (1, 37)
 
 
+@lru_cache(maxsize=64)
 def read_version(text: str) -> Version:
     """`1.38.3` or `1.38` as (1, 38); what is not a version is taken for the newest."""
     parts = text.split(".")

@@ -1,0 +1,149 @@
+"""HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): the numbers, and the frames that a server writes."""
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+# A frame's header: 24 bits of length (as 8 and 16), type, flags, stream. The highest bit of the stream is reserved.
+HEADER = struct.Struct(">BHBBI")
+HEADER_SIZE = HEADER.size
+STREAM_MASK = 2**31 - 1
+
+# The smallest and the largest bound on a frame's payload that a peer may set, and the window that all start with.
+MIN_FRAME_BYTES, MAX_FRAME_BYTES = 2**14, 2**24 - 1
+DEFAULT_WINDOW, MAX_WINDOW = 2**16 - 1, 2**31 - 1
+
+# Plain integers: they are compared for every frame.
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+
+_WORD = struct.Struct(">I")
+_TWO_WORDS = struct.Struct(">II")
+_SETTING = struct.Struct(">HI")
+
+
+class Flag(IntFlag):
+    """What a frame's flags say; ACK and END_STREAM are the same bit of different frames."""
+
+    ACK = 0x1
+    END_STREAM = 0x1
+    END_HEADERS = 0x4
+    PADDED = 0x8
+    PRIORITY = 0x20
+
+
+END_STREAM, END_HEADERS, PADDED = int(Flag.END_STREAM), int(Flag.END_HEADERS), int(Flag.PADDED)
+
+
+class Code(IntEnum):
+    """Why a stream or a connection ends (section 7)."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    ENHANCE_YOUR_CALM = 0xB
+
+
+class Setting(IntEnum):
+    """The settings that a server of gRPC sends or obeys (section 6.5.2)."""
+
+    HEADER_TABLE_SIZE = 0x1
+    ENABLE_PUSH = 0x2
+    MAX_CONCURRENT_STREAMS = 0x3
+    INITIAL_WINDOW_SIZE = 0x4
+    MAX_FRAME_SIZE = 0x5
+    MAX_HEADER_LIST_SIZE = 0x6
+
+
+class ConnectionFault(Exception):
+    """The peer broke a rule of the connection, which ends with GOAWAY. `message` goes along as debug data."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class StreamFault(Exception):
+    """The peer broke a rule of one stream, which ends with RST_STREAM."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+class Span(NamedTuple):
+    """Where in a buffer a payload lies."""
+
+    start: int
+    end: int
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Any frame."""
+    size = len(payload)
+    return HEADER.pack(size >> 16, size & 0xFFFF, kind, flags, stream) + payload
+
+
+def settings_frame(settings: dict[Setting, int]) -> bytes:
+    """Our settings."""
+    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(number, value) for number, value in settings.items()))
+
+
+SETTINGS_ACK = frame(SETTINGS, Flag.ACK, 0)
+
+
+def read_settings(payload: bytes) -> list[tuple[int, int]]:
+    """(number, value) pairs in the order in which they are to be applied, unknown ones left out.
+
+    Raises ConnectionFault for a value out of its range.
+    """
+    if len(payload) % _SETTING.size:
+        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a SETTINGS frame is not a whole number of settings")
+    pairs = list(_SETTING.iter_unpack(payload))
+    for number, value in pairs:
+        if number == Setting.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+        if number == Setting.INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is over the largest window")
+        if number == Setting.MAX_FRAME_SIZE and not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
+    return pairs
+
+
+def rst_stream(stream: int, code: Code) -> bytes:
+    """Ends one stream at once."""
+    return frame(RST_STREAM, 0, stream, _WORD.pack(code))
+
+
+def window_update(stream: int, size: int) -> bytes:
+    """Lets the peer send `size` bytes more, on a stream or (0) on the connection."""
+    return frame(WINDOW_UPDATE, 0, stream, _WORD.pack(size))
+
+
+def goaway(last: int, code: Code, message: str = "") -> bytes:
+    """No stream over `last` is or will be served."""
+    return frame(GOAWAY, 0, 0, _TWO_WORDS.pack(last, code) + message.encode())
+
+
+def word(buffer: bytes, start: int) -> int:
+    """The 32 bits at `start`."""
+    value: int = _WORD.unpack_from(buffer, start)[0]
+    return value
+
+
+def unpadded(buffer: bytes, start: int, end: int) -> Span:
+    """The payload between the length of the padding and the padding. Raises ConnectionFault if that leaves less than none."""
+    if start == end:
+        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a padded frame has no room for the length of its padding")
+    inner = end - buffer[start]
+    if inner <= start:
+        raise ConnectionFault(Code.PROTOCOL_ERROR, "the padding is as long as the frame or longer")
+    return Span(start + 1, inner)
