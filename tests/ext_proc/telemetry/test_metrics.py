@@ -1,0 +1,24 @@
+"""The counters, as Prometheus reads them."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ext_proc.telemetry.metrics import REFUSED, ROUTED, Metrics, exposition
+from ext_proc.wire.call import Call, Protocol, Verb
+
+
+def test_counters_come_out_with_their_labels() -> None:
+    metrics = Metrics()
+    call = Call(Protocol.TFS_REST, Verb.PREDICT, "m")
+    metrics.count(call, ROUTED)
+    metrics.count(call, ROUTED)
+    metrics.count(None, REFUSED)
+    metrics.reloads["taken"] += 1
+    metrics.nodes, metrics.nodes_alive = 3, 2
+    families = {family.name: family for family in text_string_to_metric_families(exposition([metrics]).decode())}
+    calls = {
+        (sample.labels["protocol"], sample.labels["verb"], sample.labels["outcome"]): sample.value
+        for sample in families["tbms_calls"].samples
+    }
+    assert calls == {("tfs-rest", "predict", "routed"): 2.0, ("", "", "refused"): 1.0}
+    assert families["tbms_nodes_alive"].samples[0].value == 2.0
+    assert families["tbms_config_reloads"].samples[0].labels == {"result": "taken"}
