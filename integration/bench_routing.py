@@ -137,12 +137,12 @@ def _requests(folder: Path) -> dict[str, Request]:
     requests = {"rest_headers": Request(f"/v1/models/{_MODEL}:predict", {"content-type": "application/json"}, rest)}
     for case, size in (("grpc_1k", 1 << 10), ("grpc_4m", 4 << 20)):
         body = folder / case
-        body.write_bytes(_framed(size))
+        body.write_bytes(framed_predict(size))
         requests[case] = Request("/tensorflow.serving.PredictionService/Predict", _GRPC, body)
     return requests
 
 
-def _framed(size: int) -> bytes:
+def framed_predict(size: int) -> bytes:
     """A Predict call of `size` bytes of tensor, as one gRPC message: flag, length, protobuf."""
     request = tfs_pb2.PredictRequest()
     request.model_spec.name = _MODEL
