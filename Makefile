@@ -4,7 +4,7 @@ VENV   := build/venv
 BIN    := $(VENV)/bin
 NAME   ?= routing
 
-.PHONY: demo test lint unit bench soak protos envoy-configs clean
+.PHONY: demo test lint unit bench protos envoy-configs clean
 
 demo: build/.venv
 	$(BIN)/tbms demo

@@ -41,7 +41,11 @@ tf-client)
     venv tf-client --no-deps 'tensorflow-serving-api>=2.21'
     ;;
 # A real tritonserver binary with its Python backend.
-triton) venv triton 'nvidia-pytriton==0.7.0' ;;
+triton)
+    venv triton 'nvidia-pytriton==0.7.0'
+    version=$(build/triton/bin/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    /sbin/ldconfig -p | grep -q "lib$version\.so" || debian "lib$version"
+    ;;
 # Azure's blob service, as its own makers emulate it. Without Node.js its tests are skipped, and say so.
 azurite)
     if command -v npm >/dev/null; then
