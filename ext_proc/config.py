@@ -17,6 +17,8 @@ from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from mesh.discovery.health import ProbeSettings
 from mesh.discovery.node_settings import NodeList
+from mesh.model_cache.settings import CacheSettings
+from mesh.model_cache.stores import StoreSettings
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings
 
@@ -72,6 +74,16 @@ class LimitSettings(Settings):
     body_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=2**31 - 1, description="Largest body that is read or held.")
 
 
+class NodeRoleSettings(Settings):
+    """The node role: a model cache before the model server of this machine."""
+
+    cache: CacheSettings
+    store: StoreSettings
+    hold_seconds: float = Field(
+        300.0, gt=0, le=86_400, description="Longest time that a call is held for its model to be loaded."
+    )
+
+
 class Config(Settings):
     """The whole file."""
 
@@ -82,6 +94,7 @@ class Config(Settings):
     nodes: NodeList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
 
     def catalogue(self) -> Catalogue:

@@ -10,7 +10,12 @@ from ext_proc.wire.call import Call
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Not ours: goes on untouched, but for headers that only we may set."""
+    """Goes on untouched, but for headers that only we may set.
+
+    `account` is what the desk wants back when the call is over (a lease, say); None: nothing.
+    """
+
+    account: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class Machine:
         "_size",
         "_trailers",
         "_unnamed",
+        "account",
         "held",
         "refusal",
         "route",
@@ -85,6 +86,7 @@ class Machine:
         self._matter: Any = None
         self.state = State.START
         self.held: Held | None = None
+        self.account: Any = None
         self.route: Route | None = None
         self.refusal: CallError | None = None
         self._head: Head | None = None
@@ -227,8 +229,10 @@ class Machine:
     def _apply(self, decision: Decision) -> list[bytes]:
         if isinstance(decision, Route):
             self.route = decision
+            self.account = decision.node
             return self._release(decision)
         if isinstance(decision, Pass):
+            self.account = decision.account
             return self._release(_NOWHERE)
         if isinstance(decision, Refuse):
             return self._refuse(decision.error)

@@ -21,8 +21,6 @@ class Metrics(Collector):
         self.calls: Counter[tuple[str, str, str]] = Counter()
         self.reloads: Counter[str] = Counter()
         self.streams = 0
-        self.nodes_alive = 0
-        self.nodes = 0
 
     def count(self, call: Call | None, outcome: str) -> None:
         """One call ended with `outcome`."""
@@ -39,8 +37,6 @@ class Metrics(Collector):
             reloads.add_metric([result], count)
         yield reloads
         yield GaugeMetricFamily("tbms_streams", "Streams from Envoy that are open.", self.streams)
-        yield GaugeMetricFamily("tbms_nodes", "Nodes known.", self.nodes)
-        yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", self.nodes_alive)
 
 
 def exposition(collectors: Iterable[Collector]) -> bytes:

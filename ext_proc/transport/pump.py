@@ -26,10 +26,10 @@ class Front(Desk, Protocol):
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call. Cancelled when the client goes away."""
 
-    def started(self, node: str) -> None:
-        """A call is on its way to the node."""
+    def started(self, account: Any) -> None:
+        """A call was let through under this account."""
 
-    def finished(self, node: str) -> None:
+    def finished(self, account: Any) -> None:
         """A call that was started is over, or over as far as Envoy tells us."""
 
 
@@ -45,13 +45,13 @@ class Pump:
         """One stream. Completion and cancellation look alike in a pending read, hence `finished`."""
         machine = Machine(self._front, _envoy(context))
         self._metrics.streams += 1
-        counted: str | None = None
+        counted: Any = None
         finished = False
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
                 replies = machine.receive(data, self._clock())
-                if counted is None and machine.route is not None:
-                    counted = machine.route.node
+                if counted is None and machine.account is not None:
+                    counted = machine.account
                     self._front.started(counted)
                 for reply in replies:
                     await context.write(reply)

@@ -13,12 +13,12 @@ def test_counters_come_out_with_their_labels() -> None:
     metrics.count(call, ROUTED)
     metrics.count(None, REFUSED)
     metrics.reloads["taken"] += 1
-    metrics.nodes, metrics.nodes_alive = 3, 2
+    metrics.streams = 2
     families = {family.name: family for family in text_string_to_metric_families(exposition([metrics]).decode())}
     calls = {
         (sample.labels["protocol"], sample.labels["verb"], sample.labels["outcome"]): sample.value
         for sample in families["tbms_calls"].samples
     }
     assert calls == {("tfs-rest", "predict", "routed"): 2.0, ("", "", "refused"): 1.0}
-    assert families["tbms_nodes_alive"].samples[0].value == 2.0
+    assert families["tbms_streams"].samples[0].value == 2.0
     assert families["tbms_config_reloads"].samples[0].labels == {"result": "taken"}

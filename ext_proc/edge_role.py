@@ -1,0 +1,115 @@
+"""The edge role wired together: nodes and their health, the router, the time broker, and the desk before them."""
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ext_proc.broker.estimates import Path
+from ext_proc.broker.plan import Candidate
+from ext_proc.config import Config
+from ext_proc.edge import Edge
+from ext_proc.hop import HopMark
+from ext_proc.transport.broker import broker
+from ext_proc.transport.candidate import Candidates
+from mesh.discovery.probe import EndpointProbe
+from mesh.discovery.prober import Prober
+from mesh.discovery.registry import Registry
+from mesh.discovery.static import StaticSource
+from mesh.node import Node
+from mesh.routing.pick import Router
+
+
+class EdgeRole(Collector):
+    """See `ext_proc.role.Role`. It is its own metrics collector for the nodes."""
+
+    name = "edge"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._router = Router(config.routing)
+        self._hop = HopMark(secrets.token_hex(16))
+        self.front = Edge(self._router, config.catalogue(), self._hop, config.limits.body_bytes)
+        self._prober = Prober(
+            config.probe, EndpointProbe(config.probe), self._router.set_alive, seed=random.getrandbits(64)
+        )
+        self._static = StaticSource(_nodes(config))
+        self._registry = Registry({"the configuration": self._static}, self._router, self._prober)
+        self._collectors: list[Collector] = [self]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
+        config = self._config
+        egress, limit = config.server.egress or config.envoy.egress, config.limits.body_bytes
+        candidates = Candidates(self.front, self._hop, lambda: self.front.body_limit)
+        async with (
+            broker(config.broker, egress, candidates, limit, self._path_of, time.monotonic) as ours,
+            asyncio.TaskGroup() as tasks,
+        ):
+            self.front.broker = ours.decide
+            self._collectors.extend(ours.collectors())
+            registry = tasks.create_task(self._registry.run())
+            try:
+                await self._registry.ready.wait()
+                yield
+            finally:
+                registry.cancel()
+
+    def reload(self, config: Config) -> None:
+        """Nodes, models and limits. Raises ConfigError, and changes nothing, if the models cannot be resolved."""
+        self.front.catalogue = config.catalogue()
+        self.front.body_limit = config.limits.body_bytes
+        self._static.replace(_nodes(config))
+
+    def leave(self) -> None:
+        """Envoys go to the other server by themselves."""
+
+    def status(self) -> dict[str, Any]:
+        """The nodes, as this edge sees them."""
+        return {
+            "nodes": [self._node_status(node) for node in self._router.nodes],
+            "left_out": self._registry.conflicts,
+            "sources_failed": self._registry.failures,
+        }
+
+    def collectors(self) -> Iterable[Collector]:
+        """Nodes and races."""
+        return self._collectors
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        nodes = self._router.nodes
+        alive = sum(self._router.is_alive(node.id) for node in nodes)
+        yield GaugeMetricFamily("tbms_nodes", "Nodes known.", len(nodes))
+        yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", alive)
+        yield CounterMetricFamily(
+            "tbms_calls_unbrokered", "Calls routed plainly because their Envoy cannot hold them.", self.front.unbrokered
+        )
+
+    def _path_of(self, candidate: Candidate) -> Path:
+        return Path.COLD if self._router.is_cold(candidate.model) else Path.RESIDENT
+
+    def _node_status(self, node: Node) -> dict[str, Any]:
+        return {
+            "id": node.id,
+            "grpc": node.grpc,
+            "rest": node.rest,
+            "zone": node.zone,
+            "weight": node.weight,
+            "alive": self._router.is_alive(node.id),
+            "cause": self._prober.cause(node.id),
+            "load": round(self._router.load(node.id), 2),
+            "declared_models": len(node.models),
+        }
+
+
+def _nodes(config: Config) -> tuple[Node, ...]:
+    return tuple(node.node() for node in config.nodes)
