@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mesh.model_cache.bell import Bell
+from mesh.model_cache.errors import Busy
 from mesh.model_cache.feed import Feed, residency_of
 from mesh.model_cache.files import Files
 from mesh.model_cache.ledger import Ledger
@@ -33,6 +34,9 @@ class Core:
     bell: Bell = field(default_factory=Bell)
     feed: Feed = field(default_factory=Feed)
     leaving: bool = False
+    """This node has announced that it goes."""
+    stopped: bool = False
+    """Nothing changes any more."""
 
     def move(self, entry: Entry, state: State, cause: str = "") -> None:
         """Take an entry to another state, and tell everybody."""
@@ -71,6 +75,8 @@ class Core:
         return entry is not None and (entry.state is State.DRAINING or entry.leaving)
 
     async def settled(self, key: Key) -> None:
-        """Return once nothing of that key is on its way out."""
+        """Return once nothing of that key is on its way out. Raises Busy when the node is shut down before that."""
         while self.is_going(key):
+            if self.stopped:
+                raise Busy("This node is being shut down.")
             await self.bell.wait()

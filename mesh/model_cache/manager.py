@@ -100,10 +100,14 @@ class Manager:
         await self._core.offload(self._core.files.prepare)
         await self._core.offload(clean_leftovers, self._core.files.models, time.time(), _RESUMABLE_SECONDS)
         self._upkeep.take_in(await self._core.offload(self._core.files.scan))
-        async with self._tasks.open():
-            self._tasks.spawn(self._server.run())
-            self._tasks.spawn(self._upkeep.run())
-            yield self
+        try:
+            async with self._tasks.open():
+                self._tasks.spawn(self._server.run())
+                self._tasks.spawn(self._upkeep.run())
+                yield self
+        finally:
+            self._core.stopped = True
+            self._core.bell.ring()
 
     # ---- for calls ----
 

@@ -41,6 +41,11 @@ class Cache:
         return "absent"
 
     @property
+    def mistakes(self) -> list[str]:
+        """What must never have happened."""
+        return self.store.mistakes + self.server.mistakes
+
+    @property
     def versions_on_disk(self) -> set[str]:
         return {f"{path.parent.name}:{path.name}" for path in (self.settings.folder / "models").glob("*/[0-9]*")}
 
@@ -57,7 +62,9 @@ def play(folder: Path, scenario: Scenario, **settings: Any) -> None:
         given = {"min_age_seconds": 0, "memory_factor": 1.0, **settings}
         chosen = CacheSettings.model_validate({"folder": folder, **given})
         limit = float("inf") if chosen.capacity.models is None else chosen.capacity.models
-        await scenario(make(chosen, MemoryStore(), MemoryServer(limit=limit)))
+        cache = make(chosen, MemoryStore(), MemoryServer(limit=limit))
+        await scenario(cache)
+        assert cache.mistakes == []
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())

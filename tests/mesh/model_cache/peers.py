@@ -1,4 +1,7 @@
-"""A store and a model server in memory, which do as the test says and notice what must never happen."""
+"""A store and a model server in memory, which do as the test says and write down what must never happen.
+
+They do not raise then: the manager would take that for one more failure of a store or a server.
+"""
 
 import asyncio
 from collections import Counter
@@ -23,6 +26,7 @@ class MemoryStore:
         self.error: StoreError | None = None
         self.fetch_error: StoreError | None = None
         self.most_at_once = 0
+        self.mistakes: list[str] = []
 
     def put(self, model: str, version: int = 1, size: int = 100, digest: str = "") -> Remote:
         remote = Remote(model, version, size, digest or f"{model}-{version}-{size}")
@@ -38,8 +42,10 @@ class MemoryStore:
 
     async def fetch(self, remote: Remote, target: Path, progress: Callable[[int], None]) -> None:
         key = Key(remote.model, remote.version)
-        assert key not in self.fetching, f"two fetches of {key} at once"
-        assert not target.exists()
+        if key in self.fetching:
+            self.mistakes.append(f"two fetches of {key} at once")
+        if target.exists():
+            self.mistakes.append(f"a fetch over what {target} holds")
         self.fetched[key] += 1
         self.fetching[key] = asyncio.get_running_loop().create_future()
         self.most_at_once = max(self.most_at_once, len(self.fetching))
@@ -75,15 +81,20 @@ class MemoryServer:
         self.broken: dict[str, str] = {}
         self.stubborn: set[Key] = set()
         self.memory: dict[str, int] = {}
+        self.may_unload: Callable[[Key], bool] = lambda key: True
+        self.mistakes: list[str] = []
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         self.calls += 1
-        assert key not in self.loading, f"two loads of {key} at once"
+        if key in self.loading:
+            self.mistakes.append(f"two loads of {key} at once")
         self._answer()
-        assert (folder / str(key.version) / "weights").exists()
+        if not (folder / str(key.version) / "weights").exists():
+            self.mistakes.append(f"a load of {key} without its files")
         self.loads.append(key)
         self.loading[key] = asyncio.get_running_loop().create_future()
-        assert len(self.loading) + len(self.held_now) <= self.limit, "more models than fit"
+        if len(self.held_now.union(self.loading)) > self.limit:
+            self.mistakes.append(f"more models than fit: {sorted(self.held_now)} and {sorted(self.loading)}")
         try:
             if self.manual:
                 await self.loading[key]
@@ -100,6 +111,8 @@ class MemoryServer:
 
     async def unload(self, key: Key, folder: Path) -> None:
         self.calls += 1
+        if not self.may_unload(key):
+            self.mistakes.append(f"an unload of {key} while calls use it")
         await asyncio.sleep(0.1)
         self._answer()
         if key in self.stubborn:

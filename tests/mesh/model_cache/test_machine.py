@@ -1,0 +1,196 @@
+"""Whatever callers, operators, the store and the server do, in whatever order: what always holds.
+
+The manager runs in virtual time over a store and a server in memory that end each fetch and load when a rule says so,
+and write down what must never happen: more models loaded or loading than fit, one loaded or fetched twice at once, one
+unloaded under a call. Kept here, independently, are the leases and the waiting calls.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mesh.model_cache.errors import CacheError
+from mesh.model_cache.lease import Lease
+from mesh.model_cache.loader import LoadFailed
+from mesh.model_cache.settings import CacheSettings
+from mesh.model_cache.store import StoreTransient
+from tests.mesh.model_cache.cache import Cache, make
+from tests.mesh.model_cache.peers import MemoryServer, MemoryStore
+from tests.mesh.model_cache.virtual import VirtualLoop
+
+MODELS = "abcdef"
+SIZES = {"a": 10, "b": 20, "c": 30, "d": 40, "e": 50, "f": 60}
+PLACES, DISK, MEMORY = 3, 100, 90
+PINNED = "a"
+
+
+class CacheMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: Cache | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix="tbms-machine-"))
+        self.waiting: dict[asyncio.Task[Lease], str] = {}
+        self.unloads: list[asyncio.Task[None]] = []
+        self.leases: list[Lease] = []
+
+    @initialize(min_age=st.sampled_from([0, 5]), disk=st.sampled_from([DISK, None]), reserve=st.sampled_from([0, 1]))
+    def start(self, min_age: float, disk: int | None, reserve: int) -> None:
+        self.loop = VirtualLoop()
+        chosen = CacheSettings.model_validate(
+            {
+                "folder": self.folder,
+                "capacity": {"models": PLACES, "memory_bytes": MEMORY} | ({"disk_bytes": disk} if disk else {}),
+                "reserve": {"models": reserve},
+                "memory_factor": 1,
+                "min_age_seconds": min_age,
+                "pinned": [PINNED],
+                "back_off": {"first_seconds": 1, "most_seconds": 4},
+            }
+        )
+
+        async def begin() -> Cache:
+            store, server = MemoryStore(), MemoryServer(limit=PLACES)
+            for model, size in SIZES.items():
+                store.put(model, 1, size)
+            store.manual = server.manual = True
+            server.may_unload = lambda key: all(lease.key != key for lease in self.leases)
+            cache = make(chosen, store, server)
+            self.running = cache.running()
+            await self.running.__aenter__()
+            return cache
+
+        self.cache = self.loop.run_until_complete(begin())
+        self.advance(0.5)
+
+    @rule(model=st.sampled_from(MODELS), count=st.integers(1, 3))
+    def call(self, model: str, count: int) -> None:
+        for _ in range(count):
+            task = self.loop.create_task(self.cache.manager.ensure(model))
+            self.waiting[task] = model
+        self.settle()
+
+    @rule(model=st.sampled_from(MODELS))
+    def hit(self, model: str) -> None:
+        lease = self.cache.manager.try_acquire(model)
+        if lease is not None:
+            self.leases.append(lease)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(self.leases))
+        self.leases.remove(lease)
+        lease.release()
+        self.settle()
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(list(self.waiting)))
+        task.cancel()
+        self.settle()
+
+    @precondition(lambda self: self.cache.store.fetching)
+    @rule(data=st.data(), well=st.booleans())
+    def fetched(self, data: st.DataObject, well: bool) -> None:
+        future = self.cache.store.fetching[data.draw(st.sampled_from(sorted(self.cache.store.fetching)))]
+        if well:
+            future.set_result(None)
+        else:
+            future.set_exception(StoreTransient("reset"))
+        self.settle()
+
+    @precondition(lambda self: self.cache.server.loading)
+    @rule(data=st.data(), well=st.booleans())
+    def loaded(self, data: st.DataObject, well: bool) -> None:
+        future = self.cache.server.loading[data.draw(st.sampled_from(sorted(self.cache.server.loading)))]
+        if well:
+            future.set_result(None)
+        else:
+            future.set_exception(LoadFailed("bad graph"))
+        self.settle()
+
+    @rule(seconds=st.sampled_from([0.05, 1.0, 3.0, 20.0]))
+    def advance(self, seconds: float) -> None:
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.collect()
+
+    @rule(model=st.sampled_from(MODELS[1:]))
+    def unload(self, model: str) -> None:
+        self.unloads.append(self.loop.create_task(self.cache.manager.unload(model)))
+        self.settle()
+
+    @rule()
+    def crash(self) -> None:
+        self.cache.server.die()
+        self.settle()
+
+    @rule()
+    def restart(self) -> None:
+        self.cache.server.start()
+        self.settle()
+
+    def settle(self) -> None:
+        """Let everything happen that takes no time."""
+        self.advance(0.0001)
+
+    def collect(self) -> None:
+        for task, model in list(self.waiting.items()):
+            if task.done():
+                del self.waiting[task]
+                if not task.cancelled() and task.exception() is None:
+                    assert task.result().key.model == model
+                    self.leases.append(task.result())
+                elif not task.cancelled():
+                    assert isinstance(task.exception(), CacheError)
+
+    @invariant()
+    def promises_fit(self) -> None:
+        if self.cache is None:
+            return
+        models = self.cache.manager.status().models
+        there = [each for each in models if each.state in ("available", "fetching", "loading")]
+        assert len(there) <= PLACES
+        assert sum(each.memory_bytes for each in there) <= MEMORY
+        if self.cache.settings.capacity.disk_bytes is not None:
+            free = self.cache.manager.free()
+            assert free.disk_bytes >= 0
+            on_disk = sum(path.stat().st_size for path in (self.folder / "models").rglob("weights"))
+            assert on_disk <= DISK
+
+    @invariant()
+    def every_call_in_flight_is_counted_once(self) -> None:
+        if self.cache is None:
+            return
+        counted = {each.model: each.in_flight for each in self.cache.manager.status().models}
+        for model in MODELS:
+            assert counted.get(model, 0) == sum(lease.key.model == model for lease in self.leases)
+
+    @invariant()
+    def nothing_happened_that_must_not(self) -> None:
+        assert self.cache is None or self.cache.mistakes == []
+
+    def teardown(self) -> None:
+        try:
+            if self.cache is not None:
+                self.loop.run_until_complete(self.running.__aexit__(None, None, None))
+                self.settle()
+                assert not self.waiting, "every waiting call gets its answer"
+                for unload in self.unloads:
+                    assert unload.exception() is None or isinstance(unload.exception(), CacheError)
+                assert not asyncio.all_tasks(self.loop)
+        finally:
+            if self.cache is not None:
+                self.loop.close()
+            shutil.rmtree(self.folder)
+
+
+CacheMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestCacheMachine = CacheMachine.TestCase
