@@ -1,6 +1,8 @@
 """The edge role wired together: nodes and their health, the router, the time broker, and the desk before them."""
 
 import asyncio
+import logging
+import pathlib
 import random
 import secrets
 import time
@@ -8,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -16,6 +18,7 @@ from ext_proc.broker.estimates import Path
 from ext_proc.broker.plan import Candidate
 from ext_proc.config import Config
 from ext_proc.edge import Edge
+from ext_proc.endpoint_files import write_endpoints
 from ext_proc.hop import HopMark
 from ext_proc.transport.broker import broker
 from ext_proc.transport.candidate import Candidates
@@ -25,6 +28,8 @@ from mesh.discovery.registry import Registry
 from mesh.discovery.static import StaticSource
 from mesh.node import Node
 from mesh.routing.pick import Router
+
+logger = logging.getLogger(__name__)
 
 
 class EdgeRole(Collector):
@@ -42,16 +47,17 @@ class EdgeRole(Collector):
         )
         self._static = StaticSource(_nodes(config))
         self._registry = Registry({"the configuration": self._static}, self._router, self._prober)
-        self._collectors: list[Collector] = [self]
+        self._collectors: list[Collector] = [self, self.front.unbrokered]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
         config = self._config
-        egress, limit = config.server.egress or config.envoy.egress, config.limits.body_bytes
+        await asyncio.to_thread(self._tell_envoy, config)
+        egress = config.server.egress or config.envoy.egress
         candidates = Candidates(self.front, self._hop, lambda: self.front.body_limit)
         async with (
-            broker(config.broker, egress, candidates, limit, self._path_of, time.monotonic) as ours,
+            broker(config.broker, egress, candidates, self._path_of, time.monotonic) as ours,
             asyncio.TaskGroup() as tasks,
         ):
             self.front.broker = ours.decide
@@ -67,6 +73,7 @@ class EdgeRole(Collector):
         """Nodes, models and limits. Raises ConfigError, and changes nothing, if the models cannot be resolved."""
         self.front.catalogue = config.catalogue()
         self.front.body_limit = config.limits.body_bytes
+        self._tell_envoy(config)
         self._static.replace(_nodes(config))
 
     def leave(self) -> None:
@@ -90,9 +97,15 @@ class EdgeRole(Collector):
         alive = sum(self._router.is_alive(node.id) for node in nodes)
         yield GaugeMetricFamily("tbms_nodes", "Nodes known.", len(nodes))
         yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", alive)
-        yield CounterMetricFamily(
-            "tbms_calls_unbrokered", "Calls routed plainly because their Envoy cannot hold them.", self.front.unbrokered
-        )
+
+    def _tell_envoy(self, config: Config) -> None:
+        folder = config.envoy.endpoints_dir
+        if folder is None:
+            return
+        try:
+            write_endpoints(pathlib.Path(folder), _nodes(config))
+        except OSError as error:
+            logger.error("Envoy's endpoint files cannot be written", extra={"folder": folder, "cause": str(error)})
 
     def _path_of(self, candidate: Candidate) -> Path:
         return Path.COLD if self._router.is_cold(candidate.model) else Path.RESIDENT

@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     ApiVersion,
     ConfigSource,
+    DataSource,
     HealthCheck,
     HealthCheckTcpHealthCheck,
     Http1ProtocolOptions,
@@ -26,6 +27,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Pipe,
     SocketAddress,
     TcpKeepalive,
+    TransportSocket,
     WatchedDirectory,
 )
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonHttpOptions
@@ -40,11 +42,20 @@ from envoy_data_plane.envoy.extensions.load_balancing_policies.override_host.v3 
     OverrideHost,
     OverrideHostOverrideHostSource,
 )
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    TlsCertificate,
+    UpstreamTlsContext,
+)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
 from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
@@ -52,7 +63,7 @@ from envoy_data_plane.google.protobuf import Any
 from ext_proc.envoy_config.address import Place, endpoint, place
 from ext_proc.envoy_config.filter import METADATA_KEY, METADATA_NAMESPACE, SERVER_CLUSTER
 from ext_proc.envoy_config.headers import as_written
-from ext_proc.envoy_config.settings import EnvoySettings
+from ext_proc.envoy_config.settings import EnvoySettings, ServerTls
 from ext_proc.envoy_config.text import extension, seconds
 from ext_proc.errors import ConfigError
 from mesh.node import Node
@@ -150,6 +161,7 @@ def _server(settings: EnvoySettings, server: str) -> Cluster:
     )
     return Cluster(
         name=SERVER_CLUSTER,
+        transport_socket=None if settings.server_tls is None else _mutual_tls(settings.server_tls),
         type=ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC,
         connect_timeout=seconds(0.25),
         load_assignment=_assignment(SERVER_CLUSTER, [where]),
@@ -160,6 +172,29 @@ def _server(settings: EnvoySettings, server: str) -> Cluster:
         typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
     )
+
+
+def _mutual_tls(files: ServerTls) -> TransportSocket:
+    """Envoy shows its certificate, and takes only a server with that name signed by that authority."""
+    names = SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.DNS, matcher=StringMatcher(exact=files.name))
+    own = TlsCertificate(
+        certificate_chain=DataSource(filename=files.certificate), private_key=DataSource(filename=files.key)
+    )
+    context = UpstreamTlsContext(
+        sni=files.name,
+        common_tls_context=CommonTlsContext(
+            alpn_protocols=["h2"],
+            tls_certificates=[
+                TlsCertificate(
+                    certificate_chain=DataSource(filename=files.certificate), private_key=DataSource(filename=files.key)
+                )
+            ],
+            validation_context=CertificateValidationContext(
+                trusted_ca=DataSource(filename=files.ca), match_typed_subject_alt_names=[names]
+            ),
+        ),
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context))
 
 
 def _health(interval: float, failures: int = 2, when_down: float | None = None) -> list[HealthCheck]:

@@ -43,12 +43,22 @@ class EnvoyLimits(Settings):
     connections: int = Field(50_000, ge=1, le=2**31, description="Connections from clients at once.")
 
 
+class ServerTls(Settings):
+    """mTLS towards a server on another machine: PEM files, as Envoy finds them."""
+
+    ca: str = Field(pattern="^/", description="The authority that signed the server's certificate.")
+    certificate: str = Field(pattern="^/", description="Envoy's own certificate, for the server's `client_ca`.")
+    key: str = Field(pattern="^/")
+    name: str = Field(min_length=1, max_length=253, description="The DNS name in the server's certificate.")
+
+
 class EnvoySettings(Settings):
     """What the generated Envoy configuration looks like."""
 
     listen: Listener = Field("0.0.0.0:8080", description="Where clients call: HTTP/1.1, HTTP/2 and gRPC.")
     egress: LocalListener = Field("127.0.0.1:8090", description="Where the server sends its own candidate calls.")
     admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")
+    server_tls: ServerTls | None = Field(None, description="Needed where `server.tls` is set.")
     direct_listen: LocalListener | None = Field(
         None, description="For benchmarks: a listener to the same nodes without the server."
     )
