@@ -140,7 +140,7 @@ def word(buffer: bytes, start: int) -> int:
 
 
 def unpadded(buffer: bytes, start: int, end: int) -> Span:
-    """The payload between the length of the padding and the padding. Raises ConnectionFault if that leaves less than none."""
+    """The payload between the length of the padding and the padding. Raises ConnectionFault if there is no such."""
     if start == end:
         raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a padded frame has no room for the length of its padding")
     inner = end - buffer[start]

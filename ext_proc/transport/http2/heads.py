@@ -1,0 +1,121 @@
+"""Request headers: from an HPACK block (RFC 7541) to what a gRPC server needs of it.
+
+A client of gRPC sends the same headers on all its streams, and its encoder soon writes them as the same bytes. What a
+block says depends on nothing but its bytes and the dynamic table, and is remembered until the table changes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from hpack import Decoder, HPACKError, OversizedHeaderListError
+from hpack.table import HeaderTable
+
+from ext_proc.transport.http2.frames import Code, ConnectionFault
+
+# Blocks that are remembered, and how long they may be. What one unpacks to is bounded by the decoder.
+_REMEMBERED, _REMEMBERED_BYTES = 16, 1024
+_REQUIRED = frozenset([":method", ":scheme", ":path"])
+_PSEUDO = _REQUIRED | {":authority"}
+# Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
+_CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The headers of a request. `malformed` says what is wrong with them (section 8.1.1), or is empty."""
+
+    method: str = ""
+    path: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    malformed: str = ""
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether the content-type is one of gRPC's."""
+        kind = self.metadata.get("content-type", "")
+        return kind == "application/grpc" or kind.startswith(("application/grpc+", "application/grpc;"))
+
+
+class _WatchedTable(HeaderTable):
+    """A dynamic table that tells whether it was touched."""
+
+    touched = False
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.touched = True
+        super().add(name, value)
+
+    @property
+    def maxsize(self) -> int:
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, newmax: int) -> None:
+        self.touched = True
+        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
+
+
+class HeadDecoder:
+    """Decodes the header blocks of one connection, in their order. `limit` bounds a list, as section 6.5.2 counts."""
+
+    __slots__ = ("_decoder", "_known", "_table")
+
+    def __init__(self, limit: int) -> None:
+        self._decoder = Decoder(max_header_list_size=limit)
+        self._table = self._decoder.header_table = _WatchedTable()
+        self._known: dict[bytes, Head] = {}
+
+    def decode(self, block: bytes) -> Head:
+        """What a block says. Raises ConnectionFault if it cannot be decoded: the table is lost then."""
+        head = self._known.get(block)
+        return self._decode(block) if head is None else head
+
+    def _decode(self, block: bytes) -> Head:
+        self._table.touched = False
+        try:
+            fields = self._decoder.decode(block, raw=True)
+        except OversizedHeaderListError:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
+        except HPACKError as error:
+            raise ConnectionFault(Code.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
+        head = _head([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
+        if self._table.touched:
+            self._known.clear()
+        elif len(block) <= _REMEMBERED_BYTES:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[bytes(block)] = head
+        return head
+
+
+def _head(fields: list[tuple[str, str]]) -> Head:
+    pseudo: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    for name, value in fields:
+        if name.startswith(":"):
+            if name not in _PSEUDO or name in pseudo or metadata:
+                return Head(malformed=f"the pseudo-header {name!r} is unknown, repeated or out of place")
+            pseudo[name] = value
+        elif not _is_name(name):
+            return Head(malformed=f"{name!r} is not the name of a header")
+        elif name in _CONNECTION_SPECIFIC or (name == "te" and value != "trailers"):
+            return Head(malformed=f"the header {name!r} has no place in HTTP/2")
+        elif not _is_value(value):
+            return Head(malformed=f"the value of {name!r} holds control characters")
+        elif name in metadata:
+            metadata[name] = f"{metadata[name]},{value}"
+        else:
+            metadata[name] = value
+    if not pseudo.keys() >= _REQUIRED or not pseudo[":path"]:
+        return Head(malformed="a request needs :method, :scheme and :path", metadata=metadata)
+    return Head(pseudo[":method"], pseudo[":path"], MappingProxyType(metadata))
+
+
+def _is_name(name: str) -> bool:
+    """Section 8.2.1: visible ASCII without capitals and without a colon."""
+    return bool(name) and all("!" <= char <= "~" and char != ":" and not "A" <= char <= "Z" for char in name)
+
+
+def _is_value(value: str) -> bool:
+    return not any(char in value for char in "\0\r\n")

@@ -1,0 +1,114 @@
+"""The asyncio shell of a connection: one read in, at most one write out."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from ext_proc.transport.http2.connection import Connection
+from ext_proc.transport.http2.limits import KiB, Limits, MiB
+from ext_proc.transport.session import Open
+
+logger = logging.getLogger(__name__)
+
+# Bytes that wait in the transport: above the first it is full, below the second it has room again.
+_FULL, _ROOM = 1 * MiB, 256 * KiB
+# A full transport still takes frames of control. A peer that makes us write so many and reads none is cut off.
+_CONTROL_WHILE_FULL = 16 * MiB
+# A connection whose client has not said a word is closed after this many seconds.
+_SILENCE = 30.0
+
+
+class Http2Protocol(asyncio.Protocol):
+    """One connection of a server, which is told when it is `made` and when it is `lost`."""
+
+    def __init__(
+        self,
+        sessions: Mapping[str, Open],
+        limits: Limits,
+        made: Callable[["Http2Protocol"], None],
+        lost: Callable[["Http2Protocol"], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._clock: Callable[[], float] = self._loop.time
+        self._connection = Connection(sessions, self._wake, limits)
+        self._made, self._lost = made, lost
+        self._transport: asyncio.Transport | None = None
+        self._scheduled = False
+        self._control = 0
+        self._silence: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(_FULL, _ROOM)
+        self._silence = self._loop.call_later(_SILENCE, transport.abort)
+        self._made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        self._connection.receive(data, self._clock())
+        self._flush()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._control = 0
+        self._connection.pause()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._connection.resume()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        if self._silence is not None:
+            self._silence.cancel()
+        self._transport = None
+        self._connection.lost()
+        self._lost(self)
+
+    def shut_down(self) -> None:
+        """See `Connection.shut_down`."""
+        self._connection.shut_down()
+        self._flush()
+
+    def end(self) -> None:
+        """See `Connection.end`."""
+        self._connection.end()
+        self._flush()
+
+    def abort(self) -> None:
+        """Closes the connection, whatever the peer has not read yet."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        self._scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        connection = self._connection
+        data = connection.take()
+        if data:
+            if connection.writer.paused:
+                self._control += len(data)
+            transport.write(data)
+        if connection.ended:
+            transport.close()
+        elif self._control > _CONTROL_WHILE_FULL:
+            logger.warning("connection cut off", extra={"cause": "the peer does not read what it asks for"})
+            transport.abort()
+        elif connection.unsent:
+            self._wake()
