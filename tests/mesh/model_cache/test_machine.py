@@ -76,7 +76,10 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from(MODELS))
     def hit(self, model: str) -> None:
-        lease = self.cache.manager.try_acquire(model)
+        async def try_acquire() -> Lease | None:
+            return self.cache.manager.try_acquire(model)
+
+        lease = self.loop.run_until_complete(try_acquire())
         if lease is not None:
             self.leases.append(lease)
 
@@ -85,7 +88,7 @@ class CacheMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         lease = data.draw(st.sampled_from(self.leases))
         self.leases.remove(lease)
-        lease.release()
+        self.loop.call_soon(lease.release)
         self.settle()
 
     @precondition(lambda self: self.waiting)
