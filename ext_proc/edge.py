@@ -1,7 +1,7 @@
 """The edge role: decides about a client's call. Routed to a node at once, or handed to the time broker."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ext_proc.broker.catalogue import Catalogue
 from ext_proc.broker.deadline import read_ask
@@ -10,8 +10,9 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.hop import HOP_HEADER, HopMark
 from ext_proc.stream.decision import Decision, Held, Hold, Route
 from ext_proc.stream.events import Head
+from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.wire.call import Call
-from ext_proc.wire.naming import MODEL_HEADER
+from ext_proc.wire.naming import MODEL_HEADER, write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.node import ProtocolKind
 from mesh.routing.pick import NoNode, Router
@@ -39,7 +40,7 @@ class Edge:
         """Races held calls; set once by whoever owns it."""
         self.catalogue = catalogue
         self.body_limit = body_limit
-        self.unbrokered = 0
+        self.unbrokered = Unbrokered()
         """Calls that went on plainly because their Envoy cannot hold or answer them."""
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
@@ -92,10 +93,19 @@ class Edge:
         plan = self.catalogue.plan(call, ask, self._seed)
         if plan is None or not (plan.races or plan.shadows):
             return plan
+        if head.end_of_stream:  # without a body there is nothing to predict; the node says so
+            return self._alone(plan, call)
         if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
             return plan
-        self.unbrokered += 1
-        return None
+        self.unbrokered.count(head.envoy, call.protocol)
+        return self._alone(plan, call)
+
+    def _alone(self, plan: Plan, call: Call) -> Plan | None:
+        """The plan of a call that is not raced all the same: its primary, if that has another name."""
+        primary = _only(plan)
+        if (primary.model, primary.version, primary.label) == (call.model, call.version, call.label):
+            return None
+        return replace(plan, candidates=(primary,), shadows=(), races=False)
 
     def _rename(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
         """An alias, a label or a split: the call goes on to another name."""
@@ -122,7 +132,7 @@ class Edge:
             limit=self.body_limit,
         )
         route = self.place(held.call, model.model, now)
-        named = ((MODEL_HEADER, model.model),) if MODEL_HEADER in headers else ()
+        named = ((MODEL_HEADER, write_model(model.model)),) if MODEL_HEADER in headers else ()
         return Route(route.nodes, route.node, headers=named, body=body)
 
 

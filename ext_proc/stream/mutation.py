@@ -14,6 +14,7 @@ METADATA_KEY = "tbms-nodes"
 Headers = Iterable[tuple[str, bytes]]
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_APPEND = pb.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
 
 @lru_cache(maxsize=4096)
@@ -117,4 +118,8 @@ def _values(headers: Headers) -> Iterable[pb.HeaderValue]:
 
 
 def _options(headers: Headers) -> Iterable[pb.HeaderValueOption]:
-    return (pb.HeaderValueOption(header=value, append_action=_OVERWRITE) for value in _values(headers))
+    # Further lines of one name (set-cookie) stay lines of their own.
+    told: set[str] = set()
+    for value in _values(headers):
+        yield pb.HeaderValueOption(header=value, append_action=_APPEND if value.key in told else _OVERWRITE)
+        told.add(value.key)

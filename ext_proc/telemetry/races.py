@@ -8,9 +8,10 @@ from prometheus_client.registry import Collector
 
 from ext_proc.broker.budget import Purse
 from ext_proc.broker.effects import Answer, Fail, Fallback
-from ext_proc.broker.plan import Plan
+from ext_proc.broker.plan import members
 from ext_proc.broker.race import Race
 from ext_proc.broker.record import race_record
+from ext_proc.broker.schedule import micros
 from ext_proc.stream.decision import Held
 
 logger = logging.getLogger("tbms.races")
@@ -83,18 +84,19 @@ def _ending(race: Race) -> tuple[str, str, str]:
 
 
 def _fates(race: Race) -> Iterator[tuple[str, str, str]]:
-    """Every candidate call that was started: won, lost (answered for nothing), cancelled, or failed."""
+    """Every candidate call that was started: won, lost (answered for nothing), late, cancelled, or failed.
+
+    Late: still running when the time was up, at T - m. Cancelled: an answer made it useless before, or the client left.
+    """
     won = race.outcome.rank if isinstance(race.outcome, Answer) else None
+    time_up = micros(race.plan.limit_ms) - micros(race.margin_ms)
     last: dict[tuple[int, int], str] = {}
-    for _, what, rank, member in race.log:
-        if what in ("result", "failed", "refused", "cancel"):
-            last[rank, member] = what
-    for (rank, member), what in last.items():
-        answered = "won" if rank == won else "lost"
-        fate = {"result": answered, "cancel": "cancelled"}.get(what, "failed")
-        yield _model(race.plan, rank, member), str(rank), fate
-
-
-def _model(plan: Plan, rank: int, member: int) -> str:
-    entrant = plan.candidates[rank]
-    return (entrant.members[member] if hasattr(entrant, "members") else entrant).model
+    for at, what, rank, member in race.log:
+        if what in ("failed", "refused"):
+            last[rank, member] = "failed"
+        elif what == "result":
+            last[rank, member] = "won" if rank == won else "lost"
+        elif what == "cancel":
+            last[rank, member] = "late" if at >= time_up else "cancelled"
+    for (rank, member), fate in last.items():
+        yield members(race.plan.candidates[rank])[member].model, str(rank), fate

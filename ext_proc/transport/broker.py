@@ -33,8 +33,8 @@ class Broker:
         return await self._fan_out.run(held, plan, arrival)
 
     def collectors(self) -> Iterable[Collector]:
-        """The metrics of the races."""
-        return self._report.collectors()
+        """The metrics of races and copies."""
+        return (*self._report.collectors(), self._shadows.copies)
 
 
 @asynccontextmanager
@@ -42,16 +42,16 @@ async def broker(
     settings: BrokerSettings,
     egress: str,
     candidates: Candidates,
-    body_limit: int,
     path_of: Callable[[Candidate], Path],
     clock: Callable[[], float],
 ) -> AsyncIterator[Broker]:
     """A broker for the length of a block."""
     budget = Budget(settings.hedge_share, settings.hedge_burst_ms)
     report = RaceReport(budget)
-    async with Upstream(egress, body_limit) as upstream, asyncio.TaskGroup() as group:
+    async with Upstream(egress, candidates.body_limit) as upstream, asyncio.TaskGroup() as group:
         shadows = Shadows(group, upstream, candidates, clock)
-        fan_out = FanOut(upstream, candidates, Estimates(settings), budget, settings.margin_ms, path_of, report, clock)
+        estimates = Estimates(settings)
+        fan_out = FanOut(group, upstream, candidates, estimates, budget, settings.margin_ms, path_of, report, clock)
         try:
             yield Broker(fan_out, shadows, report)
         finally:

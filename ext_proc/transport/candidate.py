@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Protocol
 
 from ext_proc.broker import deadline
@@ -9,15 +10,21 @@ from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate
 from ext_proc.hop import HOP_HEADER, HopMark
 from ext_proc.stream.decision import Held, Route
-from ext_proc.transport.upstream import Headers, Request
+from ext_proc.transport.metadata import Headers
+from ext_proc.transport.upstream import Request
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import unframe
-from ext_proc.wire.naming import MODEL_HEADER
+from ext_proc.wire.naming import MODEL_HEADER, write_model
 from ext_proc.wire.rewrite import swap_message, swap_path
 
 # Steers the race that this call is part of, or is written anew for each candidate.
-_NOT_SENT_ON = deadline.HEADERS | {HOP_HEADER, MODEL_HEADER, "x-tbms-node", "grpc-timeout", "grpc-encoding"}
+_NOT_SENT_ON = deadline.HEADERS | {
+    HOP_HEADER, MODEL_HEADER, "host", "x-tbms-node", "grpc-timeout", "grpc-encoding", "x-envoy-upstream-rq-timeout-ms",
+}  # fmt: skip
 TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
+# A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
+# is a moment early would else answer that it failed, where the truth is that the time is up.
+_GRACE_MS = 2.0
 
 
 class Placing(Protocol):
@@ -54,20 +61,21 @@ class Candidates:
 
     def _request(self, held: Held, start: Start, route: Route) -> Request:
         call, candidate, headers = held.call, start.candidate, held.head.headers
-        seconds = max(start.remaining_ms, 1.0) / 1000
+        ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
             (HOP_HEADER, self._hop.write(route.nodes).encode("ascii")),
-            (MODEL_HEADER, candidate.model.encode("latin-1", "replace")),
+            (MODEL_HEADER, write_model(candidate.model).encode("ascii")),
         )
         sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
         if call.protocol.is_grpc:
-            return Request(headers[":path"], "POST", sent + own, self._message(held, candidate), seconds, is_grpc=True)
-        own += (("host", headers.get(":authority", "").encode("latin-1")),)
-        own += ((TIMEOUT_HEADER, b"%d" % max(1, round(start.remaining_ms))),)
+            return Request(
+                headers[":path"], "POST", sent + own, self._message(held, candidate), ms / 1000, is_grpc=True
+            )
+        own += (("host", headers.get(":authority", "").encode("latin-1")), (TIMEOUT_HEADER, b"%d" % ceil(ms)))
         path = headers[":path"]
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
-        return Request(path, headers[":method"], sent + own, held.body, seconds, is_grpc=False)
+        return Request(path, headers[":method"], sent + own, held.body, ms / 1000, is_grpc=False)
 
     def _message(self, held: Held, candidate: Candidate) -> bytes:
         """The bare gRPC message for the candidate, never compressed."""

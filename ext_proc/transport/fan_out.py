@@ -1,24 +1,27 @@
-"""Runs a race: the shell around the pure one. Candidates go out through Envoy, the answer comes back.
+"""Runs races: the shell around the pure one. Candidates go out through Envoy, the answer comes back.
 
-Every candidate is a task of the race's own group, so that nothing outlives the race: when the client
-goes away, the stream's handler is cancelled, and with it the group and every call on the wire.
+A race that waits costs one timer and the calls that it has on the wire: no task of its own, no queue, no polling. What
+happens (an answer, a failure, the timer) is told to the race within the callback in which it happens.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Protocol
 
 from ext_proc.broker.budget import Purse
 from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
 from ext_proc.broker.estimates import Estimates, Path
 from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.broker.race import Race
-from ext_proc.errors import CallError, TbmsError
-from ext_proc.stream.decision import Decision, Held
+from ext_proc.errors import CallError, Reason, TbmsError
+from ext_proc.stream.decision import Answer, Held
 from ext_proc.transport.candidate import Candidates
-from ext_proc.transport.outcome import combine, compose
-from ext_proc.transport.upstream import Response, Upstream, UpstreamError
+from ext_proc.transport.outcome import combiner, compose
+from ext_proc.transport.upstream import Request, Response, UpstreamError
 
 logger = logging.getLogger(__name__)
 
@@ -26,120 +29,160 @@ logger = logging.getLogger(__name__)
 _REFUSED_HTTP, _REFUSED_GRPC = frozenset({429, 503}), frozenset({8, 14})
 
 
+class Caller(Protocol):
+    """Sends one call; `Upstream`, but for tests."""
+
+    async def call(self, request: Request) -> Response:
+        """Raises UpstreamError; gives the call up on the wire when cancelled."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Mail:
-    """How one candidate call ended: with a response, or with the reason why there is none."""
-
-    start: Start
-    response: Response | None
-    error: TbmsError | None
-
-
 class FanOut:
-    """Races for all streams of the process; they share the upstream, the estimates and the budget."""
+    """Races for all streams of the process; they share everything that is here.
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        candidates: Candidates,
-        estimates: Estimates,
-        budget: Purse,
-        margin_ms: float,
-        path_of: Callable[[Candidate], Path],
-        report: Callable[[Race, Held], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self._upstream = upstream
-        self._candidates = candidates
-        self._estimates = estimates
-        self._budget = budget
-        self._margin_ms = margin_ms
-        self._path_of = path_of
-        self._report = report
-        self._clock = clock
+    `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
+    called once for every race, after its answer is on its way. `clock` in seconds, monotonic.
+    """
 
-    async def run(self, held: Held, plan: Plan, arrival: float) -> Decision:
-        """Races the call; the decision is an answer, an error included. Cancelled when the client goes away."""
+    group: asyncio.TaskGroup
+    upstream: Caller
+    candidates: Candidates
+    estimates: Estimates
+    budget: Purse
+    margin_ms: float
+    path_of: Callable[[Candidate], Path]
+    report: Callable[[Race, Held], None]
+    clock: Callable[[], float]
+
+    async def run(self, held: Held, plan: Plan, arrival: float) -> Answer:
+        """Races the call: the answer, an error included. To be cancelled when the client goes away."""
         race = Race(
             plan,
-            self._estimates.of_plan(plan, self._path_of, self._clock()),
-            self._budget,
-            lambda mix, payloads: combine(held.call, mix, payloads, self._candidates.body_limit()),
+            self.estimates.of_plan(plan, self.path_of, self.clock()),
+            self.budget,
+            combiner(held.call, self.candidates.body_limit()),
             arrival=arrival,
-            margin_ms=self._margin_ms,
+            margin_ms=self.margin_ms,
         )
+        heat = _Heat(self, race, held)
         try:
-            async with asyncio.TaskGroup() as group:
-                outcome = await self._hold(race, held, group)
-            return compose(held, plan, outcome)
+            return compose(held, plan, await heat.run())
         finally:
-            race.cancelled(self._clock())
-            self._report(race, held)
+            heat.stop()
+            asyncio.get_running_loop().call_soon(self.report, race, held)
 
-    async def _hold(self, race: Race, held: Held, group: asyncio.TaskGroup) -> Outcome:
-        mail: asyncio.Queue[_Mail] = asyncio.Queue()
-        legs: dict[tuple[int, int], asyncio.Task[None]] = {}
-        effects = race.begin(self._clock())
-        while True:
-            outcome = self._perform(effects, held, group, legs, mail)
-            if outcome is not None:
-                return outcome
-            effects = await self._next(race, mail)
 
-    def _perform(
-        self,
-        effects: list[Effect],
-        held: Held,
-        group: asyncio.TaskGroup,
-        legs: dict[tuple[int, int], asyncio.Task[None]],
-        mail: asyncio.Queue[_Mail],
-    ) -> Outcome | None:
+class _Heat:
+    """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
+
+    __slots__ = ("_armed", "_held", "_legs", "_loop", "_outcome", "_race", "_shared", "_timer")
+
+    def __init__(self, shared: FanOut, race: Race, held: Held) -> None:
+        self._shared = shared
+        self._race = race
+        self._held = held
+        self._loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        self._legs: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed: float | None = None
+
+    async def run(self) -> Outcome:
+        """Until the race has its outcome."""
+        self._happens(self._race.begin)
+        return await self._outcome
+
+    def stop(self) -> None:
+        """Gives up what is still running: nothing, unless the client has gone away."""
+        for effect in self._race.cancelled(self._shared.clock()):
+            if isinstance(effect, Cancel):
+                self._give_up(effect)
+        self._disarm()
+
+    def _happens(self, event: Callable[[float], list[Effect]]) -> None:
+        """Tells the race what has happened now, and does what it asks for."""
+        if self._outcome.done():
+            return
+        try:
+            outcome = self._perform(event(self._shared.clock()))
+        except Exception as error:
+            # In a callback nobody would hear of it, and the call would wait for ever.
+            self._outcome.set_exception(error)
+            return
+        if outcome is not None:
+            self._outcome.set_result(outcome)
+        self._arm()
+
+    def _perform(self, effects: list[Effect]) -> Outcome | None:
         outcome: Outcome | None = None
         for effect in effects:
             if isinstance(effect, Start):
-                legs[effect.rank, effect.member] = group.create_task(self._ask(effect, held, mail))
+                self._legs[effect.rank, effect.member] = self._shared.group.create_task(self._leg(effect))
             elif isinstance(effect, Cancel):
-                legs[effect.rank, effect.member].cancel()
+                self._give_up(effect)
             else:
                 outcome = effect
         return outcome
 
-    async def _next(self, race: Race, mail: asyncio.Queue[_Mail]) -> list[Effect]:
-        """Waits for the next answer, or for the time that the race wants to be woken at."""
-        wait = (race.wake_up or 0.0) - self._clock()
-        try:
-            async with asyncio.timeout(max(0.0, wait)):
-                letter = await mail.get()
-        except TimeoutError:
-            return race.timer(self._clock())
-        now, start = self._clock(), letter.start
-        if letter.response is not None and letter.response.ok:
-            return race.result(start.rank, start.member, letter.response, now)
-        return race.failed(
-            start.rank, start.member, letter.response or letter.error, now, refused=_is_refusal(letter.response)
-        )
+    def _give_up(self, cancel: Cancel) -> None:
+        leg = self._legs.get((cancel.rank, cancel.member))
+        if leg is not None:
+            leg.cancel()
 
-    async def _ask(self, start: Start, held: Held, mail: asyncio.Queue[_Mail]) -> None:
-        """One candidate's call. Always leaves a letter, unless it is cancelled."""
-        began = self._clock()
-        path = self._path_of(start.candidate)
-        try:
-            with self._candidates.placed(held, start, began) as request:
-                response = await self._upstream.call(request)
-        except (UpstreamError, CallError) as error:
-            mail.put_nowait(_Mail(start, None, error))
+    def _arm(self) -> None:
+        wake_up = self._race.wake_up
+        if wake_up == self._armed:
             return
-        except Exception as error:
+        self._disarm()
+        if wake_up is not None:
+            self._armed = wake_up
+            self._timer = self._loop.call_later(_delay(wake_up - self._shared.clock()), self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._armed = None
+
+    def _on_timer(self) -> None:
+        self._timer = self._armed = None
+        self._happens(self._race.timer)
+
+    async def _leg(self, start: Start) -> None:
+        """One candidate's call, to its end or until it is cancelled."""
+        shared = self._shared
+        response: Response | None = None
+        error: TbmsError | None = None
+        began, path = shared.clock(), shared.path_of(start.candidate)
+        try:
+            with shared.candidates.placed(self._held, start, began) as request:
+                response = await shared.upstream.call(request)
+        except (UpstreamError, CallError) as caught:
+            error = caught
+        except Exception as caught:
             logger.exception("candidate failed", extra={"model": start.candidate.title})
-            mail.put_nowait(_Mail(start, None, TbmsError(f"the server failed on a candidate: {type(error).__name__}")))
-            return
-        now = self._clock()
-        if response.ok:
-            self._estimates.observe(start.candidate, path, (now - began) * 1000, now)
-        mail.put_nowait(_Mail(start, response, None))
+            error = CallError(Reason.INTERNAL, f"The server failed on a candidate: {type(caught).__name__}.")
+        if response is not None and response.ok:
+            now = shared.clock()
+            shared.estimates.observe(start.candidate, path, (now - began) * 1000, now)
+            self._happens(partial(self._race.result, start.rank, start.member, response))
+        else:
+            refused = _is_refusal(response, error)
+            self._happens(partial(self._race.failed, start.rank, start.member, response or error, refused=refused))
 
 
-def _is_refusal(response: Response | None) -> bool:
-    if response is None:
-        return True  # it never got as far as an answer
-    return response.status in _REFUSED_HTTP or response.grpc_status in _REFUSED_GRPC
+def _delay(seconds: float) -> float:
+    """Seconds for a timer, in whole milliseconds.
+
+    The event loop counts in them, and may be early by a part of one; a rest of less than one, rounded down, would
+    make it turn without a pause until the time has come.
+    """
+    return ceil(seconds * 1000 - 1e-3) / 1000 if seconds > 0 else 0.0
+
+
+def _is_refusal(response: Response | None, error: TbmsError | None) -> bool:
+    """Whether no node did any work."""
+    if response is not None:
+        return response.status in _REFUSED_HTTP or response.grpc_status in _REFUSED_GRPC
+    if isinstance(error, CallError):
+        return error.reason is Reason.UNAVAILABLE
+    return isinstance(error, UpstreamError) and error.refused

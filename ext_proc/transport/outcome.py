@@ -1,22 +1,26 @@
 """From the outcome of a race to the answer that the client gets."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import quote
 
 from ext_proc.broker import effects
 from ext_proc.broker import mix as mixing
 from ext_proc.broker.answer import HEADER, answer_header
 from ext_proc.broker.effects import Fail, Outcome, Why
 from ext_proc.broker.plan import Candidate, Mix, Plan
+from ext_proc.broker.race import Combine
 from ext_proc.errors import CallError, Reason
 from ext_proc.stream.decision import Answer, Held
-from ext_proc.transport.upstream import Headers, Response
+from ext_proc.transport.metadata import Headers, write_status
+from ext_proc.transport.upstream import Response
 from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.framing import frame
 from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
 from ext_proc.wire.reply import error_reply
 from ext_proc.wire.tensor import TensorError
+
+logger = logging.getLogger(__name__)
 
 _GRPC = (("content-type", b"application/grpc"),)
 
@@ -41,8 +45,8 @@ def compose(held: Held, plan: Plan, outcome: Outcome) -> Answer:
 def _response(response: Response, protocol: Protocol, header: str) -> Answer:
     told = ((HEADER, header.encode("ascii")),)
     if not protocol.is_grpc:
-        return Answer(response.status, response.headers + told, response.body)
-    headers = _GRPC + tuple(pair for pair in response.headers if pair[0] != "content-type") + told
+        return Answer(response.status, _without(response.headers, HEADER) + told, response.body)
+    headers = _GRPC + _without(_without(response.headers, "content-type"), HEADER) + told
     body = frame(response.body) if response.grpc_status == 0 else b""
     return Answer(200, headers, body, response.trailers or ())
 
@@ -60,12 +64,27 @@ def _cause(plan: Plan, outcome: Fail) -> CallError:
 def _error(error: CallError, protocol: Protocol, header: str) -> Answer:
     told = ((HEADER, header.encode("ascii")),)
     if protocol.is_grpc:
-        status = (("grpc-status", b"%d" % error.reason.grpc), ("grpc-message", quote(error.message).encode("ascii")))
-        return Answer(200, _GRPC + told, b"", status)
+        return Answer(200, _GRPC + told, b"", write_status(error.reason.grpc, error.message))
     reply = error_reply(protocol, error)
     return Answer(
         reply.status, tuple((key, value.encode("latin-1")) for key, value in reply.headers) + told, reply.body
     )
+
+
+def combiner(call: Call, limit: int) -> Combine:
+    """What makes one response of those of a mix. A reply that breaks it is that mix's failure, nothing else's."""
+
+    def combined(mix: Mix, payloads: Mapping[int, Response]) -> Response:
+        try:
+            return combine(call, mix, payloads, limit)
+        except CallError:
+            raise
+        except Exception as error:
+            logger.exception("mix failed", extra={"model": mix.title})
+            cause = f"{mix.title}: the replies cannot be combined: {type(error).__name__}."
+            raise CallError(Reason.INTERNAL, cause) from error
+
+    return combined
 
 
 def combine(call: Call, mix: Mix, payloads: Mapping[int, Response], limit: int) -> Response:
@@ -92,6 +111,10 @@ def _part(call: Call, member: Candidate, response: Response, limit: int) -> mixi
     except TensorError as error:
         raise CallError(Reason.BROKEN_MODEL, f"{member.title}: {error}") from error
     return mixing.Part(member.title, member.weight, outputs)
+
+
+def _without(headers: Headers, name: str) -> Headers:
+    return tuple(pair for pair in headers if pair[0] != name)
 
 
 def _texts(headers: Headers) -> dict[str, str]:

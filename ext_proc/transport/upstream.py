@@ -4,47 +4,28 @@ One gRPC channel and one HTTP session for the life of the process. A call that i
 the wire: an HTTP/2 stream by RST_STREAM, an HTTP/1.1 connection by closing it.
 """
 
-import asyncio
-from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import aiohttp
 import grpc
 import yarl
 
 from ext_proc.errors import TbmsError
+from ext_proc.transport.metadata import HOP_BY_HOP, Headers, from_metadata, to_metadata, write_status
 
-Headers = tuple[tuple[str, bytes], ...]
-
-# Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 # Added by the egress listener: the node that answered.
 UPSTREAM_HEADER = "x-tbms-upstream"
-_GRPC_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 class UpstreamError(TbmsError):
-    """The call got no answer at all: refused, reset, or cut off."""
+    """The call got no answer at all. `refused`: it was not even sent; else it was reset or cut off."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +58,9 @@ class Response:
 
 
 class Upstream:
-    """The client side of the server. An async context manager."""
+    """The client side of the server. An async context manager; `body_limit` bounds answers, in bytes."""
 
-    def __init__(self, egress: str, body_limit: int) -> None:
+    def __init__(self, egress: str, body_limit: Callable[[], int]) -> None:
         self._egress = egress
         self._body_limit = body_limit
 
@@ -94,7 +75,16 @@ class Upstream:
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._channel = grpc.aio.insecure_channel(self._egress, options=_GRPC_OPTIONS)
+        options = [
+            ("grpc.max_receive_message_length", self._body_limit()),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_retries", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+            # An egress listener that comes back is found within a second, not after gRPC's own two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        self._channel = grpc.aio.insecure_channel(self._egress, options=options)
         return self
 
     async def __aexit__(
@@ -112,72 +102,46 @@ class Upstream:
             async with self._session.request(
                 request.method,
                 yarl.URL(self._base + request.path, encoded=True),
-                headers=[(key, value.decode("latin-1")) for key, value in request.headers if key not in _HOP_BY_HOP],
+                headers=[(key, value.decode("latin-1")) for key, value in request.headers if key not in HOP_BY_HOP],
                 data=request.body or None,
                 allow_redirects=False,
             ) as response:
                 body = await self._read(response)
                 headers = tuple((key.decode("latin-1").lower(), value) for key, value in response.raw_headers)
-                return Response(response.status, _own_removed(headers), body, None, node=_node(headers))
+                return Response(response.status, _own(headers), body, None, node=_node(headers))
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UpstreamError(f"the call got no answer: {error or type(error).__name__}") from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
+        chunks, size, limit = [], 0, self._body_limit()
         async for chunk in response.content.iter_any():
             size += len(chunk)
-            if size > self._body_limit:
-                raise UpstreamError(f"the answer is over the limit of {self._body_limit} bytes")
+            if size > limit:
+                raise UpstreamError(f"the answer is over the limit of {limit} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 
     async def _grpc(self, request: Request) -> Response:
         method: Any = self._channel.unary_unary(request.path)
-        metadata = tuple(_metadata(request.headers))
-        call = method(request.body, timeout=request.timeout, metadata=metadata)
+        call = method(request.body, timeout=request.timeout, metadata=tuple(to_metadata(request.headers)))
         try:
+            # A pending await that is cancelled resets the stream.
             body = await call
             initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
-            code, details = grpc.StatusCode.OK, ""
+            number, details = 0, ""
         except grpc.aio.AioRpcError as error:
-            body, code, details = b"", error.code(), error.details() or ""
+            body, number, details = b"", int(error.code().value[0]), error.details() or ""
             initial, trailing = error.initial_metadata(), error.trailing_metadata()
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        headers, trailers = _bytes(initial), _bytes(trailing)
-        number = int(code.value[0])
-        status: Headers = (("grpc-status", b"%d" % number),)
-        if details:
-            status += (("grpc-message", quote(details, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()),)
+        headers, trailers = from_metadata(initial), from_metadata(trailing)
         node = _node(headers) or _node(trailers)
-        return Response(200, _own_removed(headers), body, status + _own_removed(trailers), number, node)
+        return Response(200, _own(headers), body, write_status(number, details) + _own(trailers), number, node)
 
 
-# What the gRPC library writes by itself.
-_GRPC_OWN = frozenset(["content-type", "user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"])
-
-
-def _metadata(headers: Headers) -> Iterable[tuple[str, str | bytes]]:
-    for key, value in headers:
-        if key in _GRPC_OWN or key in _HOP_BY_HOP:
-            continue
-        if key.endswith("-bin"):
-            yield key, b64decode(value + b"=" * (-len(value) % 4))
-        else:
-            yield key, value.decode("latin-1")
-
-
-def _bytes(metadata: Any) -> Headers:
-    pairs = metadata or ()
-    return tuple(
-        (key, b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("latin-1"))
-        for key, value in pairs
-    )
-
-
-def _own_removed(headers: Headers) -> Headers:
-    return tuple((key, value) for key, value in headers if key not in _HOP_BY_HOP and key != UPSTREAM_HEADER)
+def _own(headers: Headers) -> Headers:
+    """The headers that are the node's own."""
+    return tuple(pair for pair in headers if pair[0] not in HOP_BY_HOP and pair[0] != UPSTREAM_HEADER)
 
 
 def _node(headers: Headers) -> str:

@@ -3,7 +3,7 @@
 import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
@@ -93,6 +93,12 @@ class Unnamed:
 
 
 @lru_cache(_REMEMBERED)
+def write_model(model: str) -> str:
+    """A name as `x-tbms-model` says it: as in the path of a REST call, percent-encoded where it must be."""
+    return quote(model, safe="!$&'()*+,;=@:")
+
+
+@lru_cache(_REMEMBERED)
 def _by_path(path: str) -> Call | None:
     """What a path names that is no gRPC method of ours."""
     refusal = _REFUSED.get(path)
@@ -111,6 +117,8 @@ def _by_path(path: str) -> Call | None:
 @lru_cache(_REMEMBERED)
 def _by_header(path: str, model: str) -> Call:
     method = _METHODS[path]
+    if "%" in model:
+        model = unquote(model, errors="surrogateescape")
     return Call(method.protocol, method.verb, check_name(model, f"{MODEL_HEADER} header"))
 
 

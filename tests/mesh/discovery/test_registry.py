@@ -13,7 +13,7 @@ from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.routing.pick import Router
 from mesh.routing.settings import RoutingSettings
-from tests.mesh.discovery.virtual_time import run
+from tests.virtual_time import run
 from tests.mesh.routing.population import node, nodes
 
 

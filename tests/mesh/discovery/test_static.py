@@ -2,7 +2,7 @@ import asyncio
 from contextlib import aclosing
 
 from mesh.discovery.static import StaticSource
-from tests.mesh.discovery.virtual_time import run
+from tests.virtual_time import run
 from tests.mesh.routing.population import nodes
 
 

@@ -1,0 +1,41 @@
+"""Calls that were to be raced, and were routed plainly, because their Envoy is too old for it."""
+
+import logging
+from collections.abc import Iterable
+
+from prometheus_client import Counter
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ext_proc.stream.events import Version
+from ext_proc.wire.call import Protocol
+
+logger = logging.getLogger(__name__)
+
+
+class Unbrokered(Collector):
+    """Counts them, and says so in the log once for each Envoy version and kind of call."""
+
+    def __init__(self) -> None:
+        self._calls = Counter(
+            "tbms_calls_unbrokered",
+            "Calls routed without their race: their Envoy cannot hold or answer them.",
+            ["envoy", "protocol"],
+            registry=None,
+        )
+        self._told: set[tuple[Version, bool]] = set()
+
+    def count(self, envoy: Version, protocol: Protocol) -> None:
+        """One more."""
+        version = "{}.{}".format(*envoy)
+        self._calls.labels(version, protocol).inc()
+        kind = (envoy, protocol.is_grpc)
+        if kind not in self._told:
+            self._told.add(kind)
+            what = "gRPC" if protocol.is_grpc else "REST"
+            cause = f"Envoy {version} cannot hold {what} calls for an answer of ours here; they are routed plainly"
+            logger.warning("calls are not brokered", extra={"cause": cause, "envoy": version})
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        return self._calls.collect()
