@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TypeVar
 
 from mesh.model_server.errors import Code, ServingError
@@ -51,6 +52,7 @@ class Models:
         self.registry = Registry()
         self._delay = delay_ms / 1000
         self._load_delay = load_delay_ms / 1000
+        self._dice = Random(0)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="infer")
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="load")
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -188,7 +190,7 @@ class Models:
             results = model.run(inputs, outputs)
             return begun, time.perf_counter_ns(), results
 
-        delay = self._delay + version.knobs.delay_ms / 1000
+        delay = self._delay + version.knobs.delay(self._dice)
         if delay:
             await asyncio.sleep(delay)
         loop = asyncio.get_running_loop()

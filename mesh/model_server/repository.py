@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from random import Random
 
 from pydantic import Field, ValidationError
 
@@ -19,13 +20,18 @@ MAX_VERSION = 2**63 - 1
 class Knobs(Settings):
     """Simulation knobs of one model, for demos, tests and benchmarks. They change no answer, only time and reports.
 
-    `delay_ms` is added to each inference and `load_delay_ms` to each load, on top of the server's own;
-    `memory_bytes` is reported as the model's memory in V2's ModelStatistics.
+    `delay_ms` is added to each inference and `load_delay_ms` to each load, on top of the server's own; with a
+    `delay_sigma` the delay is drawn from a log-normal distribution of which `delay_ms` is the median. `memory_bytes` is reported as the model's memory in V2's ModelStatistics.
     """
 
     delay_ms: float = Field(default=0.0, ge=0)
+    delay_sigma: float = Field(default=0.0, ge=0, le=3)
     load_delay_ms: float = Field(default=0.0, ge=0)
     memory_bytes: int | None = Field(default=None, ge=0)
+
+    def delay(self, dice: Random) -> float:
+        """The seconds to add to one inference."""
+        return self.delay_ms / 1000 * dice.lognormvariate(0.0, self.delay_sigma)
 
 
 class Keep(Enum):

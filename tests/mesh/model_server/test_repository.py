@@ -1,5 +1,7 @@
+import math
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -63,6 +65,14 @@ def test_knobs(tmp_path: Path) -> None:
     assert knobs(tmp_path) == Knobs()
     (tmp_path / KNOBS_FILE).write_text('{"delay_ms": 5, "memory_bytes": 7}')
     assert knobs(tmp_path) == Knobs(delay_ms=5, memory_bytes=7)
+
+
+def test_a_delay_is_fixed_unless_it_has_a_spread() -> None:
+    dice = Random(1)
+    assert Knobs(delay_ms=5).delay(dice) == 0.005
+    drawn = sorted(Knobs(delay_ms=5, delay_sigma=0.5).delay(dice) for _ in range(2001))
+    assert drawn[1000] == pytest.approx(0.005, rel=0.05)
+    assert drawn[1900] == pytest.approx(0.005 * math.exp(0.5 * 1.645), rel=0.1)  # the 95th percentile
 
 
 @pytest.mark.parametrize("text", ["{", '{"delay": 5}', '{"delay_ms": -1}'])
