@@ -74,6 +74,16 @@ class CacheMachine(RuleBasedStateMachine):
             self.waiting[task] = model
         self.settle()
 
+    @rule(models=st.lists(st.sampled_from(MODELS), min_size=1, max_size=4))
+    def bring(self, models: list[str]) -> None:
+        """Calls for which store and server work by themselves."""
+        store, server = self.cache.store, self.cache.server
+        store.manual = server.manual = False
+        for model in models:
+            self.waiting[self.loop.create_task(self.cache.manager.ensure(model))] = model
+        self.advance(8.0)
+        store.manual = server.manual = True
+
     @rule(model=st.sampled_from(MODELS))
     def hit(self, model: str) -> None:
         async def try_acquire() -> Lease | None:
@@ -82,6 +92,13 @@ class CacheMachine(RuleBasedStateMachine):
         lease = self.loop.run_until_complete(try_acquire())
         if lease is not None:
             self.leases.append(lease)
+
+    @rule()
+    def release_all(self) -> None:
+        for lease in self.leases:
+            self.loop.call_soon(lease.release)
+        self.leases.clear()
+        self.settle()
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -99,7 +116,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.cache.store.fetching)
-    @rule(data=st.data(), well=st.booleans())
+    @rule(data=st.data(), well=st.sampled_from([True, True, True, False]))
     def fetched(self, data: st.DataObject, well: bool) -> None:
         future = self.cache.store.fetching[data.draw(st.sampled_from(sorted(self.cache.store.fetching)))]
         if well:
@@ -109,7 +126,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.cache.server.loading)
-    @rule(data=st.data(), well=st.booleans())
+    @rule(data=st.data(), well=st.sampled_from([True, True, True, False]))
     def loaded(self, data: st.DataObject, well: bool) -> None:
         future = self.cache.server.loading[data.draw(st.sampled_from(sorted(self.cache.server.loading)))]
         if well:
@@ -128,13 +145,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.unloads.append(self.loop.create_task(self.cache.manager.unload(model)))
         self.settle()
 
-    @rule()
-    def crash(self) -> None:
+    @rule(seconds=st.sampled_from([0.05, 1.0, 20.0]))
+    def crash_and_restart(self, seconds: float) -> None:
         self.cache.server.die()
-        self.settle()
-
-    @rule()
-    def restart(self) -> None:
+        self.advance(seconds)
         self.cache.server.start()
         self.settle()
 
