@@ -17,8 +17,8 @@ from ext_proc.role import Role
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.transport.admin import Admin
-from ext_proc.transport.pump import Pump
-from ext_proc.transport.server import Server
+from ext_proc.transport.http2.server import Http2Server
+from ext_proc.transport.pump import SERVICE, Pump
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class App:
         admin = Admin(settings.admin, self._ready, self._exposition, self._status)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
-            server = Server(settings, Pump(self._role.front, self._metrics).process)
+            pump = Pump(self._role.front, self._metrics, tasks, time.monotonic)
+            server = Http2Server(settings, {SERVICE: pump.open})
             await admin.start()
             await server.start()
             logger.info("serving", extra={"role": self._role.name, "address": server.address, "admin": settings.admin})

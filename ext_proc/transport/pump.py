@@ -1,23 +1,30 @@
-"""The shell around the stream machine: reads, asks the machine, writes. One coroutine a stream."""
+"""The shell around the stream machine: one session for each stream that Envoy opens.
 
+A plain call is one message in and one message out, handled in the callback that brought it: no task, no
+queue. Only a held call gets a task, which ends with the stream.
+"""
+
+import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import grpc
-
 from ext_proc.errors import CallError
-from ext_proc.stream.decision import Decision, Held
-from ext_proc.stream.events import NEWEST, StreamError, Version, read_version
+from ext_proc.stream.decision import Decision, Held, Refuse
+from ext_proc.stream.events import NEWEST, StreamError, read_version
 from ext_proc.stream.machine import Desk, Machine, State
 from ext_proc.telemetry import metrics
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.transport.session import Stream
+
+SERVICE = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 logger = logging.getLogger(__name__)
 
 # Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
 VERSION_METADATA = "x-tbms-envoy"
+
+INVALID_ARGUMENT, INTERNAL = 3, 13
 
 
 class Front(Desk, Protocol):
@@ -34,76 +41,134 @@ class Front(Desk, Protocol):
 
 
 class Pump:
-    """Handles the streams of `ExternalProcessor.Process`; messages stay bytes on both sides."""
+    """Opens sessions for the streams of `ExternalProcessor.Process`, and owns the tasks of held calls."""
 
-    def __init__(self, front: Front, tally: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
-        self._front = front
-        self._metrics = tally
-        self._clock = clock
+    def __init__(self, front: Front, tally: Metrics, tasks: asyncio.TaskGroup, clock: Callable[[], float]) -> None:
+        self.front = front
+        self.metrics = tally
+        self.tasks = tasks
+        self.clock = clock
 
-    async def process(self, _requests: Any, context: Any) -> None:
-        """One stream. Completion and cancellation look alike in a pending read, hence `finished`."""
-        machine = Machine(self._front, _envoy(context))
-        self._metrics.streams += 1
-        counted: Any = None
-        finished = False
+    def open(self, stream: Stream) -> "Conversation":
+        """A session for one stream."""
+        return Conversation(stream, self)
+
+
+class Conversation:
+    """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
+
+    __slots__ = ("_account", "_counted", "_machine", "_pump", "_stream", "_task")
+
+    def __init__(self, stream: Stream, pump: Pump) -> None:
+        version = stream.metadata.get(VERSION_METADATA)
+        self._machine = Machine(pump.front, NEWEST if version is None else read_version(version))
+        self._stream = stream
+        self._pump = pump
+        self._account: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._counted = False
+        pump.metrics.streams += 1
+
+    def message(self, data: bytes) -> None:
+        """One message of Envoy's."""
+        machine = self._machine
         try:
-            while (data := await context.read()) is not grpc.aio.EOF:
-                replies = machine.receive(data, self._clock())
-                if counted is None and machine.account is not None:
-                    counted = machine.account
-                    self._front.started(counted)
-                for reply in replies:
-                    await context.write(reply)
-                while machine.held is not None:
-                    for reply in machine.decided(await self._front.resolve(machine.held)):
-                        await context.write(reply)
-                if machine.state is State.ENDED:
-                    if machine.refusal is not None:
-                        _log_refusal(machine, machine.refusal)
-                    break
-            finished = machine.state in (State.RELEASED, State.ENDED)
+            replies = machine.receive(data, self._pump.clock())
         except StreamError as error:
             logger.warning("stream refused", extra={"cause": str(error)})
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._end(INVALID_ARGUMENT, str(error))
+            return
         except Exception:
-            logger.exception("stream failed", extra=_whose(machine))
-            await context.abort(grpc.StatusCode.INTERNAL, "the server failed on this call")
-        finally:
-            self._metrics.streams -= 1
-            if counted is not None:
-                self._front.finished(counted)
-            self._metrics.count(machine.call, _outcome(machine, finished))
+            self._broken()
+            return
+        for reply in replies:
+            self._stream.send(reply)
+        self._follow()
+
+    def half_closed(self) -> None:
+        """Envoy will send no more. While a call is held this means that its client went away."""
+        self._cancel()
+        self._end()
+
+    def gone(self) -> None:
+        """Reset, or the connection is lost: the client went away, or Envoy did."""
+        self._cancel()
+        self._settle()
+
+    def _cancel(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def _follow(self) -> None:
+        """What the last step of the machine asks for beyond messages."""
+        machine = self._machine
+        if self._account is None and machine.account is not None:
+            self._account = machine.account
+            self._pump.front.started(self._account)
+        if machine.held is not None:
+            if self._task is None:
+                self._task = self._pump.tasks.create_task(self._resolve())
+        elif machine.state is State.ENDED:
+            if machine.refusal is not None:
+                self._log_refusal(machine.refusal)
+            self._end()
+
+    async def _resolve(self) -> None:
+        """Awaits the decision of a held call."""
+        machine = self._machine
+        try:
+            while machine.held is not None:
+                decision: Decision
+                try:
+                    decision = await self._pump.front.resolve(machine.held)
+                except CallError as error:
+                    decision = Refuse(error)
+                for reply in machine.decided(decision):
+                    self._stream.send(reply)
+        except Exception:
+            self._task = None
+            self._broken()
+            return
+        self._task = None
+        self._follow()
+
+    def _end(self, code: int = 0, details: str = "") -> None:
+        self._stream.finish(code, details)
+        self._settle()
+
+    def _broken(self) -> None:
+        logger.exception("stream failed", extra=self._whose())
+        self._end(INTERNAL, "the server failed on this call")
+
+    def _settle(self) -> None:
+        """The accounts of the call, once."""
+        if self._counted:
+            return
+        self._counted = True
+        pump, machine = self._pump, self._machine
+        pump.metrics.streams -= 1
+        if self._account is not None:
+            pump.front.finished(self._account)
+        pump.metrics.count(machine.call, _outcome(machine))
+
+    def _log_refusal(self, error: CallError) -> None:
+        # What a client did wrong is the client's to read; what we or the fleet lack is the operator's.
+        level = logging.WARNING if error.reason.http >= 500 else logging.DEBUG
+        if logger.isEnabledFor(level):
+            logger.log(level, "call refused", extra={"cause": error.message, **self._whose()})
+
+    def _whose(self) -> dict[str, Any]:
+        head, call = self._machine.head, self._machine.call
+        return {
+            "request_id": head.headers.get("x-request-id") if head else None,
+            "model": call.model if call else None,
+        }
 
 
-def _envoy(context: Any) -> Version:
-    """The Envoy that the filter's configuration was made for, as the filter tells it."""
-    for key, value in context.invocation_metadata():
-        if key == VERSION_METADATA:
-            return read_version(value)
-    return NEWEST
-
-
-def _outcome(machine: Machine, finished: bool) -> str:
+def _outcome(machine: Machine) -> str:
     if machine.state is State.ENDED:
         return metrics.ANSWERED if machine.refusal is None else metrics.REFUSED
     if machine.route is not None:
         return metrics.ROUTED
-    if finished:
-        return metrics.PASSED
-    return metrics.CANCELLED
-
-
-def _log_refusal(machine: Machine, error: CallError) -> None:
-    # What a client did wrong is the client's to read; what we or the fleet lack is the operator's.
-    level = logging.WARNING if error.reason.http >= 500 else logging.DEBUG
-    if logger.isEnabledFor(level):
-        logger.log(level, "call refused", extra={"cause": error.message, **_whose(machine)})
-
-
-def _whose(machine: Machine) -> dict[str, Any]:
-    head = machine.head
-    return {
-        "request_id": head.headers.get("x-request-id") if head else None,
-        "model": machine.call.model if machine.call else None,
-    }
+    return metrics.PASSED if machine.state in (State.RELEASED, State.PIPING) else metrics.CANCELLED

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from ext_proc.transport.http2.connection import Connection
 from ext_proc.transport.http2.limits import KiB, Limits, MiB
@@ -39,8 +40,8 @@ class Http2Protocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(_FULL, _ROOM)
         self._silence = self._loop.call_later(_SILENCE, transport.abort)
         self._made(self)
