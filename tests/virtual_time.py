@@ -10,8 +10,10 @@ Result = TypeVar("Result")
 
 class _JumpingSelector(selectors.SelectSelector):
     now = 0.0
+    turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
         ready = super().select(0)
         if not ready:
             if timeout is None:
@@ -29,6 +31,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    @property
+    def turns(self) -> int:
+        """How often the loop has woken up."""
+        return self._jumping.turns
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
