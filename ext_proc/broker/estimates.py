@@ -94,6 +94,15 @@ class Estimates:
         """Counts the time of one completed answer, measured from its start."""
         self._series_of(candidate, path).observe(ms, now)
 
+    def given_up(self, candidate: Candidate, path: Path, ms: float, now: float) -> None:
+        """Counts a call that was cancelled after `ms`, where that is over the estimate: it would have taken longer yet.
+
+        Else the estimate would know of those calls only that came in time, and a model that is always too late
+        would be started too late for ever.
+        """
+        if ms > self.of(candidate, path, now).ms:
+            self._series_of(candidate, path).observe(ms, now)
+
     def observe_load(self, candidate: Candidate, ms: float, now: float) -> None:
         """Counts the time of one completed load."""
         self._series_of(candidate, "load").observe(ms, now)

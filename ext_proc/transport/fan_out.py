@@ -156,6 +156,10 @@ class _Heat:
         try:
             with shared.candidates.placed(self._held, start, began) as request:
                 response = await shared.upstream.call(request)
+        except asyncio.CancelledError:
+            now = shared.clock()
+            shared.estimates.given_up(start.candidate, path, (now - began) * 1000, now)
+            raise
         except (UpstreamError, CallError) as caught:
             error = caught
         except Exception as caught:

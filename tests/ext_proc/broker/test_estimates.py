@@ -24,6 +24,16 @@ def test_declared_until_twenty_observations() -> None:
     assert live.of(BERT, Path.RESIDENT, 1000.0).ms == pytest.approx(80, rel=0.05)
 
 
+def test_calls_that_were_given_up_raise_the_estimate_but_never_lower_it() -> None:
+    live = estimates()
+    for _ in range(2 * ENOUGH):
+        live.given_up(BERT, Path.RESIDENT, 20, 0.0)
+    assert live.of(BERT, Path.RESIDENT, 0.0) == Estimate(35)  # declared: nothing was learnt
+    for _ in range(ENOUGH):
+        live.given_up(BERT, Path.RESIDENT, 80, 0.0)
+    assert live.of(BERT, Path.RESIDENT, 0.0).ms == pytest.approx(80, rel=0.05)
+
+
 def test_the_default_where_nothing_is_declared() -> None:
     assert estimates(default_estimate_ms=7).of(Candidate("x"), Path.RESIDENT, 0.0) == Estimate(7)
 

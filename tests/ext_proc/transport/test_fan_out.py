@@ -264,6 +264,18 @@ class TestEstimates:
 
         run(main())
 
+    def test_a_backup_that_is_always_too_late_is_started_earlier(self) -> None:
+        async def main() -> None:
+            # Declared to take 5 ms, it takes 20: at T - 5 - m it would be too late for ever.
+            async with scene(bert=Script(None), svm=Script(0.020, rest_reply(b"svm"))) as stage:
+                clock = asyncio.get_running_loop().time
+                asked = plan(Candidate("bert", estimate_ms=50), Candidate("svm", estimate_ms=5))
+                answers = [await stage.fan_out.run(held(), asked, clock()) for _ in range(10 * ENOUGH)]
+                assert answers[0].status == 504
+                assert [answer.body for answer in answers[-ENOUGH:]] == [b"svm"] * ENOUGH
+
+        run(main())
+
     @pytest.mark.parametrize("end", [rest_reply(b"", 500), UpstreamError("cut off")])
     def test_failures_are_not(self, end: object) -> None:
         async def play(stage: Scene) -> None:
