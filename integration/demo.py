@@ -9,6 +9,7 @@ from integration.embedded import NodeSpec
 from integration.interrupt import run
 from integration.placement import shares
 from integration.process import ProcessError
+from integration.scenes.deadline import Deadline
 from integration.scenes.routing import Routing
 from integration.stack import Stack
 
@@ -44,5 +45,14 @@ async def _play(console: Console, calls: int) -> int:
     async with Stack(repository, nodes, sections={"routing": {"replicas": 1}}) as stack:
         console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}")
         tally = await Routing(stack, console, calls).run()
+    console.print("Starting two nodes, one of them slow, for calls with a time limit ...")
+    points = await Deadline(console, models.cache_folder() / "demo").run(repository)
+    backed, alone = ([point for point in points if point.backups is with_backups] for with_backups in (True, False))
+    console.print(
+        f"deadline: calls={sum(point.calls for point in backed)} "
+        f"in_time_with_backups={sum(point.in_time for point in backed)} "
+        f"in_time_without={sum(point.in_time for point in alone)}",
+        highlight=False,
+    )
     console.print(f"demo: answered={tally.answered} failed={tally.failed} misrouted={tally.misrouted}", highlight=False)
     return 0 if tally.answered == calls and not tally.failed and not tally.misrouted else 1

@@ -121,7 +121,7 @@ def repository(
     Trained when first asked for and kept for later, under a key of everything that decides its content. `tell` gets
     each model's name as it is made.
     """
-    folder = _cache_folder() / f"models-{_key(tenants, kinds)}"
+    folder = cache_folder() / f"models-{_key(tenants, kinds)}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,8 @@ def repository(
     return folder
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where what was made once is kept: build/ of a checkout, else the user's cache."""
     build = Path(__file__).resolve().parents[1] / "build"
     if build.is_dir():
         return build

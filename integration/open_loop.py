@@ -1,7 +1,7 @@
 """An open-loop load generator in a process of its own: `python -m integration.open_loop PLAY.json`.
 
 Calls are sent when the trace says, however many are still unanswered, and each one's latency counts from then: a call
-that this process sends late is late. Calls with even numbers are TF Serving gRPC, the others TF Serving REST.
+that this process sends late is late. They take turns among the protocols of TF Serving.
 """
 
 import asyncio
@@ -29,13 +29,14 @@ _GRACE = 0.5  # seconds from the process's readiness to the first call
 class Play:
     """What is sent: to `target` (`ip:port`), for `model`, each call at its second with headers of its own.
 
-    A call that is not answered after `patience` seconds is given up.
+    A call that is not answered after `patience` seconds is given up. `protocols`: "grpc" and "rest", in turn.
     """
 
     target: str
     model: str
     patience: float
     calls: Sequence[tuple[float, Mapping[str, str]]]
+    protocols: Sequence[str] = ("grpc", "rest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,18 @@ class _Generator:
             aiohttp.ClientSession(f"http://{self._play.target}", connector=connector) as http,
         ):
             call, sent = channel.unary_unary(_PREDICT), asyncio.Event()
-            await asyncio.wait_for(channel.channel_ready(), 10)
+            if "grpc" in self._play.protocols:
+                await asyncio.wait_for(channel.channel_ready(), 10)
 
             async def one(number: int, due: float) -> None:
                 late = time.monotonic() - due
                 headers = self._play.calls[number][1]
+                protocol = self._play.protocols[number % len(self._play.protocols)]
                 try:
                     async with asyncio.timeout(self._play.patience - late):
-                        answered = await (self._rest(http, headers) if number % 2 else self._grpc(call, headers))
+                        answered = await (
+                            self._rest(http, headers) if protocol == "rest" else self._grpc(call, headers)
+                        )
                 except TimeoutError:
                     answered = False
                 self._samples[number] = Sample(1000 * (time.monotonic() - due), answered, 1000 * late)

@@ -8,10 +8,10 @@ import grpc.aio
 import numpy as np
 
 from integration import tf_client
-from integration.clients.client import Answer, Client, ClientError, Images, Place
+from integration.clients.client import Answer, Client, ClientError, Images, Labels, Place
 from mesh.protos import tfs_pb2
 
-_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 class TfServingRest:
@@ -65,6 +65,24 @@ class TensorFlowGrpc:
         await self._stack.aclose()
 
 
+def predict_request(model: str, images: Images) -> tfs_pb2.PredictRequest:
+    """The Predict call for the digits on images."""
+    request = tfs_pb2.PredictRequest()
+    request.model_spec.name = model
+    tensor = request.inputs["image"]
+    tensor.dtype = tfs_pb2.DT_FLOAT
+    for size in images.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = images.tobytes()
+    return request
+
+
+def labels_of(reply: tfs_pb2.PredictResponse) -> Labels:
+    """The digits that a reply names."""
+    label = reply.outputs["label"]
+    return np.frombuffer(label.tensor_content, np.int64) if label.tensor_content else np.array(label.int64_val)
+
+
 class PlainGrpc:
     """The same call by grpcio alone, for where TensorFlow is not installed."""
 
@@ -78,25 +96,16 @@ class PlainGrpc:
         """Asks a model for the digits on images."""
         if place.grpc not in self._channels:
             self._channels[place.grpc] = grpc.aio.insecure_channel(place.grpc)
-        request = tfs_pb2.PredictRequest()
-        request.model_spec.name = model
-        tensor = request.inputs["image"]
-        tensor.dtype = tfs_pb2.DT_FLOAT
-        for size in images.shape:
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.tensor_content = images.tobytes()
         call = self._channels[place.grpc].unary_unary(
-            _PREDICT,
+            PREDICT,
             request_serializer=tfs_pb2.PredictRequest.SerializeToString,
             response_deserializer=tfs_pb2.PredictResponse.FromString,
         )
         try:
-            reply = await call(request, timeout=30)
+            reply = await call(predict_request(model, images), timeout=30)
         except grpc.aio.AioRpcError as error:
             raise ClientError(f"gRPC status {error.code().name}: {error.details()}") from error
-        label = reply.outputs["label"]
-        labels = np.frombuffer(label.tensor_content, np.int64) if label.tensor_content else np.array(label.int64_val)
-        return Answer(labels, reply.SerializeToString(deterministic=True))
+        return Answer(labels_of(reply), reply.SerializeToString(deterministic=True))
 
     async def close(self) -> None:
         """Closes its connections."""

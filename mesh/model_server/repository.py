@@ -21,7 +21,8 @@ class Knobs(Settings):
     """Simulation knobs of one model, for demos, tests and benchmarks. They change no answer, only time and reports.
 
     `delay_ms` is added to each inference and `load_delay_ms` to each load, on top of the server's own; with a
-    `delay_sigma` the delay is drawn from a log-normal distribution of which `delay_ms` is the median. `memory_bytes` is reported as the model's memory in V2's ModelStatistics.
+    `delay_sigma` the delay is drawn from a log-normal distribution of which `delay_ms` is the median.
+    `memory_bytes` is reported as the model's memory in V2's ModelStatistics.
     """
 
     delay_ms: float = Field(default=0.0, ge=0)
