@@ -79,6 +79,9 @@ class NodeRoleSettings(Settings):
 
     cache: CacheSettings
     store: StoreSettings
+    rest: str = Field(
+        "127.0.0.1:8501", min_length=1, description="REST address of the model server; gRPC is `cache.loader.address`."
+    )
     hold_seconds: float = Field(
         300.0, gt=0, le=86_400, description="Longest time that a call is held for its model to be loaded."
     )

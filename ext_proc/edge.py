@@ -32,6 +32,8 @@ Broker = Callable[[Held, Plan, float], Awaitable[Decision]]
 class Edge:
     """Names in, nodes out. Lives as long as the process; a reload replaces `catalogue` and `body_limit`."""
 
+    follows_replies = False
+
     def __init__(self, router: Router, catalogue: Catalogue, hop: HopMark, body_limit: int) -> None:
         self._router = router
         self._hop = hop

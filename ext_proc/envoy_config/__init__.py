@@ -1,7 +1,7 @@
 """Envoy's configuration: a bootstrap in which calls pass the external processor, for each Envoy that we support.
 
-`render` gives the whole bootstrap as YAML, `render_endpoints` the files that it watches if the nodes are to
-change without a restart of Envoy.
+`render` gives an edge's whole bootstrap as YAML, `render_endpoints` the files that it watches if the nodes are to
+change without a restart of Envoy; `render_node` gives a node's.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ext_proc.envoy_config.settings import EnvoyLimits, EnvoySettings
 from mesh.node import Node
 
-__all__ = ["EnvoyLimits", "EnvoySettings", "render", "render_endpoints"]
+__all__ = ["EnvoyLimits", "EnvoySettings", "render", "render_endpoints", "render_node"]
 
 
 def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> str:
@@ -23,6 +23,22 @@ def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequenc
     from ext_proc.envoy_config.text import to_yaml
 
     return to_yaml(bootstrap(settings, version=version, server=server, nodes=nodes))
+
+
+def render_node(
+    settings: EnvoySettings, *, version: str, server: str, grpc: str, rest: str, hold_seconds: float
+) -> str:
+    """A node's bootstrap, as YAML: `grpc` and `rest` are where its model server listens (`host:port`).
+
+    Calls may be held for `hold_seconds`. Raises ConfigError as `render` does.
+    """
+    from ext_proc.envoy_config.bootstrap import node_bootstrap
+    from ext_proc.envoy_config.inbound import ModelServer
+    from ext_proc.envoy_config.text import to_yaml
+
+    return to_yaml(
+        node_bootstrap(settings, version=version, server=server, models=ModelServer(grpc, rest, hold_seconds))
+    )
 
 
 def render_endpoints(nodes: Sequence[Node]) -> dict[str, str]:

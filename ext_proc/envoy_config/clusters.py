@@ -61,8 +61,8 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.address import Place, endpoint, place
-from ext_proc.envoy_config.filter import METADATA_KEY, METADATA_NAMESPACE, SERVER_CLUSTER
 from ext_proc.envoy_config.headers import as_written
+from ext_proc.envoy_config.processor import METADATA_KEY, METADATA_NAMESPACE, SERVER_CLUSTER
 from ext_proc.envoy_config.settings import EnvoySettings, ServerTls
 from ext_proc.envoy_config.text import extension, seconds
 from ext_proc.errors import ConfigError
@@ -79,16 +79,16 @@ REST_IDLE_SECONDS = 20.0
 def clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node]) -> list[Cluster]:
     """Every cluster of the bootstrap. Raises ConfigError for an endpoint that Envoy could not use."""
     return [
-        _models(GRPC_CLUSTER, settings, nodes, _http2()),
-        _models(REST_CLUSTER, settings, nodes, _http1()),
-        _server(settings, server),
+        _models(GRPC_CLUSTER, settings, nodes, http2()),
+        _models(REST_CLUSTER, settings, nodes, http1()),
+        server_cluster(settings, server),
     ]
 
 
 def discovery_responses(nodes: Sequence[Node]) -> dict[str, DiscoveryResponse]:
     """The endpoint files that Envoy watches: file name -> content."""
     return {
-        f"{name}.yaml": DiscoveryResponse(resources=[Any.pack(_assignment(name, _endpoints(name, nodes)))])
+        f"{name}.yaml": DiscoveryResponse(resources=[Any.pack(assignment(name, _endpoints(name, nodes)))])
         for name in (GRPC_CLUSTER, REST_CLUSTER)
     }
 
@@ -106,7 +106,7 @@ def _models(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: Htt
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=seconds(0.5),
         health_checks=_health(settings.health_seconds),
-        circuit_breakers=_breakers(settings),
+        circuit_breakers=breakers(settings),
         typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
         # With every node down a call fails at once, rather than being sent to a dead one.
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
@@ -118,7 +118,7 @@ def _models(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: Htt
         load_balancing_policy=_chosen_by_server(),
     )
     if settings.endpoints_dir is None:
-        cluster.load_assignment = _assignment(name, _endpoints(name, nodes))
+        cluster.load_assignment = assignment(name, _endpoints(name, nodes))
         return cluster
     cluster.type = ClusterDiscoveryType.EDS
     folder = settings.endpoints_dir.rstrip("/")
@@ -146,7 +146,8 @@ def _policy(name: str, config: OverrideHost | LeastRequest) -> LoadBalancingPoli
     return LoadBalancingPolicy(policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension(name, config))])
 
 
-def _server(settings: EnvoySettings, server: str) -> Cluster:
+def server_cluster(settings: EnvoySettings, server: str) -> Cluster:
+    """Where the external processor is. Raises ConfigError for an address that Envoy could not use."""
     try:
         where = place(server)
     except ValueError as error:
@@ -155,7 +156,7 @@ def _server(settings: EnvoySettings, server: str) -> Cluster:
         # A server that listens everywhere is reached on this machine.
         where = Place(host="::1" if where.ip.version == 6 else "127.0.0.1", port=where.port)
     is_name = not where.path and where.ip is None
-    http = _http2(
+    http = http2(
         # A frozen server is noticed within two or three seconds.
         Http2ProtocolOptions(connection_keepalive=KeepaliveSettings(interval=seconds(1), timeout=seconds(1)))
     )
@@ -164,11 +165,11 @@ def _server(settings: EnvoySettings, server: str) -> Cluster:
         transport_socket=None if settings.server_tls is None else _mutual_tls(settings.server_tls),
         type=ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC,
         connect_timeout=seconds(0.25),
-        load_assignment=_assignment(SERVER_CLUSTER, [where]),
+        load_assignment=assignment(SERVER_CLUSTER, [where]),
         # Calls wait for a server that restarts. After about five seconds it counts as away, and they no longer
         # wait: plain ones go on at once, until it listens again.
         health_checks=_health(1.0, failures=50, when_down=0.1),
-        circuit_breakers=_breakers(settings),
+        circuit_breakers=breakers(settings),
         typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
     )
@@ -184,11 +185,7 @@ def _mutual_tls(files: ServerTls) -> TransportSocket:
         sni=files.name,
         common_tls_context=CommonTlsContext(
             alpn_protocols=["h2"],
-            tls_certificates=[
-                TlsCertificate(
-                    certificate_chain=DataSource(filename=files.certificate), private_key=DataSource(filename=files.key)
-                )
-            ],
+            tls_certificates=[own],
             validation_context=CertificateValidationContext(
                 trusted_ca=DataSource(filename=files.ca), match_typed_subject_alt_names=[names]
             ),
@@ -216,7 +213,7 @@ def _health(interval: float, failures: int = 2, when_down: float | None = None) 
     ]
 
 
-def _breakers(settings: EnvoySettings) -> CircuitBreakers:
+def breakers(settings: EnvoySettings) -> CircuitBreakers:
     """Envoy's own defaults (1024; 3 retries) would shed calls that the server meant to hold."""
     limit = settings.limits.in_flight
     thresholds = CircuitBreakersThresholds(
@@ -225,12 +222,14 @@ def _breakers(settings: EnvoySettings) -> CircuitBreakers:
     return CircuitBreakers(thresholds=[thresholds])
 
 
-def _http2(options: Http2ProtocolOptions | None = None) -> HttpProtocolOptions:
+def http2(options: Http2ProtocolOptions | None = None) -> HttpProtocolOptions:
+    """HTTP/2, for gRPC."""
     explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=options or Http2ProtocolOptions())
     return HttpProtocolOptions(explicit_http_config=explicit)
 
 
-def _http1() -> HttpProtocolOptions:
+def http1() -> HttpProtocolOptions:
+    """HTTP/1.1, for REST."""
     explicit = HttpProtocolOptionsExplicitHttpConfig(
         http_protocol_options=Http1ProtocolOptions(header_key_format=as_written())
     )
@@ -253,7 +252,8 @@ def _endpoints(cluster: str, nodes: Sequence[Node]) -> list[Place]:
     return list(dict.fromkeys(found))
 
 
-def _assignment(cluster: str, places: Iterable[Place]) -> ClusterLoadAssignment:
+def assignment(cluster: str, places: Iterable[Place]) -> ClusterLoadAssignment:
+    """The endpoints of a cluster."""
     hosts = [LbEndpoint(endpoint=Endpoint(address=address(where))) for where in places]
     return ClusterLoadAssignment(
         cluster_name=cluster, endpoints=[LocalityLbEndpoints(lb_endpoints=hosts)] if hosts else []

@@ -1,4 +1,4 @@
-"""The filter that holds the conversation with the server, and the choice by headers of how it is held.
+"""The edge's filter: the conversation with the server, and the choice by headers of how it is held.
 
 Three ways, chosen by a matcher (composite) in front of the external processor:
 
@@ -14,57 +14,16 @@ needed all the same: one filter could not tell which calls may go on without the
 from enum import Enum
 from urllib.parse import quote
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import (
-    BackoffStrategy,
-    GrpcService,
-    GrpcServiceEnvoyGrpc,
-    HeaderValue,
-    RetryPolicy,
-)
-from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
-from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
-    ExternalProcessor,
-    MetadataOptions,
-    MetadataOptionsMetadataNamespaces,
-    ProcessingMode,
-)
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ProcessingModeBodySendMode as BodyMode
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ProcessingModeHeaderSendMode as Send
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
-from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
-from envoy_data_plane.google.protobuf import Any
-from envoy_data_plane.xds.type.matcher.v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherOnMatch,
-)
 
 from ext_proc.envoy_config.matching import Predicate, all_of, any_of, matches, none_of, one_of_names, present, starts
+from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, Talk, chosen_by_headers
 from ext_proc.envoy_config.settings import EnvoySettings
-from ext_proc.envoy_config.text import extension, seconds, xds_extension
-from ext_proc.envoy_config.versions import Conversation, conversation, short
-
-FILTER = "envoy.filters.http.ext_proc"
-SERVER_CLUSTER = "tbms_ext_proc"
-# Where the server leaves the ordered nodes, and override_host reads them; see ext_proc.stream.mutation.
-METADATA_NAMESPACE = "envoy.lb"
-METADATA_KEY = "tbms-nodes"
-# Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.
-VERSION_HEADER = "x-tbms-envoy"
-
-# How long a call that is not let through waits for a server that is away. More than the retries below take.
-OUTAGE_SECONDS = 10.0
+from ext_proc.envoy_config.versions import Conversation, conversation
 
 # Headers by which a call asks for a race; see ext_proc.broker.deadline.
 RACE_HEADERS = ("tloc", "backup", "primary")
-# gRPC services whose calls name their model in the message only.
-NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model")
-# Calls that change what a node serves. The server refuses them; without it they must not reach a node.
-CONTROL = r"/tensorflow\.serving\.ModelService/Handle.*|/inference\.GRPCInferenceService/Repository.*|/v2/repository/.*"
 
 
 class Way(Enum):
@@ -94,19 +53,8 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
         choices.append((all_of(brokered, none_of(is_grpc)), buffer))
     in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
     choices.append((any_of(brokered, all_of(is_grpc, none_of(named), in_body)), stream))
-    matcher = Matcher(
-        matcher_list=MatcherMatcherList(
-            matchers=[
-                MatcherMatcherListFieldMatcher(predicate=predicate, on_match=_way(way, settings, version))
-                for predicate, way in choices
-            ]
-        ),
-        on_no_match=_way(Way.OPEN, settings, version),
-    )
-    composite = ExtensionWithMatcher(
-        xds_matcher=matcher, extension_config=extension("envoy.filters.http.composite", Composite())
-    )
-    return HttpFilter(name="tbms", typed_config=Any.pack(composite))
+    talks = [(predicate, _talk(way, settings)) for predicate, way in choices]
+    return chosen_by_headers(talks, _talk(Way.OPEN, settings), version)
 
 
 def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
@@ -119,40 +67,14 @@ def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
     ]
 
 
-def _way(way: Way, settings: EnvoySettings, version: str) -> MatcherOnMatch:
-    processor = extension(FILTER, external_processor(way, settings, version))
-    return MatcherOnMatch(action=xds_extension(way.value, ExecuteFilterAction(typed_config=processor)))
-
-
-def external_processor(way: Way, settings: EnvoySettings, version: str) -> ExternalProcessor:
-    """The external processor of one branch."""
-    may_pass = way is Way.OPEN
-    processor = ExternalProcessor(
-        grpc_service=_server(short(version)),
-        failure_mode_allow=may_pass,
-        processing_mode=_mode(way, settings.watch_responses),
-        allow_mode_override=conversation(version) is Conversation.OVERRIDE,
-        message_timeout=seconds(_message_timeout(way, settings)),
-        stat_prefix=way.value,
-        # Envoy's own rules stay: no change of :authority, :method, :scheme and host. Of its own headers only
-        # the time limit of the upstream call.
-        mutation_rules=HeaderMutationRules(allow_expression=RegexMatcher(regex="x-envoy-upstream-rq-timeout-ms")),
-        metadata_options=MetadataOptions(
-            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[METADATA_NAMESPACE])
-        ),
-    )
-    if not may_pass:
-        processor.status_on_error = HttpStatus(code=StatusCode.ServiceUnavailable)
-    return processor
-
-
-def _mode(way: Way, watch_responses: bool) -> ProcessingMode:
+def _talk(way: Way, settings: EnvoySettings) -> Talk:
     body = {Way.STREAM: BodyMode.FULL_DUPLEX_STREAMED, Way.BUFFER: BodyMode.BUFFERED}.get(way, BodyMode.NONE)
-    return ProcessingMode(
-        request_header_mode=Send.SEND,
-        response_header_mode=Send.SEND if watch_responses else Send.SKIP,
-        request_body_mode=body,
-        request_trailer_mode=Send.SEND if way is Way.STREAM else Send.SKIP,
+    return Talk(
+        way.value,
+        timeout=_message_timeout(way, settings),
+        body=body,
+        may_pass=way is Way.OPEN,
+        replies=settings.watch_responses,
     )
 
 
@@ -162,16 +84,3 @@ def _message_timeout(way: Way, settings: EnvoySettings) -> float:
         return settings.patience_seconds
     # A buffered call is held by its body's message, for as long as its limit allows. Streamed bodies have no timer.
     return settings.limits.longest_tloc_seconds + OUTAGE_SECONDS if way is Way.BUFFER else OUTAGE_SECONDS
-
-
-def _server(version: str) -> GrpcService:
-    return GrpcService(
-        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER),
-        initial_metadata=[HeaderValue(key=VERSION_HEADER, value=version)],
-        # Hides a restart of the server: calls wait, and go on when it listens again.
-        retry_policy=RetryPolicy(
-            retry_on="connect-failure,refused-stream,reset,unavailable",
-            num_retries=20,
-            retry_back_off=BackoffStrategy(base_interval=seconds(0.1), max_interval=seconds(0.5)),
-        ),
-    )

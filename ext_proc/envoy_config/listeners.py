@@ -61,23 +61,30 @@ def listeners(settings: EnvoySettings, version: str) -> list[Listener]:
     """Every listener of the bootstrap."""
     talk = ext_proc_filter(settings, version)
     # Clients cannot choose a node or pass as the server.
-    clients = _listener("clients", settings.listen, settings, [talk], (NODE_HEADER, HOP_HEADER))
+    clients = listener("clients", settings.listen, settings, [talk], (NODE_HEADER, HOP_HEADER))
     if conversation(version) is Conversation.BUFFERED:
         # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
         clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
     found = [
         clients,
         # The server's own calls carry the hop mark.
-        _listener("egress", settings.egress, settings, [talk], (NODE_HEADER,)),
+        listener("egress", settings.egress, settings, [talk], (NODE_HEADER,)),
     ]
     if settings.direct_listen is not None:
-        found.append(_listener("direct", settings.direct_listen, settings, [], (NODE_HEADER, HOP_HEADER)))
+        found.append(listener("direct", settings.direct_listen, settings, [], (NODE_HEADER, HOP_HEADER)))
     return found
 
 
-def _listener(
-    name: str, where: str, settings: EnvoySettings, filters: list[HttpFilter], removed: tuple[str, ...]
+def listener(
+    name: str,
+    where: str,
+    settings: EnvoySettings,
+    filters: list[HttpFilter],
+    removed: tuple[str, ...],
+    longest_hold: float | None = None,
 ) -> Listener:
+    """One listener. `removed` are headers that callers may not set; `longest_hold` seconds, if not `longest_tloc`."""
+    hold = settings.limits.longest_tloc_seconds if longest_hold is None else longest_hold
     # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
     names_node = settings.upstream_header or name == "egress"
     router = HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
@@ -93,7 +100,7 @@ def _listener(
             max_concurrent_streams=settings.limits.streams, override_stream_error_on_invalid_http_message=True
         ),
         server_header_transformation=ServerHeader.PASS_THROUGH,
-        stream_idle_timeout=seconds(settings.limits.longest_tloc_seconds + IDLE_MARGIN_SECONDS),
+        stream_idle_timeout=seconds(hold + IDLE_MARGIN_SECONDS),
         request_headers_timeout=seconds(HEADERS_SECONDS),
         access_log=_access_log(settings.access_log),
         # Nobody is trusted because of an address: x-envoy-* of clients (retries, timeouts) are removed, and

@@ -40,6 +40,10 @@ class Desk(typing.Protocol):
     def body_limit(self) -> int:
         """The largest body in bytes that is read or held."""
 
+    @property
+    def follows_replies(self) -> bool:
+        """Whether streams are to last until the reply has ended; the filter's configuration has to say the same."""
+
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """What becomes of a named call. May raise CallError."""
 
@@ -168,7 +172,8 @@ class Machine:
             if self._envoy < (1, 40):  # it would answer 500; the matcher in front of the filter should have sent it
                 raise CallError(Reason.UNSUPPORTED, "this Envoy's filter does not send the body that the call needs")
             self._mode = BodyMode.FULL_DUPLEX
-            return [mutation.OVERRIDE_TO_FULL_DUPLEX]
+            to_the_end = self._desk.follows_replies
+            return [mutation.OVERRIDE_TO_THE_END if to_the_end else mutation.OVERRIDE_TO_FULL_DUPLEX]
         if self._mode is BodyMode.BUFFERED:
             self._nodded = True
             return [mutation.continue_headers((), self._remove)]

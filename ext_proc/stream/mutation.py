@@ -54,18 +54,24 @@ def _constant(message: pb.ProcessingResponse) -> bytes:
     return message.SerializeToString()
 
 
-# Sent as the first reply to request headers (Envoy >= 1.40): everything that follows is streamed to us.
-OVERRIDE_TO_FULL_DUPLEX = _constant(
-    pb.ProcessingResponse(
-        mode_override=pb.ProcessingMode(
-            request_header_mode=pb.ProcessingMode.SEND,
-            response_header_mode=pb.ProcessingMode.SKIP,
-            request_body_mode=pb.ProcessingMode.FULL_DUPLEX_STREAMED,
-            request_trailer_mode=pb.ProcessingMode.SEND,
-            response_trailer_mode=pb.ProcessingMode.SKIP,
+def _override(replies: "pb.ProcessingMode.HeaderSendMode") -> bytes:
+    return _constant(
+        pb.ProcessingResponse(
+            mode_override=pb.ProcessingMode(
+                request_header_mode=pb.ProcessingMode.SEND,
+                response_header_mode=replies,
+                request_body_mode=pb.ProcessingMode.FULL_DUPLEX_STREAMED,
+                request_trailer_mode=pb.ProcessingMode.SEND,
+                response_trailer_mode=replies,
+            )
         )
     )
-)
+
+
+# Sent as the first reply to request headers (Envoy >= 1.40): everything that follows of the request is streamed to us.
+OVERRIDE_TO_FULL_DUPLEX = _override(pb.ProcessingMode.SKIP)
+# The same, and the stream lasts until the reply has ended: an override replaces what the configuration says of replies.
+OVERRIDE_TO_THE_END = _override(pb.ProcessingMode.SEND)
 CONTINUE_BODY = _constant(pb.ProcessingResponse(request_body=pb.BodyResponse()))
 CONTINUE_TRAILERS = _constant(pb.ProcessingResponse(request_trailers=pb.TrailersResponse()))
 CONTINUE_RESPONSE_HEADERS = _constant(pb.ProcessingResponse(response_headers=pb.HeadersResponse()))

@@ -22,6 +22,8 @@ ROUTE = Route(nodes=("10.0.0.1:8500", "10.0.0.2:8500"), node="node-a")
 class Desk:
     """Gives one decision to all, and remembers who asked."""
 
+    follows_replies = False
+
     def __init__(self, decision: Decision | CallError = ROUTE, limit: int = 1 << 20) -> None:
         self.decision = decision
         self.body_limit = limit

@@ -42,6 +42,7 @@ class Front:
     """Decides as it is told, and keeps books."""
 
     body_limit = 1 << 20
+    follows_replies = False
 
     def __init__(self, decision: Decision, resolve: Callable[[], Any] | None = None) -> None:
         self.decision = decision

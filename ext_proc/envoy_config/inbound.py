@@ -1,0 +1,93 @@
+"""The node role's Envoy: one listener in front of this machine's model server.
+
+Calls wait in it until their model is loaded, and the server is told when each reply has ended, so that no model is
+unloaded under a call. Without the server calls go on to the model server, which answers for what it holds. Only two
+kinds of calls do not: those that change what is loaded, and, before Envoy 1.40, gRPC calls whose model only the body
+names, since a filter that streams bodies cannot let a call pass by itself.
+"""
+
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ProcessingModeBodySendMode as BodyMode
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
+from envoy_data_plane.google.protobuf import Any
+
+from ext_proc.envoy_config.address import place
+from ext_proc.envoy_config.clusters import (
+    GRPC_CLUSTER,
+    HTTP_OPTIONS,
+    REST_CLUSTER,
+    assignment,
+    breakers,
+    http1,
+    http2,
+    server_cluster,
+)
+from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
+from ext_proc.envoy_config.listeners import listener
+from ext_proc.envoy_config.matching import all_of, any_of, matches, none_of, present, starts
+from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, Talk, chosen_by_headers
+from ext_proc.envoy_config.settings import EnvoySettings
+from ext_proc.envoy_config.text import seconds
+from ext_proc.envoy_config.versions import Conversation, conversation
+from ext_proc.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """The model server of this machine: `host:port` of its two APIs, and how long a call may be held (seconds)."""
+
+    grpc: str
+    rest: str
+    hold_seconds: float
+
+
+def node_listeners(settings: EnvoySettings, version: str, models: ModelServer) -> list[Listener]:
+    """The one listener. Nobody who calls it may steer, or pass as another node's server."""
+    longest = max(settings.limits.longest_tloc_seconds, models.hold_seconds)
+    filters = [node_filter(version, models.hold_seconds)]
+    return [listener("models", settings.listen, settings, filters, (NODE_HEADER, HOP_HEADER), longest)]
+
+
+def node_clusters(settings: EnvoySettings, server: str, models: ModelServer) -> list[Cluster]:
+    """The model server by protocol, and the server. Raises ConfigError for an address that Envoy could not use."""
+    return [
+        _models(GRPC_CLUSTER, "node.cache.loader.address", models.grpc, settings, http2()),
+        _models(REST_CLUSTER, "node.rest", models.rest, settings, http1()),
+        server_cluster(settings, server),
+    ]
+
+
+def node_filter(version: str, hold_seconds: float) -> HttpFilter:
+    """The HTTP filter for an Envoy of this version: right before the router, so behind what a mesh forbids."""
+    closed = Talk("closed", timeout=OUTAGE_SECONDS)
+    # The first word of the server may take as long as a load.
+    opened = Talk("open", hold_seconds + OUTAGE_SECONDS, may_pass=True, replies=True, to_the_end=True)
+    choices = [(matches(":path", CONTROL), closed)]
+    if conversation(version) is not Conversation.OVERRIDE:
+        body = BodyMode.FULL_DUPLEX_STREAMED
+        stream = Talk("stream", hold_seconds + OUTAGE_SECONDS, body, replies=True, to_the_end=True)
+        is_grpc = starts("content-type", "application/grpc")
+        in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
+        choices.append((all_of(is_grpc, none_of(present("x-tbms-model")), in_body), stream))
+    return chosen_by_headers(choices, opened, version)
+
+
+def _models(name: str, setting: str, where: str, settings: EnvoySettings, http: HttpProtocolOptions) -> Cluster:
+    try:
+        found = place(where)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {error}") from None
+    is_name = not found.path and found.ip is None
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC,
+        connect_timeout=seconds(0.5),
+        load_assignment=assignment(name, [found]),
+        # No health check: there is nowhere else to go, and a server that listens again must be found at once.
+        circuit_breakers=breakers(settings),
+        typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
+    )
