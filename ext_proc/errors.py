@@ -37,12 +37,16 @@ class Reason(Enum):
 
 
 class CallError(TbmsError):
-    """A call that is refused. `message` is one sentence that names the part at fault; it reaches the client."""
+    """A call that is refused. `message` is one sentence that names the part at fault; it reaches the client.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    `retry_after` (seconds) tells the client when it may be worth another try; OVERLOADED has one in any case.
+    """
+
+    def __init__(self, reason: Reason, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.retry_after = retry_after
 
 
 class ConfigError(TbmsError):

@@ -26,6 +26,9 @@ _REASONS: dict[type[CacheError], Reason] = {
 class NodeDesk:
     """Decides about calls that arrive at this node. A hit is one look-up in memory, and asks nobody."""
 
+    # The lease on a model is held until the reply has ended.
+    follows_replies = True
+
     def __init__(self, manager: Manager, body_limit: int, hold_seconds: float) -> None:
         self._manager = manager
         self._hold_seconds = hold_seconds
@@ -45,9 +48,11 @@ class NodeDesk:
             async with asyncio.timeout(self._hold_seconds):
                 return Pass(await self._manager.ensure(call.model, call.version, call.label))
         except TimeoutError:
-            raise CallError(Reason.UNAVAILABLE, f"Model {call.model!a} is still being loaded.") from None
+            raise CallError(Reason.UNAVAILABLE, f"Model {call.model!a} is still being loaded.", 1.0) from None
         except CacheError as error:
-            raise CallError(_REASONS.get(type(error), Reason.INTERNAL), error.message) from None
+            if call.verb is Verb.READY and not isinstance(error, BadName):
+                return Pass()  # the model server says "not ready" in its own words
+            raise refusal(error) from None
 
     def started(self, lease: Lease) -> None:
         """The model was taken into use when the lease was given."""
@@ -55,3 +60,9 @@ class NodeDesk:
     def finished(self, lease: Lease) -> None:
         """The call is over: its model may be unloaded as far as this call goes."""
         lease.release()
+
+
+def refusal(error: CacheError) -> CallError:
+    """What a client is told. The error's `cause` is for /status and the log only: it may name the store's insides."""
+    retry_after = error.retry_after if isinstance(error, Busy) else None
+    return CallError(_REASONS.get(type(error), Reason.INTERNAL), error.message, retry_after)

@@ -1,6 +1,7 @@
 """A refusal in the words of the call's own protocol, so that a client cannot tell it from its server's."""
 
 import json
+import math
 from dataclasses import dataclass
 
 from ext_proc.errors import CallError, Reason
@@ -26,10 +27,17 @@ class Reply:
 def error_reply(protocol: Protocol | None, error: CallError) -> Reply:
     """What the client gets for this error; `protocol` is None where not even that is known."""
     reason = error.reason
-    again = (("retry-after", str(RETRY_AFTER)),) if reason is Reason.OVERLOADED else ()
+    again = _again(error)
     if protocol is not None and protocol.is_grpc:
         return Reply(reason.http, again, error.message.encode(errors="backslashreplace"), reason.grpc)
     return Reply(reason.http, (("content-type", "application/json"), *again), _json(protocol, error.message))
+
+
+def _again(error: CallError) -> tuple[tuple[str, str], ...]:
+    """Whole seconds, as HTTP wants them: rounded up, so that nobody comes too early."""
+    if error.retry_after is not None:
+        return (("retry-after", str(max(math.ceil(error.retry_after), 1))),)
+    return (("retry-after", str(RETRY_AFTER)),) if error.reason is Reason.OVERLOADED else ()
 
 
 def _json(protocol: Protocol | None, message: str) -> bytes:
