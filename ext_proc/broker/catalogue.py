@@ -100,9 +100,15 @@ class Catalogue:
         )
 
     def _limit(self, ask: Ask, configured: float | None) -> float:
-        """The earlier of the limit (the client's own before the configured one) and the gRPC deadline."""
+        """The earlier of the limit (the client's own before the configured one) and the gRPC deadline.
+
+        A gRPC deadline runs at the client, which gives up by itself: an answer at the last moment would come too late.
+        """
         limit = configured if ask.limit is None else ask.limit.tloc_ms
-        given = [ms for ms in (limit, ask.grpc_timeout_ms, self._settings.max_limit_ms) if ms is not None]
+        deadline = ask.grpc_timeout_ms
+        if deadline is not None:
+            deadline -= min(self._settings.deadline_slack_ms, deadline / 10)
+        given = [ms for ms in (limit, deadline, self._settings.max_limit_ms) if ms is not None]
         return min(given)
 
     def _check(self, ask: Ask, configured: float | None) -> None:

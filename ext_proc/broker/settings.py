@@ -48,6 +48,8 @@ class BrokerSettings(Settings):
 
     margin_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 2.0
     """Time kept for the way back: a held result is returned this long before the limit."""
+    deadline_slack_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 5.0
+    """Taken off a gRPC deadline, which began at the client before the call was sent; at most a tenth of it is."""
     hedge_share: Share = 0.2
     """Work that may be started for backups while a better candidate runs, as a share of primary work."""
     hedge_burst_ms: Milliseconds = 500.0

@@ -118,7 +118,7 @@ class TestRaces:
         assert (hold.matter.plan.limit_ms, hold.collect) == (30, True)
 
     def test_a_grpc_deadline_shortens_the_limit(self) -> None:
-        assert decided(edge(), grpc(grpc_timeout="20m"), "bert").matter.plan.limit_ms == 20
+        assert decided(edge(), grpc(grpc_timeout="20m"), "bert").matter.plan.limit_ms == 18
 
     def test_a_call_that_is_only_copied_is_held_too(self) -> None:
         hold = decided(edge(), rest("copied"))

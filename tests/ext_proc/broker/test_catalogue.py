@@ -85,15 +85,20 @@ class TestLimits:
 
     def test_the_earlier_of_limit_and_grpc_deadline_wins(self) -> None:
         book = catalogue(SEED)
-        assert planned(book, call("embedding"), grpc_timeout="40m").limit_ms == 40
+        assert planned(book, call("embedding"), grpc_timeout="40m").limit_ms == 36
         assert planned(book, call("embedding"), grpc_timeout="1S").limit_ms == 50
-        assert planned(book, call("embedding"), tloc="90", grpc_timeout="70m").limit_ms == 70
+        assert planned(book, call("embedding"), tloc="90", grpc_timeout="70m").limit_ms == 65
         assert planned(book, call("embedding"), tloc="60", grpc_timeout="70m").limit_ms == 60
+
+    def test_the_end_of_a_grpc_deadline_is_kept_for_the_way(self) -> None:
+        book = catalogue(SEED, deadline_slack_ms=2)
+        assert planned(book, call("embedding"), grpc_timeout="40m").limit_ms == 38
+        assert planned(book, call("embedding"), grpc_timeout="10m").limit_ms == 9
 
     def test_backups_without_any_limit_get_the_grpc_deadline_or_the_longest_limit(self) -> None:
         book = catalogue({"m": {"backups": ["b"]}}, max_limit_ms=9000)
         assert planned(book, call("m")).limit_ms == 9000
-        assert planned(book, call("m"), grpc_timeout="2S").limit_ms == 2000
+        assert planned(book, call("m"), grpc_timeout="2S").limit_ms == 1995
         assert planned(book, call("m"), grpc_timeout="1H").limit_ms == 9000
 
     def test_a_primary_that_is_a_mix(self) -> None:
@@ -129,7 +134,7 @@ class TestLimits:
     def test_a_short_limit_is_no_error_of_configured_estimates(self) -> None:
         assert planned(catalogue(SEED), call("embedding"), tloc="5").limit_ms == 5
         assert planned(catalogue(SEED), call("embedding"), tloc="0", backup="svm;est=3").limit_ms == 0
-        assert planned(catalogue(SEED), call("embedding"), tloc="50;est=40", grpc_timeout="20m").limit_ms == 20
+        assert planned(catalogue(SEED), call("embedding"), tloc="50;est=40", grpc_timeout="20m").limit_ms == 18
 
 
 class TestNames:
