@@ -36,5 +36,12 @@ def test_an_overloaded_reply_in_full() -> None:
     )
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, "1"), (0.2, "1"), (2.0, "2"), (2.5, "3")])
+@pytest.mark.parametrize("protocol", Protocol)
+def test_when_to_come_back_in_whole_seconds(protocol: Protocol, seconds: float, told: str) -> None:
+    reply = error_reply(protocol, CallError(Reason.UNAVAILABLE, "Busy.", seconds))
+    assert dict(reply.headers)["retry-after"] == told
+
+
 def test_a_message_that_is_no_text_does_no_harm() -> None:
     assert error_reply(None, CallError(Reason.INVALID, "\udcff")).body == b'{"error":"\\udcff"}'
