@@ -43,7 +43,10 @@ class Session(Protocol):
         """The peer will send no more; it still waits for the answer."""
 
     def gone(self) -> None:
-        """The peer has reset the stream, or the connection is lost: nothing can be answered any more."""
+        """The peer has reset the stream, or the connection is lost: nothing can be answered any more.
+
+        No sign of a failure by itself: Envoy ends a stream so once it has heard what it wanted to know.
+        """
 
 
 # Makes the session of a stream that was just opened; it may already send or finish. A server is given one by path.

@@ -369,6 +369,8 @@ class Connection:
         if stream is None:
             return
         stream.reset()
+        if stream.answered:
+            return  # Envoy ends its streams so, once it has heard what it wanted to know
         if not (self._resets.spend(self._now) and (stream.heard or self._idle_resets.spend(self._now))):
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many streams were reset")
 

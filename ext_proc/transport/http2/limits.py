@@ -31,7 +31,7 @@ class Limits:
     # Streams that the peer opens and resets before it has sent a message on them (CVE-2023-44487). Envoy sends the
     # first message along with the headers, so that even a storm of cancelled calls costs it nothing here.
     idle_resets: Rate = Rate(burst=1000, per_second=100)
-    # Streams that are reset before they are answered. Cancelled calls are legitimate, and cheap: the session ends.
+    # Streams that are reset before anything was sent on them. A cancelled call is legitimate, and ends its session.
     resets: Rate = Rate(burst=100_000, per_second=10_000)
     # Frames that move nothing: PING, SETTINGS, PRIORITY, unknown ones, empty ones, those of streams long closed.
     idle_frames: Rate = Rate(burst=10_000, per_second=1_000)

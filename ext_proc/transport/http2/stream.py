@@ -53,8 +53,8 @@ class Home(Protocol):
 class GrpcStream:
     """A stream as its session knows it (`ext_proc.transport.session.Stream`), and as the connection drives it.
 
-    It is over once `closed` was told to the connection: after the trailers were written, or at a reset. From `finish`
-    or a reset on it has no session.
+    It is over after the trailers were written, which `Home.closed` tells, or at a reset. From `finish` or a reset on it
+    has no session. `heard` says whether a message has come, `answered` whether one was sent.
     """
 
     __slots__ = (
@@ -62,7 +62,6 @@ class GrpcStream:
         "_home",
         "_in_line",
         "_limits",
-        "_opened",
         "_over",
         "_queue",
         "_queued",
@@ -70,6 +69,7 @@ class GrpcStream:
         "_taken",
         "_trailers",
         "_writer",
+        "answered",
         "heard",
         "id",
         "metadata",
@@ -87,7 +87,7 @@ class GrpcStream:
         self._queued = 0
         self._in_line = False
         self._trailers: bytes | None = None
-        self._opened = False
+        self.answered = False
         self._over = False
         self._taken = 0
         self.id = number
@@ -103,7 +103,7 @@ class GrpcStream:
         if self._over or self._trailers is not None:
             return
         writer = self._writer
-        if not self._opened:
+        if not self.answered:
             self._open()
         size = len(message) + PREFIX_SIZE
         if (
@@ -270,7 +270,7 @@ class GrpcStream:
             self._writer.wait(self)
 
     def _open(self) -> None:
-        self._opened = True
+        self.answered = True
         opening = self._home.opening()
         if opening:
             self._writer.write(frame(HEADERS, END_HEADERS, self.id, opening + HEADERS_BLOCK))
@@ -281,7 +281,7 @@ class GrpcStream:
         """Writes the trailers; on a stream that has sent nothing they are all of the answer."""
         flags = END_HEADERS | END_STREAM
         self._over = True
-        if not self._opened:
+        if not self.answered:
             block = self._home.opening() + HEADERS_BLOCK + trailers
             self._writer.write(frame(HEADERS, flags, self.id, block))
         elif trailers is TRAILERS_OK:
