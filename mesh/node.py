@@ -16,6 +16,7 @@ class Node:
 
     `grpc` and `rest` are the `ip:port` endpoints at which Envoy knows it; None where it does not
     speak that protocol. `models` are the names it is declared to hold (empty: not declared).
+    `residency` is the `ip:port` at which its tbms says what it holds; None where it does not say.
     Raises MeshError for a node without an id or with a weight that is not a positive number.
     """
 
@@ -25,6 +26,7 @@ class Node:
     zone: str = ""
     weight: float = 1.0
     models: frozenset[str] = frozenset()
+    residency: str | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -38,5 +40,5 @@ class Node:
 
     @property
     def endpoints(self) -> frozenset[str]:
-        """Every `ip:port` of this node."""
+        """Every `ip:port` of this node at which Envoy sends calls to it."""
         return frozenset(endpoint for endpoint in (self.grpc, self.rest) if endpoint is not None)

@@ -40,6 +40,9 @@ class NodeSettings(Settings):
     )
     grpc: EndpointText | None = Field(default=None, description="ip:port of its gRPC API, as Envoy knows it.")
     rest: EndpointText | None = Field(default=None, description="ip:port of its REST API, as Envoy knows it.")
+    residency: EndpointText | None = Field(
+        default=None, description="ip:port of `node.publish` of its tbms, which says what it holds."
+    )
     zone: str = Field(default="", max_length=253, description="The zone that it stands in.")
     weight: float = Field(
         default=1.0, gt=0.0, le=1000.0, description="Its share of models and calls, relative to the other nodes."
@@ -57,7 +60,7 @@ class NodeSettings(Settings):
 
     def node(self) -> Node:
         """The node that this section describes."""
-        return Node(self.id, self.grpc, self.rest, self.zone, self.weight, frozenset(self.models))
+        return Node(self.id, self.grpc, self.rest, self.zone, self.weight, frozenset(self.models), self.residency)
 
 
 AnySequence = TypeVar("AnySequence", bound=Sequence[NodeSettings])

@@ -33,8 +33,6 @@ class Core:
     quarantine: Quarantine[Key]
     bell: Bell = field(default_factory=Bell)
     feed: Feed = field(default_factory=Feed)
-    leaving: bool = False
-    """This node has announced that it goes."""
     stopped: bool = False
     """Nothing changes any more."""
 
@@ -46,7 +44,7 @@ class Core:
 
     def announce(self, model: str) -> None:
         """Publish how a model stands."""
-        self.feed.publish(model, residency_of(self.ledger.of_model(model), self.leaving))
+        self.feed.publish(model, residency_of(self.ledger.of_model(model)))
 
     def memory_estimate(self, model: str, disk_bytes: int) -> int:
         """Bytes of memory to expect of a model before it is measured."""

@@ -21,20 +21,20 @@ _WORTH = (Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is resident, by model name. With `full` exactly these models are on the node, otherwise these changed."""
+    """What is resident, by model name. With `full` exactly these models are on the node, otherwise these changed.
+
+    `leaving`: the node has announced that it goes. What it holds it still answers for.
+    """
 
     models: Mapping[str, Residency]
     full: bool = False
+    leaving: bool = False
 
 
-def residency_of(entries: Iterable[Entry], leaving: bool = False) -> Residency:
-    """How one model stands, of which these are the versions: as the version that is nearest to answering calls.
-
-    A node that is `leaving` calls what it has DRAINING, so that nothing new is sent there.
-    """
+def residency_of(entries: Iterable[Entry]) -> Residency:
+    """How one model stands, of which these are the versions: as the version that is nearest to answering calls."""
     states = {_RESIDENCY[entry.state] for entry in entries}
-    best = next((state for state in _WORTH if state in states), Residency.ABSENT)
-    return Residency.DRAINING if leaving and best in (Residency.AVAILABLE, Residency.LOADING) else best
+    return next((state for state in _WORTH if state in states), Residency.ABSENT)
 
 
 class Feed:
@@ -43,6 +43,7 @@ class Feed:
     def __init__(self) -> None:
         self._pending: list[tuple[dict[str, Residency], asyncio.Event]] = []
         self._known: dict[str, Residency] = {}
+        self._leaving = False
 
     def publish(self, model: str, state: Residency) -> None:
         """The model is in that state now. Telling the same again costs nothing."""
@@ -56,9 +57,15 @@ class Feed:
             changes[model] = state
             changed.set()
 
+    def leave(self) -> None:
+        """The node goes: everybody is told, and so are those who ask later."""
+        self._leaving = True
+        for _, changed in self._pending:
+            changed.set()
+
     def now(self) -> Report:
         """Everything that is known."""
-        return Report(MappingProxyType(dict(self._known)), full=True)
+        return Report(MappingProxyType(dict(self._known)), full=True, leaving=self._leaving)
 
     async def subscribe(self) -> AsyncIterator[Report]:
         """The full report, then changes as they come; never ends by itself."""
@@ -71,7 +78,7 @@ class Feed:
             while True:
                 await changed.wait()
                 changed.clear()
-                report = Report(MappingProxyType(dict(changes)))
+                report = Report(MappingProxyType(dict(changes)), leaving=self._leaving)
                 changes.clear()
                 yield report
         finally:

@@ -251,10 +251,8 @@ class Manager:
         return self._core.ledger.rules.capacity - self._core.ledger.promised()
 
     def leave(self) -> None:
-        """Announce that this node is going: what it holds is DRAINING to all who listen; calls are still served."""
-        self._core.leaving = True
-        for model in {key.model for key in self._core.ledger.entries}:
-            self._core.announce(model)
+        """Announce that this node is going to all who listen. Calls are still served."""
+        self._core.feed.leave()
 
     # ---- inside ----
 

@@ -36,6 +36,7 @@ class CacheMap:
         self._ids: list[str | None] = []
         self._declared: set[str] = set()
         self._live: set[str] = set()
+        self._leaving: set[str] = set()
 
     def declare(self, node_id: str, models: Iterable[str]) -> None:
         """The configuration says that the node holds these models and no others; empty says nothing.
@@ -61,11 +62,18 @@ class CacheMap:
         self._go_live(node_id)
         self._set(self._index(node_id), model, state)
 
+    def leave(self, node_id: str, leaving: bool = True) -> None:
+        """The node has announced that it goes, or takes that back: it came again."""
+        if leaving is not (node_id in self._leaving):
+            (self._leaving.add if leaving else self._leaving.discard)(node_id)
+            self.generation += 1
+
     def forget(self, node_id: str) -> None:
         """Nothing is known of the node any more: it left, or its live report was lost."""
         index = self._indices.pop(node_id, None)
         self._declared.discard(node_id)
         self._live.discard(node_id)
+        self.leave(node_id, False)
         if index is not None:
             self._clear(index, keep={})
             self._ids[index] = None
@@ -97,6 +105,23 @@ class CacheMap:
     def is_live(self, node_id: str) -> bool:
         """Whether the node reports what it holds."""
         return node_id in self._live
+
+    def is_leaving(self, node_id: str) -> bool:
+        """Whether the node has announced that it goes."""
+        return node_id in self._leaving
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """The nodes that have announced that they go."""
+        return frozenset(self._leaving)
+
+    def models(self, node_id: str) -> dict[str, Residency]:
+        """Everything that is known to be on one node. Looks at every model: not for every call."""
+        index = self._indices.get(node_id)
+        if index is None:
+            return {}
+        rows = self._rows.items()
+        return {model: Residency(row[index]) for model, row in rows if index < len(row) and row[index]}
 
     def __len__(self) -> int:
         """Of how many models something is known."""

@@ -47,11 +47,11 @@ class Router:
     """Chooses nodes. Pure: time comes in as `now`, in seconds of one monotonic clock.
 
     Candidates are compared by: what they hold of the model (available, loading, nothing, draining,
-    failed), whether they are within their load bound, the group of `replicas` places that they
-    stand in, zone, step of load, place. All of these but the bound are a node's own: none depends on
-    who else lives, so when a node dies, only the calls that would have gone to it go elsewhere. The
-    bound weighs less than residency: a busy node that holds the model still answers sooner than one
-    that has to load it first.
+    failed; `Tier` has the order, also for nodes that are about to go), whether they are within their
+    load bound, the group of `replicas` places that they stand in, zone, step of load, place. All of
+    these but the bound are a node's own: none depends on who else lives, so when a node dies, only the
+    calls that would have gone to it go elsewhere. The bound weighs less than residency: a busy node
+    that holds the model still answers sooner than one that has to load it first.
     """
 
     def __init__(self, settings: RoutingSettings, cache_map: CacheMap | None = None) -> None:

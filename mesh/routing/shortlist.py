@@ -1,14 +1,37 @@
 """The candidates of one model, best first as far as calls and loads do not matter: worked out once, then remembered."""
 
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 
 from mesh.node import Node
 from mesh.routing.cache_map import CacheMap, Residency
 from mesh.routing.load import NodeLoad
 from mesh.routing.rendezvous import Rendezvous
 
-# A model that is being unloaded, or that could not be loaded, is better asked for elsewhere.
-_TIERS = (Residency.AVAILABLE, Residency.LOADING, Residency.ABSENT, Residency.DRAINING, Residency.FAILED)
+
+class Tier(IntEnum):
+    """What a node can do for a model, best first.
+
+    A model that is being unloaded, or that could not be loaded, is better asked for elsewhere. A node that goes is
+    asked for what nobody else holds yet, and for nothing that it would have to load.
+    """
+
+    HELD = 0
+    HELD_BY_LEAVER = 1
+    LOADING = 2
+    ABSENT = 3
+    DRAINING = 4
+    FAILED = 5
+    LEAVER = 6
+
+
+_TIERS = {
+    Residency.AVAILABLE: Tier.HELD,
+    Residency.LOADING: Tier.LOADING,
+    Residency.ABSENT: Tier.ABSENT,
+    Residency.DRAINING: Tier.DRAINING,
+    Residency.FAILED: Tier.FAILED,
+}
 
 
 class Seat:
@@ -59,16 +82,19 @@ class Planner:
         """
         order = tuple(map(self._seats.__getitem__, self._rendezvous.order(model)))
         row = self._cache_map.row(model)
-        if row is None and not self._cache_map.has_declarations:
+        leaving = self._cache_map.leaving
+        if row is None and not leaving and not self._cache_map.has_declarations:
             return Shortlist(row, ((range(len(order)), order),))
         states = self._cache_map.holders(model)
-        tiers: dict[Residency, list[int]] = {tier: [] for tier in _TIERS}
+        tiers: dict[Tier, list[int]] = {tier: [] for tier in Tier}
         without: list[int] = []
         for place, seat in enumerate(order):
             state = states.get(seat.node.id)
             if state is None and self._cache_map.is_declared(seat.node.id):
                 without.append(place)
+            elif seat.node.id in leaving:
+                tiers[Tier.HELD_BY_LEAVER if state is Residency.AVAILABLE else Tier.LEAVER].append(place)
             else:
-                tiers[state or Residency.ABSENT].append(place)
+                tiers[_TIERS[state or Residency.ABSENT]].append(place)
         chosen = [tier for tier in tiers.values() if tier] or [without]
         return Shortlist(row, tuple((tuple(places), tuple(order[place] for place in places)) for places in chosen))

@@ -5,8 +5,8 @@ from itertools import pairwise
 from mesh.discovery.health import ProbeSettings
 from mesh.discovery.prober import Prober
 from mesh.node import Node
-from tests.virtual_time import run
 from tests.mesh.routing.population import node, nodes
+from tests.virtual_time import run
 
 SETTINGS = ProbeSettings(interval=2.0, retry_interval=0.25, failures=3, successes=2, jitter=0.0)
 

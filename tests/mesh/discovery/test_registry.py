@@ -13,8 +13,8 @@ from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.routing.pick import Router
 from mesh.routing.settings import RoutingSettings
-from tests.virtual_time import run
 from tests.mesh.routing.population import node, nodes
+from tests.virtual_time import run
 
 
 class Scripted:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.model_cache.errors import BadName, Busy, ModelBroken, ModelMissing, NoRoom, Refused, StoreAway
+from mesh.model_cache.feed import Report
 from mesh.model_cache.names import Key
 from mesh.model_cache.store import StoreCorrupt, StoreCredentials, StoreFull, StoreTransient
 from mesh.routing.cache_map import Residency
@@ -464,13 +465,17 @@ def test_residency_is_told_as_it_changes(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_node_that_leaves_calls_everything_draining_and_still_serves(tmp_path: Path) -> None:
+def test_a_node_that_leaves_says_so_and_still_serves(tmp_path: Path) -> None:
     async def scenario(cache: Cache) -> None:
         cache.store.put("m")
         async with cache.running() as manager:
             await manager.load("m")
+            listener = manager.subscribe()
+            assert not (await anext(listener)).leaving
             manager.leave()
-            assert manager.residency().models == {"m": Residency.DRAINING}
+            told = await anext(listener)
+            assert (told.leaving, told.full, dict(told.models)) == (True, False, {})
+            assert manager.residency() == Report({"m": Residency.AVAILABLE}, full=True, leaving=True)
             assert manager.try_acquire("m") is not None
 
     play(tmp_path, scenario)

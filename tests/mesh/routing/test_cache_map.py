@@ -128,3 +128,22 @@ def test_ten_thousand_models_on_each_of_a_hundred_nodes_take_a_few_mebibytes() -
         tracemalloc.stop()
     assert len(cache_map.holders("v" + names[7])) == 100
     assert used <= 5 * 2**20
+
+
+def test_a_leaving_node_keeps_what_it_holds_and_moves_the_generation_once() -> None:
+    cache_map = CacheMap()
+    cache_map.snapshot("a", {"digits": AVAILABLE, "svm": LOADING})
+    cache_map.snapshot("b", {"digits": LOADING})
+    before = cache_map.generation
+    cache_map.leave("a")
+    cache_map.leave("a")
+    assert cache_map.generation == before + 1
+    assert cache_map.leaving == {"a"}
+    assert cache_map.is_leaving("a")
+    assert cache_map.models("a") == {"digits": AVAILABLE, "svm": LOADING}
+    assert cache_map.models("nobody") == {}
+    cache_map.leave("a", False)
+    assert not cache_map.is_leaving("a")
+    cache_map.leave("a")
+    cache_map.forget("a")
+    assert cache_map.leaving == set()

@@ -371,3 +371,26 @@ def test_placements_show_every_candidate_and_change_nothing() -> None:
         (home[3], 3, True, Residency.ABSENT),
     ]
     assert shown[2].load == before == 2.0
+
+
+def test_a_leaving_node_is_asked_only_for_what_nobody_else_holds() -> None:
+    router = Router(RoutingSettings(replicas=1, retries=8))
+    router.update(nodes(3))
+    first, second, third = [each.node.id for each in router.placements("m")]
+    for each in (first, second, third):
+        router.cache_map.snapshot(each, {})
+    router.cache_map.change(first, "m", Residency.AVAILABLE)
+    router.cache_map.leave(first)
+    assert _order(router, "m")[0] == first  # a copy that goes answers sooner than a load
+    router.cache_map.change(second, "m", Residency.LOADING)
+    assert _order(router, "m") == [first, second, third]
+    assert not router.is_cold("m")
+    router.cache_map.change(third, "m", Residency.AVAILABLE)
+    assert _order(router, "m") == [third, first, second]
+    assert _order(router, "unheard of")[-1] == first  # it is to load nothing any more
+    router.cache_map.leave(first, False)
+    assert _order(router, "m")[0] == first
+
+
+def _order(router: Router, model: str) -> list[str]:
+    return [each.id for each in router.pick(model, 0.0, "grpc").nodes]
