@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ext_proc.envoy_config import EnvoySettings, render
+from ext_proc.envoy_config import EnvoySettings, render, render_node
 from mesh.node import Node
 
 VERSIONS = ("1.36", "1.38", "1.40")
@@ -13,20 +13,28 @@ NODES = tuple(
     for number, name in enumerate("abc", start=1)
 )
 HEADER = """\
-# Envoy {version}: clients on {listen}, the external processor at {server}, three nodes.
+# Envoy {version}: clients on {listen}, the external processor at {server}, {behind}.
 # Written by `make envoy-configs` (envoy/generate.py); do not edit.
 # For a bootstrap that fits your own configuration: tbms envoy-config --config FILE --envoy-version {version}
 """
 
 
 def renderings() -> dict[str, str]:
-    """File name -> text of every example."""
-    return {f"edge-{version}.yaml": _rendering(version) for version in VERSIONS}
+    """File name -> text of every example: an edge and a node for each Envoy."""
+    files = {f"edge-{version}.yaml": _edge(version) for version in VERSIONS}
+    return files | {f"node-{version}.yaml": _node(version) for version in VERSIONS}
 
 
-def _rendering(version: str) -> str:
-    header = HEADER.format(version=version, listen=SETTINGS.listen, server=SERVER)
+def _edge(version: str) -> str:
+    header = HEADER.format(version=version, listen=SETTINGS.listen, server=SERVER, behind="three nodes")
     return header + render(SETTINGS, version=version, server=SERVER, nodes=NODES)
+
+
+def _node(version: str) -> str:
+    header = HEADER.format(version=version, listen=SETTINGS.listen, server=SERVER, behind="a model server")
+    return header + render_node(
+        SETTINGS, version=version, server=SERVER, grpc="127.0.0.1:8500", rest="127.0.0.1:8501", hold_seconds=300
+    )
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def node_filter(version: str, hold_seconds: float) -> HttpFilter:
     choices = [(matches(":path", CONTROL), closed)]
     if conversation(version) is not Conversation.OVERRIDE:
         body = BodyMode.FULL_DUPLEX_STREAMED
-        stream = Talk("stream", hold_seconds + OUTAGE_SECONDS, body, replies=True, to_the_end=True)
+        stream = Talk("stream", OUTAGE_SECONDS, body, replies=True, to_the_end=True)  # no timer runs for its body
         is_grpc = starts("content-type", "application/grpc")
         in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
         choices.append((all_of(is_grpc, none_of(present("x-tbms-model")), in_body), stream))
