@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65xt_proc/protos/ext_proc.proto\x12\rtbms.ext_proc\x1a\x1cgoogle/protobuf/struct.proto\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"8\n\tHeaderMap\x12+\n\x07headers\x18\x01 \x03(\x0b\x32\x1a.tbms.ext_proc.HeaderValue\"\xfe\x01\n\x11HeaderValueOption\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.tbms.ext_proc.HeaderValue\x12\x44\n\rappend_action\x18\x03 \x01(\x0e\x32-.tbms.ext_proc.HeaderValueOption.AppendAction\"w\n\x0c\x41ppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\xf2\x04\n\x0eProcessingMode\x12I\n\x13request_header_mode\x18\x01 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\x12J\n\x14response_header_mode\x18\x02 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\x12\x45\n\x11request_body_mode\x18\x03 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12\x46\n\x12response_body_mode\x18\x04 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12J\n\x14request_trailer_mode\x18\x05 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\x12K\n\x15response_trailer_mode\x18\x06 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\"1\n\x0eHeaderSendMode\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04SEND\x10\x01\x12\x08\n\x04SKIP\x10\x02\"n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\"\xdd\x01\n\x15ProtocolConfiguration\x12\x45\n\x11request_body_mode\x18\x01 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12\x46\n\x12response_body_mode\x18\x02 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12\x35\n-send_body_without_waiting_for_header_response\x18\x03 \x01(\x08\"O\n\x0bHttpHeaders\x12)\n\x07headers\x18\x01 \x01(\x0b\x32\x18.tbms.ext_proc.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"/\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\":\n\x0cHttpTrailers\x12*\n\x08trailers\x18\x01 \x01(\x0b\x32\x18.tbms.ext_proc.HeaderMap\"\xb4\x04\n\x11ProcessingRequest\x12\x35\n\x0frequest_headers\x18\x02 \x01(\x0b\x32\x1a.tbms.ext_proc.HttpHeadersH\x00\x12\x36\n\x10response_headers\x18\x03 \x01(\x0b\x32\x1a.tbms.ext_proc.HttpHeadersH\x00\x12/\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x17.tbms.ext_proc.HttpBodyH\x00\x12\x30\n\rresponse_body\x18\x05 \x01(\x0b\x32\x17.tbms.ext_proc.HttpBodyH\x00\x12\x37\n\x10request_trailers\x18\x06 \x01(\x0b\x32\x1b.tbms.ext_proc.HttpTrailersH\x00\x12\x38\n\x11response_trailers\x18\x07 \x01(\x0b\x32\x1b.tbms.ext_proc.HttpTrailersH\x00\x12\x44\n\nattributes\x18\t \x03(\x0b\x32\x30.tbms.ext_proc.ProcessingRequest.AttributesEntry\x12=\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32$.tbms.ext_proc.ProtocolConfiguration\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x42\t\n\x07request\"_\n\x0eHeaderMutation\x12\x35\n\x0bset_headers\x18\x01 \x03(\x0b\x32 .tbms.ext_proc.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\";\n\x14StreamedBodyResponse\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"\x82\x01\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x12@\n\x11streamed_response\x18\x03 \x01(\x0b\x32#.tbms.ext_proc.StreamedBodyResponseH\x00\x42\n\n\x08mutation\"\x8f\x02\n\x0e\x43ommonResponse\x12<\n\x06status\x18\x01 \x01(\x0e\x32,.tbms.ext_proc.CommonResponse.ResponseStatus\x12\x36\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32\x1d.tbms.ext_proc.HeaderMutation\x12\x32\n\rbody_mutation\x18\x03 \x01(\x0b\x32\x1b.tbms.ext_proc.BodyMutation\x12\x19\n\x11\x63lear_route_cache\x18\x05 \x01(\x08\"8\n\x0eResponseStatus\x12\x0c\n\x08\x43ONTINUE\x10\x00\x12\x18\n\x14\x43ONTINUE_AND_REPLACE\x10\x01\"B\n\x0fHeadersResponse\x12/\n\x08response\x18\x01 \x01(\x0b\x32\x1d.tbms.ext_proc.CommonResponse\"?\n\x0c\x42odyResponse\x12/\n\x08response\x18\x01 \x01(\x0b\x32\x1d.tbms.ext_proc.CommonResponse\"J\n\x10TrailersResponse\x12\x36\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32\x1d.tbms.ext_proc.HeaderMutation\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x1c\n\nGrpcStatus\x12\x0e\n\x06status\x18\x01 \x01(\r\"\xbd\x01\n\x11ImmediateResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.tbms.ext_proc.HttpStatus\x12.\n\x07headers\x18\x02 \x01(\x0b\x32\x1d.tbms.ext_proc.HeaderMutation\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12.\n\x0bgrpc_status\x18\x04 \x01(\x0b\x32\x19.tbms.ext_proc.GrpcStatus\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"\xd4\x01\n\x19StreamedImmediateResponse\x12\x36\n\x10headers_response\x18\x01 \x01(\x0b\x32\x1a.tbms.ext_proc.HttpHeadersH\x00\x12<\n\rbody_response\x18\x02 \x01(\x0b\x32#.tbms.ext_proc.StreamedBodyResponseH\x00\x12\x35\n\x11trailers_response\x18\x03 \x01(\x0b\x32\x18.tbms.ext_proc.HeaderMapH\x00\x42\n\n\x08response\"\xf7\x04\n\x12ProcessingResponse\x12\x39\n\x0frequest_headers\x18\x01 \x01(\x0b\x32\x1e.tbms.ext_proc.HeadersResponseH\x00\x12:\n\x10response_headers\x18\x02 \x01(\x0b\x32\x1e.tbms.ext_proc.HeadersResponseH\x00\x12\x33\n\x0crequest_body\x18\x03 \x01(\x0b\x32\x1b.tbms.ext_proc.BodyResponseH\x00\x12\x34\n\rresponse_body\x18\x04 \x01(\x0b\x32\x1b.tbms.ext_proc.BodyResponseH\x00\x12;\n\x10request_trailers\x18\x05 \x01(\x0b\x32\x1f.tbms.ext_proc.TrailersResponseH\x00\x12<\n\x11response_trailers\x18\x06 \x01(\x0b\x32\x1f.tbms.ext_proc.TrailersResponseH\x00\x12>\n\x12immediate_response\x18\x07 \x01(\x0b\x32 .tbms.ext_proc.ImmediateResponseH\x00\x12O\n\x1bstreamed_immediate_response\x18\x0b \x01(\x0b\x32(.tbms.ext_proc.StreamedImmediateResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x34\n\rmode_override\x18\t \x01(\x0b\x32\x1d.tbms.ext_proc.ProcessingModeB\n\n\x08responseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65xt_proc/protos/ext_proc.proto\x12\rtbms.ext_proc\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"8\n\tHeaderMap\x12+\n\x07headers\x18\x01 \x03(\x0b\x32\x1a.tbms.ext_proc.HeaderValue\"\xaa\x02\n\x11HeaderValueOption\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.tbms.ext_proc.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x44\n\rappend_action\x18\x03 \x01(\x0e\x32-.tbms.ext_proc.HeaderValueOption.AppendAction\"w\n\x0c\x41ppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\xf2\x04\n\x0eProcessingMode\x12I\n\x13request_header_mode\x18\x01 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\x12J\n\x14response_header_mode\x18\x02 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\x12\x45\n\x11request_body_mode\x18\x03 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12\x46\n\x12response_body_mode\x18\x04 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12J\n\x14request_trailer_mode\x18\x05 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\x12K\n\x15response_trailer_mode\x18\x06 \x01(\x0e\x32,.tbms.ext_proc.ProcessingMode.HeaderSendMode\"1\n\x0eHeaderSendMode\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04SEND\x10\x01\x12\x08\n\x04SKIP\x10\x02\"n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\"\xdd\x01\n\x15ProtocolConfiguration\x12\x45\n\x11request_body_mode\x18\x01 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12\x46\n\x12response_body_mode\x18\x02 \x01(\x0e\x32*.tbms.ext_proc.ProcessingMode.BodySendMode\x12\x35\n-send_body_without_waiting_for_header_response\x18\x03 \x01(\x08\"O\n\x0bHttpHeaders\x12)\n\x07headers\x18\x01 \x01(\x0b\x32\x18.tbms.ext_proc.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"/\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\":\n\x0cHttpTrailers\x12*\n\x08trailers\x18\x01 \x01(\x0b\x32\x18.tbms.ext_proc.HeaderMap\"\xb4\x04\n\x11ProcessingRequest\x12\x35\n\x0frequest_headers\x18\x02 \x01(\x0b\x32\x1a.tbms.ext_proc.HttpHeadersH\x00\x12\x36\n\x10response_headers\x18\x03 \x01(\x0b\x32\x1a.tbms.ext_proc.HttpHeadersH\x00\x12/\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x17.tbms.ext_proc.HttpBodyH\x00\x12\x30\n\rresponse_body\x18\x05 \x01(\x0b\x32\x17.tbms.ext_proc.HttpBodyH\x00\x12\x37\n\x10request_trailers\x18\x06 \x01(\x0b\x32\x1b.tbms.ext_proc.HttpTrailersH\x00\x12\x38\n\x11response_trailers\x18\x07 \x01(\x0b\x32\x1b.tbms.ext_proc.HttpTrailersH\x00\x12\x44\n\nattributes\x18\t \x03(\x0b\x32\x30.tbms.ext_proc.ProcessingRequest.AttributesEntry\x12=\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32$.tbms.ext_proc.ProtocolConfiguration\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x42\t\n\x07request\"_\n\x0eHeaderMutation\x12\x35\n\x0bset_headers\x18\x01 \x03(\x0b\x32 .tbms.ext_proc.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\";\n\x14StreamedBodyResponse\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"\x82\x01\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x12@\n\x11streamed_response\x18\x03 \x01(\x0b\x32#.tbms.ext_proc.StreamedBodyResponseH\x00\x42\n\n\x08mutation\"\x8f\x02\n\x0e\x43ommonResponse\x12<\n\x06status\x18\x01 \x01(\x0e\x32,.tbms.ext_proc.CommonResponse.ResponseStatus\x12\x36\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32\x1d.tbms.ext_proc.HeaderMutation\x12\x32\n\rbody_mutation\x18\x03 \x01(\x0b\x32\x1b.tbms.ext_proc.BodyMutation\x12\x19\n\x11\x63lear_route_cache\x18\x05 \x01(\x08\"8\n\x0eResponseStatus\x12\x0c\n\x08\x43ONTINUE\x10\x00\x12\x18\n\x14\x43ONTINUE_AND_REPLACE\x10\x01\"B\n\x0fHeadersResponse\x12/\n\x08response\x18\x01 \x01(\x0b\x32\x1d.tbms.ext_proc.CommonResponse\"?\n\x0c\x42odyResponse\x12/\n\x08response\x18\x01 \x01(\x0b\x32\x1d.tbms.ext_proc.CommonResponse\"J\n\x10TrailersResponse\x12\x36\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32\x1d.tbms.ext_proc.HeaderMutation\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x1c\n\nGrpcStatus\x12\x0e\n\x06status\x18\x01 \x01(\r\"\xbd\x01\n\x11ImmediateResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.tbms.ext_proc.HttpStatus\x12.\n\x07headers\x18\x02 \x01(\x0b\x32\x1d.tbms.ext_proc.HeaderMutation\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12.\n\x0bgrpc_status\x18\x04 \x01(\x0b\x32\x19.tbms.ext_proc.GrpcStatus\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"\xd4\x01\n\x19StreamedImmediateResponse\x12\x36\n\x10headers_response\x18\x01 \x01(\x0b\x32\x1a.tbms.ext_proc.HttpHeadersH\x00\x12<\n\rbody_response\x18\x02 \x01(\x0b\x32#.tbms.ext_proc.StreamedBodyResponseH\x00\x12\x35\n\x11trailers_response\x18\x03 \x01(\x0b\x32\x18.tbms.ext_proc.HeaderMapH\x00\x42\n\n\x08response\"\xf7\x04\n\x12ProcessingResponse\x12\x39\n\x0frequest_headers\x18\x01 \x01(\x0b\x32\x1e.tbms.ext_proc.HeadersResponseH\x00\x12:\n\x10response_headers\x18\x02 \x01(\x0b\x32\x1e.tbms.ext_proc.HeadersResponseH\x00\x12\x33\n\x0crequest_body\x18\x03 \x01(\x0b\x32\x1b.tbms.ext_proc.BodyResponseH\x00\x12\x34\n\rresponse_body\x18\x04 \x01(\x0b\x32\x1b.tbms.ext_proc.BodyResponseH\x00\x12;\n\x10request_trailers\x18\x05 \x01(\x0b\x32\x1f.tbms.ext_proc.TrailersResponseH\x00\x12<\n\x11response_trailers\x18\x06 \x01(\x0b\x32\x1f.tbms.ext_proc.TrailersResponseH\x00\x12>\n\x12immediate_response\x18\x07 \x01(\x0b\x32 .tbms.ext_proc.ImmediateResponseH\x00\x12O\n\x1bstreamed_immediate_response\x18\x0b \x01(\x0b\x32(.tbms.ext_proc.StreamedImmediateResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x34\n\rmode_override\x18\t \x01(\x0b\x32\x1d.tbms.ext_proc.ProcessingModeB\n\n\x08responseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,56 +35,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_HEADERVALUE']._serialized_start=79
-  _globals['_HEADERVALUE']._serialized_end=139
-  _globals['_HEADERMAP']._serialized_start=141
-  _globals['_HEADERMAP']._serialized_end=197
-  _globals['_HEADERVALUEOPTION']._serialized_start=200
-  _globals['_HEADERVALUEOPTION']._serialized_end=454
-  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_start=335
-  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_end=454
-  _globals['_PROCESSINGMODE']._serialized_start=457
-  _globals['_PROCESSINGMODE']._serialized_end=1083
-  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_start=922
-  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_end=971
-  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_start=973
-  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_end=1083
-  _globals['_PROTOCOLCONFIGURATION']._serialized_start=1086
-  _globals['_PROTOCOLCONFIGURATION']._serialized_end=1307
-  _globals['_HTTPHEADERS']._serialized_start=1309
-  _globals['_HTTPHEADERS']._serialized_end=1388
-  _globals['_HTTPBODY']._serialized_start=1390
-  _globals['_HTTPBODY']._serialized_end=1437
-  _globals['_HTTPTRAILERS']._serialized_start=1439
-  _globals['_HTTPTRAILERS']._serialized_end=1497
-  _globals['_PROCESSINGREQUEST']._serialized_start=1500
-  _globals['_PROCESSINGREQUEST']._serialized_end=2064
-  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_start=1979
-  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_end=2053
-  _globals['_HEADERMUTATION']._serialized_start=2066
-  _globals['_HEADERMUTATION']._serialized_end=2161
-  _globals['_STREAMEDBODYRESPONSE']._serialized_start=2163
-  _globals['_STREAMEDBODYRESPONSE']._serialized_end=2222
-  _globals['_BODYMUTATION']._serialized_start=2225
-  _globals['_BODYMUTATION']._serialized_end=2355
-  _globals['_COMMONRESPONSE']._serialized_start=2358
-  _globals['_COMMONRESPONSE']._serialized_end=2629
-  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_start=2573
-  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_end=2629
-  _globals['_HEADERSRESPONSE']._serialized_start=2631
-  _globals['_HEADERSRESPONSE']._serialized_end=2697
-  _globals['_BODYRESPONSE']._serialized_start=2699
-  _globals['_BODYRESPONSE']._serialized_end=2762
-  _globals['_TRAILERSRESPONSE']._serialized_start=2764
-  _globals['_TRAILERSRESPONSE']._serialized_end=2838
-  _globals['_HTTPSTATUS']._serialized_start=2840
-  _globals['_HTTPSTATUS']._serialized_end=2866
-  _globals['_GRPCSTATUS']._serialized_start=2868
-  _globals['_GRPCSTATUS']._serialized_end=2896
-  _globals['_IMMEDIATERESPONSE']._serialized_start=2899
-  _globals['_IMMEDIATERESPONSE']._serialized_end=3088
-  _globals['_STREAMEDIMMEDIATERESPONSE']._serialized_start=3091
-  _globals['_STREAMEDIMMEDIATERESPONSE']._serialized_end=3303
-  _globals['_PROCESSINGRESPONSE']._serialized_start=3306
-  _globals['_PROCESSINGRESPONSE']._serialized_end=3937
+  _globals['_HEADERVALUE']._serialized_start=111
+  _globals['_HEADERVALUE']._serialized_end=171
+  _globals['_HEADERMAP']._serialized_start=173
+  _globals['_HEADERMAP']._serialized_end=229
+  _globals['_HEADERVALUEOPTION']._serialized_start=232
+  _globals['_HEADERVALUEOPTION']._serialized_end=530
+  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_start=411
+  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_end=530
+  _globals['_PROCESSINGMODE']._serialized_start=533
+  _globals['_PROCESSINGMODE']._serialized_end=1159
+  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_start=998
+  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_end=1047
+  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_start=1049
+  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_end=1159
+  _globals['_PROTOCOLCONFIGURATION']._serialized_start=1162
+  _globals['_PROTOCOLCONFIGURATION']._serialized_end=1383
+  _globals['_HTTPHEADERS']._serialized_start=1385
+  _globals['_HTTPHEADERS']._serialized_end=1464
+  _globals['_HTTPBODY']._serialized_start=1466
+  _globals['_HTTPBODY']._serialized_end=1513
+  _globals['_HTTPTRAILERS']._serialized_start=1515
+  _globals['_HTTPTRAILERS']._serialized_end=1573
+  _globals['_PROCESSINGREQUEST']._serialized_start=1576
+  _globals['_PROCESSINGREQUEST']._serialized_end=2140
+  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_start=2055
+  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_end=2129
+  _globals['_HEADERMUTATION']._serialized_start=2142
+  _globals['_HEADERMUTATION']._serialized_end=2237
+  _globals['_STREAMEDBODYRESPONSE']._serialized_start=2239
+  _globals['_STREAMEDBODYRESPONSE']._serialized_end=2298
+  _globals['_BODYMUTATION']._serialized_start=2301
+  _globals['_BODYMUTATION']._serialized_end=2431
+  _globals['_COMMONRESPONSE']._serialized_start=2434
+  _globals['_COMMONRESPONSE']._serialized_end=2705
+  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_start=2649
+  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_end=2705
+  _globals['_HEADERSRESPONSE']._serialized_start=2707
+  _globals['_HEADERSRESPONSE']._serialized_end=2773
+  _globals['_BODYRESPONSE']._serialized_start=2775
+  _globals['_BODYRESPONSE']._serialized_end=2838
+  _globals['_TRAILERSRESPONSE']._serialized_start=2840
+  _globals['_TRAILERSRESPONSE']._serialized_end=2914
+  _globals['_HTTPSTATUS']._serialized_start=2916
+  _globals['_HTTPSTATUS']._serialized_end=2942
+  _globals['_GRPCSTATUS']._serialized_start=2944
+  _globals['_GRPCSTATUS']._serialized_end=2972
+  _globals['_IMMEDIATERESPONSE']._serialized_start=2975
+  _globals['_IMMEDIATERESPONSE']._serialized_end=3164
+  _globals['_STREAMEDIMMEDIATERESPONSE']._serialized_start=3167
+  _globals['_STREAMEDIMMEDIATERESPONSE']._serialized_end=3379
+  _globals['_PROCESSINGRESPONSE']._serialized_start=3382
+  _globals['_PROCESSINGRESPONSE']._serialized_end=4013
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -25,7 +26,7 @@ class HeaderMap(_message.Message):
     def __init__(self, headers: _Optional[_Iterable[_Union[HeaderValue, _Mapping]]] = ...) -> None: ...
 
 class HeaderValueOption(_message.Message):
-    __slots__ = ("header", "append_action")
+    __slots__ = ("header", "append", "append_action")
     class AppendAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         APPEND_IF_EXISTS_OR_ADD: _ClassVar[HeaderValueOption.AppendAction]
@@ -37,10 +38,12 @@ class HeaderValueOption(_message.Message):
     OVERWRITE_IF_EXISTS_OR_ADD: HeaderValueOption.AppendAction
     OVERWRITE_IF_EXISTS: HeaderValueOption.AppendAction
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    APPEND_FIELD_NUMBER: _ClassVar[int]
     APPEND_ACTION_FIELD_NUMBER: _ClassVar[int]
     header: HeaderValue
+    append: _wrappers_pb2.BoolValue
     append_action: HeaderValueOption.AppendAction
-    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.AppendAction, str]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.AppendAction, str]] = ...) -> None: ...
 
 class ProcessingMode(_message.Message):
     __slots__ = ("request_header_mode", "response_header_mode", "request_body_mode", "response_body_mode", "request_trailer_mode", "response_trailer_mode")

@@ -14,7 +14,6 @@ METADATA_KEY = "tbms-nodes"
 Headers = Iterable[tuple[str, bytes]]
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-_APPEND = pb.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
 
 @lru_cache(maxsize=4096)
@@ -101,10 +100,10 @@ def answer(reply: Answer) -> list[bytes]:
     out = [pb.ProcessingResponse() for _ in range(3 if reply.body else 2)]
     head = out[0].streamed_immediate_response.headers_response
     head.headers.headers.append(status)
-    head.headers.headers.extend(_values(reply.headers))
+    head.headers.headers.extend(_values(_joined(reply.headers)))
     if reply.body:
         out[1].streamed_immediate_response.body_response.body = reply.body
-    out[-1].streamed_immediate_response.trailers_response.headers.extend(_values(reply.trailers))
+    out[-1].streamed_immediate_response.trailers_response.headers.extend(_values(_joined(reply.trailers)))
     return [message.SerializeToString() for message in out]
 
 
@@ -119,6 +118,18 @@ def _immediate(status: int, headers: Headers, body: bytes, grpc_status: int | No
     return message.SerializeToString()
 
 
+def _joined(headers: Headers) -> Headers:
+    """One line for each name: of several, Envoy keeps only the last in a streamed answer (measured: 1.37 to 1.40).
+
+    Text is joined, which means the same (RFC 9110, 5.3); binary values are not, since not every gRPC client parts them.
+    """
+    lines: dict[str, bytes] = {}
+    for key, value in headers:
+        known = None if key.endswith("-bin") else lines.get(key)
+        lines[key] = value if known is None else known + b", " + value
+    return lines.items()
+
+
 def _values(headers: Headers) -> Iterable[pb.HeaderValue]:
     return (pb.HeaderValue(key=key, raw_value=value) for key, value in headers)
 
@@ -127,5 +138,8 @@ def _options(headers: Headers) -> Iterable[pb.HeaderValueOption]:
     # Further lines of one name (set-cookie) stay lines of their own.
     told: set[str] = set()
     for value in _values(headers):
-        yield pb.HeaderValueOption(header=value, append_action=_APPEND if value.key in told else _OVERWRITE)
-        told.add(value.key)
+        if value.key in told:
+            yield pb.HeaderValueOption(header=value, append={"value": True})
+        else:
+            yield pb.HeaderValueOption(header=value, append_action=_OVERWRITE)
+            told.add(value.key)
