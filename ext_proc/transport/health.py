@@ -36,9 +36,12 @@ class Health:
 
     def status(self, service: str) -> bytes:
         """The response for a service."""
-        if service not in self._services:
+        if service not in self:
             return _UNKNOWN
         return _SERVING if self.serving else _NOT_SERVING
+
+    def __contains__(self, service: object) -> bool:
+        return service in self._services
 
     def watched(self, watch: "_Watch") -> None:
         """Tells this one of changes."""
@@ -94,7 +97,8 @@ class _Watch(_Session):
 
     def release(self) -> None:
         """The server stops serving."""
-        self._stream.send(_NOT_SERVING)
+        if self._service in self._health:
+            self._stream.send(_NOT_SERVING)
         self._stream.finish(_UNAVAILABLE, "the server is shutting down")
 
     def gone(self) -> None:

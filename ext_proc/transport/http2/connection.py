@@ -250,10 +250,10 @@ class Connection:
         self._taken += size
         if self._taken >= self.limits.connection_window >> 1:
             self._grant()
-        if not size and not flags & END_STREAM:
-            self._idle_frame()
         if flags & PADDED:
             start, end = unpadded(data, start, end)
+        if start == end and not flags & END_STREAM:
+            self._idle_frame()
         stream = self._streams.get(number)
         if stream is None:
             self._on_data_of_none(number)
