@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integration.bench_deadline import Run, ratios
+from integration.bench_deadline import Run, print_table, ratios
 from integration.deadline_figures import GRACE_MS, answered_within, overshoots, quantile
 from integration.deadline_trace import CASES, LIMIT_MS, SLOW_MS, Case, trace
 from integration.open_loop import Play, Sample, open_loop
@@ -83,6 +83,14 @@ def test_the_ratios_are_those_of_the_worst_case() -> None:
         "extra_work_one_percent_tail": 0.02,
         "timer_lateness_p999_ms": 0.5,
     }
+
+
+def test_the_table_has_a_row_for_every_run(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {case.name: Run([sample(30)] * 10, 1000, 20, 5) for case in CASES}
+    print_table(runs, Run([sample(61, answered=False)] * 10, 1000, 0, 5), runs)
+    rows = [line for line in capsys.readouterr().out.splitlines() if any(case.name in line for case in CASES)]
+    assert len(rows) == 2 * len(CASES) + 1
+    assert sum("100.00%" in row for row in rows) == 2 * len(CASES)
 
 
 async def test_a_scripted_node_works_as_long_as_a_call_says_or_until_it_is_given_up(tmp_path: Path) -> None:
