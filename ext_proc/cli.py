@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ext_proc.broker.plan import AnswerMode
 from ext_proc.errors import TbmsError
 from mesh.errors import MeshError
 
@@ -100,6 +101,32 @@ def model_server(
         await serve(settings, lambda grpc, rest: typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True), stop)
 
     _run(run())
+
+
+@app.command()
+def replay(
+    log: Annotated[Path, typer.Argument(help="A server's log of JSON lines.")],
+    limit_ms: Annotated[float | None, typer.Option(min=0, help="Another limit for every race.")] = None,
+    margin_ms: Annotated[float | None, typer.Option(min=0, help="Another margin before the limit.")] = None,
+    answer: Annotated[AnswerMode | None, typer.Option(help="Another policy.")] = None,
+    estimate: Annotated[list[str] | None, typer.Option(help="model=ms: another estimate; may be repeated.")] = None,
+    hedge_share: Annotated[float | None, typer.Option(min=0, max=1, help="Another hedge budget.")] = None,
+    backups: Annotated[bool, typer.Option(help="With or without backups.")] = True,
+    accuracy: Annotated[list[str] | None, typer.Option(help="rank=share right, from 0 to 1; may be repeated.")] = None,
+) -> None:
+    """Run recorded races again: exactly, and under other rules."""
+    from rich.console import Console
+
+    from ext_proc import replay_command
+    from ext_proc.broker.whatif import WhatIf
+
+    estimates = replay_command.pairs(estimate or (), "--estimate")
+    change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, backups=backups)
+    right = replay_command.by_rank(accuracy or ())
+    result = replay_command.replayed(log, change)
+    replay_command.show(result, right, Console())
+    if result.different:
+        raise typer.Exit(1)
 
 
 @app.command()

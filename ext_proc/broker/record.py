@@ -1,5 +1,6 @@
 """One race as one structured event: written for the log, read again for the replay."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from ext_proc.broker.schedule import Estimate
 from ext_proc.errors import TbmsError
 
 VERSION = 1
+_EVENT = re.compile(r'"event"\s*:\s*"race"')
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -138,7 +140,7 @@ class RaceRecord(_Recorded):
 def read_records(lines: Iterable[str]) -> Iterator[RaceRecord]:
     """Reads the races of a log of JSON lines; other events are passed over. Raises TbmsError with the line's number."""
     for n, line in enumerate(lines, start=1):
-        if '"race"' in line:
+        if _EVENT.search(line):
             try:
                 yield RaceRecord.model_validate_json(line)
             except ValidationError as error:

@@ -85,7 +85,8 @@ def test_a_recording_that_was_tampered_with_is_not_reproduced() -> None:
 
 def test_lines_that_are_no_races_are_passed_over_and_broken_ones_named() -> None:
     good = json.dumps(record_one([10]))
-    assert len(list(read_records([good, '{"event": "load"}', "", good]))) == 2
+    others = ['{"event": "load"}', "", '{"event": "call refused", "model": "race"}', 'not JSON: "race"']
+    assert len(list(read_records([good, *others, good.replace('": "', '":"')]))) == 2
     with pytest.raises(TbmsError, match=r"^Line 2: limit_ms: "):
         list(read_records([good, good.replace('"limit_ms": 50', '"limit_ms": "soon"')]))
     with pytest.raises(TbmsError, match=r"^Line 1: "):

@@ -1,0 +1,108 @@
+"""`tbms replay`: recorded races again, exactly, and then under other rules, side by side."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ext_proc.broker.record import RaceRecord, read_records
+from ext_proc.broker.replay import replay_all
+from ext_proc.broker.report import Report
+from ext_proc.broker.whatif import WhatIf, what_if
+from ext_proc.errors import TbmsError
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a recording came to: as it was, and under the changed rules (None: nothing was to be changed).
+
+    `different` are the places of races in the recording whose decisions were not reproduced; there should be none.
+    """
+
+    recorded: Report
+    different: Sequence[int]
+    changed: Report | None
+
+
+def replayed(path: Path, change: WhatIf) -> Replayed:
+    """Reads and replays a log of JSON lines. Raises TbmsError for a file without races, or with broken ones."""
+    records = _read(path)
+    report, different = replay_all(records)
+    return Replayed(report, different, None if change == WhatIf() else what_if(records, change))
+
+
+def show(result: Replayed, accuracy: Mapping[int, float], console: Console) -> None:
+    """Prints the result as a table. `accuracy` by rank, from 0 to 1; without it there is no line for it."""
+    total, lost = result.recorded.races, len(result.different)
+    console.print(f"{total} races, {total - lost} reproduced exactly, {lost} not reproduced")
+    reports = [result.recorded] if result.changed is None else [result.recorded, result.changed]
+    table = Table(show_edge=False)
+    table.add_column("")
+    for title in ("recorded", "what if")[: len(reports)]:
+        table.add_column(title, justify="right")
+    for name, figure in _rows(reports, accuracy):
+        table.add_row(name, *map(figure, reports))
+    console.print(table)
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, float]:
+    """`name=number` of a repeated option. Raises TbmsError that says which one is not."""
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not name or not 0 <= value < float("inf"):
+            raise TbmsError(f"{option}: name=number was expected, with a number that is not negative (found {text!r})")
+        found[name] = value
+    return found
+
+
+def by_rank(texts: Iterable[str]) -> dict[int, float]:
+    """`rank=share`, the accuracy of the models of each rank. Raises TbmsError."""
+    found = {}
+    for rank, share in pairs(texts, "--accuracy").items():
+        if not rank.isdecimal() or share > 1:
+            raise TbmsError(f"--accuracy: rank=share was expected, with a share from 0 to 1 (found {rank}={share:g})")
+        found[int(rank)] = share
+    return found
+
+
+def _read(path: Path) -> list[RaceRecord]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            records = list(read_records(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TbmsError(f"{path}: cannot be read: {error}") from None
+    except TbmsError as error:
+        raise TbmsError(f"{path}: {error}") from None
+    if not records:
+        raise TbmsError(f"{path}: there is no race in it; a server logs them as JSON lines at level info")
+    return records
+
+
+def _rows(reports: Sequence[Report], accuracy: Mapping[int, float]) -> Iterable[tuple[str, Callable[[Report], str]]]:
+    """The table's lines: a name, and the figure of one report."""
+    yield "answered by the limit", lambda report: _percent(report.answered_share)
+    for rank in sorted(set().union(*(report.by_rank for report in reports))):
+        yield f"  by rank {rank}", lambda report, rank=rank: _share(report, report.by_rank[rank])  # type: ignore[misc]
+    yield "  partial mixes", lambda report: _share(report, report.partial)
+    yield "late", lambda report: _share(report, report.late)
+    yield "fallback answers", lambda report: _share(report, report.fallbacks)
+    yield "errors", lambda report: _share(report, report.errors)
+    yield "client left before", lambda report: str(report.gone)
+    if accuracy:
+        yield "accuracy, no answer counts as wrong", lambda report: _percent(report.accuracy(accuracy))
+    yield "extra work", lambda report: _percent(report.extra_work)
+
+
+def _share(report: Report, count: int) -> str:
+    return _percent(count / report.finished if report.finished else 0.0)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
