@@ -5,11 +5,8 @@ svm;rank=1;elapsed=36.2;why=overdue;left=13.8;node="10.0.0.3:8500"
 """
 
 import re
-from decimal import Decimal
-from typing import Any
+from functools import lru_cache
 from urllib.parse import quote
-
-import http_sfv
 
 from ext_proc.broker.effects import Answer, Fail, Outcome, Why
 from ext_proc.broker.plan import Candidate, Mix, Plan, members
@@ -24,45 +21,39 @@ def answer_header(plan: Plan, outcome: Outcome, node: str | None = None) -> str:
     On an error or a fallback it names the model that the client asked, and no rank. Of a mix, the
     members that the answer was made of are named; `partial` says that some are missing.
     """
+    # Written out by hand: the library that reads such fields takes longer to write one than the race to be decided.
     if not isinstance(outcome, Answer):
-        value = http_sfv.Item(_text(plan.model))
-        value.params["elapsed"] = _ms(outcome.elapsed_ms)
-        value.params["why"] = http_sfv.Token(outcome.why if isinstance(outcome, Fail) else Why.FALLBACK)
-        value.params["left"] = _ms(outcome.left_ms)
-        return str(value)
+        why = outcome.why if isinstance(outcome, Fail) else Why.FALLBACK
+        return f"{_text(plan.model)};elapsed={_ms(outcome.elapsed_ms)};why={why};left={_ms(outcome.left_ms)}"
     entrant = plan.candidates[outcome.rank]
     if isinstance(entrant, Mix):
-        value = http_sfv.InnerList([_model(entrant.members[member]) for member in outcome.members])
+        who = f"({' '.join(_model(entrant.members[member]) for member in outcome.members)})"
+        mix = f";mix={entrant.how};partial" if outcome.partial else f";mix={entrant.how}"
     else:
-        value = _model(members(entrant)[0])
-    value.params["rank"] = outcome.rank
-    value.params["elapsed"] = _ms(outcome.elapsed_ms)
-    value.params["why"] = http_sfv.Token(outcome.why)
-    value.params["left"] = _ms(outcome.left_ms)
-    if isinstance(entrant, Mix):
-        value.params["mix"] = http_sfv.Token(entrant.how)
-        if outcome.partial:
-            value.params["partial"] = True
-    if node is not None:
-        value.params["node"] = node
-    return str(value)
+        who, mix = _model(members(entrant)[0]), ""
+    where = "" if node is None else f";node={_string(node)}"
+    elapsed, left = _ms(outcome.elapsed_ms), _ms(outcome.left_ms)
+    return f"{who};rank={outcome.rank};elapsed={elapsed};why={outcome.why};left={left}{mix}{where}"
 
 
-def _model(candidate: Candidate) -> Any:
-    item = http_sfv.Item(_text(candidate.model))
+def _model(candidate: Candidate) -> str:
     if candidate.version is not None:
-        item.params["version"] = int(candidate.version)
+        return f"{_text(candidate.model)};version={int(candidate.version)}"
     if candidate.label is not None:
-        item.params["label"] = _text(candidate.label)
-    return item
+        return f"{_text(candidate.model)};label={_text(candidate.label)}"
+    return _text(candidate.model)
 
 
-def _text(name: str) -> Any:
+@lru_cache(maxsize=4096)
+def _text(name: str) -> str:
     """A name as a token where it is one, else as a string; what is not printable ASCII is percent-encoded."""
-    if _TOKEN.fullmatch(name):
-        return http_sfv.Token(name)
-    return name if name.isascii() and name.isprintable() else quote(name, safe=" ")
+    return name if _TOKEN.fullmatch(name) else _string(name)
 
 
-def _ms(ms: float) -> Decimal:
-    return Decimal(round(ms * 10)) / 10
+def _string(text: str) -> str:
+    plain = text if text.isascii() and text.isprintable() else quote(text, safe=" ")
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _ms(ms: float) -> str:
+    return f"{round(ms, 1) + 0.0:.1f}"  # never -0.0
