@@ -22,7 +22,7 @@ from integration.scenes.deadline_plot import draw
 from integration.stack import Stack
 from mesh.model_server.repository import KNOBS_FILE
 
-LIMITS = (200.0, 150.0, 110.0, 80.0, 60.0, 45.0, 30.0, 20.0, 15.0, 10.0, 5.0)
+LIMITS = (200.0, 120.0, 80.0, 60.0, 45.0, 30.0, 20.0, 15.0, 10.0, 5.0)
 _TENANT = models.TENANTS[0]
 # What is added to an inference on the slow node: medians in ms of log-normal distributions.
 _SLOW = {"forest": 45.0, "svm": 12.0}
@@ -30,7 +30,7 @@ _SIGMA = 0.45
 # What a client would declare that knows its models in good times.
 _ESTIMATES = {"forest": 50.0, "svm": 15.0, "bayes": 5.0, "centroid": 5.0}
 # Clients, Envoy, server and nodes share one machine, which is a long way back for an answer (docs/decisions/065).
-_SECTIONS: Mapping[str, Section] = {"routing": {"replicas": 1}, "broker": {"margin_ms": 5}}
+_SECTIONS: Mapping[str, Section] = {"routing": {"replicas": 1}, "broker": {"margin_ms": 10}}
 
 
 class Deadline:

@@ -16,7 +16,7 @@ from integration.deadline_figures import GRACE_MS
 from mesh.protos import tfs_pb2
 
 IMAGES_A_CALL = 20
-_RATE = 25.0
+_RATE = 20.0
 _WARM_UP_MS = 1000.0
 
 
