@@ -14,6 +14,8 @@ from integration.scenes.routing import Routing
 from integration.stack import Stack
 
 _NODES = ("node-a", "node-b", "node-c")
+# Of the calls asked for, one in so many is made at each point of the deadline scene: of 600, each held-out image once.
+_CALLS_A_POINT = 20
 
 
 def main(*, calls: int = 600) -> int:
@@ -46,7 +48,8 @@ async def _play(console: Console, calls: int) -> int:
         console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}")
         tally = await Routing(stack, console, calls).run()
     console.print("Starting two nodes, one of them slow, for calls with a time limit ...")
-    points = await Deadline(console, models.cache_folder() / "demo").run(repository)
+    scene = Deadline(console, models.cache_folder() / "demo", calls=max(1, calls // _CALLS_A_POINT))
+    points = await scene.run(repository)
     backed, alone = ([point for point in points if point.backups is with_backups] for with_backups in (True, False))
     console.print(
         f"deadline: calls={sum(point.calls for point in backed)} "

@@ -42,6 +42,7 @@ async def test_every_call_is_answered_by_a_node_that_holds_its_model(demo: Proce
     log = demo.log.read_text()
     assert log.splitlines()[-1] == "demo: answered=96 failed=0 misrouted=0"
     assert log.count("demo: answered=") == 1
+    assert re.search(r"^deadline: calls=40 in_time_with_backups=\d+ in_time_without=\d+$", log, re.MULTILINE)
     assert await demo.stop() == 0
     for name in ("node-a", "node-b", "node-c", "TF Serving REST", "TF Serving gRPC", "V2 REST", "V2 gRPC"):
         assert name in log
