@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from integration.edge import Edge
 from tests.integration.broker.puppet import Part, Puppet, puppet
-from tests.integration.broker.racing import RICH, Client
+from tests.integration.broker.racing import RULES, Client
 from tests.integration.conftest import need_envoy
 
 # What clients that send no header of ours can meet; see test_names.
@@ -55,7 +55,7 @@ async def stage_of(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ca
             need_envoy(version)
             if version not in stages:
                 folder = tmp_path_factory.mktemp(f"races-{version}")
-                sections = {"broker": RICH, "models": MODELS}
+                sections = {"broker": RULES, "models": MODELS}
                 edge = await stack.enter_async_context(Edge(folder, [show.node], envoy=version, sections=sections))
                 stages[version] = Stage(edge, await stack.enter_async_context(Client(edge)), show)
             return stages[version]

@@ -14,7 +14,7 @@ protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 REFUSED = (503, grpc.StatusCode.UNAVAILABLE)
 SHED = (429, grpc.StatusCode.RESOURCE_EXHAUSTED)
 BROKEN = (500, grpc.StatusCode.INTERNAL)
-BACKED = {"tloc": "250;est=20", "backup": "svm;est=20"}
+BACKED = {"tloc": "400;est=20", "backup": "svm;est=20"}
 
 
 @protocols
@@ -32,7 +32,7 @@ async def test_a_primary_in_time_answers_itself(stage: Stage, protocol: Protocol
 @pytest.mark.parametrize(
     ("primary", "why"),
     [
-        (Part(1, seconds=0.5), "overdue"),
+        (Part(1, seconds=0.8), "overdue"),
         (Part(1, seconds=None), "overdue"),
         (Part(1, first=5.0), "overdue"),
         (Part(1, status=BROKEN), "failed"),
@@ -54,13 +54,13 @@ async def test_a_backup_answers_for_a_primary_that_does_not(
         (loser,) = stage.puppet.of("bert")
         await stage.puppet.until(lambda: loser.end == "cancelled")
     else:
-        assert float(got.tell("elapsed")) < 200, "a failed primary is not waited for"
+        assert float(got.tell("elapsed")) < 300, "a failed primary is not waited for"
 
 
 @protocols
 async def test_a_model_that_was_cold_answers_itself_once_it_is_loaded(stage: Stage, protocol: Protocol) -> None:
     stage.plays(bert=Part(1, first=5.0), svm=Part(2))
-    headers = {"tloc": "200;est=20", "backup": "svm;est=20"}
+    headers = {"tloc": "400;est=20", "backup": "svm;est=20"}
     assert (await stage.client.call(protocol, "bert", headers)).value == 2
     assert (await stage.client.call(protocol, "bert", headers)).value == 1
 
@@ -73,7 +73,7 @@ async def test_nobody_answers_in_time(stage: Stage, protocol: Protocol) -> None:
     assert got.error == "no model answered within the limit of 100 ms"
     assert got.tell("why") == "deadline"
     assert float(got.tell("elapsed")) >= 100
-    await stage.puppet.until(lambda: [call.end for call in stage.puppet.calls] == ["cancelled"] * 2)
+    await stage.puppet.until(lambda: {call.end for call in stage.puppet.calls} == {"cancelled"})
 
 
 @protocols
@@ -114,7 +114,7 @@ async def test_a_mix_is_one_answer(stage: Stage, protocol: Protocol, how: str, e
 @protocols
 async def test_of_a_mix_what_has_come_by_the_limit(stage: Stage, protocol: Protocol) -> None:
     stage.plays(one=Part(1.0), two=Part(seconds=None))
-    got = await stage.client.call(protocol, "bert", {"tloc": "200;est=20", "primary": "(one two);mix=avg"})
+    got = await stage.client.call(protocol, "bert", {"tloc": "300;est=20", "primary": "(one two);mix=avg"})
     assert got.value == 1.0
     assert got.answer.startswith("(one);rank=0;")
     assert got.answer.endswith(f';mix=avg;partial;node="{got.tell("node")}"')

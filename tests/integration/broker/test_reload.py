@@ -9,7 +9,7 @@ import pytest_asyncio
 from ext_proc.wire.call import Protocol
 from integration.edge import Edge
 from tests.integration.broker.puppet import Part, puppet
-from tests.integration.broker.racing import RICH, Client
+from tests.integration.broker.racing import RULES, Client
 from tests.integration.conftest import need_envoy
 
 
@@ -18,7 +18,7 @@ async def edge(tmp_path_factory) -> AsyncIterator[Edge]:
     need_envoy("1.40")
     async with puppet() as show:
         models = {"bert": {"alias": "svm"}}
-        sections = {"broker": RICH, "models": models}
+        sections = {"broker": RULES, "models": models}
         async with Edge(tmp_path_factory.mktemp("reload"), [show.node], sections=sections) as running:
             show.plays(svm=Part(1), bayes=Part(2))
             yield running
