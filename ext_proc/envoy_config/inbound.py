@@ -3,7 +3,7 @@
 Calls wait in it until their model is loaded, and the server is told when each reply has ended, so that no model is
 unloaded under a call. Without the server calls go on to the model server, which answers for what it holds. Only two
 kinds of calls do not: those that change what is loaded, and, before Envoy 1.40, gRPC calls whose model only the body
-names, since a filter that streams bodies cannot let a call pass by itself.
+names, since a filter that streams bodies cannot let a call pass by itself. See docs/decisions/055.
 """
 
 from dataclasses import dataclass

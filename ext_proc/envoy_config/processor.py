@@ -102,7 +102,7 @@ def external_processor(talk: Talk, version: str) -> ExternalProcessor:
             receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[METADATA_NAMESPACE])
         ),
     )
-    if not talk.may_pass:
+    if not talk.may_pass or talk.to_the_end:  # to the end: once its body is streamed, a call cannot pass any more
         processor.status_on_error = HttpStatus(code=StatusCode.ServiceUnavailable)
     return processor
 

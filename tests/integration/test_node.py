@@ -55,7 +55,7 @@ async def test_every_model_answers_as_it_does_where_it_is_loaded(
         books = await each.books()
         available = [book["model"] for book in books if book["state"] == "available"]
         assert len(available) <= ROOM
-        assert {owner(model, tuple(stack.nodes)) for model in available} == {name}, "each node loads the models of its own"
+        assert {owner(model, tuple(stack.nodes)) for model in available} == {name}, "each node loads its own"
 
 
 async def test_an_unknown_model_is_told_in_the_clients_words(stack: CachedStack, client: Client) -> None:
