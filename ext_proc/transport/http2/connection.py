@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from ext_proc.transport.http2 import frames
+from ext_proc.transport.http2.blocks import Blocks
 from ext_proc.transport.http2.frames import (
     CONTINUATION,
     DATA,
@@ -36,8 +37,9 @@ from ext_proc.transport.http2.frames import (
     window_update,
     word,
 )
+from ext_proc.transport.http2.guard import Guard
 from ext_proc.transport.http2.heads import Head, HeadDecoder
-from ext_proc.transport.http2.limits import Allowance, Limits
+from ext_proc.transport.http2.limits import Limits
 from ext_proc.transport.http2.messages import UNIMPLEMENTED
 from ext_proc.transport.http2.replies import NO_TABLE, http_block
 from ext_proc.transport.http2.stream import GrpcStream
@@ -47,8 +49,6 @@ from ext_proc.transport.session import Open
 logger = logging.getLogger(__name__)
 
 UNAVAILABLE = 14
-# Streams that we ended before the peer had ended them: what it sent meanwhile is no fault of its own.
-_CUT_SHORT_REMEMBERED = 10_000
 # What a PING of ours carries at a shutdown; its answer shows which streams the peer opened before it knew.
 _FAREWELL = b"farewell"
 
@@ -65,8 +65,8 @@ class Connection:
         self._last = 0  # the highest stream of the peer
         self._accept_up_to = STREAM_MASK
         self._heads = HeadDecoder(limits.headers)
-        self._block: list[bytes] = []  # a header block that goes on in CONTINUATION frames
-        self._block_head = (0, False)  # its stream, and whether it ends it
+        self._blocks = Blocks(limits)
+        self._guard = Guard(limits)
         self._rest = b""
         self._began = False
         self._settled = False
@@ -75,11 +75,6 @@ class Connection:
         self._peer_window = frames.DEFAULT_WINDOW
         self._taken = 0
         self._withheld: set[GrpcStream] = set()
-        self._cut_short: dict[int, None] = {}
-        self._now = 0.0
-        self._idle_resets = Allowance(limits.idle_resets)
-        self._resets = Allowance(limits.resets)
-        self._idle_frames = Allowance(limits.idle_frames)
         self._handlers = {
             frames.PRIORITY: self._on_priority,
             frames.RST_STREAM: self._on_reset,
@@ -107,7 +102,7 @@ class Connection:
         """Takes what the peer sent; `now` is in seconds, monotonic."""
         if self.ended:
             return
-        self._now = now
+        self._guard.now = now
         self.writer.busy = True
         try:
             data = self._rest + data if self._rest else data
@@ -180,7 +175,7 @@ class Connection:
     def closed(self, stream: GrpcStream) -> None:
         """See `Home.closed`."""
         if self._streams.pop(stream.id, None) is not None and not stream.remote_closed:
-            self._remember_cut_short(stream.id)
+            self._guard.cut_short(stream.id)
 
     def withhold(self, stream: GrpcStream) -> None:
         """See `Home.withhold`."""
@@ -209,7 +204,7 @@ class Connection:
     def _on_frames(self, data: bytes, start: int) -> int:
         """Handles the whole frames in `data`; returns where the rest begins."""
         unpack = HEADER.unpack_from
-        size, largest = len(data), self.limits.frame
+        size, largest, blocks = len(data), self.limits.frame, self._blocks
         while size - start >= HEADER_SIZE:
             high, low, kind, flags, number = unpack(data, start)
             number &= STREAM_MASK
@@ -222,8 +217,8 @@ class Connection:
                 break
             if not self._settled:
                 self._check_first(kind, flags)
-            if self._block and (kind != CONTINUATION or number != self._block_head[0]):
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block was interrupted")
+            if blocks.pieces:
+                blocks.check(number, kind)
             try:
                 if kind == DATA:
                     self._on_data(number, flags, data, first, end)
@@ -234,7 +229,7 @@ class Connection:
                 elif kind in self._handlers:
                     self._handlers[kind](number, flags, data[first:end])
                 else:
-                    self._idle_frame()
+                    self._guard.idle_frame()
             except StreamFault as fault:
                 self._reset(number, fault.code)
             start = end
@@ -253,7 +248,7 @@ class Connection:
         if flags & PADDED:
             start, end = unpadded(data, start, end)
         if start == end and not flags & END_STREAM:
-            self._idle_frame()
+            self._guard.idle_frame()
         stream = self._streams.get(number)
         if stream is None:
             self._on_data_of_none(number)
@@ -268,8 +263,8 @@ class Connection:
 
     def _on_data_of_none(self, number: int) -> None:
         self._check_used(number)
-        if number not in self._cut_short:
-            self._idle_frame()
+        if not self._guard.was_cut_short(number):
+            self._guard.idle_frame()
             raise StreamFault(Code.STREAM_CLOSED)
 
     def _on_headers(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
@@ -284,19 +279,12 @@ class Connection:
         if flags & END_HEADERS:
             self._on_block(number, data[start:end], flags & END_STREAM)
         else:
-            self._block_head = (number, bool(flags & END_STREAM))
-            self._block = [data[start:end]]
+            self._blocks.begin(number, flags & END_STREAM, data[start:end])
 
     def _on_continuation(self, number: int, flags: int, payload: bytes) -> None:
-        block = self._block
-        if not block:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "there is no header block to continue")
-        block.append(payload)
-        if len(block) > self.limits.continuations or sum(map(len, block)) > self.limits.headers:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block is over the limit")
-        if flags & END_HEADERS:
-            self._block = []
-            self._on_block(number, b"".join(block), self._block_head[1])
+        block = self._blocks.go_on(flags, payload)
+        if block is not None:
+            self._on_block(number, block, self._blocks.ends)
 
     def _on_block(self, number: int, block: bytes, ends: int) -> None:
         """A whole header block: of a new stream, or trailers."""
@@ -306,7 +294,7 @@ class Connection:
             return
         stream = self._streams.get(number)
         if stream is None:
-            if number not in self._cut_short:
+            if not self._guard.was_cut_short(number):
                 raise ConnectionFault(Code.STREAM_CLOSED, "headers came on a stream that was closed")
         elif stream.remote_closed:
             raise StreamFault(Code.STREAM_CLOSED)
@@ -342,20 +330,20 @@ class Connection:
 
     def _refuse(self, number: int) -> None:
         """The peer may send it elsewhere: nothing of it was looked at."""
-        self._idle_frame()
-        self._remember_cut_short(number)
+        self._guard.idle_frame()
+        self._guard.cut_short(number)
         self.writer.write(rst_stream(number, Code.REFUSED_STREAM))
 
     def _answer_http(self, number: int, status: int, ends: int) -> None:
         block = self.opening() + http_block(status)
         self.writer.write(frame(HEADERS, END_HEADERS | END_STREAM, number, block))
         if not ends:
-            self._remember_cut_short(number)
+            self._guard.cut_short(number)
             self.writer.write(rst_stream(number, Code.NO_ERROR))
 
     def _on_priority(self, number: int, _flags: int, payload: bytes) -> None:
         """Priorities of this kind are deprecated (section 5.3), and only checked for their form."""
-        self._idle_frame()
+        self._guard.idle_frame()
         if not number:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a PRIORITY frame names no stream")
         if len(payload) != 5:
@@ -369,10 +357,8 @@ class Connection:
         if stream is None:
             return
         stream.reset()
-        if stream.answered:
-            return  # Envoy ends its streams so, once it has heard what it wanted to know
-        if not (self._resets.spend(self._now) and (stream.heard or self._idle_resets.spend(self._now))):
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many streams were reset")
+        if not stream.answered:  # Envoy ends those so that were, once it has heard what it wanted to know
+            self._guard.reset(stream.heard)
 
     def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
         if number:
@@ -381,7 +367,7 @@ class Connection:
             if payload:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
             return
-        self._idle_frame()
+        self._guard.idle_frame()
         for setting, value in frames.read_settings(payload):
             if setting == Setting.MAX_FRAME_SIZE:
                 self.writer.frame = min(value, frames.MAX_FRAME_BYTES)
@@ -407,7 +393,7 @@ class Connection:
         if len(payload) != 8:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
         if not flags & Flag.ACK:
-            self._idle_frame()
+            self._guard.idle_frame()
             self.writer.write(frame(frames.PING, Flag.ACK, 0, payload))
         elif payload == _FAREWELL and self._draining and self._accept_up_to == STREAM_MASK:
             self._accept_up_to = self._last
@@ -419,7 +405,7 @@ class Connection:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a GOAWAY frame names a stream")
         if len(payload) < 8:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a GOAWAY frame is too short")
-        self._idle_frame()
+        self._guard.idle_frame()
 
     def _on_window_update(self, number: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -445,10 +431,6 @@ class Connection:
         if not number or number > self._last or not number & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame names a stream that was never opened")
 
-    def _idle_frame(self) -> None:
-        if not self._idle_frames.spend(self._now):
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that move nothing")
-
     def _grant(self) -> None:
         """Lets the peer send more on the connection, unless it does not read what we send."""
         if self._taken > self.limits.connection_window:
@@ -462,14 +444,9 @@ class Connection:
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.reset()
-        self._idle_frame()
-        self._remember_cut_short(number)
+        self._guard.idle_frame()
+        self._guard.cut_short(number)
         self.writer.write(rst_stream(number, code))
-
-    def _remember_cut_short(self, number: int) -> None:
-        if len(self._cut_short) >= _CUT_SHORT_REMEMBERED:
-            del self._cut_short[next(iter(self._cut_short))]
-        self._cut_short[number] = None
 
     def _fail(self, fault: ConnectionFault) -> None:
         logger.warning("connection refused", extra={"cause": fault.message, "code": fault.code.name})

@@ -17,6 +17,8 @@ _FULL, _ROOM = 1 * MiB, 256 * KiB
 _CONTROL_WHILE_FULL = 16 * MiB
 # A connection whose client has not said a word is closed after this many seconds.
 _SILENCE = 30.0
+# A connection that ends is given so many seconds to take its last words.
+_LAST_WORDS = 5.0
 
 
 class Http2Protocol(asyncio.Protocol):
@@ -36,22 +38,23 @@ class Http2Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._scheduled = False
         self._control = 0
-        self._silence: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         # uvloop's transports are none of asyncio's classes.
         self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(_FULL, _ROOM)
-        self._silence = self._loop.call_later(_SILENCE, transport.abort)
+        self._timer = self._loop.call_later(_SILENCE, transport.abort)
         self._made(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-        self._connection.receive(data, self._clock())
+        connection = self._connection
+        if self._timer is not None and not connection.ended:
+            self._timer.cancel()
+            self._timer = None
+        connection.receive(data, self._clock())
         self._flush()
 
     def pause_writing(self) -> None:
@@ -66,8 +69,8 @@ class Http2Protocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if self._silence is not None:
-            self._silence.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport = None
         self._connection.lost()
         self._lost(self)
@@ -107,7 +110,9 @@ class Http2Protocol(asyncio.Protocol):
                 self._control += len(data)
             transport.write(data)
         if connection.ended:
-            transport.close()
+            if not transport.is_closing():
+                transport.close()
+                self._timer = self._loop.call_later(_LAST_WORDS, transport.abort)
         elif self._control > _CONTROL_WHILE_FULL:
             logger.warning("connection cut off", extra={"cause": "the peer does not read what it asks for"})
             transport.abort()
