@@ -60,10 +60,10 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
 def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
     if not models:
         return []
-    in_paths = one_of_names(tuple(dict.fromkeys(spelled for name in models for spelled in (name, quote(name, "")))))
+    spellings = one_of_names(tuple(dict.fromkeys(spelled for name in models for spelled in (name, quote(name, "")))))
     return [
-        matches("x-tbms-model", one_of_names(models)),
-        matches(":path", rf"/v[12]/models/{in_paths}(/(versions|labels)/[^/:?]*)?(:[a-z]+|/infer)(\?.*)?"),
+        matches("x-tbms-model", spellings),
+        matches(":path", rf"/v[12]/models/{spellings}(/(versions|labels)/[^/:?]*)?(:[a-z]+|/infer)(\?.*)?"),
     ]
 
 
