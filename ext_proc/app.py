@@ -1,6 +1,7 @@
 """One process: reads the configuration, runs its role behind the server, reloads, drains. Knows all parts."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -24,7 +25,7 @@ from ext_proc.transport.pump import SERVICE, Pump
 logger = logging.getLogger(__name__)
 
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe", "broker", "node")
+READ_AT_START = ("server", "routing", "probe", "residency", "broker", "node")
 
 
 class App:
@@ -47,11 +48,11 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, wake.set)
-        admin = Admin(settings.admin, self._ready, self._exposition, self._status)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
             pump = Pump(self._role.front, self._metrics, tasks, time.monotonic)
             server = Http2Server(settings, {SERVICE: pump.open})
+            admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
             # What lives as long as the process is never looked at again: a collection of all of it would hold up
@@ -62,8 +63,12 @@ class App:
             await stop.wait()
             self._draining = True
             logger.info("draining", extra={"streams": self._metrics.streams})
+            until = loop.time() + settings.drain_seconds
             self._role.leave()
-            await server.stop(settings.drain_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._role.left()
+            await server.stop(max(0.0, until - loop.time()))
             await admin.stop()
             for task in background:
                 task.cancel()

@@ -17,6 +17,7 @@ from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from mesh.discovery.health import ProbeSettings
 from mesh.discovery.node_settings import NodeList
+from mesh.discovery.residency import ResidencySettings
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
 from mesh.routing.settings import RoutingSettings
@@ -82,6 +83,14 @@ class NodeRoleSettings(Settings):
     rest: str = Field(
         "127.0.0.1:8501", min_length=1, description="REST address of the model server; gRPC is `cache.loader.address`."
     )
+    publish: Address | None = Field(
+        None,
+        description="Where edges follow what this node holds, ip:port; `residency` of the node in their configuration. "
+        "Without it only the admin port tells.",
+    )
+    heartbeat_seconds: float = Field(
+        2.0, ge=0.05, le=60, description="How often edges are told that this node lives, if nothing else is to be told."
+    )
     hold_seconds: float = Field(
         300.0, gt=0, le=86_400, description="Longest time that a call is held for its model to be loaded."
     )
@@ -94,6 +103,7 @@ class Config(Settings):
     limits: LimitSettings = LimitSettings()
     routing: RoutingSettings = RoutingSettings()
     probe: ProbeSettings = ProbeSettings()
+    residency: ResidencySettings = ResidencySettings()
     nodes: NodeList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)

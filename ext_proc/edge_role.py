@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiohttp.web import AbstractRouteDef
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -78,6 +79,13 @@ class EdgeRole(Collector):
 
     def leave(self) -> None:
         """Envoys go to the other server by themselves."""
+
+    async def left(self) -> None:
+        """So nobody is waited for."""
+
+    def routes(self) -> Iterable[AbstractRouteDef]:
+        """Nothing: the nodes are on /status."""
+        return ()
 
     def status(self) -> dict[str, Any]:
         """The nodes, as this edge sees them."""

@@ -1,21 +1,28 @@
 """The node role wired together: store, model cache, model server, and the desk before them."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
+from aiohttp.web import AbstractRouteDef
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.config import Config, NodeRoleSettings
 from ext_proc.node import NodeDesk
+from ext_proc.transport.http_listener import HttpListener
+from ext_proc.transport.operator import OperatorDesk
+from ext_proc.transport.publisher import Publisher
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.states import Room
 from mesh.model_cache.stores import open_store
+
+_LOOK_SECONDS, _QUIET_LOOKS = 0.1, 3
 
 
 class NodeRole(Collector):
@@ -28,6 +35,7 @@ class NodeRole(Collector):
         self._body_limit = config.limits.body_bytes
         self._front: NodeDesk | None = None
         self._manager: Manager | None = None
+        self._publisher: Publisher | None = None
 
     @property
     def front(self) -> NodeDesk:
@@ -52,7 +60,8 @@ class NodeRole(Collector):
             async with manager.running():
                 self._manager = manager
                 self._front = NodeDesk(manager, self._body_limit, self._settings.hold_seconds)
-                yield
+                async with self._publishing(manager):
+                    yield
 
     def reload(self, config: Config) -> None:
         """Limits only: cache and store are read at a start."""
@@ -61,6 +70,24 @@ class NodeRole(Collector):
     def leave(self) -> None:
         """Tells the edges that what is here is going."""
         self.manager.leave()
+        if self._publisher is not None:
+            self._publisher.leaving = True
+
+    async def left(self) -> None:
+        """Returns once no edge follows this node any more and no call is in flight, both for a moment.
+
+        Edges hang up when the models that they call here are loaded elsewhere.
+        """
+        quiet = 0
+        while quiet < _QUIET_LOOKS:
+            await asyncio.sleep(_LOOK_SECONDS)
+            watched = self._publisher is not None and self._publisher.watchers > 0
+            quiet = 0 if watched or self.manager.in_flight else quiet + 1
+
+    def routes(self) -> Iterable[AbstractRouteDef]:
+        """Commands, and the same stream that edges follow: for people to look at, and not counted as an edge."""
+        stream = Publisher(self.manager, self._settings.heartbeat_seconds)
+        return [*OperatorDesk(self.manager).routes(), *(each for each in stream.routes() if each.method == "GET")]
 
     def status(self) -> dict[str, Any]:
         """The models of this node."""
@@ -89,6 +116,20 @@ class NodeRole(Collector):
             models.add_metric([state], count)
         yield models
         yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", flying)
+
+    @asynccontextmanager
+    async def _publishing(self, manager: Manager) -> AsyncIterator[None]:
+        """Edges are answered for the length of the block, where `node.publish` is set."""
+        if self._settings.publish is None:
+            yield
+            return
+        self._publisher = Publisher(manager, self._settings.heartbeat_seconds)
+        listener = HttpListener("node.publish", self._settings.publish, self._publisher.routes())
+        await listener.start()
+        try:
+            yield
+        finally:
+            await listener.stop()
 
 
 def _amounts(room: Room) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
 from ext_proc.config import Config
@@ -27,6 +28,12 @@ class Role(Protocol):
 
     def leave(self) -> None:
         """The process is about to drain: tell those who would send more."""
+
+    async def left(self) -> None:
+        """Returns once they have taken it in, and send no more. Called after `leave`; may take for ever."""
+
+    def routes(self) -> Iterable[AbstractRouteDef]:
+        """What the admin port answers beside the usual, while `running`."""
 
     def status(self) -> dict[str, Any]:
         """For /status."""

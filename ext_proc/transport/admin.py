@@ -1,13 +1,12 @@
-"""The admin HTTP port: /healthz, /readyz, /metrics, /status."""
+"""The admin HTTP port: /healthz, /readyz, /metrics, /status, and what the role adds."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
 
-from ext_proc.errors import TbmsError
+from ext_proc.transport.http_listener import HttpListener
 
 
 class Admin:
@@ -19,37 +18,26 @@ class Admin:
         ready: Callable[[], bool],
         metrics: Callable[[], bytes],
         status: Callable[[], dict[str, Any]],
+        routes: Iterable[web.AbstractRouteDef] = (),
     ) -> None:
-        self._address = address
         self._ready = ready
         self._metrics = metrics
         self._status = status
-        app = web.Application()
-        app.router.add_get("/healthz", self._get_healthz)
-        app.router.add_get("/readyz", self._get_readyz)
-        app.router.add_get("/metrics", self._get_metrics)
-        app.router.add_get("/status", self._get_status)
-        self._runner = web.AppRunner(app, access_log=None)
+        own = [
+            web.get("/healthz", self._get_healthz),
+            web.get("/readyz", self._get_readyz),
+            web.get("/metrics", self._get_metrics),
+            web.get("/status", self._get_status),
+        ]
+        self._listener = HttpListener("server.admin", address, [*own, *routes])
 
     async def start(self) -> None:
         """Binds and serves. Raises TbmsError if the address cannot be had."""
-        await self._runner.setup()
-        try:
-            await self._site().start()
-        except OSError as error:
-            raise TbmsError(f"server.admin: cannot listen on {self._address}: {error}") from error
+        await self._listener.start()
 
     async def stop(self) -> None:
         """Closes the port."""
-        await self._runner.cleanup()
-
-    def _site(self) -> web.BaseSite:
-        if self._address.startswith("unix:"):
-            path = Path(self._address.removeprefix("unix:"))
-            path.unlink(missing_ok=True)
-            return web.UnixSite(self._runner, str(path))
-        host, _, port = self._address.rpartition(":")
-        return web.TCPSite(self._runner, host.strip("[]"), int(port), reuse_port=True)
+        await self._listener.stop()
 
     async def _get_healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -18,7 +18,8 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> Population:
     """Put (name of the source, its nodes) together. Of two nodes that clash, the first stays.
 
     Two nodes with one endpoint clash: Envoy chooses by endpoint, so calls for one would reach the
-    other. One node may use one endpoint for both protocols.
+    other. One node may use one endpoint for both protocols. Two nodes with one residency endpoint
+    clash as well: what one holds would be believed of the other.
     """
     nodes: dict[str, Node] = {}
     sources: dict[str, str] = {}
@@ -27,7 +28,8 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> Population:
     for source, found in snapshots:
         for node in found:
             who = f"Node {node.id!r} of {source}"
-            shared = sorted(endpoint for endpoint in node.endpoints if endpoint in owners)
+            used = node.endpoints if node.residency is None else node.endpoints | {node.residency}
+            shared = sorted(endpoint for endpoint in used if endpoint in owners)
             if not node.endpoints:
                 conflicts.append(f"{who} has neither a grpc nor a rest endpoint.")
             elif node.id in nodes:
@@ -38,5 +40,5 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> Population:
             else:
                 nodes[node.id] = node
                 sources[node.id] = source
-                owners.update(dict.fromkeys(node.endpoints, node.id))
+                owners.update(dict.fromkeys(used, node.id))
     return Population(tuple(nodes.values()), tuple(conflicts))

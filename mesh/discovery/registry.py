@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from typing import Protocol
 
 from mesh.discovery.merge import merge
-from mesh.discovery.prober import Prober
 from mesh.discovery.source import Source
 from mesh.errors import MeshError
 from mesh.node import Node
@@ -18,16 +18,29 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until a source that failed is asked again: doubled with every failure in a row."""
 
 
+class Follower(Protocol):
+    """Somebody who works for every node of the population, after the router: the prober, the residency watches."""
+
+    def update(self, nodes: Iterable[Node]) -> None:
+        """These are the nodes from now on."""
+        ...
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+
 class Registry:
     """Merges the sources (name -> source; where they clash, the earlier one wins) into one population.
 
-    A source that fails keeps its last population in force and is asked again; the others go on.
+    A source that fails keeps its last population in force and is asked again; the others go on. The
+    followers run as long as the registry does, and are told of every change.
     """
 
-    def __init__(self, sources: Mapping[str, Source], router: Router, prober: Prober | None = None) -> None:
+    def __init__(self, sources: Mapping[str, Source], router: Router, *followers: Follower) -> None:
         self._sources = dict(sources)
         self._router = router
-        self._prober = prober
+        self._followers = followers
         self._snapshots: dict[str, tuple[Node, ...]] = {}
         self.ready = asyncio.Event()
         """Set once every source has been heard: it has handed over its nodes, or failed to."""
@@ -37,12 +50,12 @@ class Registry:
         """Source -> why it cannot say at the moment what its nodes are."""
 
     async def run(self) -> None:
-        """Follow the sources, and probe, until cancelled."""
+        """Follow the sources until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for name, source in self._sources.items():
                 tasks.create_task(self._follow(name, source), name=f"source {name}")
-            if self._prober is not None:
-                tasks.create_task(self._prober.run(), name="prober")
+            for follower in self._followers:
+                tasks.create_task(follower.run(), name=type(follower).__name__)
             self._heard()
 
     async def _follow(self, name: str, source: Source) -> None:
@@ -72,8 +85,8 @@ class Registry:
                 logger.warning("A node is left out. %s", conflict)
         self.conflicts = population.conflicts
         self._router.update(population.nodes)
-        if self._prober is not None:
-            self._prober.update(population.nodes)
+        for follower in self._followers:
+            follower.update(population.nodes)
         self._heard()
 
     def _heard(self) -> None:

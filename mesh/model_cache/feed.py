@@ -1,7 +1,7 @@
 """Telling others what is resident: a full snapshot first, then changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -67,7 +67,7 @@ class Feed:
         """Everything that is known."""
         return Report(MappingProxyType(dict(self._known)), full=True, leaving=self._leaving)
 
-    async def subscribe(self) -> AsyncIterator[Report]:
+    async def subscribe(self) -> AsyncGenerator[Report, None]:
         """The full report, then changes as they come; never ends by itself."""
         changes: dict[str, Residency] = {}
         changed = asyncio.Event()

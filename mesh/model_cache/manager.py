@@ -13,7 +13,7 @@ for room, for the places of `fetch_concurrency`, and for what the model server i
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -189,6 +189,14 @@ class Manager:
             await self.bring(key)
         return key
 
+    async def warm(self, model: str) -> None:
+        """Bring a model that calls are about to come for, as one of those calls would. Raises CacheError."""
+        check_name(model)
+        key = await self.resolve(model, None, None)
+        entry = self._core.ledger.entries.get(key)
+        if entry is None or entry.state is not State.AVAILABLE:
+            await self.bring(key)
+
     async def unload(self, model: str, version: Version = None) -> None:
         """Let a model go (all its versions, if none is named) once its calls have ended. Raises Refused, BadName."""
         check_name(model)
@@ -242,13 +250,18 @@ class Manager:
         """How every model stands that is not absent."""
         return self._core.feed.now()
 
-    def subscribe(self) -> AsyncIterator[Report]:
+    def subscribe(self) -> AsyncGenerator[Report, None]:
         """How every model stands, then every change; slow readers get the last state of each model."""
         return self._core.feed.subscribe()
 
     def free(self) -> Room:
         """What is neither in use nor promised."""
         return self._core.ledger.rules.capacity - self._core.ledger.promised()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that use a model now."""
+        return sum(entry.in_flight for entry in self._core.ledger.entries.values())
 
     def leave(self) -> None:
         """Announce that this node is going to all who listen. Calls are still served."""

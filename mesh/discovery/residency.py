@@ -1,0 +1,193 @@
+"""The residency watches: follow what every node says that it holds, and keep the cache map true to it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from random import Random
+
+import aiohttp
+from pydantic import Field
+
+from mesh.discovery.residency_line import Heard, Lines, ResidencyError
+from mesh.node import Node
+from mesh.routing.cache_map import CacheMap
+from mesh.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PATH = "/residency"
+
+
+class ResidencySettings(Settings):
+    """How an edge follows what the nodes hold. Times are in seconds."""
+
+    silence: float = Field(
+        default=8.0, ge=0.1, le=600.0, description="A stream without a whole line for so long is lost. Nodes say 2 s."
+    )
+    retry: float = Field(default=0.5, ge=0.01, le=60.0, description="First pause before a lost stream is opened again.")
+    retry_most: float = Field(default=10.0, ge=0.01, le=600.0, description="Longest pause; each one doubles the last.")
+    gone: float = Field(
+        default=60.0,
+        ge=0.0,
+        le=3600.0,
+        description="How long a node that has left stays the last to be asked, if nothing is heard of it.",
+    )
+
+
+class _Watch:
+    """What is kept for one node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.task: asyncio.Task[None] | None = None
+        self.heard: Heard | None = None
+        """The line that came last; None while there is no stream."""
+        self.cause: str | None = None
+        self.lost_at: float | None = None
+        """Since when (seconds of the loop) a node that has announced that it goes is not heard any more."""
+
+
+class ResidencyWatches:
+    """One watch for each node that names a residency endpoint. `update` may be called at any time, `run` once.
+
+    While a node's stream lasts, the cache map holds what it says; when it is lost, the map forgets the node, so that
+    the ring alone decides. Only of a node that has announced that it goes this is remembered for `gone` seconds.
+
+    `may_hang_up` says of a leaving node whether this edge has no more need of it: then the stream is ended, which is
+    what the node waits for before it stops.
+    """
+
+    def __init__(
+        self,
+        settings: ResidencySettings,
+        cache_map: CacheMap,
+        seed: int,
+        may_hang_up: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._settings = settings
+        self._cache_map = cache_map
+        self._random = Random(seed)
+        self._may_hang_up = may_hang_up
+        self._watches: dict[str, _Watch] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def update(self, nodes: Iterable[Node]) -> None:
+        """These are the nodes from now on. Comes after the router's update, which forgets the nodes that went."""
+        fresh = {node.id: node for node in nodes}
+        for node_id, watch in list(self._watches.items()):
+            address = watch.node.residency
+            watch.node = fresh.get(node_id, watch.node)
+            if node_id not in fresh or watch.node.residency != address:
+                del self._watches[node_id]
+                if watch.task is not None:
+                    watch.task.cancel()
+                self._forget(watch)
+        for node_id, node in fresh.items():
+            if node_id not in self._watches and node.residency is not None:
+                self._watches[node_id] = _Watch(node)
+                self._start(self._watches[node_id])
+
+    def heard(self, node_id: str) -> Heard | None:
+        """The last line of that node; None while it is not heard."""
+        watch = self._watches.get(node_id)
+        return None if watch is None else watch.heard
+
+    def cause(self, node_id: str) -> str | None:
+        """Why the node is not heard."""
+        watch = self._watches.get(node_id)
+        return None if watch is None else watch.cause
+
+    async def run(self) -> None:
+        """Follow the nodes until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._settings.silence, sock_read=self._settings.silence)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as self._session:
+            try:
+                async with asyncio.TaskGroup() as self._tasks:
+                    for watch in self._watches.values():
+                        self._start(watch)
+                    await asyncio.get_running_loop().create_future()  # nothing ends this but a cancellation
+            finally:
+                self._tasks = None
+
+    def _start(self, watch: _Watch) -> None:
+        if self._tasks is not None:
+            watch.task = self._tasks.create_task(self._keep_watching(watch), name=f"residency {watch.node.id}")
+
+    async def _keep_watching(self, watch: _Watch) -> None:
+        pause = self._settings.retry
+        while True:
+            try:
+                async with self._stream(watch.node) as lines:
+                    async for heard in lines:
+                        pause = self._settings.retry
+                        self._take(watch, heard)
+                        if heard.leaving and self._may_hang_up(watch.node.id):
+                            pause = self._settings.retry_most
+                            break
+                cause = "It is leaving." if watch.heard is not None and watch.heard.leaving else "The stream ended."
+            except (aiohttp.ClientError, OSError, TimeoutError, ResidencyError) as error:
+                cause = str(error) or "Nothing was heard in time."
+            self._lost(watch, cause)
+            await asyncio.sleep(pause * (0.5 + self._random.random()))
+            pause = min(2 * pause, self._settings.retry_most)
+
+    @asynccontextmanager
+    async def _stream(self, node: Node) -> AsyncIterator[AsyncIterator[Heard]]:
+        assert self._session is not None
+        async with self._session.get(f"http://{node.residency}{PATH}", allow_redirects=False) as reply:
+            if reply.status != 200:
+                raise ResidencyError(f"The node answers {reply.status}.")
+            yield self._lines(reply)
+
+    async def _lines(self, reply: aiohttp.ClientResponse) -> AsyncIterator[Heard]:
+        """Whole lines, none later than `silence` after the one before: a trickle of bytes is no sign of life."""
+        reader = Lines()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.silence
+        while True:
+            async with asyncio.timeout_at(deadline):
+                data = await reply.content.readany()
+            if not data:
+                return
+            for heard in reader.push(data):
+                yield heard
+                deadline = loop.time() + self._settings.silence
+
+    def _take(self, watch: _Watch, heard: Heard) -> None:
+        node_id = watch.node.id
+        if watch.heard is None:
+            logger.info("residency is heard", extra={"node": node_id, "models": len(heard.models)})
+        watch.heard, watch.cause, watch.lost_at = heard, None, None
+        if heard.full:
+            self._cache_map.snapshot(node_id, heard.models)
+        else:
+            for model, state in heard.models.items():
+                self._cache_map.change(node_id, model, state)
+        self._cache_map.leave(node_id, heard.leaving)
+
+    def _lost(self, watch: _Watch, cause: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if watch.heard is not None:
+            logger.log(
+                logging.INFO if watch.heard.leaving else logging.WARNING,
+                "residency is no longer heard",
+                extra={"node": watch.node.id, "cause": cause},
+            )
+            if watch.heard.leaving:
+                watch.lost_at = now
+        watch.heard, watch.cause = None, cause
+        if watch.lost_at is None:
+            self._forget(watch)
+        elif now - watch.lost_at >= self._settings.gone:
+            watch.lost_at = None
+            self._forget(watch)
+        else:
+            self._cache_map.snapshot(watch.node.id, {})
+
+    def _forget(self, watch: _Watch) -> None:
+        if self._cache_map.is_live(watch.node.id):
+            self._cache_map.forget(watch.node.id)
+            self._cache_map.declare(watch.node.id, watch.node.models)
