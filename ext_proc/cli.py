@@ -47,26 +47,9 @@ def envoy_config(
 ) -> None:
     """Print an Envoy bootstrap that fits the configuration file."""
     from ext_proc.config import load
-    from ext_proc.envoy_config import render, render_node
+    from ext_proc.envoy_bootstrap import bootstrap_for
 
-    settings = load(config)
-    listen, node = settings.server.listen, settings.node
-    if node is not None:
-        grpc = node.cache.loader.address
-        text = render_node(
-            settings.envoy,
-            version=envoy_version,
-            server=listen,
-            grpc=grpc,
-            rest=node.rest,
-            hold_seconds=node.hold_seconds,
-        )
-    else:
-        names = dict.fromkeys((*settings.envoy.body_models, *settings.catalogue().names))
-        envoy = settings.envoy.model_copy(update={"body_models": tuple(names)})
-        nodes = [node.node() for node in settings.nodes]
-        text = render(envoy, version=envoy_version, server=listen, nodes=nodes)
-    typer.echo(text, nl=False)
+    typer.echo(bootstrap_for(load(config), envoy_version), nl=False)
 
 
 @app.command("model-server")

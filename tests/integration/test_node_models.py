@@ -14,7 +14,7 @@ import pytest_asyncio
 import tritonclient.grpc.aio as v2_grpc
 from tritonclient.utils import InferenceServerException
 
-from integration.cached_node import CachedNode, CachedSpec
+from integration.cached_node import CachedNode, CachedSpec, Served
 from mesh.protos import tfs_pb2
 from tests.integration import calls
 from tests.integration.cache_node import until, write_onnx
@@ -177,6 +177,15 @@ async def test_other_models_never_wait_for_a_slow_load(node: CachedNode, http: h
     assert await asyncio.gather(*slow) == [[2.0, 4.0], [2.0, 4.0]]
 
 
+async def test_the_metrics_count_models_by_state(node: CachedNode, http: httpx.AsyncClient) -> None:
+    assert await v2_rest(http, "quick") == [2.0, 4.0]
+    async with httpx.AsyncClient(trust_env=False) as admin:
+        lines = (await admin.get(f"{node.agent.admin}/metrics")).text.splitlines()
+    states = list((await node.states()).values())
+    assert f'tbms_cache_models{{state="available"}} {states.count("available")}.0' in lines
+    assert "tbms_cache_in_flight 0.0" in lines
+
+
 async def test_readiness_and_metadata_bring_a_model_and_status_does_not(
     node: CachedNode, http: httpx.AsyncClient
 ) -> None:
@@ -244,7 +253,9 @@ async def test_a_store_that_refuses_us(tmp_path: Path, shelf: Path) -> None:
     async with AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(fixed_reply(403, denied))
         store = {"url": "s3://models-prod/p", "endpoint": endpoint, "region": "us-east-1", "anonymous": True}
-        node = await stack.enter_async_context(CachedNode(CachedSpec("node", store=store), shelf, tmp_path / "node"))
+        nowhere = Served("127.0.0.1:1", "127.0.0.1:1")  # a model server is never asked
+        spec = CachedSpec("node", store=store)
+        node = await stack.enter_async_context(CachedNode(spec, shelf, tmp_path / "node", nowhere))
         http = await stack.enter_async_context(rest_client(node.agent.http))
         told = "Model 'a' cannot be had now: its store does not answer as it should."
         assert await tfs_rest(http, "a") == (503, told)

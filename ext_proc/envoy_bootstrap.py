@@ -1,0 +1,17 @@
+"""Which Envoy bootstrap fits a configuration: that of an edge, or that of a node."""
+
+from ext_proc.config import Config
+from ext_proc.envoy_config import render, render_node
+
+
+def bootstrap_for(config: Config, version: str) -> str:
+    """The bootstrap for an Envoy of this version ("1.38"), as YAML. Raises ConfigError as `render` does."""
+    server, node = config.server.listen, config.node
+    if node is not None:
+        models = node.cache.loader.address
+        return render_node(
+            config.envoy, version=version, server=server, grpc=models, rest=node.rest, hold_seconds=node.hold_seconds
+        )
+    names = dict.fromkeys((*config.envoy.body_models, *config.catalogue().names))
+    envoy = config.envoy.model_copy(update={"body_models": tuple(names)})
+    return render(envoy, version=version, server=server, nodes=[node.node() for node in config.nodes])
