@@ -1,5 +1,6 @@
 """Answers as Envoy takes them: repeated headers, which it would drop, are kept."""
 
+import pytest
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingResponse
 
 from ext_proc.stream.decision import Answer
@@ -10,7 +11,8 @@ REPEATED = (("set-cookie", b"a=1"), ("x-mine", b"1"), ("set-cookie", b"b=2"))
 
 def test_a_rest_answer_keeps_them_line_by_line() -> None:
     (message,) = answer(Answer(200, REPEATED, b"{}"))
-    options = ProcessingResponse.parse(message).immediate_response.headers.set_headers
+    with pytest.warns(DeprecationWarning, match="append"):  # Envoy's ext_proc reads no other
+        options = ProcessingResponse.parse(message).immediate_response.headers.set_headers
     told = [(one.header.key, one.header.raw_value, bool(one.append)) for one in options]
     assert told == [("set-cookie", b"a=1", False), ("x-mine", b"1", False), ("set-cookie", b"b=2", True)]
 
