@@ -134,7 +134,8 @@ class Edge:
             limit=self.body_limit,
         )
         route = self.place(held.call, model.model, now)
-        named = ((MODEL_HEADER, write_model(model.model)),) if MODEL_HEADER in headers else ()
+        told = write_model(model.model, model.version, model.label)
+        named = ((MODEL_HEADER, told),) if MODEL_HEADER in headers else ()
         return Route(route.nodes, route.node, headers=named, body=body)
 
 

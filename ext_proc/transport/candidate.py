@@ -64,7 +64,7 @@ class Candidates:
         ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
             (HOP_HEADER, self._hop.write(route.nodes).encode("ascii")),
-            (MODEL_HEADER, write_model(candidate.model).encode("ascii")),
+            (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
         )
         sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
         if call.protocol.is_grpc:

@@ -9,13 +9,14 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
 from ext_proc.wire.call import Call, Protocol, Verb
 from ext_proc.wire.framing import FirstMessage
-from ext_proc.wire.names import check_name
+from ext_proc.wire.names import check_label, check_name, check_version, quoted
 from ext_proc.wire.scan import Scanner
 
 MODEL_HEADER = "x-tbms-model"
 # Only what is short is remembered, so that the memory of hostile paths is bounded: 8,192 of 512 characters.
 _REMEMBERED = 8_192
 _SHORT = 512
+_SAFE = "!$&'()*+,;=@:"
 
 
 class Finder(typing.Protocol):
@@ -93,9 +94,12 @@ class Unnamed:
 
 
 @lru_cache(_REMEMBERED)
-def write_model(model: str) -> str:
-    """A name as `x-tbms-model` says it: as in the path of a REST call, percent-encoded where it must be."""
-    return quote(model, safe="!$&'()*+,;=@:")
+def write_model(model: str, version: str | None = None, label: str | None = None) -> str:
+    """What `x-tbms-model` says: `m`, `m/versions/3` or `m/labels/stable`, percent-encoded as in a REST call's path."""
+    name = quote(model, safe=_SAFE)
+    if version is not None:
+        return f"{name}/versions/{version}"
+    return name if label is None else f"{name}/labels/{quote(label, safe=_SAFE)}"
 
 
 @lru_cache(_REMEMBERED)
@@ -115,11 +119,23 @@ def _by_path(path: str) -> Call | None:
 
 
 @lru_cache(_REMEMBERED)
-def _by_header(path: str, model: str) -> Call:
+def _by_header(path: str, value: str) -> Call:
     method = _METHODS[path]
-    if "%" in model:
-        model = unquote(model, errors="surrogateescape")
-    return Call(method.protocol, method.verb, check_name(model, f"{MODEL_HEADER} header"))
+    part = f"{MODEL_HEADER} header"
+    model, *which = [unquote(step, errors="surrogateescape") if "%" in step else step for step in value.split("/")]
+    version = label = None
+    match which:
+        case []:
+            pass
+        case ["versions", number]:
+            version = check_version(number)
+        case ["labels", text]:
+            label = check_label(text)
+        case _:
+            raise CallError(
+                Reason.INVALID, f"The {part} {quoted(value)} is not MODEL, MODEL/versions/N or MODEL/labels/LABEL."
+            )
+    return Call(method.protocol, method.verb, check_name(model, part), version, label)
 
 
 def _methods() -> dict[str, _Method]:

@@ -47,7 +47,7 @@ def test_rest_for_another_model() -> None:
         "x-mine": b"1",
         "accept-encoding": b"gzip",
         "x-tbms-hop": HOP.write((NODE, "10.0.0.2:8501")).encode(),
-        "x-tbms-model": b"svm",
+        "x-tbms-model": b"svm/versions/3",
         "host": b"models.local",
         "x-envoy-upstream-rq-timeout-ms": b"42",
     }

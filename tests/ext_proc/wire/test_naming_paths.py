@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, Protocol, Verb
-from ext_proc.wire.naming import Unnamed, name_call
+from ext_proc.wire.names import check_name
+from ext_proc.wire.naming import Unnamed, name_call, write_model
 from tests.ext_proc.wire.messages import GOOD_NAMES, LIMIT, VERSIONS, outcome
 
 TFS, V2 = Protocol.TFS_REST, Protocol.V2_REST
@@ -193,6 +194,38 @@ def test_a_grpc_method_is_named_by_the_header_or_by_its_body(path: str, protocol
     unnamed = by_grpc(path)
     assert isinstance(unnamed, Unnamed)
     assert (unnamed.protocol, unnamed.verb) == (protocol, verb)
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "label"),
+    [("m/versions/3", "3", None), ("m/labels/stable", None, "stable"), ("%6d/labels/a%20b", None, "a b")],
+)
+def test_the_header_may_name_a_version(value: str, version: str | None, label: str | None) -> None:
+    assert by_grpc(PREDICT, x_tbms_model=value) == Call(Protocol.TFS_GRPC, Verb.PREDICT, "m", version, label)
+
+
+@pytest.mark.parametrize("value", ["m/versions/x", "m/versions/", "m/labels/", "m/labels/%2F", "m/versions/1/2", "m/"])
+def test_a_version_in_the_header_is_checked(value: str) -> None:
+    with pytest.raises(CallError) as caught:
+        by_grpc(PREDICT, x_tbms_model=value)
+    assert caught.value.reason is Reason.INVALID
+
+
+@given(
+    st.text(min_size=1, max_size=50),
+    st.none() | st.integers(0, 2**63 - 1).map(str),
+    st.none() | st.text(min_size=1, max_size=9),
+)
+def test_what_the_header_says_is_what_was_written(model: str, version: str | None, label: str | None) -> None:
+    try:
+        check_name(model)
+        check_name(label or "none")
+    except CallError:
+        return
+    label = None if version is not None else label
+    value = write_model(model, version, label)
+    assert value.isascii()
+    assert by_grpc(PREDICT, x_tbms_model=value) == Call(Protocol.TFS_GRPC, Verb.PREDICT, model, version, label)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "a\tb", "x" * 256])
