@@ -13,6 +13,7 @@ ENOUGH = 20
 """Observations within the window from which on the live 95th percentile replaces the declared estimate."""
 
 _QUANTILE = 0.95
+_TAIL = 0.99
 _SLICES = 4
 _MAX_SERIES = 4096
 _STEP = log(1.05)  # a bucket is 5% wide, and so is the error of a percentile
@@ -41,7 +42,7 @@ class Window:
         self._newest = 0
         self._total: dict[int, int] = {}
         self._count = 0
-        self._known: float | None = None
+        self._known: tuple[float, float] | None = None
 
     def observe(self, ms: float, now: float) -> None:
         """Counts one time. `now` in seconds, monotonic."""
@@ -55,17 +56,25 @@ class Window:
 
     def p95(self, now: float) -> float | None:
         """The 95th percentile in ms, at most 5% too high; None with fewer than 20 observations."""
+        known = self.quantiles(now)
+        return None if known is None else known[0]
+
+    def quantiles(self, now: float) -> tuple[float, float] | None:
+        """The 95th and the 99th percentile, as `p95`; with fewer than 100 observations the latter is the slowest."""
         self._rotate(now)
         if self._count < ENOUGH:
             return None
         if self._known is None:
-            above = self._count - ceil(_QUANTILE * self._count)  # observations allowed to be slower
-            for bucket in sorted(self._total, reverse=True):
-                above -= self._total[bucket]
-                if above < 0:
-                    self._known = exp(bucket * _STEP)
-                    break
+            self._known = self._quantile(_QUANTILE), self._quantile(_TAIL)
         return self._known
+
+    def _quantile(self, share: float) -> float:
+        above = self._count - ceil(share * self._count)  # observations allowed to be slower
+        for bucket in sorted(self._total, reverse=True):
+            above -= self._total[bucket]
+            if above < 0:
+                return exp(bucket * _STEP)
+        raise AssertionError("a window with observations has every quantile")
 
     def _rotate(self, now: float) -> None:
         slot = int(now / self._slice_s)
@@ -113,12 +122,12 @@ class Estimates:
             live = self._live(candidate, Path.COLD, now)
             if live is None:
                 load = self._live(candidate, "load", now)
-                load_ms = self._settings.default_load_ms if load is None else load
-                live = self.of(candidate, Path.RESIDENT, now).ms + load_ms
-            return Estimate(live, cold=True)
+                load_ms = self._settings.default_load_ms if load is None else load[0]
+                return Estimate(self.of(candidate, Path.RESIDENT, now).ms + load_ms, cold=True)
+            return Estimate(live[0], cold=True, tail_ms=live[1])
         live = self._live(candidate, Path.RESIDENT, now)
         if live is not None:
-            return Estimate(live)
+            return Estimate(live[0], tail_ms=live[1])
         declared = candidate.estimate_ms
         return Estimate(self._settings.default_estimate_ms if declared is None else declared)
 
@@ -126,9 +135,9 @@ class Estimates:
         """The estimates of all candidates, by rank and member."""
         return tuple(tuple(self.of(one, path(one), now) for one in members(rank)) for rank in plan.candidates)
 
-    def _live(self, candidate: Candidate, kind: str, now: float) -> float | None:
+    def _live(self, candidate: Candidate, kind: str, now: float) -> tuple[float, float] | None:
         window = self._series.get((candidate.title, kind))
-        return None if window is None else window.p95(now)
+        return None if window is None else window.quantiles(now)
 
     def _series_of(self, candidate: Candidate, kind: str) -> Window:
         key = (candidate.title, kind)

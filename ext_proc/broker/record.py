@@ -53,6 +53,7 @@ def _models(entrant: Entrant, estimates: Iterable[Estimate]) -> list[dict[str, A
             "label": one.label,
             "weight": one.weight,
             "estimate_ms": estimate.ms,
+            "tail_ms": estimate.tail_ms,
             "cold": estimate.cold,
         }
         for one, estimate in zip(members(entrant), estimates, strict=True)
@@ -85,6 +86,7 @@ class RecordedModel(_Recorded):
     label: str | None = None
     weight: Annotated[float, Field(gt=0)] = 1.0
     estimate_ms: Annotated[Finite, Field(ge=0)]
+    tail_ms: Annotated[Finite, Field(ge=0)] = 0.0
     cold: bool = False
 
 
@@ -130,7 +132,7 @@ class RaceRecord(_Recorded):
 
     def estimates(self) -> list[list[Estimate]]:
         """The estimates that the race used, by rank and member."""
-        return [[Estimate(m.estimate_ms, m.cold) for m in rank.models] for rank in self.candidates]
+        return [[Estimate(m.estimate_ms, m.cold, m.tail_ms) for m in rank.models] for rank in self.candidates]
 
     def notes(self) -> list[Note]:
         """The log, in microseconds again."""

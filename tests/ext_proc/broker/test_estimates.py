@@ -109,3 +109,15 @@ def test_the_window_holds_the_last_slices_exactly(steps: list[tuple[float, float
         assert (p95 is None) == (len(recent) < ENOUGH)
         if p95 is not None:
             assert p95 == pytest.approx(float(np.quantile(recent, 0.95, method="inverted_cdf")), rel=0.051)
+
+
+def test_the_tail_is_the_99th_percentile_and_with_few_observations_the_slowest() -> None:
+    live = estimates()
+    for n in range(50):
+        live.observe(BERT, Path.RESIDENT, 100.0 if n == 7 else 10.0, 0.0)
+    few = live.of(BERT, Path.RESIDENT, 0.0)
+    assert few.ms == pytest.approx(10, rel=0.051)
+    assert few.tail_ms == pytest.approx(100, rel=0.051)
+    for _ in range(250):
+        live.observe(BERT, Path.RESIDENT, 10.0, 0.0)
+    assert live.of(BERT, Path.RESIDENT, 0.0).tail_ms == pytest.approx(10, rel=0.051)

@@ -49,3 +49,12 @@ def test_the_formula(estimates: list[float], limit: int, margin: int) -> None:
 def test_a_longer_limit_never_starts_a_backup_earlier(estimates: list[float], limit: int, more: int) -> None:
     ms = [Estimate(one) for one in estimates]
     assert all(a <= b for a, b in zip(starts(ms, limit, 2000), starts(ms, limit + more, 2000), strict=True))
+
+
+def test_the_last_candidate_starts_early_enough_for_its_tail() -> None:
+    primary, backup = Estimate(55), Estimate(10, tail_ms=30)
+    assert starts([primary, backup], 60_000, 2_000) == [0, 28_000]
+    # A better one keeps its 95th percentile: somebody stands behind it.
+    assert starts([primary, backup, Estimate(5)], 60_000, 2_000) == [0, 48_000, 53_000]
+    # The tail never delays a start.
+    assert starts([Estimate(20), backup], 60_000, 2_000) == [0, 20_000]
