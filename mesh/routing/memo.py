@@ -1,5 +1,6 @@
 """A bounded memory of what was worked out for each model."""
 
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -19,6 +20,10 @@ class Memo(Generic[Value]):
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._young
+        yield from (model for model in self._old if model not in self._young)
 
     def get(self, model: str) -> Value | None:
         """The value remembered for that model."""

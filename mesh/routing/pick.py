@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
 from mesh.routing.cache_map import CacheMap, Residency
+from mesh.routing.demand import Demand
 from mesh.routing.load import Loads
 from mesh.routing.memo import Memo
 from mesh.routing.settings import RoutingSettings
@@ -57,7 +58,9 @@ class Router:
     def __init__(self, settings: RoutingSettings, cache_map: CacheMap | None = None) -> None:
         self.settings = settings
         self.cache_map = CacheMap() if cache_map is None else cache_map
+        self.demand = Demand(settings.demand_seconds, settings.memo_models)
         self._loads = Loads(settings)
+        self._widths: dict[str, int] = {}
         self._seats: dict[str, Seat] = {}
         self._planners: dict[ProtocolKind, Planner] = {}
         self._memos: dict[ProtocolKind, Memo[Shortlist]] = {}
@@ -112,14 +115,35 @@ class Router:
 
         Counts the call as load of the first. Raises NoNode if no node that can serve it is alive.
         """
-        width = self.settings.replicas if replicas is None else max(1, replicas)
+        width = self.width(model) if replicas is None else max(1, replicas)
         shortlist = self._shortlist(model, protocol_kind)
         self._loads.tick(now)
         seats = self._choose(shortlist, width, width + self.settings.retries)
         if not seats:
             raise NoNode(self._why_none(model, protocol_kind))
         self._loads.picked(seats[0].load)
+        self.demand.called(model, now)
         return Placement(tuple([seat.node for seat in seats]))
+
+    def width(self, model: str) -> int:
+        """Over how many nodes calls for the model are spread."""
+        return self._widths.get(model, self.settings.replicas)
+
+    def widen(self, model: str, width: int) -> None:
+        """Calls for the model are spread over so many nodes from now on."""
+        if width == self.settings.replicas:
+            self._widths.pop(model, None)
+        else:
+            self._widths[model] = width
+
+    @property
+    def widened(self) -> tuple[str, ...]:
+        """The models that are spread otherwise than over `replicas` nodes."""
+        return tuple(self._widths)
+
+    def order(self, model: str) -> tuple[str, ...]:
+        """The ids of all nodes in the model's rendezvous order, dead ones included, whatever they hold."""
+        return tuple([seat.node.id for seat in self._everyone.order(model)])
 
     def is_cold(self, model: str) -> bool:
         """Whether a call would wait for a load: every living node reports what it holds, and none holds the model."""
@@ -154,7 +178,7 @@ class Router:
 
     def _plan(self) -> None:
         """Plan anew for the population. Where all nodes speak both kinds, both share planner and memo."""
-        everyone = Planner(tuple(self._seats.values()), self.cache_map)
+        everyone = self._everyone = Planner(tuple(self._seats.values()), self.cache_map)
         shared = Memo[Shortlist](self.settings.memo_models)
         for kind in _KINDS:
             speakers = tuple(seat for seat in self._seats.values() if seat.node.endpoint(kind) is not None)

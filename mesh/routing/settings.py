@@ -1,6 +1,8 @@
 """The `routing` section of the configuration."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from mesh.settings import Settings
 
@@ -13,6 +15,18 @@ class RoutingSettings(Settings):
         ge=1,
         le=64,
         description="On how many nodes a model may live where nothing else is said; its calls are spread over them.",
+    )
+    max_replicas: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        description="On how many nodes a model may live while its load asks for that, where nodes tell what they hold.",
+    )
+    demand_seconds: float = Field(
+        default=30.0,
+        ge=1.0,
+        le=3600.0,
+        description="Over how long a model's calls are counted before it is given more replicas, or fewer.",
     )
     retries: int = Field(
         default=2,
@@ -55,3 +69,9 @@ class RoutingSettings(Settings):
         le=1_000_000,
         description="Of how many models the order of nodes is surely remembered (8 to 16 bytes a node and model).",
     )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if "max_replicas" in self.model_fields_set and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is {self.max_replicas}, less than replicas, which is {self.replicas}")
+        return self

@@ -74,13 +74,17 @@ class Planner:
         self._seats = tuple(by_id[node_id] for node_id in self._rendezvous.ids)
         self._cache_map = cache_map
 
+    def order(self, model: str) -> tuple[Seat, ...]:
+        """All nodes in the model's rendezvous order, whatever they hold."""
+        return tuple(map(self._seats.__getitem__, self._rendezvous.order(model)))
+
     def shortlist(self, model: str) -> Shortlist:
         """The model's shortlist.
 
         A node that is taken at its declaration and does not declare the model is left out if others
         do: it would answer that there is no such model, which is worse than no answer, as it is untrue.
         """
-        order = tuple(map(self._seats.__getitem__, self._rendezvous.order(model)))
+        order = self.order(model)
         row = self._cache_map.row(model)
         leaving = self._cache_map.leaving
         if row is None and not leaving and not self._cache_map.has_declarations:
