@@ -32,13 +32,12 @@ HUGE = 3_000_000
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that multiply by their version + 1."""
     folder = tmp_path_factory.mktemp("shelf")
-    for name in ("a", "b", "c", "quick", "labelled", "numbered", "ready", "asked"):
+    for name in ("a", "b", "c", "quick", "labelled", "numbered", "candidate", "ready", "asked"):
         write_onnx(folder, name)
-    for name in ("labelled", "numbered"):
+    for name in ("labelled", "numbered", "candidate"):
         write_onnx(folder, name, 2, factor=3.0)
-    for name, knobs in {"slow": {"load_delay_ms": 1500}, "lazy": {"load_delay_ms": 1500}}.items():
-        write_onnx(folder, name)
-        (folder / name / "tbms.json").write_text(json.dumps(knobs))
+    write_onnx(folder, "slow")
+    (folder / "slow" / "tbms.json").write_text(json.dumps({"load_delay_ms": 1500}))
     for name, content in {"corrupt": b"no graph at all", "huge": b"0" * HUGE}.items():
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "1" / "model.onnx").write_bytes(content)
@@ -138,6 +137,15 @@ async def test_the_newest_version_comes_where_none_is_named(node: CachedNode, ht
     assert await v2_rest(http, "numbered") == [3.0, 6.0]
     assert {key for key in await node.states() if key.startswith("numbered")} == {"numbered:2"}
     assert await infer(node, "numbered", "1") == [2.0, 4.0]
+
+
+async def test_the_model_header_brings_the_version_that_it_names(node: CachedNode, http: httpx.AsyncClient) -> None:
+    request = tfs_pb2.GetModelMetadataRequest(model_spec=spec_of("candidate", 1), metadata_field=["signature_def"])
+    async with channel(node.agent.target) as through:
+        metadata = [("x-tbms-model", "candidate/versions/1")]
+        reply = await unary(through, calls.TFS_METADATA, request.SerializeToString(), metadata)
+    assert reply.code == "OK"
+    assert {key for key in await node.states() if key.startswith("candidate")} == {"candidate:1"}
 
 
 async def test_versions_that_do_not_exist(node: CachedNode, http: httpx.AsyncClient) -> None:
