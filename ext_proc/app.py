@@ -19,13 +19,14 @@ from ext_proc.role import Role
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.transport.admin import Admin
+from ext_proc.transport.http2.limits import Limits, MiB
 from ext_proc.transport.http2.server import Http2Server
 from ext_proc.transport.pump import SERVICE, Pump
 
 logger = logging.getLogger(__name__)
 
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe", "residency", "broker", "node")
+READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node")
 
 
 class App:
@@ -51,7 +52,9 @@ class App:
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
             pump = Pump(self._role.front, self._metrics, tasks, time.monotonic)
-            server = Http2Server(settings, {SERVICE: pump.open})
+            # A buffered body (Envoy 1.36) comes in one message.
+            limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
+            server = Http2Server(settings, {SERVICE: pump.open}, limits)
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
