@@ -21,6 +21,7 @@ from mesh.discovery.residency import ResidencySettings
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
 from mesh.routing.settings import RoutingSettings
+from mesh.routing.warm import WarmSettings
 from mesh.settings import Settings
 
 
@@ -104,6 +105,7 @@ class Config(Settings):
     routing: RoutingSettings = RoutingSettings()
     probe: ProbeSettings = ProbeSettings()
     residency: ResidencySettings = ResidencySettings()
+    warm: WarmSettings = WarmSettings()
     nodes: NodeList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)

@@ -1,7 +1,9 @@
 """The edge role wired together: nodes and their health, the router, the time broker, and the desk before them."""
 
 import asyncio
+import heapq
 import logging
+import math
 import pathlib
 import random
 import secrets
@@ -11,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp.web import AbstractRouteDef
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -26,11 +28,16 @@ from ext_proc.transport.candidate import Candidates
 from mesh.discovery.probe import EndpointProbe
 from mesh.discovery.prober import Prober
 from mesh.discovery.registry import Registry
+from mesh.discovery.residency import ResidencyWatches
 from mesh.discovery.static import StaticSource
+from mesh.discovery.warmer import Warmer
 from mesh.node import Node
 from mesh.routing.pick import Router
+from mesh.routing.warm import WarmPlan
 
 logger = logging.getLogger(__name__)
+
+_MODELS_SHOWN = 2000
 
 
 class EdgeRole(Collector):
@@ -46,8 +53,16 @@ class EdgeRole(Collector):
         self._prober = Prober(
             config.probe, EndpointProbe(config.probe), self._router.set_alive, seed=random.getrandbits(64)
         )
+        self._plan = WarmPlan(config.warm, self._router, self._free_models)
+        self._watches = ResidencyWatches(
+            config.residency, self._router.cache_map, random.getrandbits(64), self._may_hang_up
+        )
+        self._warmer = Warmer(self._plan)
+        followers = (
+            (self._prober, self._watches, self._warmer) if config.warm.enabled else (self._prober, self._watches)
+        )
         self._static = StaticSource(_nodes(config))
-        self._registry = Registry({"the configuration": self._static}, self._router, self._prober)
+        self._registry = Registry({"the configuration": self._static}, self._router, *followers)
         self._collectors: list[Collector] = [self, self.front.unbrokered]
 
     @asynccontextmanager
@@ -88,11 +103,12 @@ class EdgeRole(Collector):
         return ()
 
     def status(self) -> dict[str, Any]:
-        """The nodes, as this edge sees them."""
+        """The nodes, as this edge sees them, and which of them hold what."""
         return {
             "nodes": [self._node_status(node) for node in self._router.nodes],
             "left_out": self._registry.conflicts,
             "sources_failed": self._registry.failures,
+            **self._holders(),
         }
 
     def collectors(self) -> Iterable[Collector]:
@@ -105,6 +121,11 @@ class EdgeRole(Collector):
         alive = sum(self._router.is_alive(node.id) for node in nodes)
         yield GaugeMetricFamily("tbms_nodes", "Nodes known.", len(nodes))
         yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", alive)
+        heard = sum(self._watches.heard(node.id) is not None for node in nodes)
+        yield GaugeMetricFamily("tbms_nodes_heard", "Nodes that tell what they hold.", heard)
+        yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(self._router.cache_map))
+        yield CounterMetricFamily("tbms_warmups", "Loads that nodes were asked for ahead of calls.", self._warmer.asked)
+        yield CounterMetricFamily("tbms_warmups_refused", "Those that did not come about.", self._warmer.refused)
 
     def _tell_envoy(self, config: Config) -> None:
         folder = config.envoy.endpoints_dir
@@ -118,6 +139,24 @@ class EdgeRole(Collector):
     def _path_of(self, candidate: Candidate) -> Path:
         return Path.COLD if self._router.is_cold(candidate.model) else Path.RESIDENT
 
+    def _free_models(self, node_id: str) -> float:
+        heard = self._watches.heard(node_id)
+        return 0.0 if heard is None or heard.free_memory_bytes <= 0 else heard.free_models
+
+    def _may_hang_up(self, node_id: str) -> bool:
+        return not (self._config.warm.enabled and self._plan.needs(node_id))
+
+    def _holders(self) -> dict[str, Any]:
+        """Where each model is, of the first so many in the order of their names."""
+        cache_map = self._router.cache_map
+        names = cache_map.names()
+        shown = heapq.nsmallest(_MODELS_SHOWN, names)
+        holders = {
+            model: {node: str(state.name).lower() for node, state in cache_map.holders(model).items()}
+            for model in shown
+        }
+        return {"models": holders, "models_not_shown": len(names) - len(shown)}
+
     def _node_status(self, node: Node) -> dict[str, Any]:
         return {
             "id": node.id,
@@ -129,6 +168,19 @@ class EdgeRole(Collector):
             "cause": self._prober.cause(node.id),
             "load": round(self._router.load(node.id), 2),
             "declared_models": len(node.models),
+            "residency": self._residency_status(node),
+        }
+
+    def _residency_status(self, node: Node) -> dict[str, Any] | None:
+        if node.residency is None:
+            return None
+        heard = self._watches.heard(node.id)
+        return {
+            "address": node.residency,
+            "heard": heard is not None,
+            "cause": self._watches.cause(node.id),
+            "leaving": self._router.cache_map.is_leaving(node.id),
+            "free_models": None if heard is None or math.isinf(heard.free_models) else heard.free_models,
         }
 
 

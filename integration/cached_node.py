@@ -10,6 +10,7 @@ from typing import Any
 
 from integration.edge import Edge, Section
 from integration.embedded import EmbeddedNode, NodeSpec
+from integration.ports import free_port
 from mesh.node import Node
 
 
@@ -61,9 +62,12 @@ class CachedNode:
             "store": {"url": shelf.absolute().as_uri(), **spec.store},
             "rest": served.rest,
             "hold_seconds": spec.hold_seconds,
+            "publish": f"127.0.0.1:{free_port()}",
+            "heartbeat_seconds": 0.3,
         }
         self.agent = Edge(folder, (), envoy=spec.envoy, sections={"node": section, "envoy": {"upstream_header": False}})
-        self.node = Node(spec.id, grpc=self.agent.target, rest=self.agent.target, zone=spec.zone)
+        target = self.agent.target
+        self.node = Node(spec.id, grpc=target, rest=target, zone=spec.zone, residency=section["publish"])
 
     async def __aenter__(self) -> "CachedNode":
         await self.start()

@@ -130,5 +130,5 @@ class Edge:
 
 def _as_settings(node: Node) -> dict[str, Any]:
     settings: dict[str, Any] = {"id": node.id, "grpc": node.grpc, "rest": node.rest}
-    settings |= {"zone": node.zone, "weight": node.weight, "models": sorted(node.models)}
+    settings |= {"residency": node.residency, "zone": node.zone, "weight": node.weight, "models": sorted(node.models)}
     return settings

@@ -9,7 +9,7 @@ a few MiB. A row is never changed in place: whoever remembers something that he 
 knows by the row's identity, and by `generation`, whether it still holds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
 
 _EMPTY = b""
@@ -114,6 +114,10 @@ class CacheMap:
     def leaving(self) -> frozenset[str]:
         """The nodes that have announced that they go."""
         return frozenset(self._leaving)
+
+    def names(self) -> Collection[str]:
+        """The models of which something is known."""
+        return self._rows.keys()
 
     def models(self, node_id: str) -> dict[str, Residency]:
         """Everything that is known to be on one node. Looks at every model: not for every call."""
