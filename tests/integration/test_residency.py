@@ -1,0 +1,165 @@
+"""Two nodes that tell an edge what they hold, all real processes: who is asked, who is forgotten, who leaves."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+import pytest_asyncio
+
+from integration.cached_node import CachedNode, CachedSpec, CachedStack
+from tests.integration.cache_node import until, write_onnx
+from tests.integration.conftest import need_envoy
+from tests.integration.raw import rest_client
+
+BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]}).encode()
+NAMES = tuple(f"m{number}" for number in range(6))
+LOAD_MS = 300
+SECTIONS = {
+    "routing": {"replicas": 1, "load_floor": 1e6},
+    "residency": {"silence": 1.5, "retry": 0.1, "retry_most": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shelf")
+    for name in NAMES:
+        write_onnx(folder, name)
+        (folder / name / "tbms.json").write_text(json.dumps({"load_delay_ms": LOAD_MS}))
+    return folder
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stack(shelf: Path) -> AsyncIterator[CachedStack]:
+    need_envoy("1.40")
+    async with CachedStack(shelf, [CachedSpec("a"), CachedSpec("b")], sections=SECTIONS) as running:
+        await until(lambda: heard(running, "a", "b"))
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(stack: CachedStack) -> AsyncIterator[httpx.AsyncClient]:
+    async with rest_client(stack.edge.http) as client:
+        yield client
+
+
+async def heard(stack: CachedStack, *names: str) -> bool:
+    nodes = (await stack.edge.status())["nodes"]
+    return {node["id"] for node in nodes if node["residency"]["heard"]} == set(names)
+
+
+async def held(stack: CachedStack) -> dict[str, Any]:
+    models: dict[str, Any] = (await stack.edge.status())["models"]
+    return models
+
+
+async def call(http: httpx.AsyncClient, stack: CachedStack, model: str) -> str:
+    """Which node answered."""
+    reply = await http.post(f"/v2/models/{model}/infer", content=BODY)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["outputs"][0]["data"] == [2.0, 4.0]
+    return stack.by_address(reply.headers["x-tbms-upstream"]).spec.id
+
+
+async def tell(node: CachedNode, model: str, command: str) -> None:
+    async with aiohttp.ClientSession() as http, http.post(f"{node.agent.admin}/models/{model}/{command}") as reply:
+        assert reply.status == 200, await reply.text()
+
+
+async def test_calls_go_to_the_holder_and_a_killed_nodes_word_is_forgotten(
+    stack: CachedStack, http: httpx.AsyncClient
+) -> None:
+    homes = {model: await call(http, stack, model) for model in NAMES}
+    assert set(homes.values()) == {"a", "b"}
+    await until(lambda: _equals(stack, {model: {home: "available"} for model, home in homes.items()}))
+
+    # What an operator loads elsewhere is called there, against the order of the ring.
+    model = NAMES[0]
+    other = {"a": "b", "b": "a"}[homes[model]]
+    await tell(stack.nodes[other], model, "load")
+    await tell(stack.nodes[homes[model]], model, "unload")
+    await until(lambda: _is(stack, model, {other: "available"}))
+    assert await call(http, stack, model) == other
+
+    stack.nodes["b"].kill()
+    await until(lambda: heard(stack, "a"))
+    assert all(set(nodes) == {"a"} for nodes in (await held(stack)).values())
+    assert {await call(http, stack, name) for name in NAMES} == {"a"}
+
+    await stack.nodes["b"].start()
+    await until(lambda: heard(stack, "a", "b"))
+
+
+async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_no_call_fails(
+    stack: CachedStack, http: httpx.AsyncClient
+) -> None:
+    homes = {model: await call(http, stack, model) for model in NAMES}
+    mine = {model for model, home in homes.items() if home == "a"}
+    assert mine
+    answered: list[str] = []
+    stop = asyncio.Event()
+
+    async def calls(model: str) -> None:
+        while not stop.is_set():
+            answered.append(await call(http, stack, model))
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as tasks:
+        for model in NAMES:
+            tasks.create_task(calls(model))
+        await until(lambda: len(answered) > 20)
+        assert await stack.nodes["a"].agent.server.stop(grace=20) == 0
+        states = await stack.nodes["b"].states()
+        assert {name for name in NAMES if states.get(f"{name}:1") == "available"} == set(NAMES)
+        await until(lambda: _all_by(answered, "b"))
+        await stack.nodes["a"].stop()
+        before = len(answered)
+        await until(lambda: len(answered) > before + 50)
+        stop.set()
+    assert set(answered[before:]) == {"b"}
+    assert await warmed(stack) == len(mine)  # loaded for the edge, not for a call that waited
+
+
+async def test_a_node_that_comes_back_takes_its_share_again(stack: CachedStack, http: httpx.AsyncClient) -> None:
+    homes = {model: await call(http, stack, model) for model in NAMES}
+    mine = [model for model in NAMES if homes[model] == "a"]
+    stack.nodes["a"].kill()
+    await until(lambda: heard(stack, "b"))
+    for model in NAMES:
+        assert await call(http, stack, model) == "b"
+    await stack.nodes["a"].start()
+
+    async def back() -> bool:
+        models = await held(stack)
+        return all(models[model].get("a") == "available" for model in mine)
+
+    await until(back)
+    for model in mine:
+        assert await call(http, stack, model) == "a"
+
+
+async def warmed(stack: CachedStack) -> int:
+    async with aiohttp.ClientSession() as http, http.get(f"{stack.edge.admin}/metrics") as reply:
+        text = await reply.text()
+    asked, refused = (re.search(rf"^tbms_warmups{kind}_total (\S+)$", text, re.M) for kind in ("", "_refused"))
+    assert asked is not None
+    assert refused is not None
+    return int(float(asked[1]) - float(refused[1]))
+
+
+async def _equals(stack: CachedStack, expected: dict[str, dict[str, str]]) -> bool:
+    return await held(stack) == expected
+
+
+async def _is(stack: CachedStack, model: str, expected: dict[str, str]) -> bool:
+    return (await held(stack)).get(model) == expected
+
+
+def _all_by(answered: list[str], node: str) -> bool:
+    return set(answered[-30:]) == {node}
