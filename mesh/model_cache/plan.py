@@ -75,9 +75,9 @@ def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer:
             continue
         if not _helps(entry, short):
             continue
-        if now - entry.since < rules.min_age:
-            reason = "the model to make room was itself loaded a moment ago"
-            return Wait(reason, until=entry.since + rules.min_age)
+        old_enough = entry.since + rules.min_age
+        if now < old_enough:
+            return Wait("the model to make room was itself loaded a moment ago", until=old_enough)
         unload.append(entry.key)
         files_go = not rules.keep_files or short.disk_bytes > 0
         if files_go:

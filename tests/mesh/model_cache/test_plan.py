@@ -65,6 +65,16 @@ def test_a_young_model_ends_the_search() -> None:
     assert verdict.until == NOW + 6
 
 
+def test_a_model_is_old_enough_at_the_very_time_that_was_named() -> None:
+    rules = Rules(Room(1, math.inf, math.inf), min_age=10)
+    entry = loaded("a", since=8.397)
+    verdict = make_room(rules, [entry], ONE_MORE, None, NOW - 990)
+    assert isinstance(verdict, Wait)
+    assert verdict.until is not None
+    assert verdict.until - entry.since < 10  # by the rounding of floats: nobody may wait for nothing again and again
+    assert isinstance(make_room(rules, [entry], ONE_MORE, None, verdict.until), Evict)
+
+
 def test_kept_files_go_first_and_only_for_disk() -> None:
     rules = Rules(Room(3, 100, math.inf), keep_files=True)
     entries = [loaded("a", disk=40), kept("b", 30), kept("c", 30)]
