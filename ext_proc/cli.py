@@ -112,6 +112,44 @@ def replay(
         raise typer.Exit(1)
 
 
+Admin = Annotated[str, typer.Option("--admin", help="Admin port of the node.")]
+Admins = Annotated[list[str] | None, typer.Option("--admin", help="Admin port of a node or an edge; may be repeated.")]
+ModelVersion = Annotated[int | None, typer.Option("--version", help="One version; without it the newest, or all.")]
+HERE = "http://127.0.0.1:9902"
+
+
+@app.command("models")
+def models(admin: Admins = None) -> None:
+    """Show which models are where."""
+    from ext_proc.models_command import console, show
+
+    asyncio.run(show(console(), admin or [HERE]))
+
+
+@app.command()
+def load(model: str, version: ModelVersion = None, admin: Admin = HERE) -> None:
+    """Have a node load a model."""
+    _tell("load", model, version, admin)
+
+
+@app.command()
+def unload(model: str, version: ModelVersion = None, admin: Admin = HERE) -> None:
+    """Have a node let a model go, once its calls have ended."""
+    _tell("unload", model, version, admin)
+
+
+@app.command()
+def pin(model: str, admin: Admin = HERE) -> None:
+    """Have a node load a model and keep it."""
+    _tell("pin", model, None, admin)
+
+
+@app.command()
+def unpin(model: str, admin: Admin = HERE) -> None:
+    """Allow a node to evict a model again."""
+    _tell("unpin", model, None, admin)
+
+
 @app.command()
 def demo(
     calls: Annotated[int, typer.Option(help="How many calls to send.")] = 600,
@@ -120,6 +158,12 @@ def demo(
     from integration.demo import main as run_demo
 
     raise typer.Exit(run_demo(calls=calls))
+
+
+def _tell(name: str, model: str, version: int | None, admin: str) -> None:
+    from ext_proc.models_command import command, console
+
+    asyncio.run(command(console(), name, model, version, admin))
 
 
 def _run(main: Any) -> None:

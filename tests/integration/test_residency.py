@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from integration.cached_node import CachedNode, CachedSpec, CachedStack
+from integration.edge import TBMS
 from tests.integration.cache_node import until, write_onnx
 from tests.integration.conftest import need_envoy
 from tests.integration.raw import rest_client
@@ -67,9 +68,19 @@ async def call(http: httpx.AsyncClient, stack: CachedStack, model: str) -> str:
     return stack.by_address(reply.headers["x-tbms-upstream"]).spec.id
 
 
+async def tbms(*arguments: str) -> tuple[int, str]:
+    """The operator's command: its exit status and what it prints."""
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(TBMS, *arguments, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    output, _ = await child.communicate()
+    assert child.returncode is not None
+    return child.returncode, output.decode()
+
+
 async def tell(node: CachedNode, model: str, command: str) -> None:
-    async with aiohttp.ClientSession() as http, http.post(f"{node.agent.admin}/models/{model}/{command}") as reply:
-        assert reply.status == 200, await reply.text()
+    status, output = await tbms(command, model, "--admin", node.agent.admin)
+    words = f"{model} version 1" if command == "load" else model
+    assert (status, output) == (0, f"{words}: {command} done.\n")
 
 
 async def test_calls_go_to_the_holder_and_a_killed_nodes_word_is_forgotten(
@@ -86,6 +97,22 @@ async def test_calls_go_to_the_holder_and_a_killed_nodes_word_is_forgotten(
     await tell(stack.nodes[homes[model]], model, "unload")
     await until(lambda: _is(stack, model, {other: "available"}))
     assert await call(http, stack, model) == other
+    await tell(stack.nodes[other], model, "pin")
+    admins = [node.agent.admin for node in stack.nodes.values()]
+    status, table = await tbms("models", *(f"--admin={admin}" for admin in [*admins, stack.edge.admin]))
+    assert status == 0
+    lines = [line.split() for line in table.splitlines()]
+    address = stack.nodes[other].agent.admin.removeprefix("http://")
+    assert [line[:5] for line in lines if line[0] == model] == [
+        [model, "available", other],
+        [model, "1", "available,", "pinned", address],
+    ]
+    assert (await tbms("unload", model, "--admin", stack.nodes[other].agent.admin)) == (
+        1,
+        f"Model '{model}' is pinned: unpin it first.\n",
+    )
+    assert (await tbms("load", "nobody", "--admin", stack.nodes[other].agent.admin))[0] == 1
+    await tell(stack.nodes[other], model, "unpin")
 
     stack.nodes["b"].kill()
     await until(lambda: heard(stack, "a"))
