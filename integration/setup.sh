@@ -14,7 +14,7 @@ venv() { # name, then what pip installs
         debian python3-venv
         "$python" -m venv --clear "build/$name"
     fi
-    "build/$name/bin/pip" install --quiet --disable-pip-version-check "$@"
+    "build/$name/bin/pip" install --quiet --no-compile --disable-pip-version-check "$@"
 }
 
 debian() { # packages: printed, and installed where we may
