@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from integration.process import Process, at_once
+from integration.process import Process
 
 _NAP = 0.005
+# Said before the first nap: from then on SIGTERM is answered with the list.
+_NAPPING = "napping\n"
 
 
 @asynccontextmanager
@@ -18,11 +20,15 @@ async def sleeper(folder: Path) -> AsyncIterator[list[float]]:
     """Runs one for the length of a block; the list holds its lateness in ms, nap by nap, after the block."""
     lateness: list[float] = []
     process = Process("sleeper", [sys.executable, "-m", "integration.sleeper"], folder / "sleeper.log")
+
+    async def naps() -> bool:
+        return _NAPPING in process.log.read_text()
+
     try:
-        await process.start(at_once)
+        await process.start(naps)
         yield lateness
         await process.stop()
-        lateness += json.loads(process.log.read_text())
+        lateness += json.loads(process.log.read_text().removeprefix(_NAPPING))
     finally:
         process.kill()
 
@@ -36,6 +42,7 @@ def main() -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
+    print(_NAPPING, end="", flush=True)
     lateness = []
     while not stopped:
         began = time.monotonic()
