@@ -20,6 +20,9 @@ from mesh.model_cache.stores.source import Data
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MODE = 0o644  # the model server reads as another user
+# A kernel that preempts lazily lets one system call of this process hold up another thread for a whole tick (10 ms):
+# no call copies more than this, so that calls for resident models go on beside a fetch.
+_BITE = 256 * 1024
 
 
 class Staging:
@@ -63,7 +66,7 @@ class Staging:
                 self._path = each.path
             rest = memoryview(data)
             while rest:
-                written = os.pwrite(self._file, rest, offset)
+                written = os.pwrite(self._file, rest[:_BITE], offset)
                 offset += written
                 rest = rest[written:]
 

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,25 @@ def test_a_fetch_that_lives_is_left_alone(target: Path) -> None:
 
 def test_there_may_be_no_cache_yet(tmp_path: Path) -> None:
     assert clean_leftovers(tmp_path / "none", NOW, 0) == 0
+
+
+def test_no_system_call_copies_a_whole_part(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random.Random(1).randbytes(1_000_003)
+    sizes: list[int] = []
+    pwrite = os.pwrite
+
+    def counted(file: int, part: bytes, offset: int) -> int:
+        sizes.append(len(part))
+        return pwrite(file, part[: 1 + len(part) // 2], offset)  # a disk may take less than it is given
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    whole = package(("1/big", len(data), "etag"))
+    (big,) = whole.objects
+    staging = Staging(whole, target)
+    staging.open()
+    staging.write(big, 0, data[:700_000])
+    staging.write(big, 700_000, data[700_000:])
+    staging.publish()
+    staging.close()
+    assert (target / "big").read_bytes() == data
+    assert max(sizes) <= 256 * 1024
