@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from prometheus_client.registry import Collector
 
 from ext_proc.broker.budget import Budget
-from ext_proc.broker.estimates import Estimates, Path
+from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.stream.decision import Decision, Held
@@ -16,6 +16,8 @@ from ext_proc.transport.candidate import Candidates
 from ext_proc.transport.fan_out import FanOut
 from ext_proc.transport.shadow import Shadows
 from ext_proc.transport.upstream import Upstream
+from ext_proc.wire.call import Call
+from mesh.routing.prospect import Prospect
 
 
 class Broker:
@@ -42,7 +44,7 @@ async def broker(
     settings: BrokerSettings,
     egress: str,
     candidates: Candidates,
-    path_of: Callable[[Candidate], Path],
+    prospect_of: Callable[[Call, Candidate], Prospect],
     clock: Callable[[], float],
 ) -> AsyncIterator[Broker]:
     """A broker for the length of a block."""
@@ -51,7 +53,7 @@ async def broker(
     async with Upstream(egress, candidates.body_limit) as upstream, asyncio.TaskGroup() as group:
         shadows = Shadows(group, upstream, candidates, clock)
         estimates = Estimates(settings)
-        fan_out = FanOut(group, upstream, candidates, estimates, budget, settings.margin_ms, path_of, report, clock)
+        fan_out = FanOut(group, upstream, candidates, estimates, budget, settings.margin_ms, prospect_of, report, clock)
         try:
             yield Broker(fan_out, shadows, report)
         finally:

@@ -10,7 +10,7 @@ from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate
 from ext_proc.hop import HOP_HEADER, HopMark
 from ext_proc.stream.decision import Held, Route
-from ext_proc.transport.metadata import Headers
+from ext_proc.transport.http2.heads import Headers
 from ext_proc.transport.upstream import Request
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import unframe
@@ -19,7 +19,8 @@ from ext_proc.wire.rewrite import swap_message, swap_path
 
 # Steers the race that this call is part of, or is written anew for each candidate.
 _NOT_SENT_ON = deadline.HEADERS | {
-    HOP_HEADER, MODEL_HEADER, "host", "x-tbms-node", "grpc-timeout", "grpc-encoding", "x-envoy-upstream-rq-timeout-ms",
+    HOP_HEADER, MODEL_HEADER, "host", "x-tbms-node", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
+    "x-envoy-upstream-rq-timeout-ms",
 }  # fmt: skip
 TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
 # A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
@@ -66,16 +67,16 @@ class Candidates:
             (HOP_HEADER, self._hop.write(route.nodes).encode("ascii")),
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
         )
+        authority = headers.get(":authority", "")
         sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
         if call.protocol.is_grpc:
-            return Request(
-                headers[":path"], "POST", sent + own, self._message(held, candidate), ms / 1000, is_grpc=True
-            )
-        own += (("host", headers.get(":authority", "").encode("latin-1")), (TIMEOUT_HEADER, b"%d" % ceil(ms)))
+            message = self._message(held, candidate)
+            return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)
+        own += ((TIMEOUT_HEADER, b"%d" % ceil(ms)),)
         path = headers[":path"]
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
-        return Request(path, headers[":method"], sent + own, held.body, ms / 1000, is_grpc=False)
+        return Request(path, headers[":method"], authority, sent + own, held.body, ms / 1000, is_grpc=False)
 
     def _message(self, held: Held, candidate: Candidate) -> bytes:
         """The bare gRPC message for the candidate, never compressed."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ext_proc.broker.budget import Purse
 from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
-from ext_proc.broker.estimates import Estimates, Path
+from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.broker.race import Race
 from ext_proc.errors import CallError, Reason, TbmsError
@@ -22,6 +22,8 @@ from ext_proc.stream.decision import Answer, Held
 from ext_proc.transport.candidate import Candidates
 from ext_proc.transport.outcome import combiner, compose
 from ext_proc.transport.upstream import Request, Response, UpstreamError
+from ext_proc.wire.call import Call
+from mesh.routing.prospect import Prospect
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ class FanOut:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
-    called once for every race, after its answer is on its way. `clock` in seconds, monotonic.
+    called once for every race, after its answer is on its way. `prospect_of` tells whether a candidate would wait for a
+    load. `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
@@ -50,7 +53,7 @@ class FanOut:
     estimates: Estimates
     budget: Purse
     margin_ms: float
-    path_of: Callable[[Candidate], Path]
+    prospect_of: Callable[[Call, Candidate], Prospect]
     report: Callable[[Race, Held], None]
     clock: Callable[[], float]
 
@@ -58,7 +61,7 @@ class FanOut:
         """Races the call: the answer, an error included. To be cancelled when the client goes away."""
         race = Race(
             plan,
-            self.estimates.of_plan(plan, self.path_of, self.clock()),
+            self.estimates.of_plan(plan, partial(self.prospect_of, held.call), self.clock()),
             self.budget,
             combiner(held.call, self.candidates.body_limit()),
             arrival=arrival,
@@ -152,13 +155,13 @@ class _Heat:
         shared = self._shared
         response: Response | None = None
         error: TbmsError | None = None
-        began, path = shared.clock(), shared.path_of(start.candidate)
+        began, prospect = shared.clock(), shared.prospect_of(self._held.call, start.candidate)
         try:
             with shared.candidates.placed(self._held, start, began) as request:
                 response = await shared.upstream.call(request)
         except asyncio.CancelledError:
             now = shared.clock()
-            shared.estimates.given_up(start.candidate, path, (now - began) * 1000, now)
+            shared.estimates.given_up(start.candidate, prospect, (now - began) * 1000, now)
             raise
         except (UpstreamError, CallError) as caught:
             error = caught
@@ -167,7 +170,7 @@ class _Heat:
             error = CallError(Reason.INTERNAL, f"The server failed on a candidate: {type(caught).__name__}.")
         if response is not None and response.ok:
             now = shared.clock()
-            shared.estimates.observe(start.candidate, path, (now - began) * 1000, now)
+            shared.estimates.observe(start.candidate, prospect, (now - began) * 1000, now)
             self._happens(partial(self._race.result, start.rank, start.member, response))
         else:
             refused = _is_refusal(response, error)

@@ -12,7 +12,8 @@ from ext_proc.broker.plan import Candidate, Mix, Plan
 from ext_proc.broker.race import Combine
 from ext_proc.errors import CallError, Reason
 from ext_proc.stream.decision import Answer, Held
-from ext_proc.transport.metadata import Headers, write_status
+from ext_proc.transport.http2.heads import Headers
+from ext_proc.transport.metadata import write_status
 from ext_proc.transport.upstream import Response
 from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.framing import frame
@@ -55,7 +56,7 @@ def _cause(plan: Plan, outcome: Fail) -> CallError:
     if isinstance(outcome.error, CallError):
         return outcome.error
     if outcome.why is Why.EXPIRED:
-        return CallError(Reason.DEADLINE, f"the limit of {plan.limit_ms:g} ms had passed when the call arrived")
+        return CallError(Reason.DEADLINE, f"the limit of {plan.limit_ms:g} ms had passed before a model was asked")
     if outcome.error is None:
         return CallError(Reason.DEADLINE, f"no model answered within the limit of {plan.limit_ms:g} ms")
     return CallError(Reason.UNAVAILABLE, str(outcome.error))

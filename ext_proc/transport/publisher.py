@@ -8,6 +8,7 @@ answered when the model is there. With `?room=free` no other model has to go for
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from math import ceil
 
 from aiohttp import web
 
@@ -71,13 +72,24 @@ class Publisher:
                     report, coming = coming.result(), None
                 else:
                     report = Report({}, leaving=report.leaving)
-                free = self._manager.free()
-                yield write_line(Heard(report.models, report.full, report.leaving, free.models, free.memory_bytes))
+                yield write_line(self._heard(report))
         finally:
             if coming is not None:
                 coming.cancel()
                 await asyncio.wait((coming,))
             await reports.aclose()
+
+    def _heard(self, report: Report) -> Heard:
+        free, forecast = self._manager.free(), self._manager.forecast(report)
+        return Heard(
+            report.models,
+            report.full,
+            report.leaving,
+            free.models,
+            free.memory_bytes,
+            forecast.models,
+            forecast.default,
+        )
 
     async def _post_warm(self, request: web.Request) -> web.Response:
         if self.leaving:
@@ -98,4 +110,5 @@ class Publisher:
 
 
 def _refused(error: CallError) -> web.Response:
-    return web.json_response({"error": error.message}, status=error.reason.http)
+    headers = {} if error.retry_after is None else {"retry-after": f"{ceil(error.retry_after)}"}
+    return web.json_response({"error": error.message}, status=error.reason.http, headers=headers)

@@ -15,6 +15,7 @@ from ext_proc.stream.events import NEWEST, StreamError, read_version
 from ext_proc.stream.machine import Desk, Machine, State
 from ext_proc.telemetry import metrics
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.refusals import Refusals
 from ext_proc.transport.session import Stream
 
 SERVICE = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -48,6 +49,7 @@ class Pump:
         self.metrics = tally
         self.tasks = tasks
         self.clock = clock
+        self.refusals = Refusals()
 
     def open(self, stream: Stream) -> "Conversation":
         """A session for one stream."""
@@ -111,7 +113,7 @@ class Conversation:
                 self._task = self._pump.tasks.create_task(self._resolve())
         elif machine.state is State.ENDED:
             if machine.refusal is not None:
-                self._log_refusal(machine.refusal)
+                self._pump.refusals.add(machine.refusal, self._whose())
             self._end()
 
     async def _resolve(self) -> None:
@@ -151,12 +153,6 @@ class Conversation:
         if self._account is not None:
             pump.front.finished(self._account)
         pump.metrics.count(machine.call, _outcome(machine))
-
-    def _log_refusal(self, error: CallError) -> None:
-        # What a client did wrong is the client's to read; what we or the fleet lack is the operator's.
-        level = logging.WARNING if error.reason.http >= 500 else logging.DEBUG
-        if logger.isEnabledFor(level):
-            logger.log(level, "call refused", extra={"cause": error.message, **self._whose()})
 
     def _whose(self) -> dict[str, Any]:
         head, call = self._machine.head, self._machine.call

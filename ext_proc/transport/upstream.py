@@ -1,23 +1,32 @@
 """Calls of the server's own: candidates, sent out through Envoy's egress listener so that mesh policies hold.
 
-One gRPC channel and one HTTP session for the life of the process. A call that is cancelled is reset on
-the wire: an HTTP/2 stream by RST_STREAM, an HTTP/1.1 connection by closing it.
+REST and gRPC alike are HTTP/2 to Envoy, which speaks to each node as that wants it. A call that is cancelled is reset
+on the wire.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import aiohttp
-import grpc
-import yarl
-
-from ext_proc.errors import TbmsError
-from ext_proc.transport.metadata import HOP_BY_HOP, Headers, from_metadata, to_metadata, write_status
+from ext_proc.errors import CallError, TbmsError
+from ext_proc.transport.http2.exchange import Reply
+from ext_proc.transport.http2.heads import Headers
+from ext_proc.transport.http2.literals import literal
+from ext_proc.transport.http2.pool import Pool
+from ext_proc.transport.metadata import HOP_BY_HOP, write_status
+from ext_proc.wire.framing import unframe
 
 # Added by the egress listener: the node that answered.
 UPSTREAM_HEADER = "x-tbms-upstream"
+# Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
+_GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
+# What an answer without a gRPC status means (http-grpc-status-mapping.md of gRPC); any other is UNKNOWN.
+_MAPPED = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_UNKNOWN = 2
+_SCHEME = literal(b":scheme", b"http")
+_GRPC_FIELDS = literal(b"te", b"trailers") + literal(b"grpc-accept-encoding", b"identity")
 
 
 class UpstreamError(TbmsError):
@@ -34,6 +43,7 @@ class Request:
 
     path: str
     method: str
+    authority: str
     headers: Headers
     body: bytes
     timeout: float
@@ -61,87 +71,87 @@ class Upstream:
     """The client side of the server. An async context manager; `body_limit` bounds answers, in bytes."""
 
     def __init__(self, egress: str, body_limit: Callable[[], int]) -> None:
-        self._egress = egress
+        self._pool = Pool(egress)
         self._body_limit = body_limit
 
     async def __aenter__(self) -> Self:
-        unix = self._egress.removeprefix("unix:") if self._egress.startswith("unix:") else None
-        connector = aiohttp.UnixConnector(unix, limit=0) if unix else aiohttp.TCPConnector(limit=0)
-        self._base = "http://tbms" if unix else f"http://{self._egress}"
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        options = [
-            ("grpc.max_receive_message_length", self._body_limit()),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.enable_retries", 0),
-            ("grpc.use_local_subchannel_pool", 1),
-            # An egress listener that comes back is found within a second, not after gRPC's own two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-        ]
-        self._channel = grpc.aio.insecure_channel(self._egress, options=options)
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
-        await self._channel.close()
+        await self._pool.__aexit__(kind, error, trace)
 
     async def call(self, request: Request) -> Response:
         """Sends one call and reads its whole answer. Raises UpstreamError; reset on the wire when cancelled."""
-        return await (self._grpc(request) if request.is_grpc else self._rest(request))
-
-    async def _rest(self, request: Request) -> Response:
+        body = request.body
+        pieces = (b"\0" + len(body).to_bytes(4, "big"), body) if request.is_grpc else (body,)
         try:
-            async with self._session.request(
-                request.method,
-                yarl.URL(self._base + request.path, encoded=True),
-                headers=[(key, value.decode("latin-1")) for key, value in request.headers if key not in HOP_BY_HOP],
-                data=request.body or None,
-                allow_redirects=False,
-            ) as response:
-                body = await self._read(response)
-                headers = tuple((key.decode("latin-1").lower(), value) for key, value in response.raw_headers)
-                return Response(response.status, _own(headers), body, None, node=_node(headers))
-        except aiohttp.ClientConnectorError as error:
+            reply = await self._pool.request(header_block(request), pieces, self._body_limit())
+        except OSError as error:
             raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UpstreamError(f"the call got no answer: {error or type(error).__name__}") from error
+        if not isinstance(reply, Reply):
+            raise UpstreamError(f"the call got no answer: {reply.cause}", refused=reply.unprocessed)
+        return grpc_response(reply, self._body_limit()) if request.is_grpc else rest_response(reply)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size, limit = [], 0, self._body_limit()
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > limit:
-                raise UpstreamError(f"the answer is over the limit of {limit} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks)
 
-    async def _grpc(self, request: Request) -> Response:
-        method: Any = self._channel.unary_unary(request.path)
-        call = method(request.body, timeout=request.timeout, metadata=tuple(to_metadata(request.headers)))
+def header_block(request: Request) -> bytes:
+    """The headers of a call as HPACK: every field a literal."""
+    fields = [
+        literal(b":method", request.method.encode("latin-1")),
+        _SCHEME,
+        literal(b":path", request.path.encode("latin-1")),
+        literal(b":authority", request.authority.encode("latin-1")),
+    ]
+    fields += [literal(key.encode("latin-1"), value) for key, value in request.headers if key not in HOP_BY_HOP]
+    if request.is_grpc:
+        # At most eight digits; microseconds up to a minute and a half.
+        micros = ceil(request.timeout * 1e6)
+        timeout = b"%du" % micros if micros < 100_000_000 else b"%dm" % min(ceil(request.timeout * 1e3), 99_999_999)
+        fields += (_GRPC_FIELDS, literal(b"grpc-timeout", timeout))
+    elif request.body:
+        fields.append(literal(b"content-length", b"%d" % len(request.body)))
+    return b"".join(fields)
+
+
+def rest_response(reply: Reply) -> Response:
+    """A reply to a call of REST."""
+    return Response(reply.status, _own(reply.headers), reply.body, None, node=_node(reply.headers))
+
+
+def grpc_response(reply: Reply, limit: int) -> Response:
+    """A reply to a unary call of gRPC; its message is of at most `limit` bytes. Raises UpstreamError."""
+    headers, trailers = reply.headers, reply.trailers
+    if not trailers:  # the headers are the trailers where there is nothing but a status
+        headers, trailers = (), headers
+    ends = dict(trailers)
+    number = _number(ends.get("grpc-status"))
+    if number is None:
+        number = _MAPPED.get(reply.status, _UNKNOWN)
+        ends = dict(write_status(number, f"HTTP status {reply.status} and no gRPC status"))
+    status = tuple((key, ends[key]) for key in ("grpc-status", "grpc-message") if key in ends)
+    body = b""
+    if number == 0:
+        encoding = dict(reply.headers).get("grpc-encoding", b"identity").decode("latin-1")
         try:
-            # A pending await that is cancelled resets the stream.
-            body = await call
-            initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
-            number, details = 0, ""
-        except grpc.aio.AioRpcError as error:
-            body, number, details = b"", int(error.code().value[0]), error.details() or ""
-            initial, trailing = error.initial_metadata(), error.trailing_metadata()
-        headers, trailers = from_metadata(initial), from_metadata(trailing)
-        node = _node(headers) or _node(trailers)
-        return Response(200, _own(headers), body, write_status(number, details) + _own(trailers), number, node)
+            body = unframe(reply.body, encoding, limit)
+        except CallError as error:
+            raise UpstreamError(f"the answer cannot be read: {error.message}") from error
+    return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), number, _node(reply.headers))
 
 
-def _own(headers: Headers) -> Headers:
+def _number(status: bytes | None) -> int | None:
+    if status is None:
+        return None
+    return int(status) if status.isdigit() and len(status) <= 3 else _UNKNOWN
+
+
+def _own(headers: Headers, others: frozenset[str] = frozenset()) -> Headers:
     """The headers that are the node's own."""
-    return tuple(pair for pair in headers if pair[0] not in HOP_BY_HOP and pair[0] != UPSTREAM_HEADER)
+    return tuple(
+        pair for pair in headers if pair[0] not in HOP_BY_HOP and pair[0] not in others and pair[0] != UPSTREAM_HEADER
+    )
 
 
 def _node(headers: Headers) -> str:

@@ -1,12 +1,13 @@
-"""Request headers: from an HPACK block (RFC 7541) to what a gRPC server needs of it.
+"""Headers: from an HPACK block (RFC 7541) to what a server needs of a request, or a client of a reply.
 
 A client of gRPC sends the same headers on all its streams, and its encoder soon writes them as the same bytes. What a
 block says depends on nothing but its bytes and the dynamic table, and is remembered until the table changes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
@@ -19,6 +20,10 @@ _REQUIRED = frozenset([":method", ":scheme", ":path"])
 _PSEUDO = _REQUIRED | {":authority"}
 # Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
 _CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
+
+Headers = tuple[tuple[str, bytes], ...]
+Fields = list[tuple[str, str]]
+HeadT = TypeVar("HeadT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,15 @@ class Head:
         """Whether the content-type is one of gRPC's."""
         kind = self.metadata.get("content-type", "")
         return kind == "application/grpc" or kind.startswith(("application/grpc+", "application/grpc;"))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """The headers or the trailers of a reply; `status` is 0 for the latter. `malformed` as in `Head`."""
+
+    status: int = 0
+    headers: Headers = ()
+    malformed: str = ""
 
 
 class _WatchedTable(HeaderTable):
@@ -56,22 +70,26 @@ class _WatchedTable(HeaderTable):
         HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
 
-class HeadDecoder:
-    """Decodes the header blocks of one connection, in their order. `limit` bounds a list, as section 6.5.2 counts."""
+class HeadDecoder(Generic[HeadT]):
+    """Decodes the header blocks of one connection, in their order. `limit` bounds a list, as section 6.5.2 counts.
 
-    __slots__ = ("_decoder", "_known", "_table")
+    `read` makes of the fields, as latin-1, what is asked for and remembered.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_decoder", "_known", "_read", "_table")
+
+    def __init__(self, limit: int, read: Callable[[Fields], HeadT]) -> None:
+        self._read = read
         self._decoder = Decoder(max_header_list_size=limit)
         self._table = self._decoder.header_table = _WatchedTable()
-        self._known: dict[bytes, Head] = {}
+        self._known: dict[bytes, HeadT] = {}
 
-    def decode(self, block: bytes) -> Head:
+    def decode(self, block: bytes) -> HeadT:
         """What a block says. Raises ConnectionFault if it cannot be decoded: the table is lost then."""
         head = self._known.get(block)
         return self._decode(block) if head is None else head
 
-    def _decode(self, block: bytes) -> Head:
+    def _decode(self, block: bytes) -> HeadT:
         self._table.touched = False
         try:
             fields = self._decoder.decode(block, raw=True)
@@ -79,7 +97,7 @@ class HeadDecoder:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
         except HPACKError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
-        head = _head([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
+        head = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
         if self._table.touched:
             self._known.clear()
         elif len(block) <= _REMEMBERED_BYTES:
@@ -89,7 +107,8 @@ class HeadDecoder:
         return head
 
 
-def _head(fields: list[tuple[str, str]]) -> Head:
+def read_head(fields: Fields) -> Head:
+    """The headers of a request."""
     pseudo: dict[str, str] = {}
     metadata: dict[str, str] = {}
     for name, value in fields:
@@ -110,6 +129,22 @@ def _head(fields: list[tuple[str, str]]) -> Head:
     if not pseudo.keys() >= _REQUIRED or not pseudo[":path"]:
         return Head(malformed="a request needs :method, :scheme and :path", metadata=metadata)
     return Head(pseudo[":method"], pseudo[":path"], MappingProxyType(metadata))
+
+
+def read_reply_head(fields: Fields) -> ReplyHead:
+    """The headers or the trailers of a reply."""
+    status = 0
+    headers: list[tuple[str, bytes]] = []
+    for name, value in fields:
+        if name == ":status" and not status and not headers and len(value) == 3 and value.isascii() and value.isdigit():
+            status = int(value)
+        elif not _is_name(name):
+            return ReplyHead(malformed=f"{name!r} is not the name of a header, or out of place")
+        elif not _is_value(value):
+            return ReplyHead(malformed=f"the value of {name!r} holds control characters")
+        else:
+            headers.append((name, value.encode("latin-1")))
+    return ReplyHead(status, tuple(headers))
 
 
 def _is_name(name: str) -> bool:

@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
 
-from ext_proc.transport.http2.connection import Connection
-from ext_proc.transport.http2.limits import KiB, Limits, MiB
-from ext_proc.transport.session import Open
+from ext_proc.transport.http2.limits import KiB, MiB
+from ext_proc.transport.http2.link import Link
 
 logger = logging.getLogger(__name__)
 
@@ -15,30 +14,35 @@ logger = logging.getLogger(__name__)
 _FULL, _ROOM = 1 * MiB, 256 * KiB
 # A full transport still takes frames of control. A peer that makes us write so many and reads none is cut off.
 _CONTROL_WHILE_FULL = 16 * MiB
-# A connection whose client has not said a word is closed after this many seconds.
+# A connection whose peer has not said a word is closed after this many seconds.
 _SILENCE = 30.0
 # A connection that ends is given so many seconds to take its last words.
 _LAST_WORDS = 5.0
 
 
-class Http2Protocol(asyncio.Protocol):
-    """One connection of a server, which is told when it is `made` and when it is `lost`."""
+LinkT = TypeVar("LinkT", bound=Link[Any])
+
+
+class Http2Protocol(asyncio.Protocol, Generic[LinkT]):
+    """One connection, whose owner is told when it is `made` and when it is `lost`.
+
+    `join` makes its side of HTTP/2, given what that is to call when it has something to send.
+    """
 
     def __init__(
         self,
-        sessions: Mapping[str, Open],
-        limits: Limits,
-        made: Callable[["Http2Protocol"], None],
-        lost: Callable[["Http2Protocol"], None],
+        join: Callable[[Callable[[], None]], LinkT],
+        made: Callable[["Http2Protocol[LinkT]"], None],
+        lost: Callable[["Http2Protocol[LinkT]"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock: Callable[[], float] = self._loop.time
-        self._connection = Connection(sessions, self._wake, limits)
         self._made, self._lost = made, lost
         self._transport: asyncio.Transport | None = None
         self._scheduled = False
         self._control = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.link = join(self._wake)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -47,24 +51,25 @@ class Http2Protocol(asyncio.Protocol):
         transport.set_write_buffer_limits(_FULL, _ROOM)
         self._timer = self._loop.call_later(_SILENCE, transport.abort)
         self._made(self)
+        self._flush()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        connection = self._connection
-        if self._timer is not None and not connection.ended:
+        link = self.link
+        if self._timer is not None and not link.ended:
             self._timer.cancel()
             self._timer = None
-        connection.receive(data, self._clock())
+        link.receive(data, self._clock())
         self._flush()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._control = 0
-        self._connection.pause()
+        self.link.pause()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
-        self._connection.resume()
+        self.link.resume()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,17 +77,17 @@ class Http2Protocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
-        self._connection.lost()
+        self.link.lost()
         self._lost(self)
 
     def shut_down(self) -> None:
-        """See `Connection.shut_down`."""
-        self._connection.shut_down()
+        """See `Link.shut_down`."""
+        self.link.shut_down()
         self._flush()
 
     def end(self) -> None:
-        """See `Connection.end`."""
-        self._connection.end()
+        """See `Link.end`."""
+        self.link.end()
         self._flush()
 
     def abort(self) -> None:
@@ -103,18 +108,18 @@ class Http2Protocol(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        connection = self._connection
-        data = connection.take()
+        link = self.link
+        data = link.take()
         if data:
-            if connection.writer.paused:
+            if link.writer.paused:
                 self._control += len(data)
             transport.write(data)
-        if connection.ended:
+        if link.ended:
             if not transport.is_closing():
                 transport.close()
                 self._timer = self._loop.call_later(_LAST_WORDS, transport.abort)
         elif self._control > _CONTROL_WHILE_FULL:
             logger.warning("connection cut off", extra={"cause": "the peer does not read what it asks for"})
             transport.abort()
-        elif connection.unsent:
+        elif link.unsent:
             self._wake()

@@ -5,12 +5,13 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ext_proc.config import ServerSettings, TlsSettings
 from ext_proc.errors import TbmsError
 from ext_proc.transport.health import Health
+from ext_proc.transport.http2.connection import Connection
 from ext_proc.transport.http2.limits import Limits
 from ext_proc.transport.http2.protocol import Http2Protocol
 from ext_proc.transport.session import Open
@@ -28,7 +29,7 @@ class Http2Server:
         self._limits = limits or Limits()
         self._health = Health(path.split("/")[1] for path in sessions)
         self._sessions = {**sessions, **self._health.sessions()}
-        self._connections: set[Http2Protocol] = set()
+        self._connections: set[Http2Protocol[Connection]] = set()
         self._stopping = False
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -93,15 +94,18 @@ class Http2Server:
                 async with asyncio.timeout(within):
                     await self._empty.wait()
 
-    def _connect(self) -> Http2Protocol:
-        return Http2Protocol(self._sessions, self._limits, self._made, self._lost)
+    def _connect(self) -> Http2Protocol[Connection]:
+        return Http2Protocol(self._join, self._made, self._lost)
 
-    def _made(self, connection: Http2Protocol) -> None:
+    def _join(self, wake: Callable[[], None]) -> Connection:
+        return Connection(self._sessions, wake, self._limits)
+
+    def _made(self, connection: Http2Protocol[Connection]) -> None:
         self._connections.add(connection)
         if self._stopping:
             connection.end()
 
-    def _lost(self, connection: Http2Protocol) -> None:
+    def _lost(self, connection: Http2Protocol[Connection]) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()

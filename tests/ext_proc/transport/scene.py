@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ext_proc.broker.budget import Budget
-from ext_proc.broker.estimates import Estimates, Path
+from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate, Entrant, Plan
 from ext_proc.broker.race import Race
 from ext_proc.broker.settings import BrokerSettings
@@ -20,6 +20,7 @@ from ext_proc.transport.fan_out import FanOut
 from ext_proc.transport.upstream import Request, Response
 from ext_proc.wire.call import Call, Protocol, Verb
 from ext_proc.wire.naming import MODEL_HEADER
+from mesh.routing.prospect import RESIDENT, Prospect
 
 LIMIT = 1 << 20
 NODE = "10.0.0.1:8501"
@@ -129,7 +130,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    margin_ms: float = 2.0, path_of: Callable[[Candidate], Path] = lambda _: Path.RESIDENT, **scripts: Script
+    margin_ms: float = 2.0, prospect_of: Callable[[Candidate], Prospect] = lambda _: RESIDENT, **scripts: Script
 ) -> AsyncIterator[Scene]:
     """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
     upstream, nodes, reports = Scripted(scripts), Nodes(), []
@@ -143,7 +144,7 @@ async def scene(
             estimates,
             budget,
             margin_ms,
-            path_of,
+            lambda _, candidate: prospect_of(candidate),
             lambda race, held: reports.append((race, held)),
             asyncio.get_running_loop().time,
         )

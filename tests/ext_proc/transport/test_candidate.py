@@ -43,12 +43,12 @@ def test_rest_for_another_model() -> None:
     made = request(call, Candidate("svm", version="3"))
     assert (made.method, made.path, made.body) == ("POST", "/v1/models/svm/versions/3:predict", call.body)
     assert not made.is_grpc
+    assert made.authority == "models.local"
     assert dict(made.headers) == {
         "x-mine": b"1",
         "accept-encoding": b"gzip",
         "x-tbms-hop": HOP.write((NODE, "10.0.0.2:8501")).encode(),
         "x-tbms-model": b"svm/versions/3",
-        "host": b"models.local",
         "x-envoy-upstream-rq-timeout-ms": b"42",
     }
     assert made.timeout == pytest.approx(0.042)

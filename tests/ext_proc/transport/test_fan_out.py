@@ -8,15 +8,16 @@ import pytest
 
 from ext_proc.broker.budget import Budget
 from ext_proc.broker.effects import Answer, Fail, Why
-from ext_proc.broker.estimates import ENOUGH, Path
+from ext_proc.broker.estimates import ENOUGH
 from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix
 from ext_proc.errors import CallError, Reason
 from ext_proc.stream import decision
 from ext_proc.stream.decision import Held
 from ext_proc.transport.upstream import UpstreamError
 from ext_proc.wire.call import Protocol
+from integration.virtual_time import run
+from mesh.routing.prospect import COLD, RESIDENT
 from tests.ext_proc.transport.scene import LIMIT, Scene, Script, held, plan, rest_reply, scene
-from tests.virtual_time import run
 
 
 def told(answer: decision.Answer) -> str:
@@ -249,7 +250,7 @@ class TestEstimates:
         async def main() -> None:
             cold = {"svm"}
             async with scene(
-                path_of=lambda one: Path.COLD if one.model in cold else Path.RESIDENT,
+                prospect_of=lambda one: COLD if one.model in cold else RESIDENT,
                 bert=Script(0.020),
                 svm=Script(0.020),
             ) as stage:
@@ -258,9 +259,9 @@ class TestEstimates:
                     for _ in range(ENOUGH):
                         await stage.fan_out.run(held(), plan(model), clock())
                 now = clock()
-                assert stage.estimates.of(Candidate("bert"), Path.RESIDENT, now).ms == pytest.approx(20, rel=0.06)
-                assert stage.estimates.of(Candidate("svm"), Path.COLD, now).ms == pytest.approx(20, rel=0.06)
-                assert stage.estimates.of(Candidate("svm"), Path.RESIDENT, now).ms == 50  # the default
+                assert stage.estimates.of(Candidate("bert"), RESIDENT, now).ms == pytest.approx(20, rel=0.06)
+                assert stage.estimates.of(Candidate("svm"), COLD, now).ms == pytest.approx(20, rel=0.06)
+                assert stage.estimates.of(Candidate("svm"), RESIDENT, now).ms == 50  # the default
 
         run(main())
 
@@ -281,7 +282,7 @@ class TestEstimates:
         async def play(stage: Scene) -> None:
             for _ in range(2 * ENOUGH):
                 await stage.fan_out.run(held(), plan("bert"), asyncio.get_running_loop().time())
-            estimate = stage.estimates.of(Candidate("bert"), Path.RESIDENT, asyncio.get_running_loop().time())
+            estimate = stage.estimates.of(Candidate("bert"), RESIDENT, asyncio.get_running_loop().time())
             assert estimate.ms == 50
 
         playing(play, bert=Script(0.001, end))

@@ -105,7 +105,7 @@ def test_nobody_in_time(protocol: Protocol) -> None:
 def test_too_late_already(protocol: Protocol) -> None:
     status, message = error_of(composed(protocol, Fail(Why.EXPIRED, None, 60.0, -10.0)))
     assert status == (4 if protocol.is_grpc else 504)
-    assert message == "the limit of 50 ms had passed when the call arrived"
+    assert message == "the limit of 50 ms had passed before a model was asked"
 
 
 def test_the_primarys_own_rest_error() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.stream.decision import Answer, Decision, Held, Hold, Pass, Route
-from ext_proc.stream.events import Head
+from ext_proc.stream.decision import Amend, Answer, Decision, Held, Hold, Pass, Route
+from ext_proc.stream.events import Head, ReplyPart
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.transport.pump import Conversation, Pump
 from ext_proc.wire.call import Call
@@ -52,6 +52,9 @@ class Front:
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         return self.decision
+
+    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+        return None
 
     async def resolve(self, held: Held) -> Decision:
         assert self._resolve is not None

@@ -11,8 +11,8 @@ from ext_proc.hop import HopMark
 from ext_proc.transport.candidate import Candidates
 from ext_proc.transport.shadow import MOST, MOST_BYTES, Shadows
 from ext_proc.transport.upstream import UpstreamError
+from integration.virtual_time import run
 from tests.ext_proc.transport.scene import LIMIT, Nodes, Script, Scripted, held, plan, rest_reply
-from tests.virtual_time import run
 
 
 @dataclass
