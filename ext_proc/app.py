@@ -1,8 +1,6 @@
 """One process: reads the configuration, runs its role behind the server, reloads, drains. Knows all parts."""
 
 import asyncio
-import contextlib
-import gc
 import logging
 import signal
 import time
@@ -10,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ext_proc import config as configuration
+from ext_proc import heap
 from ext_proc.config import Config
 from ext_proc.edge_role import EdgeRole
 from ext_proc.errors import ConfigError
 from ext_proc.node_role import NodeRole
 from ext_proc.reload import watch
 from ext_proc.role import Role
+from ext_proc.stopping import Stop
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.transport.admin import Admin
@@ -37,18 +37,15 @@ class App:
         self._config = configuration.load(path)
         self._metrics = Metrics()
         self._role = role_of(self._config)
-        self._draining = False
+        self._handed_over = False
         self._started = time.time()
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains."""
+        """Serves until SIGTERM or SIGINT, then drains; a second one ends the drain."""
         settings = self._config.server
         logs.configure(settings.log.level, settings.log.format)
-        stop, wake = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, wake.set)
+        stop, wake = Stop(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
             pump = Pump(self._role.front, self._metrics, tasks, time.monotonic)
@@ -58,24 +55,28 @@ class App:
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
-            # What lives as long as the process is never looked at again: a collection of all of it would hold up
-            # every race for the time of a limit (70 ms were seen).
-            gc.collect()
-            gc.freeze()
+            heap.settle()
             logger.info("serving", extra={"role": self._role.name, "address": server.address, "admin": settings.admin})
-            await stop.wait()
-            self._draining = True
-            logger.info("draining", extra={"streams": self._metrics.streams})
-            until = loop.time() + settings.drain_seconds
-            self._role.leave()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._role.left()
-            await server.stop(max(0.0, until - loop.time()))
+            await stop.asked.wait()
+            await self._drain(server, stop)
             await admin.stop()
             for task in background:
                 task.cancel()
         logger.info("stopped")
+
+    async def _drain(self, server: Http2Server, stop: Stop) -> None:
+        """Ready until those who would send more know better: whoever looks at /readyz may send none from then on."""
+        clock, seconds = asyncio.get_running_loop().time, self._config.server.drain_seconds
+        until = clock() + seconds
+        self._metrics.draining = True
+        logger.info("draining", extra={"streams": self._metrics.streams})
+        self._role.leave()
+        await stop.allow(self._role.left(), seconds)
+        self._handed_over = True
+        await stop.allow(server.stop(max(0.0, until - clock())))
+        if stop.at_once.is_set():
+            logger.warning("asked to stop at once", extra={"streams": self._metrics.streams})
+            await server.stop(0.0)
 
     async def _reload_on(self, wake: asyncio.Event) -> None:
         while True:
@@ -100,7 +101,7 @@ class App:
         logger.info("configuration taken", extra={"nodes": len(config.nodes)})
 
     def _ready(self) -> bool:
-        return not self._draining
+        return not self._handed_over
 
     def _exposition(self) -> bytes:
         return exposition([self._metrics, *self._role.collectors()])
@@ -109,7 +110,7 @@ class App:
         return {
             "role": self._role.name,
             "uptime_seconds": round(time.time() - self._started, 1),
-            "draining": self._draining,
+            "draining": self._metrics.draining,
             "config": str(self._path),
             "streams": self._metrics.streams,
             **self._role.status(),

@@ -64,6 +64,7 @@ def model_server(
     load_delay_ms: Annotated[float, typer.Option(help="Simulation: added to each load.")] = 0.0,
 ) -> None:
     """Serve ONNX models over the TF Serving and V2 APIs."""
+    from ext_proc import heap
     from mesh.model_server.server import ModelServerSettings, serve
 
     settings = ModelServerSettings(
@@ -77,11 +78,15 @@ def model_server(
         load_delay_ms=load_delay_ms,
     )
 
+    def ready(grpc: int, rest: int) -> None:
+        heap.settle()
+        typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True)
+
     async def run() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(settings, lambda grpc, rest: typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True), stop)
+        await serve(settings, ready, stop)
 
     _run(run())
 

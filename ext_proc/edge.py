@@ -1,5 +1,6 @@
 """The edge role: decides about a client's call. Routed to a node at once, or handed to the time broker."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -8,19 +9,24 @@ from ext_proc.broker.deadline import read_ask
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.errors import CallError, Reason
 from ext_proc.hop import HOP_HEADER, HopMark
-from ext_proc.stream.decision import Decision, Held, Hold, Route
-from ext_proc.stream.events import Head
+from ext_proc.stream.decision import Amend, Decision, Held, Hold, Pass, Route
+from ext_proc.stream.events import Head, ReplyPart
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import MODEL_HEADER, write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
-from mesh.node import ProtocolKind
+from mesh.discovery import residency_header
+from mesh.node import Node
+from mesh.routing.hearsay import Hearsay
 from mesh.routing.pick import NoNode, Router
+
+# What nodes say to us is not for clients.
+_KEPT_BACK = Amend(remove=(residency_header.NAME,))
 
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """What the edge keeps of a held call: its plan, and when it arrived (monotonic seconds)."""
+    """What the edge keeps of a held call: its plan, and when it arrived at Envoy (monotonic seconds)."""
 
     plan: Plan
     arrival: float
@@ -34,9 +40,19 @@ class Edge:
 
     follows_replies = False
 
-    def __init__(self, router: Router, catalogue: Catalogue, hop: HopMark, body_limit: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        catalogue: Catalogue,
+        hop: HopMark,
+        body_limit: int,
+        hearsay: Hearsay,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._wall = wall
         self._router = router
         self._hop = hop
+        self._hearsay = hearsay
         self._seed = 0
         self.broker: Broker | None = None
         """Races held calls; set once by whoever owns it."""
@@ -50,12 +66,12 @@ class Edge:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            return Route(nodes, node="")
+            return Route(nodes, node="", asks=call.model if self._asks(nodes, call.model, now) else "")
         plan = self._plan(head, call)
         if plan is None:
-            return self.place(call, call.model, now)
+            return self._send(head, call, call, now)
         if plan.races or plan.shadows:
-            return Hold(collect=True, matter=Matter(plan, now))
+            return Hold(collect=True, matter=Matter(plan, self._arrival(head, now)))
         return self._rename(head, call, plan, now)
 
     async def resolve(self, held: Held) -> Decision:
@@ -67,12 +83,17 @@ class Edge:
 
     def place(self, call: Call, model: str, now: float) -> Route:
         """The nodes for a call of that protocol to `model`. Raises CallError (UNAVAILABLE) if none is alive."""
-        kind: ProtocolKind = "grpc" if call.protocol.is_grpc else "rest"
-        try:
-            nodes = self._router.pick(model, now, kind).nodes
-        except NoNode as error:
-            raise CallError(Reason.UNAVAILABLE, str(error)) from None
-        return Route(tuple([endpoint for node in nodes if (endpoint := node.endpoint(kind))]), nodes[0].id)
+        nodes, endpoints = self._picked(call, model, now)
+        return Route(endpoints, nodes[0].id)
+
+    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+        """Takes in what a node says of the model that it was asked about, and keeps it back."""
+        if not isinstance(decision, Route) or not decision.asks:
+            return None
+        word = residency_header.read_word(reply.value(residency_header.NAME))
+        if word is not None:
+            self._hearsay.told(reply.upstream, decision.asks, *word, now)
+        return _KEPT_BACK
 
     def started(self, node: str) -> None:
         """A call is on its way to the node."""
@@ -81,6 +102,32 @@ class Edge:
     def finished(self, node: str) -> None:
         """A call to the node is over."""
         self._router.finished(node)
+
+    def _picked(self, call: Call, model: str, now: float) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+        """The nodes for a call, and where they take it: `ip:port`. Raises CallError."""
+        kind = call.protocol.kind
+        try:
+            nodes = self._router.pick(model, now, kind).nodes
+        except NoNode as error:
+            raise CallError(Reason.UNAVAILABLE, str(error)) from None
+        return nodes, tuple([endpoint for node in nodes if (endpoint := node.endpoint(kind))])
+
+    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
+        """The nodes for a call that goes out now, for the model that it is to be of."""
+        model = wanted.model
+        nodes, endpoints = self._picked(call, model, now)
+        named: tuple[tuple[str, str], ...] = ()
+        if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
+            named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+        return Route(endpoints, nodes[0].id, named, asks=model if self._asks(endpoints, model, now) else "")
+
+    def _asks(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
+        """Whether the first of `nodes` is to be asked about the model. Costs nothing while all nodes are heard."""
+        return bool(self._hearsay.silent) and self._hearsay.asks(nodes[0], model, now)
+
+    def _arrival(self, head: Head, now: float) -> float:
+        """When the call came to Envoy, on the clock of `now`: the time that it waited for us is part of its limit."""
+        return now if head.received is None else now - max(0.0, self._wall() - head.received)
 
     def _plan(self, head: Head, call: Call) -> Plan | None:
         get = head.headers.get
@@ -112,31 +159,28 @@ class Edge:
     def _rename(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
         """An alias, a label or a split: the call goes on to another name."""
         if call.protocol.is_grpc:
-            return (
-                Hold(collect=True, matter=Matter(plan, now))
-                if head.body_can_come
-                else self.place(call, call.model, now)
-            )
+            can_rename = head.body_can_come
+            return Hold(collect=True, matter=Matter(plan, now)) if can_rename else self._send(head, call, call, now)
         model = _only(plan)
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        route = self.place(call, model.model, now)
-        return Route(route.nodes, route.node, headers=((":path", path),))
+        return replace(self._send(head, call, model, now), headers=((":path", path),))
 
     def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
-        headers = held.head.headers
         body = swap_model(
             held.call,
             held.body,
             model.model,
             model.version,
             model.label,
-            encoding=headers.get("grpc-encoding", "identity"),
+            encoding=held.head.headers.get("grpc-encoding", "identity"),
             limit=self.body_limit,
         )
-        route = self.place(held.call, model.model, now)
-        told = write_model(model.model, model.version, model.label)
-        named = ((MODEL_HEADER, told),) if MODEL_HEADER in headers else ()
-        return Route(route.nodes, route.node, headers=named, body=body)
+        return replace(self._send(held.head, held.call, model, now), body=body)
+
+
+def _ours(nodes: tuple[Node, ...]) -> bool:
+    """Whether one of them has the node role: told the model by a header, it need not read the body for it."""
+    return any(node.residency is not None for node in nodes)
 
 
 def _only(plan: Plan) -> Candidate:

@@ -17,7 +17,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ext_proc.broker.estimates import Path
 from ext_proc.broker.plan import Candidate
 from ext_proc.config import Config
 from ext_proc.edge import Edge
@@ -25,6 +24,7 @@ from ext_proc.endpoint_files import write_endpoints
 from ext_proc.hop import HopMark
 from ext_proc.transport.broker import broker
 from ext_proc.transport.candidate import Candidates
+from ext_proc.wire.call import Call
 from mesh.discovery.probe import EndpointProbe
 from mesh.discovery.prober import Prober
 from mesh.discovery.registry import Registry
@@ -32,7 +32,9 @@ from mesh.discovery.residency import ResidencyWatches
 from mesh.discovery.static import StaticSource
 from mesh.discovery.warmer import Warmer
 from mesh.node import Node
+from mesh.routing.hearsay import Hearsay
 from mesh.routing.pick import Router
+from mesh.routing.prospect import Prospect
 from mesh.routing.warm import WarmPlan
 
 logger = logging.getLogger(__name__)
@@ -49,13 +51,19 @@ class EdgeRole(Collector):
         self._config = config
         self._router = Router(config.routing)
         self._hop = HopMark(secrets.token_hex(16))
-        self.front = Edge(self._router, config.catalogue(), self._hop, config.limits.body_bytes)
+        hearsay = Hearsay(self._router.cache_map, config.residency.remember)
+        self.front = Edge(self._router, config.catalogue(), self._hop, config.limits.body_bytes, hearsay)
         self._prober = Prober(
             config.probe, EndpointProbe(config.probe), self._router.set_alive, seed=random.getrandbits(64)
         )
         self._plan = WarmPlan(config.warm, self._router, self._free_models)
         self._watches = ResidencyWatches(
-            config.residency, self._router.cache_map, random.getrandbits(64), self._may_hang_up
+            config.residency,
+            self._router.cache_map,
+            random.getrandbits(64),
+            self._may_hang_up,
+            hearsay,
+            self._router.load_waits,
         )
         self._warmer = Warmer(self._plan)
         followers = (
@@ -73,7 +81,7 @@ class EdgeRole(Collector):
         egress = config.server.egress or config.envoy.egress
         candidates = Candidates(self.front, self._hop, lambda: self.front.body_limit)
         async with (
-            broker(config.broker, egress, candidates, self._path_of, time.monotonic) as ours,
+            broker(config.broker, egress, candidates, self._prospect_of, time.monotonic) as ours,
             asyncio.TaskGroup() as tasks,
         ):
             self.front.broker = ours.decide
@@ -124,6 +132,8 @@ class EdgeRole(Collector):
         heard = sum(self._watches.heard(node.id) is not None for node in nodes)
         yield GaugeMetricFamily("tbms_nodes_heard", "Nodes that tell what they hold.", heard)
         yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(self._router.cache_map))
+        wide = len(self._router.widened)
+        yield GaugeMetricFamily("tbms_models_widened", "Models spread over more nodes for their load.", wide)
         yield CounterMetricFamily("tbms_warmups", "Loads that nodes were asked for ahead of calls.", self._warmer.asked)
         yield CounterMetricFamily("tbms_warmups_refused", "Those that did not come about.", self._warmer.refused)
 
@@ -136,8 +146,8 @@ class EdgeRole(Collector):
         except OSError as error:
             logger.error("Envoy's endpoint files cannot be written", extra={"folder": folder, "cause": str(error)})
 
-    def _path_of(self, candidate: Candidate) -> Path:
-        return Path.COLD if self._router.is_cold(candidate.model) else Path.RESIDENT
+    def _prospect_of(self, call: Call, candidate: Candidate) -> Prospect:
+        return self._router.prospect(candidate.model, time.monotonic(), call.protocol.kind)
 
     def _free_models(self, node_id: str) -> float:
         heard = self._watches.heard(node_id)

@@ -40,13 +40,17 @@ class CallError(TbmsError):
     """A call that is refused. `message` is one sentence that names the part at fault; it reaches the client.
 
     `retry_after` (seconds) tells the client when it may be worth another try; OVERLOADED has one in any case.
+    `elsewhere`: nothing was done for the call, and another node may serve it.
     """
 
-    def __init__(self, reason: Reason, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: Reason, message: str, retry_after: float | None = None, *, elsewhere: bool = False
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+        self.elsewhere = elsewhere
 
 
 class ConfigError(TbmsError):

@@ -3,15 +3,20 @@
 import asyncio
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.stream.decision import Decision, Held, Hold, Pass
-from ext_proc.stream.events import Head
+from ext_proc.patience import patience
+from ext_proc.stream.decision import Amend, Decision, Held, Hold, Pass, Route
+from ext_proc.stream.events import Head, ReplyPart
 from ext_proc.wire.call import Call, Verb
+from mesh.discovery import residency_header
 from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
 from mesh.model_cache.lease import Lease
 from mesh.model_cache.manager import Manager
 
 # Questions about what is loaded are answered as it is; every other call brings its model.
 _ASKS_ONLY = frozenset({Verb.STATUS, Verb.STATISTICS})
+
+# What a model server answers, or Envoy in its place, when it is away, or was started again and has lost its models.
+_DOUBTFUL_HTTP, _DOUBTFUL_GRPC = frozenset({404, 503}), frozenset({5, 14})
 
 _REASONS: dict[type[CacheError], Reason] = {
     BadName: Reason.INVALID,
@@ -44,15 +49,32 @@ class NodeDesk:
     async def resolve(self, held: Held) -> Decision:
         """Waits until the model is there. Raises CallError; whoever stops waiting does not stop the load."""
         call = held.call
+        limit = patience(held.head.headers)
         try:
-            async with asyncio.timeout(self._hold_seconds):
+            async with asyncio.timeout(min(limit, self._hold_seconds)):
                 return Pass(await self._manager.ensure(call.model, call.version, call.label))
         except TimeoutError:
+            if limit <= self._hold_seconds:
+                late = f"Model {call.model!a} was not loaded within the call's limit of {1000 * limit:g} ms."
+                raise CallError(Reason.DEADLINE, late) from None
             raise CallError(Reason.UNAVAILABLE, f"Model {call.model!a} is still being loaded.", 1.0) from None
         except CacheError as error:
             if call.verb is Verb.READY and not isinstance(error, BadName):
                 return Pass()  # the model server says "not ready" in its own words
             raise refusal(error) from None
+
+    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+        """Has the model server looked at if it seems to lack what it should hold; else tells how the model stands."""
+        lease = decision.account if isinstance(decision, Pass) else None
+        if lease is None:
+            return None
+        if reply.status in _DOUBTFUL_HTTP or reply.grpc_status in _DOUBTFUL_GRPC:
+            self._manager.suspect_server()
+            return None
+        if head.headers.get(residency_header.NAME) != residency_header.ASK:
+            return None
+        word = residency_header.write_word(*self._manager.standing(lease.key.model))
+        return Amend(headers=((residency_header.NAME, word),))
 
     def started(self, lease: Lease) -> None:
         """The model was taken into use when the lease was given."""
@@ -64,5 +86,5 @@ class NodeDesk:
 
 def refusal(error: CacheError) -> CallError:
     """What a client is told. The error's `cause` is for /status and the log only: it may name the store's insides."""
-    retry_after = error.retry_after if isinstance(error, Busy) else None
-    return CallError(_REASONS.get(type(error), Reason.INTERNAL), error.message, retry_after)
+    reason, busy = _REASONS.get(type(error), Reason.INTERNAL), isinstance(error, Busy)
+    return CallError(reason, error.message, error.retry_after if isinstance(error, Busy) else None, elsewhere=busy)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aiohttp.web import AbstractRouteDef
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -116,6 +116,8 @@ class NodeRole(Collector):
             models.add_metric([state], count)
         yield models
         yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", flying)
+        cold = self.manager.cold_calls
+        yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
 
     @asynccontextmanager
     async def _publishing(self, manager: Manager) -> AsyncIterator[None]:

@@ -2,12 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import StrEnum
 from math import ceil, exp, log
 
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.broker.schedule import Estimate
 from ext_proc.broker.settings import BrokerSettings
+from mesh.routing.prospect import RESIDENT, Prospect
 
 ENOUGH = 20
 """Observations within the window from which on the live 95th percentile replaces the declared estimate."""
@@ -18,13 +18,6 @@ _SLICES = 4
 _MAX_SERIES = 4096
 _STEP = log(1.05)  # a bucket is 5% wide, and so is the error of a percentile
 _LEAST_MS, _MOST_MS = 0.01, 3_600_000.0
-
-
-class Path(StrEnum):
-    """The way a call takes: to a node that holds the model, or through a load first."""
-
-    RESIDENT = "resident"
-    COLD = "cold"
 
 
 class Window:
@@ -93,54 +86,61 @@ class Window:
 
 
 class Estimates:
-    """Estimates of every model, by version or label and path; bounded, the longest unobserved are forgotten."""
+    """Estimates of every model, by version or label, and whether a load comes first.
+
+    Bounded: the longest unobserved are forgotten.
+    """
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
-        self._series: OrderedDict[tuple[str, str], Window] = OrderedDict()
+        self._series: OrderedDict[tuple[str, bool], Window] = OrderedDict()
 
-    def observe(self, candidate: Candidate, path: Path, ms: float, now: float) -> None:
-        """Counts the time of one completed answer, measured from its start."""
-        self._series_of(candidate, path).observe(ms, now)
+    def observe(self, candidate: Candidate, prospect: Prospect, ms: float, now: float) -> None:
+        """Counts the time of one completed answer, measured from its start, for which this was the prospect."""
+        self._series_of(candidate, prospect.cold).observe(ms, now)
 
-    def given_up(self, candidate: Candidate, path: Path, ms: float, now: float) -> None:
+    def given_up(self, candidate: Candidate, prospect: Prospect, ms: float, now: float) -> None:
         """Counts a call that was cancelled after `ms`, where that is over the estimate: it would have taken longer yet.
 
         Else the estimate would know of those calls only that came in time, and a model that is always too late
         would be started too late for ever.
         """
-        if ms > self.of(candidate, path, now).ms:
-            self._series_of(candidate, path).observe(ms, now)
+        if ms > self.of(candidate, prospect, now).ms:
+            self._series_of(candidate, prospect.cold).observe(ms, now)
 
-    def observe_load(self, candidate: Candidate, ms: float, now: float) -> None:
-        """Counts the time of one completed load."""
-        self._series_of(candidate, "load").observe(ms, now)
+    def of(self, candidate: Candidate, prospect: Prospect, now: float) -> Estimate:
+        """What to expect of one call: live where known, else declared, else the default.
 
-    def of(self, candidate: Candidate, path: Path, now: float) -> Estimate:
-        """What to expect of one call on that path: live where known, else declared, else the default."""
-        if path is Path.COLD:
-            live = self._live(candidate, Path.COLD, now)
-            if live is None:
-                load = self._live(candidate, "load", now)
-                load_ms = self._settings.default_load_ms if load is None else load[0]
-                return Estimate(self.of(candidate, Path.RESIDENT, now).ms + load_ms, cold=True)
-            return Estimate(live[0], cold=True, tail_ms=live[1])
-        live = self._live(candidate, Path.RESIDENT, now)
+        With a load before it, what the node says of that load comes first: it knows whether one goes on already.
+        """
+        if prospect.cold:
+            return self._of_cold(candidate, prospect.load_seconds, now)
+        live = self._live(candidate, False, now)
         if live is not None:
             return Estimate(live[0], tail_ms=live[1])
         declared = candidate.estimate_ms
         return Estimate(self._settings.default_estimate_ms if declared is None else declared)
 
-    def of_plan(self, plan: Plan, path: Callable[[Candidate], Path], now: float) -> tuple[tuple[Estimate, ...], ...]:
-        """The estimates of all candidates, by rank and member."""
-        return tuple(tuple(self.of(one, path(one), now) for one in members(rank)) for rank in plan.candidates)
+    def _of_cold(self, candidate: Candidate, load_seconds: float | None, now: float) -> Estimate:
+        if load_seconds is None:
+            live = self._live(candidate, True, now)
+            if live is not None:
+                return Estimate(live[0], cold=True, tail_ms=live[1])
+        load_ms = self._settings.default_load_ms if load_seconds is None else load_seconds * 1000
+        return Estimate(self.of(candidate, RESIDENT, now).ms + load_ms, cold=True)
 
-    def _live(self, candidate: Candidate, kind: str, now: float) -> tuple[float, float] | None:
-        window = self._series.get((candidate.title, kind))
+    def of_plan(
+        self, plan: Plan, prospect_of: Callable[[Candidate], Prospect], now: float
+    ) -> tuple[tuple[Estimate, ...], ...]:
+        """The estimates of all candidates, by rank and member."""
+        return tuple(tuple(self.of(one, prospect_of(one), now) for one in members(rank)) for rank in plan.candidates)
+
+    def _live(self, candidate: Candidate, cold: bool, now: float) -> tuple[float, float] | None:
+        window = self._series.get((candidate.title, cold))
         return None if window is None else window.quantiles(now)
 
-    def _series_of(self, candidate: Candidate, kind: str) -> Window:
-        key = (candidate.title, kind)
+    def _series_of(self, candidate: Candidate, cold: bool) -> Window:
+        key = (candidate.title, cold)
         window = self._series.get(key)
         if window is None:
             window = self._series[key] = Window(self._settings.estimate_window_s)

@@ -65,7 +65,7 @@ class Race:
         slowest = [max(rank, key=lambda estimate: estimate.ms) for rank in estimates]
         dues = starts(slowest, self._limit, micros(margin_ms))
         self._runners = [
-            Runner(rank, entrant, costs, due, latest_start(slow, self._limit, micros(margin_ms)))
+            Runner(rank, entrant, costs, due, latest_start(slow, self._limit, micros(margin_ms)), plan.limit_ms)
             for rank, (entrant, costs, slow, due) in enumerate(
                 zip(plan.candidates, estimates, slowest, dues, strict=True)
             )

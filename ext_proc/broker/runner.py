@@ -27,18 +27,23 @@ class Leg(Enum):
 
 
 class Runner:
-    """State of one rank. `due` is when it starts (None: only if a better one fails), `latest` T - e - m, both in us."""
+    """State of one rank. `due` is when it starts (None: only if a better one fails), `latest` T - e - m, both in us.
+
+    `cost_ms` is its estimated work; none of its calls can work for longer than the limit of the call.
+    """
 
     __slots__ = (
         "candidates", "cost_ms", "due", "entrant", "error", "latest", "legs", "payloads", "rank", "refused", "result",
         "state",
     )  # fmt: skip
 
-    def __init__(self, rank: int, entrant: Entrant, estimates: Sequence[Estimate], due: int, latest: int) -> None:
+    def __init__(
+        self, rank: int, entrant: Entrant, estimates: Sequence[Estimate], due: int, latest: int, limit_ms: float
+    ) -> None:
         self.rank = rank
         self.entrant = entrant
         self.candidates = members(entrant)
-        self.cost_ms = sum(estimate.ms for estimate in estimates)
+        self.cost_ms = sum(min(estimate.ms, limit_ms) for estimate in estimates)
         self.due: int | None = due
         self.latest = latest
         self.state = State.WAITING

@@ -61,7 +61,7 @@ class BrokerSettings(Settings):
     default_estimate_ms: Milliseconds = 50.0
     """Estimate of a model for which none is declared, until it has been observed often enough."""
     default_load_ms: Milliseconds = 5_000.0
-    """Load time that a cold model is expected to need, until a load has been observed."""
+    """Load time that a cold model is expected to need, where its node tells none and nothing was observed."""
     estimate_window_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
     """How far back observed times count."""
 

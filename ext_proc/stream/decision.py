@@ -23,13 +23,16 @@ class Route:
     """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
 
     `node` is the id of the first one, for accounts of load. `headers` are set on the request, and `body`,
-    if given, goes on in place of the client's (only for a call that was collected).
+    if given, goes on in place of the client's (only for a call that was collected). `asks` names a model: the
+    node is asked to say in its reply how it stands there, and the reply is shown to the desk. Where Envoy cannot do
+    that, the call goes on without.
     """
 
     nodes: tuple[str, ...]
     node: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+    asks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,14 @@ class Hold:
 
 
 Decision = Pass | Route | Refuse | Answer | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """What is changed of a reply's headers before it goes on."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

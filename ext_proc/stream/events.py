@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from functools import lru_cache
 
 from ext_proc.errors import TbmsError
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
+
+# Attributes, which the filter's configuration has to ask for: which node answered, and when the request came.
+UPSTREAM_ATTRIBUTE = "upstream.address"
+TIME_ATTRIBUTE = "request.time"
 
 
 class StreamError(TbmsError):
@@ -41,6 +46,8 @@ class Head:
     end_of_stream: bool
     mode: BodyMode
     envoy: Version = NEWEST
+    received: float | None = None
+    """When Envoy got the request, in seconds since the epoch, where it tells that."""
 
     @property
     def body_can_come(self) -> bool:
@@ -51,6 +58,64 @@ class Head:
     def streams_answers(self) -> bool:
         """Whether this Envoy takes an answer with trailers from us, as gRPC needs."""
         return self.envoy >= (1, 37)
+
+
+class ReplyPart:
+    """The head of a node's reply, or its trailers. Read only as far as somebody asks: most of them just pass."""
+
+    __slots__ = ("_fields", "_message", "ends")
+
+    def __init__(self, message: ProcessingRequest) -> None:
+        self._message = message
+        is_head = message.WhichOneof("request") == "response_headers"
+        head = message.response_headers
+        self._fields = (head.headers if is_head else message.response_trailers.trailers).headers
+        self.ends = not is_head or head.end_of_stream
+        """Whether nothing follows."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; 0 in trailers."""
+        return _number(self.value(":status"))
+
+    @property
+    def grpc_status(self) -> int:
+        """The gRPC status, which only the last part of a reply has; 0 where there is none, and for OK."""
+        return _number(self.value("grpc-status")) if self.ends else 0
+
+    def value(self, name: str) -> str | None:
+        """The first header of that name (lower case); None if there is none."""
+        for header in self._fields:
+            if header.key == name:
+                return header.raw_value.decode("latin-1") or header.value
+        return None
+
+    @property
+    def upstream(self) -> str | None:
+        """The `ip:port` of the node that answered, where Envoy tells it."""
+        return _attribute(self._message, UPSTREAM_ATTRIBUTE)
+
+
+def _attribute(message: ProcessingRequest, name: str) -> str | None:
+    for values in message.attributes.values():
+        if name in values.fields:
+            return values.fields[name].string_value
+    return None
+
+
+def _received(message: ProcessingRequest) -> float | None:
+    text = _attribute(message, TIME_ATTRIBUTE)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return None if moment.tzinfo is None else moment.timestamp()
+    except (ValueError, OverflowError):
+        raise StreamError(f"the attribute {TIME_ATTRIBUTE} is not a time") from None
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and len(text) <= 3 and text.isascii() and text.isdigit() else 0
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +141,7 @@ def head_of(message: ProcessingRequest, envoy: Version = NEWEST) -> Head:
     mode: int = message.protocol_config.request_body_mode
     if mode not in SPOKEN:
         raise StreamError(f"the filter sends bodies in mode {mode}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
-    return Head(header_dict(request.headers), request.end_of_stream, BodyMode(mode), envoy)
+    return Head(header_dict(request.headers), request.end_of_stream, BodyMode(mode), envoy, _received(message))
 
 
 def header_dict(headers: HeaderMap) -> dict[str, str]:

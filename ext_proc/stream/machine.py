@@ -20,14 +20,17 @@ from typing import Any
 from ext_proc.errors import CallError, Reason
 from ext_proc.protos.ext_proc_pb2 import HttpBody
 from ext_proc.stream import mutation
-from ext_proc.stream.decision import Answer, Decision, Held, Hold, Pass, Refuse, Route
-from ext_proc.stream.events import NEWEST, BodyMode, Head, StreamError, Version, head_of, parse
+from ext_proc.stream.decision import Amend, Answer, Decision, Held, Hold, Pass, Refuse, Route
+from ext_proc.stream.events import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
 from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
+from mesh.discovery import residency_header
 
 # Headers that steer inside; a client's own copies are removed from every call. See docs/design.md.
-STEERING_HEADERS = ("x-tbms-node", "x-tbms-hop")
+STEERING_HEADERS = ("x-tbms-node", "x-tbms-hop", residency_header.NAME)
+
+_ASK = ((residency_header.NAME, residency_header.ASK),)
 
 
 _NOWHERE = Route(nodes=(), node="")
@@ -46,6 +49,12 @@ class Desk(typing.Protocol):
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """What becomes of a named call. May raise CallError."""
+
+    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+        """A part of the reply to a call that was let through with this decision, and what is to be changed of it.
+
+        Comes for the heads of replies, where the stream lasts so long, and for trailers, which are never changed.
+        """
 
 
 class State(Enum):
@@ -75,6 +84,7 @@ class Machine:
         "_nodded",
         "_remove",
         "_size",
+        "_through",
         "_trailers",
         "_unnamed",
         "account",
@@ -93,6 +103,7 @@ class Machine:
         self.account: Any = None
         self.route: Route | None = None
         self.refusal: CallError | None = None
+        self._through: Pass | Route | None = None
         self._head: Head | None = None
         self._mode = BodyMode.NONE
         self._remove: tuple[str, ...] = ()
@@ -118,8 +129,10 @@ class Machine:
         except CallError as error:
             return self._refuse(error)
         if kind == "response_headers":
-            return [mutation.CONTINUE_RESPONSE_HEADERS]
+            amend = self._on_reply(ReplyPart(message), now)
+            return [mutation.CONTINUE_RESPONSE_HEADERS if amend is None else mutation.continue_reply(amend)]
         if kind == "response_trailers":
+            self._on_reply(ReplyPart(message), now)
             return [mutation.CONTINUE_RESPONSE_TRAILERS]
         raise StreamError(f"a message of kind {kind} was not asked for")
 
@@ -160,6 +173,11 @@ class Machine:
             return self._named_by(named.feed(b"", True), now)
         self.state = State.NAMING
         return self._open_body()
+
+    def _on_reply(self, reply: ReplyPart, now: float) -> Amend | None:
+        if self._head is None or self._through is None:
+            return None
+        return self._desk.replied(self._through, self._head, reply, now)
 
     def _check_length(self, declared: str | None) -> None:
         limit = self._desk.body_limit
@@ -233,10 +251,11 @@ class Machine:
 
     def _apply(self, decision: Decision) -> list[bytes]:
         if isinstance(decision, Route):
-            self.route = decision
+            self.route = self._through = decision
             self.account = decision.node
             return self._release(decision)
         if isinstance(decision, Pass):
+            self._through = decision
             self.account = decision.account
             return self._release(_NOWHERE)
         if isinstance(decision, Refuse):
@@ -270,7 +289,12 @@ class Machine:
             self._chunks = [route.body]
             # A length that no longer holds would let the rest of the body pass for a request (smuggling).
             self._remove += ("content-length",)
-        out = [mutation.continue_headers(route.nodes, self._remove, route.headers)]
+        # Before 1.40 a filter that streams bodies takes no other mode.
+        if route.asks and (self._mode is BodyMode.NONE or self._envoy >= (1, 40)):
+            headers = route.headers + _ASK
+            out = [mutation.continue_and_hear(route.nodes, self._remove, headers, self._mode)]
+        else:
+            out = [mutation.continue_headers(route.nodes, self._remove, route.headers)]
         if self._mode is not BodyMode.FULL_DUPLEX:
             self.state = State.RELEASED
             return out

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from ext_proc.protos import ext_proc_pb2 as pb
-from ext_proc.stream.decision import Answer
+from ext_proc.stream.decision import Amend, Answer
+from ext_proc.stream.events import BodyMode
 from ext_proc.wire.reply import Reply
 
 # Where the override_host load-balancing policy looks for the nodes; see ext_proc.envoy_config.
@@ -14,25 +15,59 @@ METADATA_KEY = "tbms-nodes"
 Headers = Iterable[tuple[str, bytes]]
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_SEND, _SKIP = pb.ProcessingMode.SEND, pb.ProcessingMode.SKIP
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def continue_headers(
     nodes: tuple[str, ...] = (), remove: tuple[str, ...] = (), set_headers: tuple[tuple[str, str], ...] = ()
 ) -> bytes:
     """Lets the request go on: to `nodes` if any are named, without the headers `remove`, with `set_headers`.
 
-    Memoised: a fleet has few distinct lists of nodes, and building the message costs more than the look-up.
+    Memoised: a fleet has few distinct lists of nodes, and one for each model where the model is told to the node;
+    building the message costs more than the look-up.
     """
+    return _continue_headers(nodes, remove, set_headers).SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def continue_and_hear(
+    nodes: tuple[str, ...], remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...], mode: BodyMode
+) -> bytes:
+    """The same, and the headers of the reply are to be shown to us. `mode` is how this stream gets bodies now."""
+    message = _continue_headers(nodes, remove, set_headers)
+    # It replaces all that the configuration says: what is not named here would be switched off.
+    body = pb.ProcessingMode.BodySendMode.Name(mode.value)
+    streamed = mode is BodyMode.FULL_DUPLEX
+    message.mode_override.CopyFrom(_mode(body, replies=True, trailers=streamed, to_the_end=False))
+    return message.SerializeToString()
+
+
+def _continue_headers(
+    nodes: tuple[str, ...], remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]
+) -> pb.ProcessingResponse:
     message = pb.ProcessingResponse()
     message.request_headers.SetInParent()
+    _mutate(message.request_headers, remove, set_headers)
+    _hand_over(message, nodes)
+    return message
+
+
+@lru_cache(maxsize=256)
+def continue_reply(amend: Amend) -> bytes:
+    """Lets a reply go on with other headers; there are few such changes, and they are the same for many replies."""
+    message = pb.ProcessingResponse()
+    message.response_headers.SetInParent()
+    _mutate(message.response_headers, amend.remove, amend.headers)
+    return message.SerializeToString()
+
+
+def _mutate(message: pb.HeadersResponse, remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]) -> None:
     if remove:
-        message.request_headers.response.header_mutation.remove_headers.extend(remove)
+        message.response.header_mutation.remove_headers.extend(remove)
     if set_headers:
         options = _options((key, value.encode("latin-1")) for key, value in set_headers)
-        message.request_headers.response.header_mutation.set_headers.extend(options)
-    _hand_over(message, nodes)
-    return message.SerializeToString()
+        message.response.header_mutation.set_headers.extend(options)
 
 
 @lru_cache(maxsize=1024)
@@ -53,24 +88,28 @@ def _constant(message: pb.ProcessingResponse) -> bytes:
     return message.SerializeToString()
 
 
-def _override(replies: "pb.ProcessingMode.HeaderSendMode") -> bytes:
-    return _constant(
-        pb.ProcessingResponse(
-            mode_override=pb.ProcessingMode(
-                request_header_mode=pb.ProcessingMode.SEND,
-                response_header_mode=replies,
-                request_body_mode=pb.ProcessingMode.FULL_DUPLEX_STREAMED,
-                request_trailer_mode=pb.ProcessingMode.SEND,
-                response_trailer_mode=replies,
-            )
-        )
+def _mode(
+    body: "pb.ProcessingMode.BodySendMode | str", *, replies: bool, trailers: bool, to_the_end: bool
+) -> pb.ProcessingMode:
+    return pb.ProcessingMode(
+        request_header_mode=_SEND,
+        response_header_mode=_SEND if replies else _SKIP,
+        request_body_mode=body,
+        request_trailer_mode=_SEND if trailers else _SKIP,
+        response_trailer_mode=_SEND if to_the_end else _SKIP,
     )
 
 
+def _override(*, replies: bool) -> bytes:
+    body = pb.ProcessingMode.FULL_DUPLEX_STREAMED
+    mode = _mode(body, replies=replies, trailers=True, to_the_end=replies)
+    return _constant(pb.ProcessingResponse(mode_override=mode))
+
+
 # Sent as the first reply to request headers (Envoy >= 1.40): everything that follows of the request is streamed to us.
-OVERRIDE_TO_FULL_DUPLEX = _override(pb.ProcessingMode.SKIP)
+OVERRIDE_TO_FULL_DUPLEX = _override(replies=False)
 # The same, and the stream lasts until the reply has ended: an override replaces what the configuration says of replies.
-OVERRIDE_TO_THE_END = _override(pb.ProcessingMode.SEND)
+OVERRIDE_TO_THE_END = _override(replies=True)
 CONTINUE_BODY = _constant(pb.ProcessingResponse(request_body=pb.BodyResponse()))
 CONTINUE_TRAILERS = _constant(pb.ProcessingResponse(request_trailers=pb.TrailersResponse()))
 CONTINUE_RESPONSE_HEADERS = _constant(pb.ProcessingResponse(response_headers=pb.HeadersResponse()))

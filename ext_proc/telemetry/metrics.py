@@ -21,6 +21,7 @@ class Metrics(Collector):
         self.calls: Counter[tuple[str, str, str]] = Counter()
         self.reloads: Counter[str] = Counter()
         self.streams = 0
+        self.draining = False
 
     def count(self, call: Call | None, outcome: str) -> None:
         """One call ended with `outcome`."""
@@ -37,6 +38,7 @@ class Metrics(Collector):
             reloads.add_metric([result], count)
         yield reloads
         yield GaugeMetricFamily("tbms_streams", "Streams from Envoy that are open.", self.streams)
+        yield GaugeMetricFamily("tbms_draining", "1 from the signal to stop on.", self.draining)
 
 
 def exposition(collectors: Iterable[Collector]) -> bytes:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mesh.node import ProtocolKind
+
 
 class Protocol(StrEnum):
     """The four protocols understood. The value is the name used in logs, metrics and docs."""
@@ -16,6 +18,11 @@ class Protocol(StrEnum):
     def is_grpc(self) -> bool:
         """Whether calls are framed gRPC messages and errors a grpc-status."""
         return self is Protocol.TFS_GRPC or self is Protocol.V2_GRPC
+
+    @property
+    def kind(self) -> ProtocolKind:
+        """Which endpoint of a node takes such calls."""
+        return "grpc" if self.is_grpc else "rest"
 
 
 class Verb(StrEnum):

@@ -8,6 +8,9 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Protocol
 
 RETRY_AFTER = 1  # seconds
+ELSEWHERE_HEADER = "x-tbms-elsewhere"
+"""On an error of a node: it has not served the call, and another may. An edge's Envoy asks the next one, and takes
+it off what clients get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Reply:
 def error_reply(protocol: Protocol | None, error: CallError) -> Reply:
     """What the client gets for this error; `protocol` is None where not even that is known."""
     reason = error.reason
-    again = _again(error)
+    again = _again(error) + (((ELSEWHERE_HEADER, "1"),) if error.elsewhere else ())
     if protocol is not None and protocol.is_grpc:
         return Reply(reason.http, again, error.message.encode(errors="backslashreplace"), reason.grpc)
     return Reply(reason.http, (("content-type", "application/json"), *again), _json(protocol, error.message))

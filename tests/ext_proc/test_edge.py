@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,15 +15,20 @@ from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.edge import Edge, Matter
 from ext_proc.errors import CallError, Reason
 from ext_proc.hop import HOP_HEADER, HopMark
-from ext_proc.stream.decision import Answer, Held, Hold, Route
-from ext_proc.stream.events import BodyMode, Head, Version
+from ext_proc.stream.decision import Amend, Answer, Held, Hold, Route
+from ext_proc.stream.events import BodyMode, Head, ReplyPart, Version, parse
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import frame, unframe
 from ext_proc.wire.naming import name_call
 from mesh.node import Node
 from mesh.protos import tfs_pb2
+from mesh.routing.cache_map import Residency
+from mesh.routing.hearsay import Hearsay
 from mesh.routing.pick import Router
 from mesh.routing.settings import RoutingSettings
+from tests.ext_proc.stream import envoy_says as envoy
+
+AVAILABLE = Residency.AVAILABLE
 
 HOP = HopMark("s" * 32)
 GRPC = ("10.0.0.1:8500", "10.0.0.2:8500")
@@ -34,12 +42,17 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def edge(models: dict[str, dict[str, Any]] | None = None, nodes: int = 2) -> Edge:
+def edge(
+    models: dict[str, dict[str, Any]] | None = None,
+    nodes: int = 2,
+    wall: Callable[[], float] = time.time,
+    residency: str | None = None,
+) -> Edge:
     router = Router(RoutingSettings(replicas=2))
-    router.update(Node(f"node-{n}", grpc=GRPC[n], rest=REST[n]) for n in range(nodes))
+    router.update(Node(f"node-{n}", grpc=GRPC[n], rest=REST[n], residency=residency) for n in range(nodes))
     known = MODELS if models is None else models
     settings = {name: ModelSettings.model_validate(model) for name, model in known.items()}
-    return Edge(router, Catalogue(BrokerSettings(), settings), HOP, 1 << 20)
+    return Edge(router, Catalogue(BrokerSettings(), settings), HOP, 1 << 20, Hearsay(router.cache_map, 10.0), wall)
 
 
 def rest(model: str, version: Version = (1, 40), mode: BodyMode | None = None, end: bool = False, **more: str) -> Head:
@@ -91,6 +104,29 @@ class TestPlainCalls:
         assert refused.value.reason is Reason.INVALID
 
 
+class TestNodesOfOurs:
+    """A node that says what it holds has a server of its own, which would else read the body for the model's name."""
+
+    def test_are_told_the_model_that_only_the_body_names(self) -> None:
+        route = decided(edge(residency="10.0.0.1:9904"), grpc(), "plain/versions/7")
+        assert route.headers == (("x-tbms-model", "plain/versions/7"),)
+
+    def test_are_told_nothing_that_they_see_themselves(self) -> None:
+        desk = edge(residency="10.0.0.1:9904")
+        assert decided(desk, grpc(x_tbms_model="plain")).headers == ()
+        assert decided(desk, rest("plain")).headers == ()
+
+    def test_are_told_the_new_name_of_a_call_that_is_renamed(self) -> None:
+        desk = edge(residency="10.0.0.1:9904")
+        head = grpc()
+        hold = decided(desk, head, "prod")
+        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.matter)))
+        assert route.headers == (("x-tbms-model", "plain/versions/7"),)
+
+    def test_others_hear_nothing_of_it(self) -> None:
+        assert decided(edge(), grpc(), "plain").headers == ()
+
+
 class TestHopMark:
     def test_ours_is_routed_where_it_says_and_never_raced(self) -> None:
         head = rest("bert", x_tbms_hop=HOP.write(("10.9.9.9:1",)), tloc="50", backup="svm")
@@ -112,6 +148,12 @@ class TestRaces:
         assert isinstance(hold.matter, Matter)
         assert hold.matter.arrival == 1.0
         assert [one.model for one in hold.matter.plan.candidates] == ["bert", "svm"]
+
+    @pytest.mark.parametrize(("received", "arrival"), [(999.75, 0.75), (1000.0, 1.0), (1007.0, 1.0)])
+    def test_the_clock_starts_when_envoy_got_the_call(self, received: float, arrival: float) -> None:
+        """A clock that was set back in between tells nothing."""
+        hold = decided(edge(wall=lambda: 1000.0), replace(rest("bert"), received=received))
+        assert hold.matter.arrival == arrival
 
     def test_a_header_asks_for_one(self) -> None:
         hold = decided(edge(), grpc(tloc="30", backup="svm;est=5"), "plain")
@@ -237,3 +279,52 @@ class TestOldEnvoys:
         decided(desk, rest("bert", (1, 38), BodyMode.NONE))
         decided(desk, rest("bert", (1, 38), BodyMode.NONE))
         assert [record.envoy for record in caplog.records] == ["1.36", "1.38"]
+
+
+# Nodes that are not heard.
+
+
+def _reply(upstream: str, word: str | None = "available") -> ReplyPart:
+    fields = {} if word is None else {"x_tbms_residency": word}
+    return ReplyPart(parse(envoy.response_headers(upstream=upstream, end=False, **fields)))
+
+
+def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
+    router = Router(RoutingSettings(replicas=2))
+    nodes = [Node(f"node-{n}", grpc=GRPC[n], rest=REST[n]) for n in range(2)]
+    router.update(nodes)
+    hearsay = Hearsay(router.cache_map, 10.0)
+    ours = Edge(router, Catalogue(BrokerSettings(), {}), HOP, 1 << 20, hearsay)
+    head = rest("plain")
+    route = ours.decide(head, named(head), 0.0)
+    assert isinstance(route, Route)
+    assert not route.asks
+    assert ours.replied(route, head, _reply(route.nodes[0]), 0.0) is None
+    for node in nodes:
+        hearsay.silence(node)
+    route = ours.decide(head, named(head), 0.0)
+    assert isinstance(route, Route)
+    assert route.asks == "plain"
+    told: dict[str, dict[str, Residency]] = {
+        "10.0.0.9:8501": {},
+        REST[0]: {"node-0": AVAILABLE},
+        REST[1]: {"node-0": AVAILABLE, "node-1": AVAILABLE},
+    }
+    for upstream, known in told.items():  # a stranger says nothing; a retry may have gone to another node
+        amend = ours.replied(route, head, _reply(upstream), 0.0)
+        assert amend == Amend(remove=("x-tbms-residency",))
+        assert router.cache_map.holders("plain") == known
+    for silly in ("", "?1", "available" * 100, "\x00"):
+        ours.replied(route, head, _reply(REST[0], silly), 0.0)
+    ours.replied(route, head, _reply(REST[0], None), 0.0)  # a node without tbms
+    assert router.cache_map.holders("plain") == {"node-0": AVAILABLE, "node-1": AVAILABLE}
+
+
+def test_a_candidates_call_asks_when_it_comes_back() -> None:
+    ours = edge()
+    ours._hearsay.silence(Node("node-0", grpc=GRPC[0], rest=REST[0]))
+    assert not ours.place(named(rest("plain")), "plain", 0.0).asks
+    hop = rest("plain", x_tbms_hop=HOP.write((REST[0], REST[1])))
+    route = ours.decide(hop, named(hop), 0.0)
+    assert isinstance(route, Route)
+    assert (route.asks, route.nodes) == ("plain", (REST[0], REST[1]))

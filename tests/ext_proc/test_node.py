@@ -1,7 +1,8 @@
 """The node's desk before a real model cache, in virtual time: what it passes, holds, refuses, and never forgets."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.node import NodeDesk, refusal
-from ext_proc.stream.decision import Decision, Held, Hold, Pass
-from ext_proc.stream.events import BodyMode, Head
+from ext_proc.stream.decision import Amend, Decision, Held, Hold, Pass
+from ext_proc.stream.events import BodyMode, Head, ReplyPart, parse
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.transport.pump import Pump
 from ext_proc.wire.call import Call, Protocol, Verb
 from ext_proc.wire.reply import error_reply
+from integration.virtual_time import VirtualLoop
 from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
 from mesh.model_cache.names import Key
 from mesh.model_cache.settings import CacheSettings
@@ -22,9 +24,8 @@ from mesh.model_cache.store import StoreError
 from tests.ext_proc.stream import envoy_says as envoy
 from tests.mesh.model_cache.cache import Cache, make, play
 from tests.mesh.model_cache.peers import MemoryServer, MemoryStore
-from tests.mesh.model_cache.virtual import VirtualLoop
 
-HOLD_SECONDS = 60.0
+HOLD_SECONDS, POLL_SECONDS = 60.0, 600.0
 HEAD = Head({":path": "/v2/models/m/infer"}, end_of_stream=False, mode=BodyMode.NONE)
 
 
@@ -158,6 +159,26 @@ def test_a_model_that_takes_too_long_is_loaded_all_the_same(tmp_path: Path) -> N
     play(tmp_path, scenario)
 
 
+@pytest.mark.parametrize(
+    "headers", [{"tloc": "3000"}, {"grpc-timeout": "3S"}, {"x-envoy-expected-rq-timeout-ms": "3000"}]
+)
+def test_a_call_is_not_held_longer_than_its_caller_waits(tmp_path: Path, headers: dict[str, str]) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m")
+        cache.store.seconds = 20
+        async with cache.running():
+            head = Head(headers, end_of_stream=False, mode=BodyMode.NONE)
+            begun = asyncio.get_running_loop().time()
+            with pytest.raises(CallError, match="not loaded within the call's limit of 3000 ms") as caught:
+                await desk_of(cache, hold_seconds=5).resolve(Held(head, call(), b""))
+            assert caught.value.reason is Reason.DEADLINE
+            assert asyncio.get_running_loop().time() - begun == pytest.approx(3)
+            await asyncio.sleep(30)
+            assert cache.state("m") == "available"
+
+    play(tmp_path, scenario)
+
+
 # What is refused, and how that reads.
 
 SECRET = "HTTP 403 from bucket models-prod, key AKIA"
@@ -182,6 +203,7 @@ def test_clients_get_the_message_and_never_the_cause(
 ) -> None:
     told = refusal(error)
     assert (told.reason, told.message) == (reason, "A.")
+    assert told.elsewhere is isinstance(error, Busy)
     reply = error_reply(protocol, told)
     assert dict(reply.headers).get("retry-after") == retry_after
     assert SECRET.encode() not in reply.body
@@ -418,3 +440,89 @@ def test_an_override_asks_for_the_reply_as_well(tmp_path: Path) -> None:
             session.gone()
 
     play(tmp_path, scenario)
+
+
+# What replies tell.
+
+
+def _reply(message: bytes) -> ReplyPart:
+    return ReplyPart(parse(message))
+
+
+def test_an_edge_that_asks_is_told_how_the_model_stands(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m")
+        async with cache.running():
+            desk = desk_of(cache)
+            decision = await outcome(desk, call())
+            assert isinstance(decision, Pass)
+            asking = Head(dict(HEAD.headers) | {"x-tbms-residency": "?1"}, end_of_stream=False, mode=BodyMode.NONE)
+            ok = _reply(envoy.response_headers())
+            assert desk.replied(decision, HEAD, ok, 0.0) is None
+            assert desk.replied(decision, asking, ok, 0.0) == Amend(headers=(("x-tbms-residency", "available"),))
+            assert desk.replied(Pass(), asking, ok, 0.0) is None  # a question about the server's state
+            assert desk.replied(decision, asking, _reply(envoy.response_headers(503)), 0.0) is None  # it is in doubt
+            cache.manager.leave()
+            assert desk.replied(decision, asking, ok, 0.0) == Amend(
+                headers=(("x-tbms-residency", "available;leaving"),)
+            )
+            desk.finished(decision.account)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("message", "suspicious"),
+    [
+        (envoy.response_headers(503), True),
+        (envoy.response_headers(404), True),
+        (envoy.response_headers(200, end=True, grpc_status="14"), True),
+        (envoy.response_headers(200, end=True, grpc_status="5"), True),
+        (envoy.response_trailers(grpc_status="14"), True),
+        (envoy.response_headers(200), False),
+        (envoy.response_headers(400), False),
+        (envoy.response_headers(200, end=True, grpc_status="3"), False),
+        (envoy.response_trailers(grpc_status="0"), False),
+    ],
+    ids=["503", "404", "UNAVAILABLE", "NOT_FOUND", "late UNAVAILABLE", "200", "400", "INVALID_ARGUMENT", "OK"],
+)
+def test_a_restarted_model_server_is_noticed_by_the_first_call_that_fails(
+    tmp_path: Path, message: bytes, suspicious: bool
+) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m")
+        async with cache.running():
+            desk = desk_of(cache)
+            decision = await outcome(desk, call())
+            assert isinstance(decision, Pass)
+            cache.server.held_now.clear()  # restarted behind a proxy that keeps the connection
+            desk.replied(decision, HEAD, _reply(message), 0.0)
+            desk.finished(decision.account)
+            await asyncio.sleep(POLL_SECONDS / 2)
+            assert (cache.server.loads == [Key("m", 1)] * 2) is suspicious
+
+    play(tmp_path, scenario, poll_seconds=POLL_SECONDS)
+
+
+def test_a_server_that_is_busy_all_the_time_is_looked_at_no_more_often_than_any_other(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        looks: list[float] = []
+        held, now = cache.server.held, asyncio.get_running_loop().time
+
+        async def seen(known: Iterable[Key]) -> frozenset[Key]:
+            looks.append(now())
+            return await held(known)
+
+        cache.server.held = seen  # type: ignore[method-assign]
+        async with cache.running():
+            await asyncio.sleep(1000)
+            begun = now()
+            looks.clear()
+            for _ in range(6000):
+                cache.manager.suspect_server()
+                await asyncio.sleep(0.1)
+        assert looks[0] - begun < 0.1
+        pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
+        assert pauses == pytest.approx([12, 24, 48] + [60] * len(pauses[3:]), abs=0.2)
+
+    play(tmp_path, scenario, poll_seconds=60.0)

@@ -168,17 +168,17 @@ class Arena:
         self.started.add(leg)
         self.running.add(leg)
         if start.rank == 0:
-            self.earned += 0.5 * self.times[0][0].ms
+            self.earned += 0.5 * min(self.times[0][0].ms, self.limit)
         if start.hedge:
             cost = self.times[start.rank][0].ms
-            self.hedged_ms += cost
+            self.hedged_ms += min(cost, self.limit)
             if start.member == 0 and self.race.log and (self._us(), "exempt", start.rank, -1) in self.race.log:
                 self.exempt.append(start.rank)
                 alive = [rank for rank in range(len(self.entrants)) if rank not in self.failed_ranks()]
                 assert start.rank == alive[-1], "only the last-ranked may exceed the budget"
                 latest = max(0.0, self.limit - cost - (self.limit - self.cutoff))
                 assert self.now >= round(latest, 3), "and only at its latest start"
-        exempt_ms = sum(sum(one.ms for one in self.times[rank]) for rank in self.exempt)
+        exempt_ms = sum(sum(min(one.ms, self.limit) for one in self.times[rank]) for rank in self.exempt)
         assert self.hedged_ms <= self.earned + exempt_ms + 1e-6, "the budget is kept"
 
     def _us(self) -> int:

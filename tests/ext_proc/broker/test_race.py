@@ -179,6 +179,14 @@ class TestBudget:
             (30_000, "granted", 2, -1),
         ]
 
+    def test_work_that_the_limit_cuts_off_is_neither_earned_nor_paid_for(self) -> None:
+        """A cold primary whose load takes ten seconds works for the 50 ms of the call, and pays for as much."""
+        arena = Arena([single("a"), single("b")], [10_000, 10_000], 50, level_ms=0)
+        arena.begin()
+        assert arena.started == {A, B}
+        assert arena.budget.level_ms == 25 - 50
+        assert arena.race.work_ms().primary == 50
+
     def test_the_last_one_waits_for_its_latest_start_and_runs_into_debt(self) -> None:
         arena = Arena([single("a"), single("b")], [10, 20], 50, level_ms=0)
         arena.begin()

@@ -124,5 +124,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert first.cause == second.cause
 
 
-AnyOrder.TestCase.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=300, stateful_step_count=25)
 test_any_order = AnyOrder.TestCase

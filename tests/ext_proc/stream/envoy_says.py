@@ -13,6 +13,7 @@ from envoy_data_plane.envoy.service.ext_proc.v3 import (
     ProcessingResponse,
     ProtocolConfiguration,
 )
+from envoy_data_plane.google.protobuf import Struct, Value
 
 NONE, BUFFERED, FULL_DUPLEX = "NONE", "BUFFERED", "FULL_DUPLEX_STREAMED"
 MODES = (NONE, BUFFERED, FULL_DUPLEX)
@@ -22,10 +23,16 @@ def _map(headers: dict[str, str]) -> HeaderMap:
     return HeaderMap(headers=[HeaderValue(key=key, raw_value=value.encode()) for key, value in headers.items()])
 
 
-def headers(values: dict[str, str], mode: str = NONE, end: bool = False) -> bytes:
+def _told(name: str, value: str | None) -> dict[str, Struct]:
+    return {} if value is None else {"envoy.filters.http.ext_proc": Struct(fields={name: Value(string_value=value)})}
+
+
+def headers(values: dict[str, str], mode: str = NONE, end: bool = False, time: str | None = None) -> bytes:
     config = ProtocolConfiguration(request_body_mode=ProcessingModeBodySendMode[mode])
     request = HttpHeaders(headers=_map(values), end_of_stream=end)
-    return bytes(ProcessingRequest(request_headers=request, protocol_config=config))
+    return bytes(
+        ProcessingRequest(request_headers=request, protocol_config=config, attributes=_told("request.time", time))
+    )
 
 
 def rest(path: str, mode: str = NONE, end: bool = False, **extra: str) -> bytes:
@@ -47,8 +54,15 @@ def trailers() -> bytes:
     return bytes(ProcessingRequest(request_trailers=HttpTrailers(trailers=_map({"x": "y"}))))
 
 
-def response_headers() -> bytes:
-    return bytes(ProcessingRequest(response_headers=HttpHeaders(headers=_map({":status": "200"}))))
+def response_headers(status: int = 200, end: bool = False, upstream: str | None = None, **extra: str) -> bytes:
+    named = {key.replace("_", "-"): value for key, value in extra.items()}
+    head = HttpHeaders(headers=_map({":status": str(status), **named}), end_of_stream=end)
+    return bytes(ProcessingRequest(response_headers=head, attributes=_told("upstream.address", upstream)))
+
+
+def response_trailers(**fields: str) -> bytes:
+    named = {key.replace("_", "-"): value for key, value in fields.items()}
+    return bytes(ProcessingRequest(response_trailers=HttpTrailers(trailers=_map(named))))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.stream.decision import Answer, Decision, Hold, Pass, Refuse, Route
-from ext_proc.stream.events import Head, StreamError
+from ext_proc.stream.decision import Amend, Answer, Decision, Hold, Pass, Refuse, Route
+from ext_proc.stream.events import Head, ReplyPart, StreamError
 from ext_proc.stream.machine import Machine, State
 from ext_proc.wire.call import Call
 from tests.ext_proc.stream import envoy_says as envoy
@@ -28,12 +28,18 @@ class Desk:
         self.decision = decision
         self.body_limit = limit
         self.asked: list[Call] = []
+        self.replies: list[tuple[Pass | Route, int, int, str | None]] = []
+        self.amend: Amend | None = None
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         self.asked.append(call)
         if isinstance(self.decision, CallError):
             raise self.decision
         return self.decision
+
+    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+        self.replies.append((decision, reply.status, reply.grpc_status, reply.upstream))
+        return self.amend
 
 
 def framed(model: str, filler: int = 0) -> bytes:
@@ -322,3 +328,73 @@ def test_a_grpc_answer_is_streamed_with_its_trailers(body: bytes) -> None:
     assert parts[-1] is not None
     assert parts[-1].trailers_response is not None
     assert parts[-1].trailers_response.headers[0].raw_value == b"0"
+
+
+# Replies of nodes.
+
+
+ASKING = Route(nodes=("10.0.0.1:8501",), node="node-a", asks="resnet")
+
+
+def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:
+    machine = Machine(desk := Desk(ASKING))
+    (reply,) = drive(machine, envoy.rest(PREDICT, x_tbms_residency="?0"))
+    assert reply.message.mode_override is not None
+    assert reply.message.mode_override.response_header_mode.name == "SEND"
+    assert reply.message.mode_override.request_body_mode.name == "NONE"
+    assert reply.message.request_headers is not None
+    assert reply.message.request_headers.response is not None
+    mutation = reply.message.request_headers.response.header_mutation
+    assert mutation is not None
+    assert mutation.remove_headers == ["x-tbms-residency"]  # the client's
+    assert [(each.header.key, each.header.raw_value) for each in mutation.set_headers if each.header] == [
+        ("x-tbms-residency", b"?1")
+    ]
+    desk.amend = Amend(remove=("x-tbms-residency",))
+    (answer,) = drive(machine, envoy.response_headers(upstream="10.0.0.1:8501"))
+    assert desk.replies == [(ASKING, 200, 0, "10.0.0.1:8501")]
+    assert answer.message.response_headers is not None
+    assert answer.message.response_headers.response is not None
+    assert answer.message.response_headers.response.header_mutation is not None
+    assert answer.message.response_headers.response.header_mutation.remove_headers == ["x-tbms-residency"]
+
+
+def test_a_call_whose_body_was_asked_for_can_ask_as_well() -> None:
+    machine = Machine(Desk(ASKING))
+    replies = drive(machine, envoy.grpc(INFER), envoy.body(framed("resnet"), end=True))
+    assert kinds(replies) == ["override", "override", "request_body"]
+    released = replies[1].message.mode_override
+    assert released is not None
+    assert (released.request_body_mode.name, released.request_trailer_mode.name) == ("FULL_DUPLEX_STREAMED", "SEND")
+    assert replies[1].message.request_headers is not None
+
+
+@pytest.mark.parametrize(("mode", "envoy_version"), [(envoy.FULL_DUPLEX, (1, 38)), (envoy.BUFFERED, (1, 36))])
+def test_where_envoy_cannot_show_the_reply_nobody_is_asked(mode: str, envoy_version: tuple[int, int]) -> None:
+    machine = Machine(Desk(ASKING), envoy_version)
+    replies = drive(machine, envoy.grpc(INFER, mode), envoy.body(framed("resnet"), end=True))
+    assert not any(reply.message.mode_override for reply in replies)
+
+
+def test_statuses_are_read_from_the_part_that_has_them() -> None:
+    machine = Machine(desk := Desk(Pass()))
+    drive(machine, envoy.rest(PREDICT))
+    replies = drive(
+        machine,
+        envoy.response_headers(200, end=True, grpc_status="5"),
+        envoy.response_headers(200, grpc_status="5"),  # of no meaning before the end
+        envoy.response_headers(503),
+        envoy.response_trailers(grpc_status="14"),
+        envoy.response_trailers(grpc_status="many"),
+    )
+    assert [told[1:3] for told in desk.replies] == [(200, 5), (200, 0), (503, 0), (0, 14), (0, 0)]
+    assert kinds(replies) == ["response_headers"] * 3 + ["response_trailers"] * 2
+
+
+def test_the_reply_to_a_call_that_we_answered_is_nobodys_business() -> None:
+    machine = Machine(desk := Desk(CallError(Reason.NOT_FOUND, "no")))
+    assert kinds(drive(machine, envoy.rest(PREDICT), envoy.response_headers())) == [
+        "immediate_response",
+        "response_headers",
+    ]
+    assert not desk.replies

@@ -43,5 +43,12 @@ def test_when_to_come_back_in_whole_seconds(protocol: Protocol, seconds: float, 
     assert dict(reply.headers)["retry-after"] == told
 
 
+@pytest.mark.parametrize("protocol", [*Protocol, None])
+def test_an_error_says_whether_another_node_may_serve_the_call(protocol: Protocol | None) -> None:
+    for elsewhere in (True, False):
+        reply = error_reply(protocol, CallError(Reason.UNAVAILABLE, "Busy.", elsewhere=elsewhere))
+        assert dict(reply.headers).get("x-tbms-elsewhere") == ("1" if elsewhere else None)
+
+
 def test_a_message_that_is_no_text_does_no_harm() -> None:
     assert error_reply(None, CallError(Reason.INVALID, "\udcff")).body == b'{"error":"\\udcff"}'

@@ -1,6 +1,8 @@
 """Limits from 1 ms to 30 s, limits that have passed, and headers that cannot hold."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -24,7 +26,7 @@ async def test_a_short_limit_ends_with_an_error_or_an_answer_and_nothing_else(
     stage.plays(bert=Part(seconds=None))
     got = await stage.client.call(protocol, "bert", {"tloc": str(ms)})
     assert got.status == deadline(protocol)
-    assert got.tell("why") == "deadline"
+    assert got.tell("why") in ("deadline", "expired")  # a busy machine may need as long to tell the server of the call
     await stage.puppet.until(lambda: all(call.end == "cancelled" for call in stage.puppet.calls))
 
 
@@ -41,9 +43,31 @@ async def test_a_long_limit_with_a_quick_answer(stage: Stage, protocol: Protocol
 async def test_a_limit_that_has_passed_asks_nobody(stage: Stage, protocol: Protocol) -> None:
     got = await stage.client.call(protocol, "fixed", {"tloc": "0"})
     assert got.status == deadline(protocol)
-    assert got.error == "the limit of 0 ms had passed when the call arrived"
+    assert got.error == "the limit of 0 ms had passed before a model was asked"
     assert got.tell("why") == "expired"
     assert stage.puppet.calls == []
+
+
+@protocols
+async def test_the_time_that_a_call_waits_for_the_server_is_part_of_its_limit(stage: Stage, protocol: Protocol) -> None:
+    stage.plays(bert=Part(1))
+    server = stage.edge.server.pid
+    os.kill(server, signal.SIGSTOP)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            calls = [
+                tasks.create_task(stage.client.call(protocol, "bert", {"tloc": tloc}))
+                for tloc in ("200;est=10", "20000")
+            ]
+            await asyncio.sleep(0.5)
+            os.kill(server, signal.SIGCONT)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    short, long = (call.result() for call in calls)
+    assert (short.status, short.tell("why")) == (deadline(protocol), "expired")
+    assert (long.value, long.tell("why")) == (1, "primary")
+    assert float(long.tell("elapsed")) > 400
+    assert len(stage.puppet.calls) == 1
 
 
 @protocols
