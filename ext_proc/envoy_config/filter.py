@@ -42,19 +42,23 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
     buffer = Way.BUFFER if talk is Conversation.BUFFERED else stream
     is_grpc = starts("content-type", "application/grpc")
     named = present("x-tbms-model")
+    races = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
+    in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
+    # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
+    timed = settings.server_tls is None
     # The first that holds decides.
     choices = [
-        (matches(":path", CONTROL), Way.CLOSED),
+        (matches(":path", CONTROL), _talk(Way.CLOSED, settings)),
         # A candidate call of the server's own: named, and never brokered again.
-        (all_of(present("x-tbms-hop"), named), Way.OPEN),
+        (all_of(present("x-tbms-hop"), named), _talk(Way.OPEN, settings)),
     ]
-    brokered = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
     if buffer is not stream:
-        choices.append((all_of(brokered, none_of(is_grpc)), buffer))
-    in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
-    choices.append((any_of(brokered, all_of(is_grpc, none_of(named), in_body)), stream))
-    talks = [(predicate, _talk(way, settings)) for predicate, way in choices]
-    return chosen_by_headers(talks, _talk(Way.OPEN, settings), version)
+        choices.append((all_of(races, none_of(is_grpc)), _talk(buffer, settings, timed)))
+    choices.append((races, _talk(stream, settings, timed)))
+    # May be one of those, too: its body will tell.
+    unnamed = all_of(is_grpc, none_of(named), in_body)
+    choices.append((unnamed, _talk(stream, settings, timed and bool(settings.body_models))))
+    return chosen_by_headers(choices, _talk(Way.OPEN, settings), version)
 
 
 def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
@@ -67,7 +71,7 @@ def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
     ]
 
 
-def _talk(way: Way, settings: EnvoySettings) -> Talk:
+def _talk(way: Way, settings: EnvoySettings, timed: bool = False) -> Talk:
     body = {Way.STREAM: BodyMode.FULL_DUPLEX_STREAMED, Way.BUFFER: BodyMode.BUFFERED}.get(way, BodyMode.NONE)
     return Talk(
         way.value,
@@ -75,6 +79,8 @@ def _talk(way: Way, settings: EnvoySettings) -> Talk:
         body=body,
         may_pass=way is Way.OPEN,
         replies=settings.watch_responses,
+        may_ask=body is BodyMode.NONE,
+        timed=timed,
     )
 
 

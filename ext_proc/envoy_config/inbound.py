@@ -30,6 +30,8 @@ from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
 from ext_proc.envoy_config.listeners import listener
 from ext_proc.envoy_config.matching import all_of, any_of, matches, none_of, present, starts
 from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, Talk, chosen_by_headers
+from ext_proc.envoy_config.replies import local_replies
+from ext_proc.envoy_config.routes import node_routes
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
 from ext_proc.envoy_config.versions import Conversation, conversation
@@ -49,7 +51,8 @@ def node_listeners(settings: EnvoySettings, version: str, models: ModelServer) -
     """The one listener. Nobody who calls it may steer, or pass as another node's server."""
     longest = max(settings.limits.longest_tloc_seconds, models.hold_seconds)
     filters = [node_filter(version, models.hold_seconds)]
-    return [listener("models", settings.listen, settings, filters, (NODE_HEADER, HOP_HEADER), longest)]
+    routes, replies = node_routes(settings), local_replies(ask_elsewhere=True)
+    return [listener("models", settings.listen, settings, filters, (NODE_HEADER, HOP_HEADER), routes, replies, longest)]
 
 
 def node_clusters(settings: EnvoySettings, server: str, models: ModelServer) -> list[Cluster]:

@@ -1,26 +1,9 @@
-"""Where calls come in, and which cluster they go to."""
+"""Where calls come in."""
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.core.v3 import (
-    CidrRange,
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
-    Http1ProtocolOptions,
-    Http2ProtocolOptions,
-)
+from envoy_data_plane.envoy.config.core.v3 import CidrRange, Http1ProtocolOptions, Http2ProtocolOptions
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.config.route.v3 import (
-    RetryPolicy,
-    RetryPolicyRetryBackOff,
-    RetryPolicyRetryHostPredicate,
-    Route,
-    RouteAction,
-    RouteConfiguration,
-    RouteMatch,
-    RouteMatchGrpcRouteMatchOptions,
-    VirtualHost,
-)
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration, VirtualHost
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -28,6 +11,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManagerCodecType,
     HttpConnectionManagerInternalAddressConfig,
     HttpFilter,
+    LocalReplyConfig,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManagerPathWithEscapedSlashesAction as EscapedSlashes,
@@ -35,44 +19,61 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManagerServerHeaderTransformation as ServerHeader,
 )
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.address import place
-from ext_proc.envoy_config.clusters import GRPC_CLUSTER, REST_CLUSTER, address
+from ext_proc.envoy_config.clusters import address
 from ext_proc.envoy_config.filter import ext_proc_filter
-from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER, as_written, removed_on_arrival
+from ext_proc.envoy_config.headers import (
+    HOP_HEADER,
+    NODE_HEADER,
+    as_written,
+    kept_from_clients,
+    removed_on_arrival,
+)
 from ext_proc.envoy_config.replies import local_replies
+from ext_proc.envoy_config.routes import edge_routes
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
 from ext_proc.envoy_config.versions import Conversation, conversation
+from mesh.discovery import residency_header
 
 # More than the longest hold, so that no idle timer ends a call that the server still answers in time.
 IDLE_MARGIN_SECONDS = 30.0
 # Time for a client to send its headers; the body has none.
 HEADERS_SECONDS = 30.0
-# A second node is tried if the first refused, and so on; the server names as many as there are replicas.
-TRIES = 3
 # An empty list of internal addresses would mean every private one.
 NOBODY = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
 
 
 def listeners(settings: EnvoySettings, version: str) -> list[Listener]:
-    """Every listener of the bootstrap."""
+    """Every listener of an edge's bootstrap."""
     talk = ext_proc_filter(settings, version)
     # Clients cannot choose a node or pass as the server.
-    clients = listener("clients", settings.listen, settings, [talk], (NODE_HEADER, HOP_HEADER))
+    own = (NODE_HEADER, HOP_HEADER, residency_header.NAME)
+    clients = _edge_listener(
+        "clients", settings.listen, settings, [kept_from_clients(residency_header.NAME), talk], own
+    )
     if conversation(version) is Conversation.BUFFERED:
         # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
         clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
     found = [
         clients,
         # The server's own calls carry the hop mark.
-        listener("egress", settings.egress, settings, [talk], (NODE_HEADER,)),
+        _edge_listener("egress", settings.egress, settings, [talk], (NODE_HEADER,)),
     ]
     if settings.direct_listen is not None:
-        found.append(listener("direct", settings.direct_listen, settings, [], (NODE_HEADER, HOP_HEADER)))
+        found.append(_edge_listener("direct", settings.direct_listen, settings, [], own))
     return found
+
+
+def _edge_listener(
+    name: str, where: str, settings: EnvoySettings, filters: list[HttpFilter], removed: tuple[str, ...]
+) -> Listener:
+    # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
+    routes = edge_routes(settings, names_node=settings.upstream_header or name == "egress")
+    hold = settings.limits.longest_tloc_seconds
+    return listener(name, where, settings, filters, removed, routes, local_replies(), hold)
 
 
 def listener(
@@ -81,17 +82,16 @@ def listener(
     settings: EnvoySettings,
     filters: list[HttpFilter],
     removed: tuple[str, ...],
-    longest_hold: float | None = None,
+    routes: VirtualHost,
+    replies: LocalReplyConfig,
+    hold: float,
 ) -> Listener:
-    """One listener. `removed` are headers that callers may not set; `longest_hold` seconds, if not `longest_tloc`."""
-    hold = settings.limits.longest_tloc_seconds if longest_hold is None else longest_hold
-    # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
-    names_node = settings.upstream_header or name == "egress"
+    """One listener. `removed` are headers that callers may not set; a call may be held for `hold` seconds."""
     router = HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
     manager = HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=name,
-        route_config=RouteConfiguration(name=name, virtual_hosts=[_routes(settings, names_node)]),
+        route_config=RouteConfiguration(name=name, virtual_hosts=[routes]),
         http_filters=[*filters, router],
         http_protocol_options=Http1ProtocolOptions(header_key_format=as_written()),
         # A malformed message ends its own stream, not the neighbours on the connection. A gRPC channel may have
@@ -115,55 +115,12 @@ def listener(
         normalize_path=False,
         merge_slashes=False,
         path_with_escaped_slashes_action=EscapedSlashes.KEEP_UNCHANGED,
-        local_reply_config=local_replies(),
+        local_reply_config=replies,
     )
     chain = FilterChain(
         filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
     )
     return Listener(name=name, address=address(place(where)), filter_chains=[chain])
-
-
-def _routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
-    grpc = RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions())
-    host = VirtualHost(
-        name="models",
-        domains=["*"],
-        routes=[_route(grpc, GRPC_CLUSTER), _route(RouteMatch(prefix="/"), REST_CLUSTER)],
-        # At the router, so after the route was chosen by them: they end here.
-        request_headers_to_remove=[NODE_HEADER, HOP_HEADER, "x-envoy-external-address"],
-        retry_policy=_retries(),
-        request_body_buffer_limit=settings.limits.body_buffer_bytes,
-    )
-    if names_node:
-        host.response_headers_to_add = [
-            HeaderValueOption(
-                header=HeaderValue(key="x-tbms-upstream", value="%UPSTREAM_REMOTE_ADDRESS%"),
-                append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-            )
-        ]
-    return host
-
-
-def _route(match: RouteMatch, cluster: str) -> Route:
-    # Time limits are the client's and the server's business: no timeout of Envoy's own.
-    return Route(match=match, route=RouteAction(cluster=cluster, timeout=seconds(0)))
-
-
-def _retries() -> RetryPolicy:
-    """Only what was provably not processed is repeated: a GPU's work is not done twice."""
-    return RetryPolicy(
-        retry_on="connect-failure,refused-stream",
-        num_retries=TRIES,
-        # The next try goes to another node, so there is nothing to wait for.
-        retry_back_off=RetryPolicyRetryBackOff(base_interval=seconds(0.001), max_interval=seconds(0.01)),
-        # For the fallback, which picks by itself once the nodes that the server named are used up.
-        retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
-                name="envoy.retry_host_predicates.previous_hosts", typed_config=Any.pack(PreviousHostsPredicate())
-            )
-        ],
-        host_selection_retry_max_attempts=5,
-    )
 
 
 def _access_log(path: str | None) -> list[AccessLog]:

@@ -35,6 +35,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 from ext_proc.envoy_config.matching import Predicate
 from ext_proc.envoy_config.text import extension, seconds, xds_extension
 from ext_proc.envoy_config.versions import Conversation, conversation, short
+from ext_proc.stream.events import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 
 FILTER = "envoy.filters.http.ext_proc"
 SERVER_CLUSTER = "tbms_ext_proc"
@@ -58,6 +59,8 @@ class Talk:
 
     `timeout` (seconds) bounds the wait for one answer of the server. A call that `may_pass` goes on without the
     server. `replies` shows the server a reply's headers, `to_the_end` keeps its stream until the reply has ended.
+    Where it `may_ask`, the server says for single calls that it wants to see those headers. `timed` tells it when the
+    request came, on the clock of Envoy's machine.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Talk:
     may_pass: bool = False
     replies: bool = False
     to_the_end: bool = False
+    may_ask: bool = False
+    timed: bool = False
 
 
 def chosen_by_headers(choices: Sequence[tuple[Predicate, Talk]], otherwise: Talk, version: str) -> HttpFilter:
@@ -92,7 +97,10 @@ def external_processor(talk: Talk, version: str) -> ExternalProcessor:
         grpc_service=_server(short(version)),
         failure_mode_allow=talk.may_pass,
         processing_mode=_mode(talk),
-        allow_mode_override=conversation(version) is Conversation.OVERRIDE,
+        allow_mode_override=talk.may_ask or conversation(version) is Conversation.OVERRIDE,
+        request_attributes=[TIME_ATTRIBUTE] if talk.timed else [],
+        # Which node answered. It is worked out for those replies only that the server sees.
+        response_attributes=[UPSTREAM_ATTRIBUTE] if talk.may_ask else [],
         message_timeout=seconds(talk.timeout),
         stat_prefix=talk.name,
         # Envoy's own rules stay: no change of :authority, :method, :scheme and host. Of its own headers only

@@ -3,42 +3,76 @@
 Answers of the server pass through here, too, and must not be touched; so only Envoy's own are matched.
 """
 
+from dataclasses import dataclass
+
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
     AndFilter,
     ExtensionFilter,
     HeaderFilter,
+    OrFilter,
     ResponseFlagFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import DataSource, HeaderValue, HeaderValueOption, SubstitutionFormatString
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     LocalReplyConfig,
     ResponseMapper,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any, Struct, Value
+
+from ext_proc.wire.reply import ELSEWHERE_HEADER
 
 SERVER_AWAY = "the model routing server did not answer"
 # The call did not reach a node, or its answer did not come back; see "Response flags" of Envoy's access log.
 FLAGS = ["UH", "UF", "UO", "UC", "UT", "URX", "LR", "UR", "NC", "NR"]
+# No connection: provably not processed. And: connected, and lost before the answer.
+UNREACHED, LOST = ["UF"], ["UC", "LR", "UR"]
 
 
-def local_replies() -> LocalReplyConfig:
-    """The first mapper whose filter holds rewrites the answer."""
-    away = DataSource(inline_string=SERVER_AWAY)
-    return LocalReplyConfig(
-        mappers=[
-            ResponseMapper(filter=_all_of(_server_failed(), _is_rest()), body=away, body_format_override=_json()),
-            ResponseMapper(filter=_server_failed(), body=away),
-            ResponseMapper(filter=_all_of(_node_failed(), _is_rest()), body_format_override=_json()),
-        ]
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """Answers that `when` holds for: other words, or the same as JSON."""
+
+    when: AccessLogFilter
+    words: str | None = None
+    json: bool = False
+
+
+def local_replies(*, ask_elsewhere: bool = False) -> LocalReplyConfig:
+    """The first mapper whose filter holds rewrites the answer.
+
+    With `ask_elsewhere`, for a node: where another node may serve the call, the answer says so. A call that was lost
+    may be what brought the model server down; so this is said of it by the first node that was asked only.
+    """
+    replies = [
+        _Reply(_all_of(_server_failed(), _is_rest()), SERVER_AWAY, json=True),
+        _Reply(_server_failed(), SERVER_AWAY),
+        _Reply(_all_of(_flagged(FLAGS), _is_rest()), json=True),
+    ]
+    mappers = [_mapper(each) for each in replies]
+    if ask_elsewhere:
+        told = _any_of(_flagged(UNREACHED), _all_of(_asked_first(), _any_of(_server_failed(), _flagged(LOST))))
+        header = [HeaderValueOption(header=HeaderValue(key=ELSEWHERE_HEADER, value="1"))]
+        replies.append(_Reply(_flagged(FLAGS)))
+        mappers = [_mapper(each, told, header) for each in replies] + mappers
+    return LocalReplyConfig(mappers=mappers)
+
+
+def _mapper(
+    reply: _Reply, also: AccessLogFilter | None = None, headers: list[HeaderValueOption] | None = None
+) -> ResponseMapper:
+    mapper = ResponseMapper(
+        filter=reply.when if also is None else _all_of(also, reply.when), headers_to_add=headers or []
     )
-
-
-def _json() -> SubstitutionFormatString:
-    return SubstitutionFormatString(json_format=Struct(fields={"error": Value(string_value="%LOCAL_REPLY_BODY%")}))
+    if reply.words is not None:
+        mapper.body = DataSource(inline_string=reply.words)
+    if reply.json:
+        document = Struct(fields={"error": Value(string_value="%LOCAL_REPLY_BODY%")})
+        mapper.body_format_override = SubstitutionFormatString(json_format=document)
+    return mapper
 
 
 def _server_failed() -> AccessLogFilter:
@@ -50,19 +84,28 @@ def _server_failed() -> AccessLogFilter:
     )
 
 
-def _node_failed() -> AccessLogFilter:
-    return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=FLAGS))
+def _flagged(flags: list[str]) -> AccessLogFilter:
+    return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=flags))
 
 
 def _is_rest() -> AccessLogFilter:
-    not_grpc = HeaderMatcher(
-        name="content-type",
-        string_match=StringMatcher(prefix="application/grpc"),
-        invert_match=True,
-        treat_missing_header_as_empty=True,
-    )
-    return AccessLogFilter(header_filter=HeaderFilter(header=not_grpc))
+    return _header("content-type", StringMatcher(prefix="application/grpc"), invert=True)
+
+
+def _asked_first() -> AccessLogFilter:
+    """An edge's Envoy counts its tries; who else calls does not."""
+    return _header("x-envoy-attempt-count", StringMatcher(safe_regex=RegexMatcher(regex="1?")))
+
+
+def _header(name: str, match: StringMatcher, invert: bool = False) -> AccessLogFilter:
+    """A header that is missing counts as empty."""
+    matcher = HeaderMatcher(name=name, string_match=match, invert_match=invert, treat_missing_header_as_empty=True)
+    return AccessLogFilter(header_filter=HeaderFilter(header=matcher))
 
 
 def _all_of(*filters: AccessLogFilter) -> AccessLogFilter:
     return AccessLogFilter(and_filter=AndFilter(filters=list(filters)))
+
+
+def _any_of(*filters: AccessLogFilter) -> AccessLogFilter:
+    return AccessLogFilter(or_filter=OrFilter(filters=list(filters)))

@@ -82,6 +82,10 @@ class EnvoySettings(Settings):
     health_seconds: float = Field(
         1.0, ge=0, le=3600, description="How often Envoy opens a connection to each node to see it alive; 0: never."
     )
+    repeat_lost: bool = Field(
+        True,
+        description="Ask another node when one dies under an inference. Turn it off where asking twice does harm.",
+    )
     request_ids: bool = Field(True, description="Give calls an x-request-id if they have none.")
     upstream_header: bool = Field(False, description="Add x-tbms-upstream, the node that answered, to responses.")
     access_log: str | None = Field(None, pattern="^/", description="File of the access log, such as /dev/stdout.")

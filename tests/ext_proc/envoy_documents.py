@@ -56,7 +56,8 @@ def holds(predicate: Document, headers: Mapping[str, str]) -> bool:
 
 def chosen(document: Document, headers: Mapping[str, str], listener: str = "clients") -> Document:
     """The external processor that a call with these headers meets, and the name of its branch."""
-    matcher = manager(document, listener)["http_filters"][0]["typed_config"]["xds_matcher"]
+    filters = {each["name"]: each for each in manager(document, listener)["http_filters"]}
+    matcher = filters["tbms"]["typed_config"]["xds_matcher"]
     hits = (entry["on_match"] for entry in matcher["matcher_list"]["matchers"] if holds(entry["predicate"], headers))
     action = next(hits, matcher["on_no_match"])["action"]
     return {"way": action["name"], **action["typed_config"]["typed_config"]["typed_config"]}

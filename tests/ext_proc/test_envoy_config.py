@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ext_proc.envoy_config import EnvoyLimits, EnvoySettings, render, render_endpoints
 from ext_proc.envoy_config.address import endpoint, place
+from ext_proc.envoy_config.settings import ServerTls
 from ext_proc.envoy_config.versions import Conversation, conversation, short
 from ext_proc.errors import ConfigError
 from mesh.node import Node
@@ -109,7 +110,7 @@ def test_only_calls_that_headers_name_pass_without_the_server(version: str) -> N
         ("1.40", {**GRPC, **PREDICT}, "NONE", True),
         ("1.40", REST_PATH, "NONE", True),
         ("1.38", {**GRPC, **PREDICT}, "FULL_DUPLEX_STREAMED", False),
-        ("1.38", REST_PATH, "NONE", False),
+        ("1.38", REST_PATH, "NONE", True),  # to hear of a reply's headers
         ("1.36", {**GRPC, **PREDICT}, "FULL_DUPLEX_STREAMED", False),
         ("1.36", {**JSON, **REST_PATH, "tloc": "50"}, "BUFFERED", False),
     ],
@@ -122,6 +123,22 @@ def test_the_body_mode_tells_the_server_which_conversation_holds(
     assert processor.get("allow_mode_override", False) is override
     assert processor["processing_mode"]["request_trailer_mode"] == ("SEND" if "DUPLEX" in mode else "SKIP")
     assert processor["grpc_service"]["initial_metadata"] == [{"key": "x-tbms-envoy", "value": version}]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_calls_that_may_be_raced_tell_when_they_came(version: str) -> None:
+    document = rendered(EnvoySettings(body_models=("x.y",)), version)
+    for headers in ({**GRPC, **PREDICT}, {**REST_PATH, "tloc": "50"}, {**JSON, ":path": "/v1/models/x.y:predict"}):
+        assert chosen(document, headers)["request_attributes"] == ["request.time"]
+    for headers in (REST_PATH, {**GRPC, **PREDICT, **NAMED}, {**GRPC, **PREDICT, **NAMED, "x-tbms-hop": "s"}):
+        assert "request_attributes" not in chosen(document, headers)
+    assert "request_attributes" not in chosen(rendered(version=version), {**GRPC, **PREDICT})
+
+
+def test_the_clock_of_another_machine_is_not_asked_for() -> None:
+    tls = ServerTls(ca="/ca.pem", certificate="/cert.pem", key="/key.pem", name="tbms")
+    document = rendered(EnvoySettings(server_tls=tls))
+    assert "request_attributes" not in chosen(document, {**REST_PATH, "tloc": "50"})
 
 
 def test_a_buffered_call_may_be_held_as_long_as_the_longest_limit() -> None:
@@ -137,6 +154,14 @@ def test_responses_are_watched_only_on_demand() -> None:
         assert chosen(document, REST_PATH)["processing_mode"]["response_header_mode"] == mode
 
 
+def test_what_nodes_say_in_replies_is_taken_off_behind_our_filter() -> None:
+    removing, talking, _ = manager(rendered())["http_filters"]
+    assert removing["typed_config"]["mutations"] == {"response_mutations": [{"remove": "x-tbms-residency"}]}
+    assert talking["name"] == "tbms"
+    for inner in everything(manager(rendered())["route_config"]):
+        assert "x-tbms-residency" not in inner.get("response_headers_to_remove", [])
+
+
 # Nothing of a call is altered, and nobody but the server steers.
 
 
@@ -149,7 +174,7 @@ def test_steering_headers_of_clients_are_removed_before_the_route_is_chosen(vers
         removed[name] = {entry["remove"] for entry in mutation["typed_config"]["mutations"]}
         (host,) = manager(document, name)["route_config"]["virtual_hosts"]
         assert {"x-tbms-node", "x-tbms-hop"} <= set(host["request_headers_to_remove"])
-    assert removed["clients"] == removed["direct"] == {"x-tbms-node", "x-tbms-hop"}
+    assert removed["clients"] == removed["direct"] == {"x-tbms-node", "x-tbms-hop", "x-tbms-residency"}
     assert removed["egress"] == {"x-tbms-node"}, "the server's own calls need their hop mark to be recognised"
 
 
@@ -170,9 +195,65 @@ def test_paths_and_headers_stay_as_they_were_written() -> None:
     assert config["http_filters"][-1]["typed_config"]["suppress_envoy_headers"] is True
 
 
-def test_only_what_was_not_processed_is_tried_again() -> None:
-    (host,) = manager(rendered())["route_config"]["virtual_hosts"]
-    assert host["retry_policy"]["retry_on"] == "connect-failure,refused-stream"
+UNPROCESSED = {"connect-failure", "refused-stream", "reset-before-request", "retriable-headers"}
+GRPC_ROUTES = ("/tensorflow.serving.PredictionService/", "/inference.GRPCInferenceService/")
+
+
+def retries(document: Document, path: str, name: str = "clients") -> Document:
+    """The policy of the route that a call takes."""
+    (host,) = manager(document, name)["route_config"]["virtual_hosts"]
+    for route in host["routes"]:
+        match = route["match"]
+        if ("grpc" in match) is path.startswith(GRPC_ROUTES) and (
+            path.startswith(match["prefix"]) if "prefix" in match else re.fullmatch(match["safe_regex"]["regex"], path)
+        ):
+            return route["route"].get("retry_policy", host["retry_policy"])
+    raise AssertionError("no route")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tensorflow.serving.PredictionService/Predict",
+        "/inference.GRPCInferenceService/ModelInfer",
+        "/inference.GRPCInferenceService/ModelMetadata",
+        "/v1/models/m:predict",
+        "/v1/models/m/versions/3:predict?x=1",
+        "/v2/models/m/infer",
+        "/v2/models/a%2Fb/versions/1/infer?x=1",
+        "/v2/models/m/ready",
+    ],
+)
+def test_a_call_that_only_reads_is_asked_again_when_its_node_dies(path: str) -> None:
+    for name in ("clients", "egress"):
+        policy = retries(rendered(), path, name)
+        assert set(policy["retry_on"].split(",")) == UNPROCESSED | {"reset"}
+        assert policy["retriable_headers"] == [{"name": "x-tbms-elsewhere", "present_match": True}]
+        policy = retries(rendered(settings=EnvoySettings(repeat_lost=False)), path, name)
+        assert set(policy["retry_on"].split(",")) == UNPROCESSED
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tensorflow.serving.SessionService/SessionRun",
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        "/inference.GRPCInferenceService/RepositoryModelLoad",
+        "/v2/models/m/generate_stream",
+        "/v2/models/m/trace/setting",
+        "/v2/repository/models/m/load",
+        "/somebody/else",
+    ],
+)
+def test_of_any_other_call_only_what_was_not_processed_is_tried_again(path: str) -> None:
+    assert set(retries(rendered(), path)["retry_on"].split(",")) == UNPROCESSED
+
+
+def test_nodes_hear_which_try_it_is_and_clients_hear_nothing_of_it() -> None:
+    for name in ("clients", "egress"):
+        (host,) = manager(rendered(), name)["route_config"]["virtual_hosts"]
+        assert host["include_request_attempt_count"] is True
+        assert host["response_headers_to_remove"] == ["x-tbms-elsewhere"]
 
 
 def test_the_server_may_change_no_routing_header_of_envoy_but_the_time_limit() -> None:
@@ -183,9 +264,11 @@ def test_the_server_may_change_no_routing_header_of_envoy_but_the_time_limit() -
 
 def test_grpc_and_rest_go_to_clusters_of_their_own() -> None:
     (host,) = manager(rendered())["route_config"]["virtual_hosts"]
-    assert [(route["match"], route["route"]["cluster"]) for route in host["routes"]] == [
-        ({"prefix": "/", "grpc": {}}, "models_grpc"),
-        ({"prefix": "/"}, "models_rest"),
+    for route in host["routes"]:
+        assert route["route"]["cluster"] == ("models_grpc" if "grpc" in route["match"] else "models_rest")
+    assert [route["match"] for route in host["routes"] if route["match"].get("prefix") == "/"] == [
+        {"prefix": "/", "grpc": {}},
+        {"prefix": "/"},
     ]
 
 

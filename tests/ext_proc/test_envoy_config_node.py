@@ -116,6 +116,12 @@ def test_calls_go_to_this_machines_model_server_and_nowhere_else() -> None:
     assert [entry["name"] for entry in document["static_resources"]["listeners"]] == ["models"]
 
 
+def test_a_call_is_not_sent_to_the_same_model_server_twice_once_it_was_sent() -> None:
+    (host,) = manager(rendered(), "models")["route_config"]["virtual_hosts"]
+    assert host["retry_policy"]["retry_on"] == "connect-failure,refused-stream,reset-before-request"
+    assert not [route for route in host["routes"] if "retry_policy" in route["route"]]
+
+
 def test_steering_headers_end_here() -> None:
     (mutation,) = manager(rendered(), "models")["early_header_mutation_extensions"]
     removed = {entry["remove"] for entry in mutation["typed_config"]["mutations"]}
