@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from random import Random
@@ -12,6 +13,8 @@ from pydantic import Field
 from mesh.discovery.residency_line import Heard, Lines, ResidencyError
 from mesh.node import Node
 from mesh.routing.cache_map import CacheMap
+from mesh.routing.hearsay import Hearsay
+from mesh.routing.load_waits import LoadWaits
 from mesh.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -27,6 +30,12 @@ class ResidencySettings(Settings):
     )
     retry: float = Field(default=0.5, ge=0.01, le=60.0, description="First pause before a lost stream is opened again.")
     retry_most: float = Field(default=10.0, ge=0.01, le=600.0, description="Longest pause; each one doubles the last.")
+    remember: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=600.0,
+        description="How long holds what a node without a stream says in a reply; it is asked twice in that time.",
+    )
     gone: float = Field(
         default=60.0,
         ge=0.0,
@@ -52,10 +61,11 @@ class ResidencyWatches:
     """One watch for each node that names a residency endpoint. `update` may be called at any time, `run` once.
 
     While a node's stream lasts, the cache map holds what it says; when it is lost, the map forgets the node, so that
-    the ring alone decides. Only of a node that has announced that it goes this is remembered for `gone` seconds.
+    the ring alone decides, and what the node says in its replies (`hearsay`). Only of a node that has announced that
+    it goes this is remembered for `gone` seconds.
 
     `may_hang_up` says of a leaving node whether this edge has no more need of it: then the stream is ended, which is
-    what the node waits for before it stops.
+    what the node waits for before it stops. `load_waits` learns what loads take. It and `hearsay` go by `clock`.
     """
 
     def __init__(
@@ -64,11 +74,17 @@ class ResidencyWatches:
         cache_map: CacheMap,
         seed: int,
         may_hang_up: Callable[[str], bool] = lambda _: False,
+        hearsay: Hearsay | None = None,
+        load_waits: LoadWaits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._cache_map = cache_map
         self._random = Random(seed)
         self._may_hang_up = may_hang_up
+        self._hearsay = Hearsay(cache_map, settings.remember) if hearsay is None else hearsay
+        self._load_waits = LoadWaits() if load_waits is None else load_waits
+        self._clock = clock
         self._watches: dict[str, _Watch] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -84,10 +100,13 @@ class ResidencyWatches:
                 if watch.task is not None:
                     watch.task.cancel()
                 self._forget(watch)
+                self._hearsay.heard(node_id)
         for node_id, node in fresh.items():
             if node_id not in self._watches and node.residency is not None:
                 self._watches[node_id] = _Watch(node)
                 self._start(self._watches[node_id])
+            if node_id in self._watches and not self._cache_map.is_live(node_id):
+                self._hearsay.silence(node)
 
     def heard(self, node_id: str) -> Heard | None:
         """The last line of that node; None while it is not heard."""
@@ -161,12 +180,15 @@ class ResidencyWatches:
         if watch.heard is None:
             logger.info("residency is heard", extra={"node": node_id, "models": len(heard.models)})
         watch.heard, watch.cause, watch.lost_at = heard, None, None
+        self._hearsay.heard(node_id)
         if heard.full:
             self._cache_map.snapshot(node_id, heard.models)
         else:
             for model, state in heard.models.items():
                 self._cache_map.change(node_id, model, state)
         self._cache_map.leave(node_id, heard.leaving)
+        waits = self._load_waits
+        waits.told(node_id, heard.models, heard.load_seconds, heard.default_load_seconds, self._clock())
 
     def _lost(self, watch: _Watch, cause: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -179,15 +201,16 @@ class ResidencyWatches:
             if watch.heard.leaving:
                 watch.lost_at = now
         watch.heard, watch.cause = None, cause
-        if watch.lost_at is None:
-            self._forget(watch)
-        elif now - watch.lost_at >= self._settings.gone:
-            watch.lost_at = None
-            self._forget(watch)
-        else:
+        if watch.lost_at is not None and now - watch.lost_at < self._settings.gone:
             self._cache_map.snapshot(watch.node.id, {})
+            return
+        watch.lost_at = None
+        self._forget(watch)
+        self._hearsay.silence(watch.node)
+        self._hearsay.expire(watch.node.id, self._clock())
 
     def _forget(self, watch: _Watch) -> None:
+        self._load_waits.forget(watch.node.id)
         if self._cache_map.is_live(watch.node.id):
             self._cache_map.forget(watch.node.id)
             self._cache_map.declare(watch.node.id, watch.node.models)

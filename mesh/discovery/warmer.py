@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import aiohttp
@@ -17,6 +19,14 @@ STEP = 0.1
 """Seconds between two looks at the plan."""
 LONGEST = 600.0
 """Seconds that one load may take: a node that is still at it then has lost its edge's interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node did not load a model, and after how many seconds it may be asked again, where it says so."""
+
+    cause: str
+    again: float = math.inf
 
 
 class Warmer:
@@ -52,22 +62,31 @@ class Warmer:
                 await asyncio.sleep(STEP)
 
     async def _warm(self, session: aiohttp.ClientSession, warm_up: WarmUp) -> None:
-        problem = await self._ask(session, warm_up)
-        if problem is not None:
+        refusal = await self._ask(session, warm_up)
+        if refusal is not None:
             self.refused += 1
-            extra = {"node": warm_up.node_id, "model": warm_up.model, "cause": problem}
+            extra = {"node": warm_up.node_id, "model": warm_up.model, "cause": refusal.cause}
             logger.info("a model was not warmed", extra=extra)
-        self._plan.ended(warm_up, problem is None, self._clock())
+            self._plan.ended(warm_up, False, self._clock(), refusal.again)
+        else:
+            self._plan.ended(warm_up, True, self._clock())
 
-    async def _ask(self, session: aiohttp.ClientSession, warm_up: WarmUp) -> str | None:
+    async def _ask(self, session: aiohttp.ClientSession, warm_up: WarmUp) -> Refusal | None:
         """Why the node did not load the model; None if it did."""
         address = self._addresses.get(warm_up.node_id)
         if address is None:
-            return "The node is no longer known."
+            return Refusal("The node is no longer known.")
         url = f"http://{address}/models/{quote(warm_up.model, safe='')}/warm"
         try:
             params = {"room": "free"} if warm_up.into_free_room else {}
             async with session.post(url, params=params, allow_redirects=False) as reply:
-                return None if reply.status == 200 else f"The node answers {reply.status}."
+                if reply.status == 200:
+                    return None
+                return Refusal(f"The node answers {reply.status}.", _seconds(reply.headers.get("retry-after", "")))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return str(error) or "It took too long."
+            return Refusal(str(error) or "It took too long.")
+
+
+def _seconds(text: str) -> float:
+    """What a `retry-after` says; infinite where it says nothing."""
+    return max(1.0, float(text)) if len(text) < 6 and text.isascii() and text.isdigit() else math.inf

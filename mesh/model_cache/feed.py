@@ -31,6 +31,17 @@ class Report:
     leaving: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Seconds that a call for a model would wait for it: what is left of a load that goes on, else a whole one.
+
+    `default` is for models that are not named; None while nothing was ever loaded here.
+    """
+
+    models: Mapping[str, float]
+    default: float | None = None
+
+
 def residency_of(entries: Iterable[Entry]) -> Residency:
     """How one model stands, of which these are the versions: as the version that is nearest to answering calls."""
     states = {_RESIDENCY[entry.state] for entry in entries}
@@ -43,7 +54,8 @@ class Feed:
     def __init__(self) -> None:
         self._pending: list[tuple[dict[str, Residency], asyncio.Event]] = []
         self._known: dict[str, Residency] = {}
-        self._leaving = False
+        self.leaving = False
+        """The node goes."""
 
     def publish(self, model: str, state: Residency) -> None:
         """The model is in that state now. Telling the same again costs nothing."""
@@ -59,13 +71,17 @@ class Feed:
 
     def leave(self) -> None:
         """The node goes: everybody is told, and so are those who ask later."""
-        self._leaving = True
+        self.leaving = True
         for _, changed in self._pending:
             changed.set()
 
+    def state(self, model: str) -> Residency:
+        """How one model stands."""
+        return self._known.get(model, Residency.ABSENT)
+
     def now(self) -> Report:
         """Everything that is known."""
-        return Report(MappingProxyType(dict(self._known)), full=True, leaving=self._leaving)
+        return Report(MappingProxyType(dict(self._known)), full=True, leaving=self.leaving)
 
     async def subscribe(self) -> AsyncGenerator[Report, None]:
         """The full report, then changes as they come; never ends by itself."""
@@ -78,7 +94,7 @@ class Feed:
             while True:
                 await changed.wait()
                 changed.clear()
-                report = Report(MappingProxyType(dict(changes)), leaving=self._leaving)
+                report = Report(MappingProxyType(dict(changes)), leaving=self.leaving)
                 changes.clear()
                 yield report
         finally:

@@ -1,45 +1,49 @@
 """How long a model is expected to take from its first call to being available."""
 
-from mesh.model_cache.lru import Lru
-from mesh.model_cache.names import Key
+from itertools import islice
 
 _WEIGHT = 0.3  # of the newest observation
 _LIMIT = 100_000
 
 
 class LoadTimes:
-    """Observed times of whole loads (fetch and load, seconds), each a moving average that forgets.
+    """Observed times of whole loads (fetch and load, seconds), for each model a moving average that forgets.
 
-    A model that was never seen is expected to take what its size takes at the average rate, or the average load where
-    its size is not known.
+    Versions of one model are taken to be alike. A model that was never seen is expected to take what its size takes at
+    the average rate, or the average load where its size is not known.
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[Key, float] = {}
-        self._order: Lru[Key] = Lru()
-        self._mean: float | None = None
+        self._seconds: dict[str, float] = {}  # in the order of their last loads
         self._mean_bytes = 0.0
+        self.mean: float | None = None
+        """Seconds of an average load; None while nothing was ever observed."""
 
-    def observe(self, key: Key, seconds: float, size_bytes: int) -> None:
+    def observe(self, model: str, seconds: float, size_bytes: int) -> None:
         """One load that went well."""
-        before = self._seconds.get(key)
-        self._seconds[key] = seconds if before is None else before + _WEIGHT * (seconds - before)
-        self._order.add(key)
-        if len(self._order) > _LIMIT:
-            stale = next(iter(self._order))
-            self._order.discard(stale)
-            del self._seconds[stale]
-        if self._mean is None:
-            self._mean, self._mean_bytes = seconds, float(size_bytes)
+        before = self._seconds.pop(model, None)
+        self._seconds[model] = seconds if before is None else before + _WEIGHT * (seconds - before)
+        if len(self._seconds) > _LIMIT:
+            del self._seconds[next(iter(self._seconds))]
+        if self.mean is None:
+            self.mean, self._mean_bytes = seconds, float(size_bytes)
         else:
-            self._mean += _WEIGHT * (seconds - self._mean)
+            self.mean += _WEIGHT * (seconds - self.mean)
             self._mean_bytes += _WEIGHT * (size_bytes - self._mean_bytes)
 
-    def expected(self, key: Key, size_bytes: int | None = None) -> float | None:
+    def expected(self, model: str, size_bytes: int | None = None) -> float | None:
         """Seconds; None while nothing was ever observed."""
-        known = self._seconds.get(key)
-        if known is not None or self._mean is None:
+        known = self._seconds.get(model)
+        if known is not None or self.mean is None:
             return known
         if size_bytes is None or not self._mean_bytes:
-            return self._mean
-        return self._mean * size_bytes / self._mean_bytes
+            return self.mean
+        return self.mean * size_bytes / self._mean_bytes
+
+    def __contains__(self, model: str) -> bool:
+        """Whether a load of the model was observed."""
+        return model in self._seconds
+
+    def latest(self, count: int) -> list[str]:
+        """The models whose loads were observed last, at most so many."""
+        return list(islice(reversed(self._seconds), count))

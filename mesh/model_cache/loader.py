@@ -44,3 +44,7 @@ class Loader(Protocol):
         A server that cannot list its models is asked for those of `known`. Raises ServerAway.
         """
         ...
+
+    async def lost(self) -> None:
+        """Return when the connection to the server, once it stands, is lost: it may have ended, with all it held."""
+        ...

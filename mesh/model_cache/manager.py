@@ -11,24 +11,24 @@ for room, for the places of `fetch_concurrency`, and for what the model server i
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mesh.model_cache.catalog import Catalog
 from mesh.model_cache.core import Core, Offload
-from mesh.model_cache.errors import Busy, CacheError, ModelBroken, ModelMissing, Refused, StoreAway
-from mesh.model_cache.feed import Report
+from mesh.model_cache.errors import CacheError, Refused
+from mesh.model_cache.feed import Forecast, Report
 from mesh.model_cache.files import Files
-from mesh.model_cache.job import Job, copy_of
+from mesh.model_cache.job import Job
+from mesh.model_cache.jobs import Jobs
 from mesh.model_cache.lease import Lease
 from mesh.model_cache.ledger import Ledger
 from mesh.model_cache.load_times import LoadTimes
 from mesh.model_cache.loader import Loader
 from mesh.model_cache.loading import Loading
-from mesh.model_cache.names import LATEST, Key, check_name, check_version
+from mesh.model_cache.names import Key, check_name, check_version
 from mesh.model_cache.plan import Evict, Rules
 from mesh.model_cache.quarantine import Quarantine
 from mesh.model_cache.server import ServerWatch
@@ -40,21 +40,13 @@ from mesh.model_cache.stores.staging import clean_leftovers
 from mesh.model_cache.tasks import Tasks
 from mesh.model_cache.unloading import Unloading
 from mesh.model_cache.upkeep import Upkeep
-
-log = logging.getLogger(__name__)
+from mesh.model_cache.versions import Version, Versions
+from mesh.routing.cache_map import Residency
 
 _RESUMABLE_SECONDS = 86_400.0  # for which an unfinished fetch of an earlier process is kept
 
-Version = int | str | None
-"""A version as a number or as its digits; None: not said."""
-
-
-@dataclass(slots=True, eq=False)
-class _Newest:
-    """The version that calls without one get, and when the store is to be asked for a newer one."""
-
-    entry: Entry
-    look_again: float
+FORECAST_MODELS = 1000
+"""Absent models that a full forecast names."""
 
 
 class Manager:
@@ -91,8 +83,10 @@ class Manager:
         self._loading = Loading(core, self._catalog, store, loader, self._server, self.carry_out)
         self._unloading = Unloading(core, loader, self._server)
         self._load_times = LoadTimes()
-        self._jobs: dict[Key, Job] = {}
-        self._newest: dict[str, _Newest] = {}
+        self._jobs = Jobs(core, self._tasks.spawn, self._loading.bring, self._arrived)
+        self._versions = Versions(core, self._catalog, self._tasks.spawn, self._jobs.bring)
+        self.cold_calls = 0
+        """Calls that had to wait for a load and got their model."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Manager"]:
@@ -103,6 +97,7 @@ class Manager:
         try:
             async with self._tasks.open():
                 self._tasks.spawn(self._server.run())
+                self._tasks.spawn(self._server.follow())
                 self._tasks.spawn(self._upkeep.run())
                 yield self
         finally:
@@ -113,17 +108,10 @@ class Manager:
 
     def try_acquire(self, model: str, version: Version = None, label: str | None = None) -> Lease | None:
         """The right to use a resident model, or None. Asks nobody, waits for nothing, raises nothing."""
+        if self._server.doubted:
+            return None
         now = self._core.clock()
-        number = self._number(model, version, label)
-        if number is None:
-            newest = self._newest.get(model) if label is None or label == LATEST else None
-            if newest is None:
-                return None
-            entry: Entry | None = newest.entry
-            if now >= newest.look_again:
-                self._look_for_newer(model, newest, now)
-        else:
-            entry = self._core.ledger.entries.get(Key(model, number))
+        entry = self._versions.called(model, version, label, now)
         if entry is None or entry.state is not State.AVAILABLE:
             return None
         self._core.ledger.acquire(entry, now)
@@ -140,21 +128,23 @@ class Manager:
             check_name(label, "version label")
         if version is not None:
             check_version(version)
+        await self._server.sure()
         lease = self.try_acquire(model, version, label)
         if lease is not None:
             return lease
-        key = await self.resolve(model, version, label)
+        key = await self._versions.resolve(model, version, label)
+        await self._server.sure()
         entry = self._core.ledger.entries.get(key)
         if entry is not None and entry.state is State.AVAILABLE:
             self._core.ledger.acquire(entry, self._core.clock())
             return Lease(entry, self._give_back, was_cold=False)
-        return await self._job(key).wait()
+        return await self._jobs.of(key).wait()
 
     def expected_load_seconds(self, model: str, version: Version = None, label: str | None = None) -> float | None:
         """How long a call would wait for the model now: 0.0 if it is resident; None if nothing is known."""
-        number = self._number(model, version, label)
-        newest = self._newest.get(model)
-        if number is None and newest is not None and newest.entry.state is State.AVAILABLE:
+        number = self._versions.number(model, version, label)
+        in_use = self._versions.in_use(model)
+        if number is None and in_use is not None and in_use.state is State.AVAILABLE:
             return 0.0
         remote = self._catalog.newest_known(model) if number is None else self._catalog.known(Key(model, number))
         if remote is not None:
@@ -166,7 +156,7 @@ class Manager:
         entry = self._core.ledger.entries.get(key)
         if entry is not None and entry.state is State.AVAILABLE:
             return 0.0
-        expected = self._load_times.expected(key, None if remote is None else remote.size_bytes)
+        expected = self._load_times.expected(model, None if remote is None else remote.size_bytes)
         job = self._jobs.get(key)
         if expected is None or job is None:
             return expected
@@ -182,20 +172,15 @@ class Manager:
         """Bring a model now, whatever happened to it before. Raises CacheError."""
         check_name(model)
         self._catalog.drop(model)
-        key = await self.resolve(model, version, label)
+        key = await self._versions.resolve(model, version, label)
         self._core.quarantine.forgive(key)
-        entry = self._core.ledger.entries.get(key)
-        if entry is None or entry.state is not State.AVAILABLE:
-            await self.bring(key)
+        await self._bring_absent(key)
         return key
 
     async def warm(self, model: str) -> None:
         """Bring a model that calls are about to come for, as one of those calls would. Raises CacheError."""
         check_name(model)
-        key = await self.resolve(model, None, None)
-        entry = self._core.ledger.entries.get(key)
-        if entry is None or entry.state is not State.AVAILABLE:
-            await self.bring(key)
+        await self._bring_absent(await self._versions.resolve(model, None, None))
 
     async def unload(self, model: str, version: Version = None) -> None:
         """Let a model go (all its versions, if none is named) once its calls have ended. Raises Refused, BadName."""
@@ -205,7 +190,7 @@ class Manager:
             raise Refused(f"Model {model!a} is pinned: unpin it first.")
         keys = [entry.key for entry in self._core.ledger.of_model(model) if number in (None, entry.key.version)]
         for key in keys:
-            await self._called_off(key)
+            await self._jobs.called_off(key)
             entry = self._core.ledger.entries.get(key)
             if entry is not None and entry.state is State.AVAILABLE:
                 self._core.ledger.drain(entry, self._core.clock())
@@ -250,6 +235,27 @@ class Manager:
         """How every model stands that is not absent."""
         return self._core.feed.now()
 
+    def standing(self, model: str) -> tuple[Residency, bool]:
+        """How one model stands, and whether the node has announced that it goes. One look-up."""
+        return self._core.feed.state(model), self._core.feed.leaving
+
+    def forecast(self, report: Report) -> Forecast:
+        """How long calls would wait for the models of a report that are not available; see `Forecast`.
+
+        With a full report the models of the latest loads are in it, too: what is absent is not in the report.
+        """
+        models = dict.fromkeys(report.models)
+        if report.full:
+            models |= dict.fromkeys(self._load_times.latest(FORECAST_MODELS))
+        waits = {}
+        for model in models:
+            state = self._core.feed.state(model)
+            if state is not Residency.AVAILABLE and (state is Residency.LOADING or model in self._load_times):
+                seconds = self.expected_load_seconds(model)
+                if seconds is not None:
+                    waits[model] = seconds
+        return Forecast(waits, self._load_times.mean)
+
     def subscribe(self) -> AsyncGenerator[Report, None]:
         """How every model stands, then every change; slow readers get the last state of each model."""
         return self._core.feed.subscribe()
@@ -267,116 +273,19 @@ class Manager:
         """Announce that this node is going to all who listen. Calls are still served."""
         self._core.feed.leave()
 
-    # ---- inside ----
-
-    def _number(self, model: str, version: Version, label: str | None) -> int | None:
-        """The version asked for, as far as it is known without the store."""
-        if version is not None:
-            return version if isinstance(version, int) else _digits(version)
-        return None if label is None else self._core.settings.labels.get(model, {}).get(label)
+    # ---- for the upkeep ----
 
     async def resolve(self, model: str, version: Version, label: str | None) -> Key:
-        """Which version is meant, asking the store where that takes its list. Raises CacheError."""
-        number = self._number(model, version, label)
-        if number is not None:
-            return Key(model, number)
-        if label is not None and label != LATEST:
-            raise ModelMissing(f"Model {model!a} has no version with the label {label!a}.")
-        try:
-            return Key(model, (await self._catalog.newest(model)).version)
-        except StoreAway:
-            # Whole files on the disk are as good as the store while it is away.
-            kept = [entry.key for entry in self._core.ledger.of_model(model) if entry.complete]
-            if not kept:
-                raise
-            return max(kept)
-
-    def _job(self, key: Key) -> Job:
-        """The load of that model that is under way, or a new one. Raises CacheError."""
-        job = self._jobs.get(key)
-        if job is None:
-            failure = self._core.quarantine.check(key, self._core.clock())
-            if failure is not None:
-                raise failure.error()
-            if len(self._jobs) >= self._core.settings.max_loads:
-                raise Busy("Too many models are on their way to this node already.")
-            job = Job(key, self._core.clock(), self._core.settings.max_waiting)
-            job.task = self._tasks.spawn(self._run(job))
-            job.task.add_done_callback(lambda _: self._ended(job))
-            self._jobs[key] = job
-        return job
-
-    async def _run(self, job: Job) -> None:
-        try:
-            entry = await self._loading.bring(job.key)
-        except CacheError as failure:
-            job.error = failure
-            log.warning("model not loaded", extra={"model": str(job.key), "error": failure.cause})
-        except Exception as failure:  # a mistake here must reach those who wait, too
-            job.error = ModelBroken(f"Model {job.key.model!a} does not load: the cache failed.", repr(failure))
-            raise
-        else:
-            self._arrived(entry, job)
-
-    def _ended(self, job: Job) -> None:
-        """The last step of every load, even of one that was called off before its first."""
-        if self._jobs.get(job.key) is job:
-            del self._jobs[job.key]
-            job.refuse(job.error or Busy(f"The load of model {job.key.model!a} was called off."))
-
-    async def _called_off(self, key: Key) -> None:
-        """Return when no load of that model is under way: a fetch is ended, what the server works on is waited for."""
-        job, entry = self._jobs.get(key), self._core.ledger.entries.get(key)
-        if job is None:
-            return
-        if job.task is not None and (entry is None or entry.state is not State.LOADING):
-            job.task.cancel()
-        await job.join()
-
-    def _arrived(self, entry: Entry, job: Job) -> None:
-        # Before anything else can happen to the model: who comes after this must not join a load that has ended.
-        del self._jobs[job.key]
-        now = self._core.clock()
-        self._load_times.observe(entry.key, now - job.begun, entry.disk_bytes)
-        remote = self._catalog.newest_known(entry.key.model)
-        if remote is None or remote.version <= entry.key.version:
-            self.serve_as_newest(entry, now)
-        job.grant(lambda: self._cold_lease(entry))
-        self.carry_out(self._core.ledger.make_reserve(now))
-
-    def _cold_lease(self, entry: Entry) -> Lease:
-        self._core.ledger.acquire(entry, self._core.clock())
-        return Lease(entry, self._give_back, was_cold=True)
-
-    def _give_back(self, entry: Entry) -> None:
-        if self._core.ledger.release(entry):
-            self._core.bell.ring_soon()
+        """Which version is meant. Raises CacheError."""
+        return await self._versions.resolve(model, version, label)
 
     async def bring(self, key: Key) -> None:
-        """Have a model loaded without using it."""
-        job = self._job(key)
-        await job.join()
-        if job.error is not None:
-            raise copy_of(job.error)
+        """Have a model loaded without using it. Raises CacheError."""
+        await self._jobs.bring(key)
 
     def serve_as_newest(self, entry: Entry, now: float) -> None:
         """Calls that name no version get this one, unless a newer one is available."""
-        known = self._newest.get(entry.key.model)
-        if known is None or known.entry.state is not State.AVAILABLE or known.entry.key.version <= entry.key.version:
-            self._newest[entry.key.model] = _Newest(entry, now + self._core.settings.refresh_seconds)
-
-    def _look_for_newer(self, model: str, newest: _Newest, now: float) -> None:
-        newest.look_again = now + self._core.settings.refresh_seconds
-        self._tasks.spawn(self._bring_newer(model, newest.entry.key))
-
-    async def _bring_newer(self, model: str, known: Key) -> None:
-        """Calls go on with the version they have until the newer one is available; if it fails, they stay with it."""
-        try:
-            remote = await self._catalog.newest(model, fresh=True)
-            if remote.version > known.version:
-                await self.bring(Key(model, remote.version))
-        except CacheError as error:
-            log.warning("no newer version could be had", extra={"model": model, "error": error.cause})
+        self._versions.serve_as_newest(entry, now)
 
     def carry_out(self, evict: Evict) -> None:
         """Start what an eviction has decided."""
@@ -387,10 +296,30 @@ class Manager:
             if key not in evict.unload:
                 self._tasks.spawn(self._core.remove_files(self._core.ledger.entries[key]))
 
+    # ---- inside ----
+
+    async def _bring_absent(self, key: Key) -> None:
+        entry = self._core.ledger.entries.get(key)
+        if entry is None or entry.state is not State.AVAILABLE:
+            await self._jobs.bring(key)
+
+    def _arrived(self, entry: Entry, job: Job) -> None:
+        now = self._core.clock()
+        self._load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
+        remote = self._catalog.newest_known(entry.key.model)
+        if remote is None or remote.version <= entry.key.version:
+            self._versions.serve_as_newest(entry, now)
+        job.grant(lambda: self._cold_lease(entry))
+        self.carry_out(self._core.ledger.make_reserve(now))
+
+    def _cold_lease(self, entry: Entry) -> Lease:
+        self.cold_calls += 1
+        self._core.ledger.acquire(entry, self._core.clock())
+        return Lease(entry, self._give_back, was_cold=True)
+
+    def _give_back(self, entry: Entry) -> None:
+        if self._core.ledger.release(entry):
+            self._core.bell.ring_soon()
+
     def _set_pinned(self, models: frozenset[str]) -> None:
         self._core.ledger.rules = replace(self._core.ledger.rules, pinned=models)
-
-
-def _digits(version: str) -> int:
-    """The number; one that no model has, if the text is not a version."""
-    return int(version) if len(version) < 20 and version.isascii() and version.isdigit() else -1

@@ -20,10 +20,15 @@ Lost = Callable[[list[Entry]], None]
 
 
 class ServerWatch:
-    """Looks at the model server again and again, and at once when somebody suspects it.
+    """Looks at the model server every `poll_seconds`, and at once when somebody suspects it.
+
+    Suspicion comes from every call that fails; one look answers all of them. A tenth of `poll_seconds` passes between
+    two looks, twice as long after each suspicion that was wrong, so that a server that answers 503 for reasons of its
+    own is looked at no more often than any other.
 
     `met` is told once what it held at the first look, `lost` each time which available models it has lost (it was
-    restarted), most recently used first. A server that does not answer loses nothing: it may only be slow.
+    restarted), most recently used first. A server that does not answer loses nothing: it may only be slow. But one
+    whose connection has ended is doubted: it may come back empty, before anybody has looked.
     """
 
     def __init__(self, core: Core, loader: Loader, met: Met, lost: Lost) -> None:
@@ -34,6 +39,10 @@ class ServerWatch:
         self._known = asyncio.Event()
         self._up = asyncio.Event()
         self._suspected = asyncio.Event()
+        self._disconnected = asyncio.Event()
+        self._judged = asyncio.Event()
+        self.doubted = False
+        """It is not known whether the server still holds what it held."""
         self.cause = "not asked yet"
         """Why the server is away; empty while it is there."""
 
@@ -46,6 +55,13 @@ class ServerWatch:
         self._up.clear()
         self.suspect()
 
+    async def sure(self) -> None:
+        """Return once the server has been looked at since its connection ended. Raises Busy if it does not answer."""
+        if self.doubted:
+            await self._judged.wait()
+        if self.doubted:
+            raise Busy("The model server of this node is away.", self.cause)
+
     async def known(self) -> None:
         """Return once it is known what the server held at the start. Raises Busy after `server_seconds`."""
         await self._within(self._known)
@@ -54,21 +70,39 @@ class ServerWatch:
         """Return once the server answers. Raises Busy after `server_seconds`."""
         await self._within(self._up)
 
+    async def follow(self) -> None:
+        """Doubt the server whenever its connection ends, until cancelled."""
+        while True:
+            await self._loader.lost()
+            self.doubted = True
+            self._judged.clear()
+            self._disconnected.set()
+            self.suspect()
+
     async def run(self) -> None:
         """Look, until cancelled."""
+        longest = self._core.settings.poll_seconds
+        pause = longest / 10
         while True:
+            suspected = self._suspected.is_set()
             self._suspected.clear()
+            self._disconnected.clear()
+            well = False
             try:
-                await self._look()
+                well = await self._look()
             except Exception:  # a mistake in a loader must not blind the node for ever
                 log.exception("the look at the model server failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._core.settings.poll_seconds):
-                    await self._suspected.wait()
-                    # Suspicion comes from every call that fails; one look in a while answers all of them.
-                    await asyncio.sleep(self._core.settings.poll_seconds / 10)
+            if self._disconnected.is_set():
+                continue  # what was seen may be what was there before
+            self.doubted = self.doubted and bool(self.cause)
+            self._judged.set()
+            pause = min(2 * pause, longest) if suspected and well else longest / 10
+            await _wait(self._disconnected, pause)
+            if not self.doubted:
+                await _wait(self._suspected, longest - pause)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Whether the server is there, and holds what it held."""
         begun = self._core.clock()
         entries = self._core.ledger.entries
         try:
@@ -79,7 +113,8 @@ class ServerWatch:
                 log.warning("model server is away", extra={"error": str(error)})
             self.cause = str(error) or "It does not answer."
             self._up.clear()
-            return
+            return False
+        lost: list[Entry] = []
         if not self._known.is_set():
             await self._met(held)
             self._known.set()
@@ -95,6 +130,7 @@ class ServerWatch:
                 self._lost(lost)
         self.cause = ""
         self._up.set()
+        return not lost
 
     async def _within(self, event: asyncio.Event) -> None:
         if event.is_set():
@@ -104,3 +140,9 @@ class ServerWatch:
                 await event.wait()
         except TimeoutError:
             raise Busy("The model server of this node is away.", self.cause) from None
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -2,7 +2,8 @@
 
 What is known of a node comes from one of two sources. Its declaration (`Node.models`, from the
 configuration) is the whole truth about a node that loads nothing by itself. A live report (a
-snapshot, then changes) takes its place; a node that reports can load a model that it lacks.
+snapshot, then changes) takes its place; a node that reports can load a model that it lacks. Of a
+node with neither, single facts may be known from its replies (hints).
 
 Frugal: for each model one bytes row with one byte for each node, so 10,000 models on 100 nodes are
 a few MiB. A row is never changed in place: whoever remembers something that he derived from a row
@@ -61,6 +62,14 @@ class CacheMap:
         """A live report: this model is in that state on the node now."""
         self._go_live(node_id)
         self._set(self._index(node_id), model, state)
+
+    def hint(self, node_id: str, model: str, state: Residency) -> None:
+        """Somebody has said so of a node that does not report: calls go by it, until it is taken back (ABSENT).
+
+        Has no effect on a node with a live report, or one that is taken at its declaration.
+        """
+        if node_id not in self._live and node_id not in self._declared:
+            self._set(self._index(node_id), model, state)
 
     def leave(self, node_id: str, leaving: bool = True) -> None:
         """The node has announced that it goes, or takes that back: it came again."""
@@ -133,8 +142,8 @@ class CacheMap:
 
     def _go_live(self, node_id: str) -> None:
         if node_id not in self._live:
-            if node_id in self._declared:
-                self._declared.discard(node_id)
+            self._declared.discard(node_id)
+            if node_id in self._indices:
                 self._clear(self._indices[node_id], keep={})
             self._live.add(node_id)
             self.generation += 1

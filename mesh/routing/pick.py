@@ -8,7 +8,9 @@ from mesh.node import Node, ProtocolKind
 from mesh.routing.cache_map import CacheMap, Residency
 from mesh.routing.demand import Demand
 from mesh.routing.load import Loads
+from mesh.routing.load_waits import LoadWaits
 from mesh.routing.memo import Memo
+from mesh.routing.prospect import RESIDENT, Prospect
 from mesh.routing.settings import RoutingSettings
 from mesh.routing.shortlist import Planner, Seat, Shortlist
 
@@ -58,6 +60,7 @@ class Router:
     def __init__(self, settings: RoutingSettings, cache_map: CacheMap | None = None) -> None:
         self.settings = settings
         self.cache_map = CacheMap() if cache_map is None else cache_map
+        self.load_waits = LoadWaits()
         self.demand = Demand(settings.demand_seconds, settings.memo_models)
         self._loads = Loads(settings)
         self._widths: dict[str, int] = {}
@@ -145,12 +148,17 @@ class Router:
         """The ids of all nodes in the model's rendezvous order, dead ones included, whatever they hold."""
         return tuple([seat.node.id for seat in self._everyone.order(model)])
 
-    def is_cold(self, model: str) -> bool:
-        """Whether a call would wait for a load: every living node reports what it holds, and none holds the model."""
-        alive = [node_id for node_id, seat in self._seats.items() if seat.alive]
-        if not alive or not all(self.cache_map.is_live(node_id) for node_id in alive):
-            return False
-        return all(self.cache_map.state(node_id, model) is not Residency.AVAILABLE for node_id in alive)
+    def prospect(self, model: str, now: float, protocol_kind: ProtocolKind) -> Prospect:
+        """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
+
+        Of a node that reports nothing nobody knows; it is taken to hold the model, as it is for picking.
+        """
+        self._loads.tick(now)
+        seats = self._choose(self._shortlist(model, protocol_kind), self.width(model), 1)
+        node_id = seats[0].node.id if seats else ""
+        if not self.cache_map.is_live(node_id) or self.cache_map.state(node_id, model) is Residency.AVAILABLE:
+            return RESIDENT
+        return Prospect(cold=True, load_seconds=self.load_waits.seconds(node_id, model, now))
 
     def started(self, node_id: str) -> None:
         """A call that was just picked for that node is on its way, and its end will be told by `finished`."""

@@ -88,14 +88,17 @@ class WarmPlan:
                 wanted.append(warm_up)
         return wanted
 
-    def ended(self, warm_up: WarmUp, loaded: bool, now: float) -> None:
-        """The node has loaded the model, or cannot: then another node is asked, or the same one later."""
+    def ended(self, warm_up: WarmUp, loaded: bool, now: float, again: float = math.inf) -> None:
+        """The node has loaded the model, or cannot: then another node is asked, or the same one later.
+
+        `again` is after how many seconds that may be, where the node says so, and it is sooner than the settings'.
+        """
         at_node = self._under_way.get(warm_up.node_id, set())
         at_node.discard(warm_up.model)
         if not at_node:
             self._under_way.pop(warm_up.node_id, None)
         if not loaded:
-            self._refused[warm_up.node_id, warm_up.model] = now + self._settings.again
+            self._refused[warm_up.node_id, warm_up.model] = now + min(again, self._settings.again)
 
     def needs(self, node_id: str) -> bool:
         """Whether a leaving node still holds what is to be loaded elsewhere first."""

@@ -25,6 +25,13 @@ def connect(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
+async def lost(channel: grpc.aio.Channel) -> None:
+    """Return when the channel's connection, once it stands, is lost."""
+    while (state := channel.get_state()) is not grpc.ChannelConnectivity.READY:
+        await channel.wait_for_state_change(state)
+    await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
+
 def method(channel: grpc.aio.Channel, path: str, reply: type[Reply]) -> Callable[[Any], Awaitable[Reply]]:
     """A unary method as a function. Raises ServerAway or RpcFailed."""
     call = channel.unary_unary(

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from mesh.model_cache.loader import Loaded, LoadFailed, ServerAway
-from mesh.model_cache.loaders.channel import RpcFailed, connect, method
+from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.reloads import Outcome, Reloads
 from mesh.model_cache.names import LATEST, Key
 from mesh.protos import tfs_pb2 as pb
@@ -43,6 +43,7 @@ class TfServingLoader:
         labels: Mapping[str, Mapping[str, int]] | None = None,
         platform: str = "tensorflow",
     ) -> None:
+        self._channel = channel
         self._status = method(channel, _SERVICE + "GetModelStatus", pb.GetModelStatusResponse)
         self._reload = method(channel, _SERVICE + "HandleReloadConfigRequest", pb.ReloadConfigResponse)
         self._folder = folder
@@ -99,6 +100,10 @@ class TfServingLoader:
         self._wanted = (self._wanted - lost) | found
         self._available = (self._available - lost) | found
         return held
+
+    async def lost(self) -> None:
+        """Return when the connection to TF Serving is lost."""
+        await lost(self._channel)
 
     async def close(self) -> None:
         """Give up the reload that is under way."""

@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_cache.loader import Loaded, LoadFailed
 from mesh.model_cache.loaders import versions
-from mesh.model_cache.loaders.channel import RpcFailed, connect, method
+from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.names import Key
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -29,6 +29,7 @@ class TritonLoader:
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._index = method(channel, _SERVICE + "RepositoryIndex", pb.RepositoryIndexResponse)
         self._load = method(channel, _SERVICE + "RepositoryModelLoad", pb.RepositoryModelLoadResponse)
         self._unload = method(channel, _SERVICE + "RepositoryModelUnload", pb.RepositoryModelUnloadResponse)
@@ -66,6 +67,10 @@ class TritonLoader:
             for each in index.models
             if each.state == "READY" and each.version.isdigit()
         )
+
+    async def lost(self) -> None:
+        """Return when the connection to Triton is lost."""
+        await lost(self._channel)
 
     async def _serve(self, model: str, wanted: frozenset[int], folder: Path) -> None:
         request = pb.RepositoryModelLoadRequest(model_name=model)

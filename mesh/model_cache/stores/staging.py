@@ -20,7 +20,7 @@ from mesh.model_cache.stores.source import Data
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MODE = 0o644  # the model server reads as another user
-# A kernel that preempts lazily lets one system call of this process hold up another thread for a whole tick (10 ms):
+# A kernel built for throughput interrupts no system call for another thread, or only at its next tick (up to 10 ms):
 # no call copies more than this, so that calls for resident models go on beside a fetch.
 _BITE = 256 * 1024
 

@@ -2,11 +2,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
+from integration.virtual_time import run
 from mesh.discovery.health import ProbeSettings
 from mesh.discovery.prober import Prober
 from mesh.node import Node
 from tests.mesh.routing.population import node, nodes
-from tests.virtual_time import run
 
 SETTINGS = ProbeSettings(interval=2.0, retry_interval=0.25, failures=3, successes=2, jitter=0.0)
 

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from integration.virtual_time import run
 from mesh.discovery.health import ProbeSettings
 from mesh.discovery.prober import Prober
 from mesh.discovery.registry import Registry
@@ -14,7 +15,6 @@ from mesh.node import Node
 from mesh.routing.pick import Router
 from mesh.routing.settings import RoutingSettings
 from tests.mesh.routing.population import node, nodes
-from tests.virtual_time import run
 
 
 class Scripted:

@@ -13,8 +13,16 @@ FIRST = write_line(Heard({}, full=True))
 
 names = st.text(min_size=1, max_size=20).filter(str.isprintable)
 amounts = st.one_of(st.just(math.inf), st.integers(0, 1 << 53).map(float))
+times = st.integers(0, 1_000_000_000).map(lambda ms: ms / 1000)
 lines = st.builds(
-    Heard, st.dictionaries(names, st.sampled_from(list(Residency))), st.just(False), st.booleans(), amounts, amounts
+    Heard,
+    st.dictionaries(names, st.sampled_from(list(Residency))),
+    st.just(False),
+    st.booleans(),
+    amounts,
+    amounts,
+    st.dictionaries(names, times),
+    st.none() | times,
 )
 
 
@@ -49,6 +57,15 @@ def test_only_its_own_error_comes_out_of_any_bytes(data: bytes | str) -> None:
         ({"free": {"models": "3"}}, "number"),
         ({"free": {"models": True}}, "number"),
         ({"free": {"models": math.nan}}, "number"),
+        ({"load": 3}, "load"),
+        ({"load": {"models": ["a"]}}, "load"),
+        ({"load": {"models": {"": 1}}}, "name"),
+        ({"load": {"models": {"a": "1"}}}, "seconds"),
+        ({"load": {"models": {"a": True}}}, "seconds"),
+        ({"load": {"models": {"a": -1}}}, "seconds"),
+        ({"load": {"default": math.nan}}, "seconds"),
+        ({"load": {"default": math.inf}}, "seconds"),
+        ({"load": {"default": 10**400}}, "seconds"),
     ],
 )
 def test_a_wrong_field_is_refused(changes: dict[str, object], complaint: str) -> None:
@@ -60,6 +77,19 @@ def test_it_can_be_added_to() -> None:
     more = {**json.loads(FIRST), "models": {"a": "dreaming", "b": "loading"}, "mood": "good"}
     heard = read_line(json.dumps(more).encode())
     assert heard.models == {"a": Residency.ABSENT, "b": Residency.LOADING}
+
+
+def test_a_line_of_a_node_that_tells_no_times_is_read() -> None:
+    old = b'{"v":1,"full":true,"models":{"a":"loading"},"leaving":false,"free":{"models":3.0,"memory_bytes":null}}'
+    heard = read_line(old)
+    assert (heard.models, heard.load_seconds, heard.default_load_seconds) == ({"a": Residency.LOADING}, {}, None)
+    assert write_line(heard) == old + b"\n"
+
+
+def test_times_cost_some_bytes_each() -> None:
+    heard = Heard({}, load_seconds={f"model-{number}": 1.234567 for number in range(1000)}, default_load_seconds=2.0)
+    assert len(write_line(heard)) < 20_000
+    assert read_line(write_line(heard)).load_seconds["model-7"] == 1.235
 
 
 def test_deep_json_and_huge_numbers() -> None:

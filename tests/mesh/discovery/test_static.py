@@ -1,9 +1,9 @@
 import asyncio
 from contextlib import aclosing
 
+from integration.virtual_time import run
 from mesh.discovery.static import StaticSource
 from tests.mesh.routing.population import nodes
-from tests.virtual_time import run
 
 
 def test_it_hands_over_what_it_has_and_then_each_replacement() -> None:

@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from integration.virtual_time import VirtualLoop
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
 from tests.mesh.model_cache.peers import MemoryServer, MemoryStore
-from tests.mesh.model_cache.virtual import VirtualLoop
+
+START = 1000.0
+"""Where virtual time begins: nobody may take a start at 0 for granted."""
 
 Scenario = Callable[["Cache"], Coroutine[Any, Any, None]]
 
@@ -66,5 +70,5 @@ def play(folder: Path, scenario: Scenario, **settings: Any) -> None:
         await scenario(cache)
         assert cache.mistakes == []
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(VirtualLoop, START)) as runner:
         runner.run(main())

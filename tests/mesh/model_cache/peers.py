@@ -83,6 +83,7 @@ class MemoryServer:
         self.memory: dict[str, int] = {}
         self.may_unload: Callable[[Key], bool] = lambda key: True
         self.mistakes: list[str] = []
+        self._disconnected = asyncio.Event()
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         self.calls += 1
@@ -125,8 +126,16 @@ class MemoryServer:
         self._answer()
         return frozenset(self.held_now)
 
+    async def lost(self) -> None:
+        await self._disconnected.wait()
+        self._disconnected.clear()
+
+    def disconnect(self) -> None:
+        self._disconnected.set()
+
     def die(self) -> None:
         self.alive = False
+        self.disconnect()
         self.held_now.clear()
         for load in self.loading.values():
             if not load.done():

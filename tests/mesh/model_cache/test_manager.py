@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.model_cache.errors import BadName, Busy, ModelBroken, ModelMissing, NoRoom, Refused, StoreAway
-from mesh.model_cache.feed import Report
+from mesh.model_cache.feed import Forecast, Report
 from mesh.model_cache.names import Key
 from mesh.model_cache.store import StoreCorrupt, StoreCredentials, StoreFull, StoreTransient
 from mesh.routing.cache_map import Residency
@@ -425,6 +425,29 @@ def test_expected_load_time(tmp_path: Path) -> None:
                 async with asyncio.timeout(1):
                     await manager.ensure("n")
             assert manager.expected_load_seconds("n") == pytest.approx(8.0, abs=0.2)
+
+    play(tmp_path, scenario)
+
+
+def test_the_forecast_for_edges(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        for name in ("m", "n", "away"):
+            cache.store.put(name)
+        async with cache.running() as manager:
+            assert manager.forecast(manager.residency()) == Forecast({})
+            await manager.load("m")
+            assert manager.forecast(manager.residency()).models == {}
+            assert manager.forecast(manager.residency()).default == pytest.approx(3.0, abs=0.1)
+            await manager.load("n")
+            await manager.unload("m")
+            forecast = manager.forecast(manager.residency())  # absent, so that only the forecast names it
+            assert forecast.models == {"m": pytest.approx(3.0, abs=0.1)}
+            waiting = asyncio.create_task(manager.ensure("away"))
+            await asyncio.sleep(1)
+            change = Report({"away": Residency.LOADING, "n": Residency.AVAILABLE})
+            assert manager.forecast(change).models == {"away": pytest.approx(2.0, abs=0.1)}  # what is left
+            (await waiting).release()
+            assert manager.forecast(change).models == {}
 
     play(tmp_path, scenario)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.model_cache import load_times
 from mesh.model_cache.errors import BadName, Busy, ModelBroken
 from mesh.model_cache.job import copy_of
 from mesh.model_cache.load_times import LoadTimes
@@ -84,13 +85,26 @@ def test_the_quarantine_is_bounded() -> None:
 
 def test_expected_times() -> None:
     times = LoadTimes()
-    assert times.expected(KEY) is None
-    times.observe(KEY, 10, 1000)
-    assert times.expected(KEY) == 10
-    times.observe(KEY, 20, 1000)
-    assert times.expected(KEY) == pytest.approx(13)
-    assert times.expected(Key("other", 1)) == pytest.approx(13)
-    assert times.expected(Key("other", 1), 2000) == pytest.approx(26)
+    assert (times.expected("m"), times.mean) == (None, None)
+    times.observe("m", 10, 1000)
+    assert times.expected("m") == 10
+    times.observe("m", 20, 1000)
+    assert times.expected("m") == pytest.approx(13)
+    assert times.expected("other") == times.mean == pytest.approx(13)
+    assert times.expected("other", 2000) == pytest.approx(26)
+    times.observe("n", 1, 100)
+    times.observe("m", 13, 1000)
+    assert times.latest(10) == ["m", "n"]
+    assert times.latest(1) == ["m"]
+    assert ("n" in times, "other" in times) == (True, False)
+
+
+def test_expected_times_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_times, "_LIMIT", 3)
+    times = LoadTimes()
+    for number in range(5):
+        times.observe(f"m{number}", number, 1)
+    assert times.latest(10) == ["m4", "m3", "m2"]
 
 
 @given(st.text(max_size=300))

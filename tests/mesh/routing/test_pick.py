@@ -9,6 +9,7 @@ from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.routing.cache_map import Residency
 from mesh.routing.pick import NoNode, Router
+from mesh.routing.prospect import RESIDENT, Prospect
 from mesh.routing.settings import RoutingSettings
 from tests.mesh.routing.population import models, node, nodes
 
@@ -384,7 +385,7 @@ def test_a_leaving_node_is_asked_only_for_what_nobody_else_holds() -> None:
     assert _order(router, "m")[0] == first  # a copy that goes answers sooner than a load
     router.cache_map.change(second, "m", Residency.LOADING)
     assert _order(router, "m") == [first, second, third]
-    assert not router.is_cold("m")
+    assert not router.prospect("m", 0.0, "grpc").cold
     router.cache_map.change(third, "m", Residency.AVAILABLE)
     assert _order(router, "m") == [third, first, second]
     assert _order(router, "unheard of")[-1] == first  # it is to load nothing any more
@@ -394,3 +395,41 @@ def test_a_leaving_node_is_asked_only_for_what_nobody_else_holds() -> None:
 
 def _order(router: Router, model: str) -> list[str]:
     return [each.id for each in router.pick(model, 0.0, "grpc").nodes]
+
+
+def test_the_prospect_of_a_call_is_that_of_the_node_it_would_go_to() -> None:
+    router = Router(RoutingSettings(replicas=1))
+    router.update(nodes(3))
+    first, second, third = [each.node.id for each in router.placements("m")]
+    assert router.prospect("m", 0.0, "grpc") == RESIDENT  # nobody knows
+    for each in (first, second, third):
+        router.cache_map.snapshot(each, {})
+    assert router.prospect("m", 0.0, "rest") == Prospect(cold=True)
+    router.load_waits.told(first, {}, {"m": 4.0}, 9.0, 0.0)
+    router.load_waits.told(second, {}, {}, 2.0, 0.0)
+    assert router.prospect("m", 0.0, "grpc") == Prospect(cold=True, load_seconds=4.0)
+    router.set_alive(first, False)
+    assert router.prospect("m", 0.0, "grpc") == Prospect(cold=True, load_seconds=2.0)
+    router.cache_map.change(third, "m", Residency.LOADING)
+    router.load_waits.told(third, {"m": Residency.LOADING}, {"m": 1.5}, 9.0, 10.0)
+    assert router.prospect("m", 10.5, "grpc") == Prospect(cold=True, load_seconds=1.0)
+    router.cache_map.change(second, "m", Residency.AVAILABLE)
+    assert router.prospect("m", 10.5, "grpc") == RESIDENT
+    for each in (second, third):
+        router.set_alive(each, False)
+    assert router.prospect("m", 10.5, "grpc") == RESIDENT  # it fails at once
+    assert router.load(first) == router.load(second) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(list(Residency))), max_size=12), st.integers(1, 3))
+def test_the_prospect_speaks_of_the_node_that_is_picked(reports: list[tuple[int, Residency]], replicas: int) -> None:
+    router = Router(RoutingSettings(replicas=replicas, load_floor=1))
+    router.update(nodes(5))
+    ids = [each.id for each in router.nodes]
+    for number, state in reports:
+        router.cache_map.change(ids[number], "m", state)
+        router.load_waits.told(ids[number], {}, {"m": float(number)}, None, 0.0)
+        prospect = router.prospect("m", 0.0, "grpc")
+        picked = router.pick("m", 0.0, "grpc").nodes[0].id
+        held = router.cache_map.state(picked, "m") is Residency.AVAILABLE or not router.cache_map.is_live(picked)
+        assert prospect == (RESIDENT if held else Prospect(True, float(ids.index(picked))))

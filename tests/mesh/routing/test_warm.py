@@ -263,7 +263,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps, st.integers(1, 3), st.integers(1, 20))
 def test_whatever_happens_only_willing_nodes_are_asked_and_within_bounds(
     story: list[tuple[str, int]], per_node: int, per_second: int

@@ -1,0 +1,96 @@
+"""Which version is meant: by a number, by a label, or by nothing, which is the newest that is available."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mesh.model_cache.catalog import Catalog
+from mesh.model_cache.core import Core
+from mesh.model_cache.errors import CacheError, ModelMissing, StoreAway
+from mesh.model_cache.names import LATEST, Key
+from mesh.model_cache.states import Entry, State
+from mesh.model_cache.tasks import Spawn
+
+log = logging.getLogger(__name__)
+
+Version = int | str | None
+"""A version as a number or as its digits; None: not said."""
+
+
+@dataclass(slots=True, eq=False)
+class _Newest:
+    """The version that calls without one get, and when the store is to be asked for a newer one."""
+
+    entry: Entry
+    look_again: float
+
+
+class Versions:
+    """Calls that name no version never wait for a newer one: `bring` brings it meanwhile, and then it takes over."""
+
+    def __init__(self, core: Core, catalog: Catalog, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]) -> None:
+        self._core = core
+        self._catalog = catalog
+        self._spawn = spawn
+        self._bring = bring
+        self._newest: dict[str, _Newest] = {}
+
+    def number(self, model: str, version: Version, label: str | None) -> int | None:
+        """The version asked for, as far as it is known without the store."""
+        if version is not None:
+            return version if isinstance(version, int) else _digits(version)
+        return None if label is None else self._core.settings.labels.get(model, {}).get(label)
+
+    def in_use(self, model: str) -> Entry | None:
+        """What calls without a version got last, in whatever state it is by now."""
+        newest = self._newest.get(model)
+        return None if newest is None else newest.entry
+
+    def called(self, model: str, version: Version, label: str | None, now: float) -> Entry | None:
+        """What a call gets if it is available. Now and then this has a newer version looked for."""
+        number = self.number(model, version, label)
+        if number is not None:
+            return self._core.ledger.entries.get(Key(model, number))
+        newest = self._newest.get(model) if label is None or label == LATEST else None
+        if newest is None:
+            return None
+        if now >= newest.look_again:
+            newest.look_again = now + self._core.settings.refresh_seconds
+            self._spawn(self._bring_newer(model, newest.entry.key))
+        return newest.entry
+
+    async def resolve(self, model: str, version: Version, label: str | None) -> Key:
+        """Which version is meant, asking the store where that takes its list. Raises CacheError."""
+        number = self.number(model, version, label)
+        if number is not None:
+            return Key(model, number)
+        if label is not None and label != LATEST:
+            raise ModelMissing(f"Model {model!a} has no version with the label {label!a}.")
+        try:
+            return Key(model, (await self._catalog.newest(model)).version)
+        except StoreAway:
+            # Whole files on the disk are as good as the store while it is away.
+            kept = [entry.key for entry in self._core.ledger.of_model(model) if entry.complete]
+            if not kept:
+                raise
+            return max(kept)
+
+    def serve_as_newest(self, entry: Entry, now: float) -> None:
+        """Calls that name no version get this one, unless a newer one is available."""
+        known = self.in_use(entry.key.model)
+        if known is None or known.state is not State.AVAILABLE or known.key.version <= entry.key.version:
+            self._newest[entry.key.model] = _Newest(entry, now + self._core.settings.refresh_seconds)
+
+    async def _bring_newer(self, model: str, known: Key) -> None:
+        """Calls go on with the version they have until the newer one is available; if it fails, they stay with it."""
+        try:
+            remote = await self._catalog.newest(model, fresh=True)
+            if remote.version > known.version:
+                await self._bring(Key(model, remote.version))
+        except CacheError as error:
+            log.warning("no newer version could be had", extra={"model": model, "error": error.cause})
+
+
+def _digits(version: str) -> int:
+    """The number; one that no model has, if the text is not a version."""
+    return int(version) if len(version) < 20 and version.isascii() and version.isdigit() else -1
