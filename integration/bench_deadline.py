@@ -18,6 +18,7 @@ from integration.deadline_figures import GRACE_MS, answered_within, overshoots, 
 from integration.deadline_trace import BACKUP_MS, CASES, LIMIT_MS, MEDIAN_MS, Call, trace
 from integration.edge import Edge, Section
 from integration.open_loop import Play, Sample, open_loop
+from integration.pending_races import RACES, pending_races
 from integration.scripted_node import ScriptedNode, scripted_node
 from integration.sleeper import sleeper
 
@@ -107,8 +108,14 @@ async def measure() -> dict[str, float]:
                 plain[case.name] = await bench.play(calls, _PLAIN)
                 backed[case.name] = await bench.play(calls, _BACKED)
             limited = await bench.play(trace(CASES[-1], _RATE, _SECONDS, _SEED), _LIMITED)
+        hanging = {"backup": _BACKUP, _PRIMARY_MS: "inf", _BACKUP_MS: "inf"}
+        pending = await pending_races(edge, primary, _PRIMARY, hanging, folder)
     print_table(plain, limited, backed)
-    return ratios(plain, limited, backed, lateness)
+    print(
+        f"CPU of the server, of one core: {pending.quiet:.2%} with no calls, "
+        f"{pending.waiting:.2%} while {RACES:,} races wait"
+    )
+    return ratios(plain, limited, backed, lateness) | {"cpu_of_1000_pending_races": pending.waiting}
 
 
 def ratios(

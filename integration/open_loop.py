@@ -18,7 +18,7 @@ import aiohttp
 import grpc.aio
 import uvloop
 
-from integration.process import Process, at_once
+from integration.process import output_of
 from mesh.protos import tfs_pb2
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -30,6 +30,7 @@ class Play:
     """What is sent: to `target` (`ip:port`), for `model`, each call at its second with headers of its own.
 
     A call that is not answered after `patience` seconds is given up. `protocols`: "grpc" and "rest", in turn.
+    `begin`: the start of the trace on this machine's monotonic clock; None: as soon as the process is ready.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Play:
     patience: float
     calls: Sequence[tuple[float, Mapping[str, str]]]
     protocols: Sequence[str] = ("grpc", "rest")
+    begin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class _Generator:
         request.model_spec.name = play.model
         tensor = request.inputs["x"]
         tensor.dtype = tfs_pb2.DT_FLOAT
-        tensor.tensor_shape.dim.add(size=64)
+        for size in (1, 64):  # one row, as in the body for REST
+            tensor.tensor_shape.dim.add(size=size)
         tensor.tensor_content = bytes(256)
         self._message = request.SerializeToString()
         self._body = json.dumps({"instances": [[0.25] * 64]}).encode()
@@ -90,7 +93,7 @@ class _Generator:
 
             def pace() -> None:
                 # A thread that sleeps is on time to a tenth of a millisecond; a loop's timers have whole ones.
-                begin = time.monotonic() + _GRACE
+                begin = time.monotonic() + _GRACE if self._play.begin is None else self._play.begin
                 for number, (at, _) in enumerate(self._play.calls):
                     time.sleep(max(0.0, begin + at - time.monotonic()))
                     loop.call_soon_threadsafe(begin_one, number, begin + at)
@@ -117,19 +120,11 @@ class _Generator:
 
 async def open_loop(play: Play, folder: Path) -> list[Sample]:
     """Plays it in a process of its own, with its files in `folder`. Raises ProcessError if that fails."""
-    file, log = folder / "play.json", folder / "load.log"
+    file = folder / "play.json"
     file.write_text(json.dumps(asdict(play)))
-    log.unlink(missing_ok=True)
-    process = Process("load generator", [sys.executable, "-m", "integration.open_loop", file], log)
-    try:
-        await process.start(at_once)
-        while process.running:
-            await asyncio.sleep(0.1)
-        if await process.stop():
-            process.check()
-    finally:
-        process.kill()
-    return [Sample(*line) for line in json.loads(log.read_text())]
+    command = [sys.executable, "-m", "integration.open_loop", str(file)]
+    samples = json.loads(await output_of("load generator", command, folder / "load.log"))
+    return [Sample(*sample) for sample in samples]
 
 
 def main() -> None:

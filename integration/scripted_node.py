@@ -130,15 +130,16 @@ class ScriptedNode:
 
     node: Node
 
+    async def work_so_far(self) -> Work:
+        """What it has done since its start, and does now."""
+        async with aiohttp.ClientSession() as http, http.get(f"http://{self.node.rest}/work") as reply:
+            return Work(**await reply.json())
+
     async def work(self) -> Work:
         """What it has done since its start, once no call is in work."""
-        async with aiohttp.ClientSession() as http:
-            while True:
-                async with http.get(f"http://{self.node.rest}/work") as reply:
-                    work = Work(**await reply.json())
-                if not work.running:
-                    return work
-                await asyncio.sleep(0.02)
+        while (work := await self.work_so_far()).running:
+            await asyncio.sleep(0.02)
+        return work
 
 
 @asynccontextmanager
