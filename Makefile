@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV   := build/venv
 BIN    := $(VENV)/bin
 NAME   ?= routing
+MINUTES ?= 10
 
-.PHONY: demo test lint unit bench protos envoy-configs clean
+.PHONY: demo test lint unit bench soak protos envoy-configs clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
 
-test: lint build/.venv build/.envoys build/.tf-client build/.triton build/.azurite
+# What the tests run on is fetched while the code is checked.
+test: build/.venv
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.envoys build/.tf-client build/.triton build/.azurite
 	$(BIN)/python -m pytest
 
 unit: build/.venv
@@ -24,6 +27,10 @@ lint: build/.venv
 bench: build/.venv
 	integration/setup.sh h2load
 	$(BIN)/python -m integration.bench $(NAME)
+
+# A fleet under calls while its parts die, hang and leave.
+soak: build/.venv
+	$(BIN)/python -m integration.soak --minutes $(MINUTES)
 
 # Writes the committed protobuf modules anew.
 protos: build/.protos

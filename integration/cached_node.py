@@ -44,7 +44,9 @@ class CachedNode:
     another's). `node` is how edges know it: one port for both kinds of calls.
     """
 
-    def __init__(self, spec: CachedSpec, shelf: Path, folder: Path, served: Served | None = None) -> None:
+    def __init__(
+        self, spec: CachedSpec, shelf: Path, folder: Path, served: Served | None = None, drain_seconds: float = 10.0
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.spec = spec
         self.cache = folder / "cache"
@@ -65,7 +67,12 @@ class CachedNode:
             "publish": f"127.0.0.1:{free_port()}",
             "heartbeat_seconds": 0.3,
         }
-        self.agent = Edge(folder, (), envoy=spec.envoy, sections={"node": section, "envoy": {"upstream_header": False}})
+        sections: dict[str, Section] = {
+            "node": section,
+            "envoy": {"upstream_header": False},
+            "server": {"drain_seconds": drain_seconds},
+        }
+        self.agent = Edge(folder, (), envoy=spec.envoy, sections=sections)
         target = self.agent.target
         self.node = Node(spec.id, grpc=target, rest=target, zone=spec.zone, residency=section["publish"])
 
@@ -133,8 +140,7 @@ class CachedStack:
     async def __aenter__(self) -> "CachedStack":
         self._stack.callback(self._folder.cleanup)
         try:
-            for node in self.nodes.values():
-                self._stack.push_async_callback(node.stop)
+            self._stack.push_async_callback(self._stop_nodes)
             await asyncio.gather(*(node.start() for node in self.nodes.values()))
             await self._stack.enter_async_context(self.edge)
         except BaseException:
@@ -144,6 +150,9 @@ class CachedStack:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
+
+    async def _stop_nodes(self) -> None:
+        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
 
     def by_address(self, address: str) -> CachedNode:
         """The node whose Envoy listens at `ip:port`. Raises KeyError."""

@@ -1,17 +1,25 @@
 """`tbms demo`: real models, real nodes, a real Envoy, unchanged clients, on this machine."""
 
+import asyncio
 import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 from rich.console import Console
 
 from integration import models
-from integration.embedded import NodeSpec
+from integration.cached_node import CachedSpec, CachedStack
+from integration.clients.client import Client, Place
+from integration.clients.tf_serving import TfServingRest, tf_serving_grpc
+from integration.clients.triton import TritonGrpc, TritonRest
+from integration.embedded import EmbeddedNode, NodeSpec
 from integration.interrupt import run
-from integration.placement import shares
 from integration.process import ProcessError
 from integration.scenes.deadline import Deadline
-from integration.scenes.routing import Routing
-from integration.stack import Stack
+from integration.scenes.drain import Drain, Drained
+from integration.scenes.routing import Routing, Tally, images_of
 
 _NODES = ("node-a", "node-b", "node-c")
 # Of the calls asked for, one in so many is made at each point of the deadline scene: of 600, each held-out image once.
@@ -36,17 +44,14 @@ def _console() -> Console:
 async def _play(console: Console, calls: int) -> int:
     with console.status("Training the models ...") as status:
         repository = models.repository(tell=lambda name: status.update(f"Training {name} ..."))
-        names = [path.name for path in sorted(repository.iterdir())]
+        names = sorted(path.name for path in repository.iterdir())
         held, counted = models.digits()
     console.print(
         f"{len(names)} models ({', '.join(models.KINDS)} for {len(models.TENANTS)} tenants), each trained on its own "
         f"sample of {len(held.images)} handwritten digits, {len(counted.images)} held out; ONNX files in {repository}"
     )
-    nodes = [NodeSpec(name, models=share) for name, share in shares(names, _NODES).items()]
-    console.print("Starting three nodes, the server and Envoy ...")
-    async with Stack(repository, nodes, sections={"routing": {"replicas": 1}}) as stack:
-        console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}")
-        tally = await Routing(stack, console, calls).run()
+    tally, drained = await _fleet(console, repository, names, calls)
+    console.rule("An answer in time")
     console.print("Starting two nodes, one of them slow, for calls with a time limit ...")
     scene = Deadline(console, models.cache_folder() / "demo", calls=max(1, calls // _CALLS_A_POINT))
     points = await scene.run(repository)
@@ -58,4 +63,69 @@ async def _play(console: Console, calls: int) -> int:
         highlight=False,
     )
     console.print(f"demo: answered={tally.answered} failed={tally.failed} misrouted={tally.misrouted}", highlight=False)
-    return 0 if tally.answered == calls and not tally.failed and not tally.misrouted else 1
+    well = tally.answered == calls and not tally.failed and not tally.misrouted
+    return 0 if well and tally.agreed and drained.well else 1
+
+
+async def _fleet(console: Console, repository: Path, names: Sequence[str], calls: int) -> tuple[Tally, Drained]:
+    """The scenes that are played with nodes that start empty."""
+    room = -(-len(names) // len(_NODES))
+    # A demo has no time to wait until models are old enough to go.
+    cache = {"capacity": {"models": room}, "min_age_seconds": 0}
+    nodes = [CachedSpec(name, cache=cache) for name in _NODES]
+    console.rule("The right node, the model on demand")
+    console.print(f"Starting three empty nodes, each with room for {room} of the {len(names)} models, and an edge ...")
+    async with (
+        _reference(repository) as reference,
+        _clients(reference, names[0]) as clients,
+        CachedStack(repository, nodes, sections={"routing": {"replicas": 1}}) as stack,
+    ):
+        libraries = await clients
+        console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}; {calls} calls go there, mixed ...")
+        tally = await Routing(stack, reference, libraries, console, calls).run(names)
+        says = "says the same" if tally.agreed else "does not say the same"
+        console.print(f"The edge's cache map, by which calls are routed, {says}.")
+        console.rule("A node leaves")
+        drained = await Drain(stack, reference, libraries, console).run()
+    console.print(
+        f"It ended {drained.seconds:.1f} s later. By then the others had loaded {drained.moved} of its {drained.held} "
+        f"models. The slowest call took {drained.slowest_ms:.0f} ms.",
+        highlight=False,
+    )
+    console.print(f"drain: calls={drained.calls} failed={drained.failed} moved={drained.moved}", highlight=False)
+    return tally, drained
+
+
+@asynccontextmanager
+async def _reference(repository: Path) -> AsyncIterator[Place]:
+    """A model server outside the fleet that has all models loaded: how every call should be answered."""
+    with tempfile.TemporaryDirectory(prefix="tbms-") as folder:
+        server = EmbeddedNode(NodeSpec("reference"), repository, Path(folder))
+        try:
+            await server.start()
+            yield Place(grpc=server.grpc, rest=server.rest)
+        finally:
+            await server.stop()
+
+
+@asynccontextmanager
+async def _clients(reference: Place, model: str) -> AsyncIterator[asyncio.Task[Sequence[Client]]]:
+    """Client libraries that know nothing of tbms: a task that has them when each has made a first call.
+
+    Imports take seconds (TensorFlow), and are not what the tables are about.
+    """
+    clients: list[Client] = [TfServingRest(), tf_serving_grpc(), TritonRest(), TritonGrpc()]
+
+    async def warm() -> Sequence[Client]:
+        for client in clients:
+            await client.predict(reference, model, images_of(0)[0])
+        return clients
+
+    warming = asyncio.create_task(warm())
+    try:
+        yield warming
+    finally:
+        warming.cancel()
+        await asyncio.wait((warming,))
+        for client in clients:
+            await client.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from mesh.node import Node
 TBMS = Path(sys.executable).with_name("tbms")
 
 Section = Mapping[str, Any]
+
+# The messages of Envoy's configuration complete their classes at the first use, and no two threads may do that at once.
+_rendering = threading.Lock()
 
 
 class Edge:
@@ -125,7 +129,9 @@ class Edge:
 
     def _render_bootstrap(self) -> None:
         # As `tbms envoy-config` does, without two seconds of imports each time.
-        self._bootstrap.write_text(bootstrap_for(load(self.config), self.version), encoding="utf-8")
+        with _rendering:
+            text = bootstrap_for(load(self.config), self.version)
+        self._bootstrap.write_text(text, encoding="utf-8")
 
 
 def _as_settings(node: Node) -> dict[str, Any]:

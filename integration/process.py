@@ -14,6 +14,7 @@ import aiohttp
 from integration import reaper
 
 _POLL = 0.02
+_LOOK = 0.1
 _TAIL_LINES = 25
 
 
@@ -145,3 +146,18 @@ def answers(url: str, status: int = 200) -> Callable[[], Awaitable[bool]]:
 async def at_once() -> bool:
     """A readiness predicate for a child that needs no waiting for."""
     return True
+
+
+async def output_of(name: str, command: Sequence[str | Path], log: Path) -> str:
+    """Runs a child to its end; everything that it wrote. Raises ProcessError if its exit status is not 0."""
+    log.unlink(missing_ok=True)
+    process = Process(name, command, log)
+    try:
+        await process.start(at_once)
+        while process.running:
+            await asyncio.sleep(_LOOK)
+        if await process.stop():
+            process.check()
+    finally:
+        process.kill()
+    return log.read_text()

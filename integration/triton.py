@@ -119,7 +119,7 @@ async def triton(
             await process.start(answers(f"http://127.0.0.1:{http_port}/v2/health/ready"), within)
             yield Triton(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", process)
         finally:
-            await process.stop()
+            process.kill()  # it would take seconds to leave, and what it leaves behind is removed here
             for region in Path("/dev/shm").glob(f"{shared_memory}*"):
                 region.unlink(missing_ok=True)
 

@@ -1,187 +1,147 @@
-"""The scene of step one: every call lands on the node that holds its model, whatever client sends it."""
+"""The scene of routing and cache: nodes that start empty load what they are called for, and evict what they must.
 
-import statistics
+Every call lands on the node that holds its model, whatever client sends it, and is answered as if it held all models.
+"""
+
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from random import Random
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from integration import models
-from integration.clients.client import Client, ClientError, Images, Place
-from integration.clients.tf_serving import TfServingRest, tf_serving_grpc
-from integration.clients.triton import TritonGrpc, TritonRest
-from integration.envoy_counts import calls_by_address
-from integration.stack import Stack
+from integration.cached_node import CachedStack
+from integration.clients.client import Answer, Client, ClientError, Images, Place
+from integration.scenes import routing_tables
+from integration.scenes.judge import NOBODY, Holders, Judge, misrouted
+from integration.scenes.seen import LibrarySeen, NodeSeen, Seen
+from mesh.routing.rendezvous import Rendezvous
 
-_IMAGES_A_CALL = 25
+IMAGES_A_CALL = 25
+_SEED = 7
 
 
 @dataclass
 class Tally:
-    """How the calls of a scene ended."""
+    """How the calls of the scene ended. `agreed`: the edge's cache map told the truth in the end."""
 
     answered: int = 0
     failed: int = 0
     misrouted: int = 0
-
-
-@dataclass
-class _Row:
-    """What was seen of one model: calls by node, latencies (ms) by protocol, and digits read rightly."""
-
-    nodes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    latencies: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    right: int = 0
-    images: int = 0
-
-
-@dataclass
-class _Library:
-    """What was seen of one client library: latencies (ms) through the mesh and directly, and replies that differ."""
-
-    mesh: list[float] = field(default_factory=list)
-    direct: list[float] = field(default_factory=list)
-    different: int = 0
+    agreed: bool = False
 
 
 class Routing:
-    """Sends calls for every model with every client, and the same calls directly to the node that holds the model.
+    """Sends calls for every model with every client, in a mixed order, and the same calls to a reference.
 
-    A call counts as answered if its reply equals the direct one, else as failed. It is misrouted if Envoy sent it,
-    or a retry of it, to a node that does not hold the model; Envoy's own counters say where calls went.
+    The reference is a model server outside the fleet that has all models loaded. A call counts as answered if its
+    reply equals that of the reference, else as failed. Whether it was misrouted, `judge.misrouted` says.
     """
 
-    def __init__(self, stack: Stack, console: Console, calls: int) -> None:
-        self._stack = stack
+    def __init__(
+        self, stack: CachedStack, reference: Place, clients: Sequence[Client], console: Console, calls: int
+    ) -> None:
+        self._reference = reference
+        self._clients = clients
         self._console = console
         self._calls = calls
         self._mesh = Place(grpc=stack.edge.target, rest=stack.edge.http)
-        self._rows: dict[str, _Row] = {}
-        self._libraries: dict[str, _Library] = {}
+        self._judge = Judge(stack)
+        self._seen = Seen(
+            {name: NodeSeen() for name in stack.nodes}, {client.protocol: LibrarySeen() for client in clients}
+        )
         self._tally = Tally()
         self._errors: list[str] = []
 
-    async def run(self) -> Tally:
-        """Plays the scene."""
-        clients: list[Client] = [TfServingRest(), tf_serving_grpc(), TritonRest(), TritonGrpc()]
-        try:
-            # Imports and connections of the clients are not what the table is about.
-            for client in clients:
-                await client.predict(
-                    self._place(self._holder(self._models()[0])), self._models()[0], self._images(0)[0]
-                )
-            pairs = [(model, client) for model in self._models() for client in clients]
-            share, rest = divmod(self._calls, len(pairs))
-            # Without a terminal a live table would be a table for every step: then only the last is printed.
-            live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-            with live or nullcontext():
-                for number, (model, client) in enumerate(pairs):
-                    await self._ask(client, model, number, share + (number < rest))
-                    if live:
-                        live.update(self._table(clients), refresh=True)
-            if not live:
-                self._console.print(self._table(clients))
-        finally:
-            for client in clients:
-                await client.close()
+    async def run(self, names: Sequence[str]) -> Tally:
+        """Plays the scene with these models."""
+        ring = Rendezvous((node, 1.0) for node in self._seen.nodes)
+        for model in names:
+            self._seen.nodes[ring.ids[ring.order(model)[0]]].homes += 1
+        bursts = self._bursts(names)
+        # Without a terminal a live table would be a table for every step: then only the last is printed.
+        live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        with live or nullcontext():
+            for number, (model, client, calls) in enumerate(bursts):
+                await self._ask(client, model, number, calls)
+                if live:
+                    live.update(routing_tables.while_playing(self._seen), refresh=True)
+        self._console.print(routing_tables.after_playing(self._seen, self._clients))
+        self._tally.agreed = await self._judge.is_known_to_the_edge(self._seen.holders)
         for error in self._errors[:10]:
             self._console.print(error, markup=False)
         return self._tally
 
+    def _bursts(self, names: Sequence[str]) -> list[tuple[str, Client, int]]:
+        """Who asks for what how often, in an order that is the same in every run."""
+        pairs = [(model, client) for model in names for client in self._clients]
+        Random(_SEED).shuffle(pairs)
+        share, rest = divmod(self._calls, len(pairs))
+        bursts = [(model, client, share + (number < rest)) for number, (model, client) in enumerate(pairs)]
+        return [burst for burst in bursts if burst[2]]
+
     async def _ask(self, client: Client, model: str, number: int, calls: int) -> None:
-        """`calls` calls by one client for one model, then the same directly."""
-        row = self._rows.setdefault(model, _Row())
-        seen = self._libraries.setdefault(client.protocol, _Library())
-        before = await calls_by_address(self._stack.edge.envoy_admin)
-        replies = []
+        """`calls` calls by one client for one model, one after the other, then the same to the reference."""
+        library, kind = self._seen.libraries[client.protocol], model.rpartition("-")[2]
+        before, sent_before = self._seen.holders, await self._judge.sent()
+        replies: list[tuple[Images, Answer]] = []
         for call in range(calls):
-            images, labels = self._images(number + call)
+            images, labels = images_of(number + call)
+            is_cold = not call and model not in before
             started = time.perf_counter()
             try:
                 answer = await client.predict(self._mesh, model, images)
             except ClientError as error:
                 self._fail(model, client, str(error))
                 continue
-            elapsed = 1000 * (time.perf_counter() - started)
-            row.latencies[client.protocol].append(elapsed)
-            seen.mesh.append(elapsed)
-            row.right += int((answer.labels == labels).sum())
-            row.images += len(labels)
+            (library.cold if is_cold else library.hits).append(1000 * (time.perf_counter() - started))
+            self._seen.right[kind] += int((answer.labels == labels).sum())
+            self._seen.images[kind] += len(labels)
             replies.append((images, answer))
-        for address, sent in (await calls_by_address(self._stack.edge.envoy_admin) - before).items():
-            node = self._stack.by_address(address)
-            row.nodes[node.spec.id] += sent
-            if model not in node.node.models:
-                self._tally.misrouted += sent
+        await self._look(model, before, await self._judge.sent() - sent_before)
         for images, answer in replies:
             started = time.perf_counter()
-            direct = await client.predict(self._place(self._holder(model)), model, images)
-            seen.direct.append(1000 * (time.perf_counter() - started))
-            if direct.reply == answer.reply:
+            expected = await client.predict(self._reference, model, images)
+            library.direct.append(1000 * (time.perf_counter() - started))
+            if expected.reply == answer.reply:
                 self._tally.answered += 1
             else:
-                seen.different += 1
-                self._fail(model, client, "the reply differs from the node's own")
+                library.different += 1
+                self._fail(model, client, "the reply differs from that of a model server with the same model")
+
+    async def _look(self, model: str, before: Holders, sent: Counter[str]) -> None:
+        """Who got the calls, and what was loaded and evicted by them."""
+        after = self._seen.holders = await self._judge.holders()
+        self._tally.misrouted += misrouted(sent, before.get(model, NOBODY), after.get(model, NOBODY))
+        for node, count in sent.items():
+            self._seen.nodes[node].calls += count
+            self._seen.nodes[node].cold += model not in before
+        for node, came in _differences(after, before).items():
+            self._seen.nodes[node].loads += came
+        for node, went in _differences(before, after).items():
+            self._seen.nodes[node].evictions += went
 
     def _fail(self, model: str, client: Client, why: str) -> None:
         self._tally.failed += 1
         self._errors.append(f"{client.protocol}, {model}: {why}")
 
-    def _models(self) -> list[str]:
-        return sorted(name for node in self._stack.nodes.values() for name in node.node.models)
 
-    def _holder(self, model: str) -> str:
-        return next(name for name, node in self._stack.nodes.items() if model in node.node.models)
-
-    def _place(self, node: str) -> Place:
-        return Place(grpc=self._stack.nodes[node].grpc, rest=self._stack.nodes[node].rest)
-
-    @staticmethod
-    def _images(number: int) -> tuple[Images, models.Labels]:
-        held = models.digits()[1]
-        rows = np.arange(number * _IMAGES_A_CALL, (number + 1) * _IMAGES_A_CALL) % len(held.images)
-        return held.images[rows], held.labels[rows]
-
-    def _table(self, clients: Sequence[Client]) -> Group:
-        return Group(_model_table(self._rows, clients), _library_table(self._libraries, clients))
+def images_of(number: int) -> tuple[Images, models.Labels]:
+    """The images of one call, and the digits on them; after the last held-out image comes the first again."""
+    held = models.digits()[1]
+    rows = np.arange(number * IMAGES_A_CALL, (number + 1) * IMAGES_A_CALL) % len(held.images)
+    return held.images[rows], held.labels[rows]
 
 
-def _model_table(rows: Mapping[str, _Row], clients: Sequence[Client]) -> Table:
-    table = Table(title="Calls through Envoy: medians in ms, accuracy on held-out images", title_justify="left")
-    table.add_column("model")
-    table.add_column("node chosen")
-    for client in clients:
-        table.add_column(client.protocol, justify="right")
-    table.add_column("accuracy", justify="right")
-    for model, row in rows.items():
-        nodes = ", ".join(f"{node} x{sent}" for node, sent in sorted(row.nodes.items()))
-        medians = [_median(row.latencies[client.protocol]) for client in clients]
-        table.add_row(model, nodes, *medians, f"{row.right / row.images:.1%}" if row.images else "")
-    return table
-
-
-def _library_table(libraries: Mapping[str, _Library], clients: Sequence[Client]) -> Table:
-    table = Table(title="The same calls, directly to the node that holds the model", title_justify="left")
-    for heading in ("protocol", "client library", "calls", "through Envoy, ms", "directly, ms", "replies that differ"):
-        table.add_column(heading, justify="left" if heading.startswith(("protocol", "client")) else "right")
-    for client in clients:
-        seen = libraries.get(client.protocol, _Library())
-        table.add_row(
-            client.protocol,
-            client.library,
-            str(len(seen.mesh)),
-            _median(seen.mesh),
-            _median(seen.direct),
-            str(seen.different),
-        )
-    return table
-
-
-def _median(milliseconds: Sequence[float]) -> str:
-    return f"{statistics.median(milliseconds):.1f}" if milliseconds else ""
+def _differences(these: Holders, those: Holders) -> Counter[str]:
+    """By node, how many models are on it in `these` and not in `those`."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for model, nodes in these.items():
+        for node in nodes - those.get(model, NOBODY):
+            counts[node] += 1
+    return Counter(counts)
