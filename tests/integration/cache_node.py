@@ -55,6 +55,9 @@ class CountedLoader:
     async def held(self, known: Iterable[Key]) -> frozenset[Key]:
         return await self._loader.held(known)
 
+    async def lost(self) -> None:
+        await self._loader.lost()
+
 
 class CacheNode:
     """One node: its manager, and what it has been asking of store and server."""

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from integration.embedded import NodeSpec
+from integration.process import answers
 from integration.stack import Stack
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
@@ -188,6 +189,7 @@ async def test_sigterm_lets_calls_in_flight_finish(stack: Stack) -> None:
         await until(lambda status: status["streams"] == 1, stack)
         stack.edge.server.signal(signal.SIGTERM)
         await until(lambda status: bool(status["draining"]), stack)
+        assert not await answers(f"{stack.edge.admin}/readyz")(), "an edge hands nothing over"
         # A plain call that comes now does not need the server.
         late = calls.tfs_rest("acme-bayes", IMAGE)
         assert (await rest(quick, late.path, late.body, late.headers)).status == 200

@@ -24,9 +24,9 @@ LOAD_MS, ANSWER_MS = 1200, 1000
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
-    for name in ("first", "second", "resident", "lazy"):
+    for name in ("first", "second", "late", "resident", "lazy"):
         write_onnx(folder, name)
-    for name in ("first", "second"):
+    for name in ("first", "second", "late"):
         (folder / name / "tbms.json").write_text(json.dumps({"load_delay_ms": LOAD_MS}))
     (folder / "lazy" / "tbms.json").write_text(json.dumps({"delay_ms": ANSWER_MS}))
     return folder
@@ -73,6 +73,19 @@ async def loading(node: CachedNode, model: str) -> None:
         )
 
     await until(is_loading)
+
+
+async def test_a_held_call_is_answered_at_its_limit_and_the_load_goes_on(
+    node: CachedNode, http: httpx.AsyncClient
+) -> None:
+    reply = await http.post("/v2/models/late/infer", content=BODY, headers={"tloc": "200"})
+    assert (reply.status_code, reply.json()) == (
+        504,
+        {"error": "Model 'late' was not loaded within the call's limit of 200 ms."},
+    )
+    assert await plain(http, "late") == 200
+    (book,) = [book for book in await node.books() if book["model"] == "late"]
+    assert book["in_flight"] == 0
 
 
 async def test_the_model_server_is_killed_in_the_middle_of_a_load(node: CachedNode, http: httpx.AsyncClient) -> None:

@@ -17,7 +17,8 @@ NAMES = ("first", "second")
 MODELS = [f"model-{number}" for number in range(8)]
 IMAGE = np.zeros((1, 64), dtype=np.float32)
 # Envoy's own, on every hop.
-ADDED = {"x-request-id", "x-forwarded-proto", "x-envoy-expected-rq-timeout-ms", "transfer-encoding", "te", "host"}
+ADDED = {"x-request-id", "x-forwarded-proto", "x-envoy-attempt-count", "transfer-encoding", "te", "host"}
+ADDED |= {"x-envoy-expected-rq-timeout-ms"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
 import pytest_asyncio
@@ -16,9 +14,10 @@ from integration.cached_node import CachedNode, CachedSpec, CachedStack
 from integration.edge import TBMS
 from tests.integration.cache_node import until, write_onnx
 from tests.integration.conftest import need_envoy
+from tests.integration.kinds import BODY, every_kind, more
+from tests.integration.metrics import metric
 from tests.integration.raw import rest_client
 
-BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]}).encode()
 NAMES = tuple(f"m{number}" for number in range(6))
 LOAD_MS = 300
 SECTIONS = {
@@ -123,34 +122,30 @@ async def test_calls_go_to_the_holder_and_a_killed_nodes_word_is_forgotten(
     await until(lambda: heard(stack, "a", "b"))
 
 
-async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_no_call_fails(
-    stack: CachedStack, http: httpx.AsyncClient
-) -> None:
-    homes = {model: await call(http, stack, model) for model in NAMES}
-    mine = {model for model, home in homes.items() if home == "a"}
-    assert mine
-    answered: list[str] = []
-    stop = asyncio.Event()
-
-    async def calls(model: str) -> None:
-        while not stop.is_set():
-            answered.append(await call(http, stack, model))
-            await asyncio.sleep(0.01)
-
-    async with asyncio.TaskGroup() as tasks:
-        for model in NAMES:
-            tasks.create_task(calls(model))
-        await until(lambda: len(answered) > 20)
-        assert await stack.nodes["a"].agent.server.stop(grace=20) == 0
-        states = await stack.nodes["b"].states()
-        assert {name for name in NAMES if states.get(f"{name}:1") == "available"} == set(NAMES)
-        await until(lambda: _all_by(answered, "b"))
-        await stack.nodes["a"].stop()
-        before = len(answered)
-        await until(lambda: len(answered) > before + 50)
-        stop.set()
-    assert set(answered[before:]) == {"b"}
-    assert await warmed(stack) == len(mine)  # loaded for the edge, not for a call that waited
+async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_no_call_fails(shelf: Path) -> None:
+    versions = {"a": "1.36", "b": "1.40", "c": "1.38"}
+    for version in versions.values():
+        need_envoy(version)
+    nodes = [CachedSpec(name, envoy=version) for name, version in versions.items()]
+    async with CachedStack(shelf, nodes, sections=SECTIONS) as stack, rest_client(stack.edge.http) as http:
+        for name in ("a", "b"):
+            if name == "b":
+                await stack.nodes["a"].start()
+            await until(lambda: heard(stack, *versions))
+            homes = {model: await call(http, stack, model) for model in NAMES}
+            assert name in homes.values()
+            others = [node.agent.admin for node in stack.nodes.values() if node.spec.id != name]
+            before = [await metric(admin, "tbms_cache_cold_calls_total") for admin in others]
+            async with every_kind(stack.edge, NAMES) as outcomes:
+                await more(outcomes, 10)
+                assert await stack.nodes[name].agent.server.stop(grace=20) == 0
+                assert name not in {await call(http, stack, model) for model in NAMES}
+                await more(outcomes, 10)
+                await stack.nodes[name].stop()
+                await more(outcomes, 10)
+            assert {kind: set(each.count()) for kind, each in outcomes.items()} == {kind: {"OK"} for kind in outcomes}
+            after = [await metric(admin, "tbms_cache_cold_calls_total") for admin in others]
+            assert after == before, "loaded for the edge, not for a call that waited"
 
 
 async def test_a_node_that_comes_back_takes_its_share_again(stack: CachedStack, http: httpx.AsyncClient) -> None:
@@ -171,22 +166,9 @@ async def test_a_node_that_comes_back_takes_its_share_again(stack: CachedStack, 
         assert await call(http, stack, model) == "a"
 
 
-async def warmed(stack: CachedStack) -> int:
-    async with aiohttp.ClientSession() as http, http.get(f"{stack.edge.admin}/metrics") as reply:
-        text = await reply.text()
-    asked, refused = (re.search(rf"^tbms_warmups{kind}_total (\S+)$", text, re.M) for kind in ("", "_refused"))
-    assert asked is not None
-    assert refused is not None
-    return int(float(asked[1]) - float(refused[1]))
-
-
 async def _equals(stack: CachedStack, expected: dict[str, dict[str, str]]) -> bool:
     return await held(stack) == expected
 
 
 async def _is(stack: CachedStack, model: str, expected: dict[str, str]) -> bool:
     return (await held(stack)).get(model) == expected
-
-
-def _all_by(answered: list[str], node: str) -> bool:
-    return set(answered[-30:]) == {node}
