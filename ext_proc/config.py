@@ -116,6 +116,16 @@ class Config(Settings):
         """The models section, resolved. Raises ConfigError for a cycle or an unknown name in it."""
         return Catalogue(self.broker, self.models)
 
+    def check(self) -> None:
+        """Raises ConfigError for what no section can see by itself."""
+        self.catalogue()
+        step, each = self.routing.load_step, self.warm.replica_load
+        if step > each:
+            raise ConfigError(
+                f"warm.replica_load: {each:g} is less than routing.load_step, {step:g}: loads within a step count as "
+                "equal, so a further copy would get no calls"
+            )
+
 
 def load(path: Path) -> Config:
     """Reads and validates a file. Raises ConfigError that says where in the file, what, and what was expected."""
@@ -138,7 +148,7 @@ def parse(text: str, name: str) -> Config:
         raise ConfigError(f"{name}: a mapping of sections was expected, not {type(document).__name__}")
     try:
         config = Config.model_validate(document)
-        config.catalogue()
+        config.check()
     except ValidationError as error:
         raise ConfigError("\n".join(_wording(name, fault) for fault in error.errors())) from None
     except ConfigError as error:

@@ -22,9 +22,16 @@ NAMES = tuple(f"m{number}" for number in range(6))
 ANSWER_MS, DEADLY_MS, LOAD_MS = 30, 1500, 400
 """An inference takes a while, so that calls are under way whenever something dies."""
 SECTIONS = {
-    "routing": {"replicas": 1, "max_replicas": 3, "load_floor": 1e6, "demand_seconds": 1.0, "call_seconds": 0.1},
+    "routing": {
+        "replicas": 1,
+        "max_replicas": 3,
+        "load_floor": 1e6,
+        "load_step": 1.0,
+        "demand_seconds": 1.0,
+        "call_seconds": 0.1,
+    },
     "residency": {"silence": 1.5, "retry": 0.1, "retry_most": 0.5},
-    "warm": {"replica_load": 2.0},  # 20 calls a second
+    "warm": {"replica_load": 1.0},  # 10 calls a second
 }
 
 
@@ -138,6 +145,6 @@ async def test_a_hot_model_is_warm_on_more_nodes_before_calls_go_there(stack: Ca
 
         await until(spread_no_more)
         answered.clear()
-        for _ in range(10):
+        for _ in range(5):
             assert await call() == "200"
         assert len(answered) == 1

@@ -226,6 +226,21 @@ def test_a_hot_model_gets_more_nodes_and_gives_them_back() -> None:
     assert fleet.cold == []  # every copy was there before its calls came
 
 
+def test_every_copy_gets_calls_where_a_step_of_load_is_no_more_than_a_copy_carries() -> None:
+    for each, step in ((2.0, 2.0), (4.0, 4.0), (4.0, 1.0)):
+        fleet = Fleet(4, replica_load=each, routing={"replicas": 1, "load_step": step, "demand_seconds": 1.0})
+        for width in (2, 3, 4):
+            calls = int(each * (width - 1)) + 1  # each 0.1 s, which a call takes: just enough for one copy more
+            answered: Counter[str] = Counter()
+            for number in range(100):
+                fleet.step()
+                for _ in range(calls):
+                    node_id = fleet.call("hot")
+                    answered[node_id] += number >= 50
+            assert fleet.router.width("hot") == width
+            assert set(+answered) == set(fleet.router.order("hot")[:width])
+
+
 def test_a_steady_load_changes_the_width_once() -> None:
     for load in (3.9, 4.1, 7.9, 8.1, 11.0):
         fleet = Fleet(6, replica_load=4.0, routing={"replicas": 1, "demand_seconds": 5.0})
