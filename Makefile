@@ -5,6 +5,11 @@ BIN    := $(VENV)/bin
 NAME   ?= routing
 MINUTES ?= 10
 
+# Bytecode is kept, whatever the caller's environment says, and lies beside the environments: compiling all that a server
+# imports takes longer than everything else that it does at its start.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+
 .PHONY: demo test lint unit bench soak protos envoy-configs clean
 
 demo: build/.venv

@@ -10,6 +10,7 @@ import pytest_asyncio
 from mesh.model_cache.loader import LoadFailed, ServerAway
 from mesh.model_cache.loaders.tfserving import TfServingLoader, open_tf_serving
 from mesh.model_cache.names import Key
+from tests.integration.cache_node import until
 from tests.integration.tf_serving_peer import Status, TfServingPeer, serving
 
 MODELS = Path("/models")
@@ -47,12 +48,21 @@ async def test_every_list_is_the_full_list(loader: TfServingLoader, peer: TfServ
 async def test_many_loads_share_reloads_and_none_waits_for_a_slow_one(
     loader: TfServingLoader, peer: TfServingPeer
 ) -> None:
-    peer.loads["slow"] = (1.0, "")
-    slow = asyncio.create_task(load(loader, Key("slow", 1)))
+    first_may_end = peer.holds["first"] = asyncio.Event()
+    slow_may_end = peer.holds["slow"] = asyncio.Event()
+    first = asyncio.create_task(load(loader, Key("first", 1)))
+    await until(lambda: len(peer.lists) == 1)
     quick = [Key(f"m{number}", 1) for number in range(20)]
-    await load(loader, *quick)
+    slow = asyncio.create_task(load(loader, Key("slow", 1)))
+    others = asyncio.create_task(load(loader, *quick))
+    names = ["slow", *(key.model for key in quick)]
+    await until(lambda: all(peer.asked[name] > 1 for name in names))  # each wants to be in the next list
+    first_may_end.set()
+    await others
     assert not slow.done(), "went out in the same list, and was not waited for"
-    await slow
+    assert set(peer.lists[1]) == {"first", *names}
+    slow_may_end.set()
+    await asyncio.gather(first, slow)
     assert len(peer.lists) <= 5
 
 

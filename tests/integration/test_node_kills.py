@@ -41,9 +41,12 @@ class Scene:
 
     async def on_read(self, key: str, first: int) -> web.StreamResponse | None:
         model = key.split("/")[1]
-        while model in self.hanging and first > 0:
+        if first > 0:
             self.waiting[model] += 1
-            await asyncio.sleep(0.02)
+            try:
+                await until(lambda: model not in self.hanging, seconds=60)
+            finally:
+                self.waiting[model] -= 1
         return None
 
     async def call(self, model: str) -> tuple[int, str]:
@@ -119,6 +122,7 @@ def put(store: ScriptedS3, shelf: Path) -> None:
 async def test_the_server_is_killed_in_the_middle_of_a_fetch(scene: Scene) -> None:
     held = await scene.half_fetched("fetched")
     scene.node.agent.server.kill()
+    await until(lambda: scene.waiting["fetched"] == 0)  # the store has seen that nobody waits for this read
     scene.hanging.clear()
     await scene.node.agent.start_server()
     assert await held == (200, ""), "Envoy has asked the new process"

@@ -1,6 +1,7 @@
 """A TF Serving that does only what a loader sees of it, in its own way: see each comment."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,13 +15,16 @@ Status = pb.ModelVersionStatus
 
 
 class TfServingPeer:
-    """`loads` says how each load goes: seconds, and the error it ends with."""
+    """`loads` says how each load goes: seconds, and the error it ends with; one in `holds` ends no sooner than that."""
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, int], Any] = {}
         self.loads: dict[str, tuple[float, str]] = {}
+        self.holds: dict[str, asyncio.Event] = {}
         self.lists: list[dict[str, list[int]]] = []
         self.labels: dict[str, dict[str, int]] = {}
+        self.asked = Counter[str]()
+        """How often the status of each model was asked for."""
         self.refusal = ""
         self._config = asyncio.Lock()
 
@@ -31,6 +35,7 @@ class TfServingPeer:
         )
 
     async def status(self, request: pb.GetModelStatusRequest, context: Any) -> pb.GetModelStatusResponse:
+        self.asked[request.model_spec.name] += 1
         found = [state for (name, _), state in self.states.items() if name == request.model_spec.name]
         if not found:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of {request.model_spec.name}")
@@ -75,6 +80,8 @@ class TfServingPeer:
         await asyncio.sleep(0.05)  # until then the end of an earlier load is still shown
         self.set(name, version, Status.LOADING)
         await asyncio.sleep(seconds)
+        if name in self.holds:
+            await self.holds[name].wait()
         self.set(name, version, Status.END if error else Status.AVAILABLE, error)
         return error
 
