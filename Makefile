@@ -18,7 +18,7 @@ demo: build/.venv
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
 	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.envoys build/.tf-client build/.triton build/.azurite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: build/.venv
 	$(BIN)/python -m pytest tests/ext_proc tests/mesh

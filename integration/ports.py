@@ -1,27 +1,29 @@
-"""Free TCP ports on the loopback, no port handed out twice by one process."""
+"""Free TCP ports on the loopback, no port handed out twice while the process that asked for it lives."""
 
-import os
+import atexit
 import random
 import socket
 from pathlib import Path
 
 _FIRST, _LAST = 15_000, 32_000
-_taken: set[int] = set()
-_dice = random.Random(os.getpid())
+_SLICE = 500
+_dice = random.Random()
+_mine: list[int] = []
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on now.
+    """`count` different ports that nobody listens on now. Raises OSError where all are taken.
 
     Taken from below the kernel's range for outgoing connections, so that between this answer and the child's
-    listen() no client socket can land on one.
+    listen() no client socket can land on one. Each process that asks owns slices of that range: a server that is
+    down for a while gets its port back, whoever else starts servers on this machine meanwhile.
     """
     ports: list[int] = []
-    last = min(_LAST, _first_ephemeral())
     while len(ports) < count:
-        port = _dice.randrange(_FIRST, last)
-        if port not in _taken and _is_free(port):
-            _taken.add(port)
+        if not _mine:
+            _mine.extend(_claim())
+        port = _mine.pop()
+        if _is_free(port):
             ports.append(port)
     return ports
 
@@ -29,6 +31,24 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """One port that nobody listens on now."""
     return free_ports(1)[0]
+
+
+def _claim() -> list[int]:
+    """The ports of a slice that is ours until this process ends: as long as its guard, a name in the kernel, lives."""
+    slices = list(range(_FIRST, min(_LAST, _first_ephemeral()) - _SLICE + 1, _SLICE))
+    _dice.shuffle(slices)
+    for first in slices:
+        guard = socket.socket(socket.AF_UNIX)
+        try:
+            guard.bind(f"\0tbms-ports-{first}")
+        except OSError:
+            guard.close()
+            continue
+        atexit.register(guard.close)
+        ports = list(range(first, first + _SLICE))
+        _dice.shuffle(ports)
+        return ports
+    raise OSError("no free ports: too many processes of this kind run on this machine")
 
 
 def _is_free(port: int) -> bool:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 
@@ -29,6 +31,9 @@ class Process:
     in order; `stop` and `kill` reach the child's own children too.
     """
 
+    known: ClassVar["weakref.WeakSet[Process]"] = weakref.WeakSet()
+    """Every one that somebody still holds."""
+
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None
     ) -> None:
@@ -38,6 +43,7 @@ class Process:
         self._env = None if env is None else {**os.environ, **env}
         self._child: subprocess.Popen[bytes] | None = None
         self._watched = False
+        Process.known.add(self)
 
     @property
     def running(self) -> bool:

@@ -1,6 +1,6 @@
 """The stacks that the tests share. One event loop serves the whole session, so that a stack outlives a test."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,12 +11,15 @@ from integration import models, tf_client
 from integration.edge import Edge
 from integration.embedded import EmbeddedNode, NodeSpec
 from integration.envoys import envoy_binary
+from integration.process import Process
 from mesh.routing.rendezvous import Rendezvous
 
 TENANTS = ("acme", "birch", "cobalt")
 NODES = ("node-a", "node-b", "node-c")
 # Calls of tests are few and quick: no node is ever so busy that its models move on.
 BY_THE_RING = {"routing": {"replicas": 1, "load_floor": 1e6}}
+# And none goes to any node because a busy machine kept the server from answering.
+STRICTLY_BY_THE_RING = {**BY_THE_RING, "envoy": {"patience_seconds": 30.0}}
 
 _HERE = Path(__file__).parent
 
@@ -25,6 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the processes of this moment have logged belongs to every failure."""
+    report = yield
+    if report.failed:
+        for process in sorted(Process.known, key=lambda each: each.name):
+            if tail := process.tail():
+                report.sections.append((f"{process.name}: the end of {process.log}", tail))
+    return report
 
 
 def need_envoy(version: str) -> None:
@@ -72,7 +86,7 @@ async def edge_of(
                 folder = tmp_path_factory.mktemp(f"edge-{version}")
                 population = [node.node for node in nodes.values()]
                 edges[version] = await stack.enter_async_context(
-                    Edge(folder, population, envoy=version, sections=BY_THE_RING)
+                    Edge(folder, population, envoy=version, sections=STRICTLY_BY_THE_RING)
                 )
             return edges[version]
 

@@ -14,10 +14,9 @@ from integration.clients.client import Client, ClientError, Place
 from integration.clients.tf_serving import PlainGrpc, TfServingRest
 from integration.clients.triton import TritonGrpc, TritonRest
 from integration.embedded import EmbeddedNode
-from tests.integration.conftest import NODES, need_envoy, owner
+from tests.integration.conftest import NODES, STRICTLY_BY_THE_RING, need_envoy, owner
 
 ROOM = 3  # models on each node: less than the third of the models that it is asked for
-BY_THE_RING = {"routing": {"replicas": 1, "load_floor": 1e6}}
 
 
 @pytest_asyncio.fixture(
@@ -28,7 +27,7 @@ async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterat
     need_envoy(version)
     cache = {"capacity": {"models": ROOM}, "room_seconds": 30}
     specs = [CachedSpec(name, cache=cache, envoy=version) for name in names]
-    async with CachedStack(repository, specs, envoy=version, sections=BY_THE_RING) as running:
+    async with CachedStack(repository, specs, envoy=version, sections=STRICTLY_BY_THE_RING) as running:
         yield running
 
 
