@@ -1,27 +1,22 @@
-"""Loading, unloading and running models: the registry's states, driven by tasks and threads."""
+"""Loading and unloading models: the registry's states, driven by tasks and threads.
+
+A model's versions converge to those that its policy chooses, one change at a time for each model. Who asks for a load
+that is under way shares it.
+"""
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
-from typing import TypeVar
 
 from mesh.model_server.errors import Code, ServingError
 from mesh.model_server.registry import Entry, Registry, State, Version
 from mesh.model_server.repository import MODEL_FILE, Repository, VersionPolicy, knobs, versions
 from mesh.model_server.runtime import OnnxModel
-from mesh.tensors.dtypes import Array
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-#: Messages below this size (bytes) are converted on the event loop: cheaper than a thread's turn.
-INLINE_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +40,10 @@ class Failures(ServingError):
 class Models:
     """The models of one server. All methods belong to one event loop; the work is done in threads."""
 
-    def __init__(
-        self, repository: Repository, *, threads: int = 2, delay_ms: float = 0.0, load_delay_ms: float = 0.0
-    ) -> None:
+    def __init__(self, repository: Repository, *, load_delay_ms: float = 0.0) -> None:
         self.repository = repository
         self.registry = Registry()
-        self._delay = delay_ms / 1000
         self._load_delay = load_delay_ms / 1000
-        self._dice = Random(0)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="infer")
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="load")
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -176,49 +166,13 @@ class Models:
         version.state = State.UNLOADING
         version.when_idle(drop)
 
-    async def infer(self, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Run a version that the caller holds a lease of; the outputs by name, in the order asked for.
-
-        Raises ServingError. A caller that is cancelled leaves the running thread to end by itself.
-        """
-        model = version.model
-        assert model is not None, "infer without a lease"
-        arrived = time.perf_counter_ns()
-
-        def run() -> tuple[int, int, list[Array]]:
-            begun = time.perf_counter_ns()
-            results = model.run(inputs, outputs)
-            return begun, time.perf_counter_ns(), results
-
-        delay = self._delay + version.knobs.delay(self._dice)
-        if delay:
-            await asyncio.sleep(delay)
-        loop = asyncio.get_running_loop()
-        job = self._pool.submit(run)
-        version.acquire()  # until the thread is done, even if the caller is gone by then
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(version.release))
-        try:
-            begun, ended, results = await asyncio.wrap_future(job)
-        except ServingError:
-            version.statistics.failed(time.perf_counter_ns() - arrived)
-            raise
-        version.statistics.succeeded(time.time_ns() // 1_000_000, begun - arrived, ended - begun)
-        return dict(zip(outputs, results, strict=True))
-
-    async def offload(self, size: int, work: Callable[[], T]) -> T:
-        """Convert a message of `size` bytes: here if it is small, in a thread if it would hold up the event loop."""
-        if size < INLINE_BYTES:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
     async def close(self) -> None:
-        """Give up loads that are under way, and wait for the threads. No call may be in flight."""
+        """Give up loads that are under way, and wait for the threads."""
         tasks = list(self._loading.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self._loaders.shutdown)
-        await asyncio.to_thread(self._pool.shutdown)
 
 
 def _stamp(folder: Path) -> tuple[int, int]:

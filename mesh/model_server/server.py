@@ -14,6 +14,7 @@ from mesh.model_server.errors import ServingError
 from mesh.model_server.models import Models
 from mesh.model_server.repository import Repository
 from mesh.model_server.rest_server import application
+from mesh.model_server.runner import Runner
 from mesh.model_server.tfs_grpc import TfServing
 from mesh.model_server.tfs_rest import TfServingRest
 from mesh.model_server.v2_grpc import V2Grpc
@@ -58,24 +59,21 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     if not settings.repository.is_dir():
         raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
     started = asyncio.Event()
-    models = Models(
-        Repository(settings.repository, settings.allowed_roots),
-        threads=settings.threads,
-        delay_ms=settings.delay_ms,
-        load_delay_ms=settings.load_delay_ms,
-    )
-    server, grpc_port = _grpc_server(settings, models, started.is_set)
-    runner = web.AppRunner(
-        application(TfServingRest(models).answer, V2Rest(models, started.is_set).answer, settings.max_message_bytes),
+    models = Models(Repository(settings.repository, settings.allowed_roots), load_delay_ms=settings.load_delay_ms)
+    runner = Runner(threads=settings.threads, delay_ms=settings.delay_ms)
+    server, grpc_port = _grpc_server(settings, models, runner, started.is_set)
+    tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
+    rest = web.AppRunner(
+        application(tf_serving.answer, v2.answer, settings.max_message_bytes),
         access_log=None,
         auto_decompress=False,  # done here, within the limit
         shutdown_timeout=DRAIN_SECONDS,
     )
     await server.start()
     try:
-        await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.rest_port).start()
-        rest_port = runner.addresses[0][1]
+        await rest.setup()
+        await web.TCPSite(rest, settings.host, settings.rest_port).start()
+        rest_port = rest.addresses[0][1]
         loading = asyncio.create_task(_load(models, settings))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,12 +89,13 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
         loading.cancel()
     finally:
         started.clear()
-        await asyncio.gather(server.stop(DRAIN_SECONDS), runner.cleanup())
+        await asyncio.gather(server.stop(DRAIN_SECONDS), rest.cleanup())
         await models.close()
+        await runner.close()
 
 
 def _grpc_server(
-    settings: ModelServerSettings, models: Models, is_ready: Callable[[], bool]
+    settings: ModelServerSettings, models: Models, runner: Runner, is_ready: Callable[[], bool]
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(
         options=[
@@ -108,7 +107,7 @@ def _grpc_server(
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share
         ]
     )
-    for handler in (*TfServing(models).services(), *V2Grpc(models, is_ready).services()):
+    for handler in (*TfServing(models, runner).services(), *V2Grpc(models, runner, is_ready).services()):
         server.add_generic_rpc_handlers((handler,))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:

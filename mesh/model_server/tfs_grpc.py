@@ -10,6 +10,7 @@ from mesh.model_server import grpc_service, tfs
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.grpc_service import UnaryMethod
 from mesh.model_server.models import Models
+from mesh.model_server.runner import Runner
 from mesh.protos import tfs_pb2 as pb
 from mesh.tensors import tf as tf_tensors
 from mesh.tensors.dtypes import Array
@@ -18,8 +19,9 @@ from mesh.tensors.dtypes import Array
 class TfServing:
     """The methods, each from a parsed request to its answer."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, runner: Runner) -> None:
         self._models = models
+        self._runner = runner
 
     def services(self) -> list[grpc.GenericRpcHandler]:
         """The gRPC services to add to a server."""
@@ -52,11 +54,11 @@ class TfServing:
             signature = tfs.check_signature(request.model_spec.signature_name)
             tfs.check_names(model, request.inputs)
             size = request.ByteSize()
-            inputs = await self._models.offload(size, lambda: _decode(request))
+            inputs = await self._runner.offload(size, lambda: _decode(request))
             outputs = tfs.choose_outputs(model, request.output_filter)
             tfs.check_inputs(model, inputs)
-            results = await self._models.infer(version, inputs, outputs)
-            await self._models.offload(
+            results = await self._runner.infer(version, inputs, outputs)
+            await self._runner.offload(
                 sum(array.nbytes for array in results.values()), lambda: _encode(results, response)
             )
         response.model_spec.name = request.model_spec.name

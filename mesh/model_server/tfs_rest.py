@@ -10,6 +10,7 @@ from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.repository import MAX_VERSION
 from mesh.model_server.rest_call import RestAnswer, RestCall
+from mesh.model_server.runner import Runner
 from mesh.protos import tfs_pb2 as pb
 
 _SELECTOR = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
@@ -32,8 +33,9 @@ _NO_SUCH_PAGE = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1
 class TfServingRest:
     """The API over a set of models."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, runner: Runner) -> None:
         self._models = models
+        self._runner = runner
 
     async def answer(self, call: RestCall) -> RestAnswer:
         """Answer one request; refusals are `{"error": ...}` with TF Serving's status."""
@@ -60,17 +62,17 @@ class TfServingRest:
         raise invalid(f"Malformed request: {call.method} {call.path}")
 
     async def _predict(self, spec: pb.ModelSpec, body: bytes) -> str:
-        document = await self._models.offload(len(body), lambda: tfs_json.parse_object(body))
+        document = await self._runner.offload(len(body), lambda: tfs_json.parse_object(body))
         signature = tfs_json.signature_of(document)
         version = tfs.find(self._models, spec)
         with version.lease() as model:
             if signature not in ("", tfs.DEFAULT_SIGNATURE):
                 raise invalid(f'Serving signature name: "{signature}" not found in signature def')
-            inputs, rows = await self._models.offload(len(body), lambda: tfs_json.decode(document, model.inputs))
+            inputs, rows = await self._runner.offload(len(body), lambda: tfs_json.decode(document, model.inputs))
             tfs.check_inputs(model, inputs)
-            results = await self._models.infer(version, inputs, tfs.choose_outputs(model, ()))
+            results = await self._runner.infer(version, inputs, tfs.choose_outputs(model, ()))
             size = sum(array.nbytes for array in results.values())
-            return await self._models.offload(size, lambda: tfs_reply.encode(results, rows))
+            return await self._runner.offload(size, lambda: tfs_reply.encode(results, rows))
 
     def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
         document = tfs_json.parse_object(body)

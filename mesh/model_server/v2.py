@@ -14,6 +14,7 @@ from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Failures, Models
 from mesh.model_server.registry import Entry, State, Version
 from mesh.model_server.repository import MAX_VERSION, MODEL_FILE
+from mesh.model_server.runner import Runner
 from mesh.model_server.runtime import OnnxModel
 from mesh.model_server.statistics import Duration
 from mesh.tensors.dtypes import Array, TensorSpec
@@ -148,11 +149,11 @@ def _dims(shape: Sequence[int]) -> str:
 
 
 async def infer(
-    models: Models, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]
+    runner: Runner, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
     """Run a leased version; a failure inside ONNX Runtime is INTERNAL here. Raises ServingError."""
     try:
-        return await models.infer(version, inputs, outputs)
+        return await runner.infer(version, inputs, outputs)
     except ServingError as error:
         raise ServingError(Code.INTERNAL, error.message) from error
 

@@ -10,6 +10,7 @@ from mesh.model_server import grpc_service, v2
 from mesh.model_server.errors import ServingError, invalid
 from mesh.model_server.grpc_service import StreamMethod, UnaryMethod
 from mesh.model_server.models import Models
+from mesh.model_server.runner import Runner
 from mesh.tensors.dtypes import BY_V2, Array, DType
 from mesh.tensors.v2 import DataError, from_raw, from_values, to_raw
 
@@ -29,8 +30,9 @@ _CONTENTS = {
 class V2Grpc:
     """The methods, each from a parsed request to its answer. `is_ready` tells whether the server has started up."""
 
-    def __init__(self, models: Models, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, models: Models, runner: Runner, is_ready: Callable[[], bool]) -> None:
         self._models = models
+        self._runner = runner
         self._is_ready = is_ready
 
     def services(self) -> list[grpc.GenericRpcHandler]:
@@ -102,8 +104,8 @@ class V2Grpc:
             outputs = v2.choose_outputs(name, model, [output.name for output in request.outputs])
             tensors = [v2.Tensor(each.name, _datatype(each.datatype), tuple(each.shape)) for each in request.inputs]
             v2.check_inputs(name, request.id, model, tensors)
-            inputs = await self._models.offload(request.ByteSize(), partial(_read, request, readers))
-            results = await v2.infer(self._models, version, inputs, outputs)
+            inputs = await self._runner.offload(request.ByteSize(), partial(_read, request, readers))
+            results = await v2.infer(self._runner, version, inputs, outputs)
         response = pb.ModelInferResponse(model_name=name, model_version=str(version.number), id=request.id)
         for output, array in results.items():
             datatype = next(spec.dtype.v2 for spec in model.outputs if spec.name == output)

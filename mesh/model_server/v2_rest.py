@@ -11,6 +11,7 @@ from mesh.model_server import v2, v2_json
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.rest_call import RestAnswer, RestCall
+from mesh.model_server.runner import Runner
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -31,8 +32,9 @@ Handler = Callable[[RestCall], Awaitable[RestAnswer]]
 class V2Rest:
     """The API over a set of models. `is_ready` tells whether the server has started up."""
 
-    def __init__(self, models: Models, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, models: Models, runner: Runner, is_ready: Callable[[], bool]) -> None:
         self._models = models
+        self._runner = runner
         self._is_ready = is_ready
 
     async def answer(self, call: RestCall) -> RestAnswer:
@@ -105,10 +107,10 @@ class V2Rest:
         except ServingError as error:
             return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain")
         with found.lease() as model:
-            request = await self._models.offload(len(call.body), lambda: v2_json.decode(name, model, call.body, length))
-            results = await v2.infer(self._models, found, request.inputs, request.outputs)
+            request = await self._runner.offload(len(call.body), lambda: v2_json.decode(name, model, call.body, length))
+            results = await v2.infer(self._runner, found, request.inputs, request.outputs)
             size = sum(array.nbytes for array in results.values())
-            head, chunks = await self._models.offload(
+            head, chunks = await self._runner.offload(
                 size, lambda: v2_json.encode(name, found.number, model.outputs, request, results)
             )
         if not any(chunks):

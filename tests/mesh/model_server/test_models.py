@@ -1,4 +1,4 @@
-"""Loading, unloading and running: states, single flight, leases."""
+"""Loading and unloading: states, single flight."""
 
 import asyncio
 import threading
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from mesh.model_server import models as room
@@ -59,21 +58,21 @@ def available(models: Models, name: str, number: int | None = None) -> Version:
     return version
 
 
-async def run(models: Models, version: Version, *rows: list[float]) -> Any:
-    with version.lease():
-        return (await models.infer(version, {"x": np.array(rows, np.float32)}, ["y"]))["y"].tolist()
+def run(version: Version, *rows: list[float]) -> Any:
+    with version.lease() as model:
+        return model.run({"x": np.array(rows, np.float32)}, ["y"])[0].tolist()
 
 
 async def test_load_run_unload(models: Models, tmp_path: Path) -> None:
     graphs.scaling(tmp_path / "m" / "1")
     await models.load("m")
     version = available(models, "m")
-    assert await run(models, version, [1, 2]) == [[2, 4]]
+    assert run(version, [1, 2]) == [[2, 4]]
     await models.unload("m")
     assert models.registry.find("m") is None
     assert (version.state, version.model) == (State.END, None)
     await models.load("m")
-    assert await run(models, available(models, "m"), [1, 2]) == [[2, 4]]
+    assert run(available(models, "m"), [1, 2]) == [[2, 4]]
 
 
 async def test_concurrent_loads_are_one(models: Models, gate: Gate, tmp_path: Path) -> None:
@@ -92,52 +91,6 @@ async def test_concurrent_loads_are_one(models: Models, gate: Gate, tmp_path: Pa
     assert gate.loads == 1
 
 
-async def test_unload_waits_for_calls_in_flight(models: Models, tmp_path: Path) -> None:
-    graphs.scaling(tmp_path / "m" / "1")
-    await models.load("m")
-    version = available(models, "m")
-    with version.lease():
-        await models.unload("m")
-        assert models.registry.find("m") is None
-        assert version.state is State.UNLOADING
-        assert (await models.infer(version, {"x": np.ones((1, 2), np.float32)}, ["y"]))["y"].tolist() == [[2, 2]]
-        assert version.state is State.UNLOADING
-    assert (version.state, version.model) == (State.END, None)
-
-
-async def test_a_cancelled_call_holds_the_model_until_its_thread_ends(models: Models, tmp_path: Path) -> None:
-    graphs.scaling(tmp_path / "m" / "1")
-    await models.load("m")
-    version = available(models, "m")
-    entered, leave = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    class Slow:
-        def run(self, inputs: Any, outputs: Any) -> Any:
-            loop.call_soon_threadsafe(entered.set)
-            assert leave.wait(30)
-            return [np.zeros(1)]
-
-    version.model = Slow()  # type: ignore[assignment]
-
-    async def call() -> None:
-        with version.lease():
-            await models.infer(version, {}, ["y"])
-
-    task = asyncio.create_task(call())
-    await entered.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert version.in_flight == 1
-    await models.unload("m")
-    assert version.state is State.UNLOADING
-    gone = asyncio.Event()
-    version.when_idle(gone.set)
-    leave.set()
-    await gone.wait()
-    assert version.state is State.END
-
-
 async def test_a_new_version_takes_over_and_a_changed_file_is_loaded_again(models: Models, tmp_path: Path) -> None:
     graphs.scaling(tmp_path / "m" / "1", 2)
     await models.load("m")
@@ -151,7 +104,7 @@ async def test_a_new_version_takes_over_and_a_changed_file_is_loaded_again(model
     before = available(models, "m")
     await models.load("m")
     assert before.state is State.END
-    assert await run(models, available(models, "m"), [1, 2]) == [[44.5, 89]]
+    assert run(available(models, "m"), [1, 2]) == [[44.5, 89]]
 
 
 async def test_a_version_that_does_not_load_leaves_the_old_one_serving(models: Models, tmp_path: Path) -> None:
@@ -174,7 +127,7 @@ async def test_a_changed_file_that_does_not_load_leaves_the_loaded_one_serving(m
     (tmp_path / "m" / "1" / "model.onnx").write_bytes(b"junk")
     with pytest.raises(Failures):
         await models.load("m")
-    assert await run(models, available(models, "m"), [1, 2]) == [[2, 4]]
+    assert run(available(models, "m"), [1, 2]) == [[2, 4]]
 
 
 @pytest.mark.parametrize("name", ["nope", "..", "a/b", "", "empty"])
@@ -221,37 +174,7 @@ async def test_another_base_path_is_loaded_anew(models: Models, tmp_path: Path) 
     graphs.scaling(tmp_path / "other" / "1", 5)
     await models.apply([Wanted("m", tmp_path / "one")])
     await models.apply([Wanted("m", tmp_path / "other")])
-    assert await run(models, available(models, "m"), [1, 2]) == [[5, 10]]
-
-
-async def test_statistics(models: Models, tmp_path: Path) -> None:
-    graphs.failing(tmp_path / "m" / "1")
-    await models.load("m")
-    version = available(models, "m")
-    with version.lease():
-        await models.infer(version, {"x": np.ones(4, np.float32)}, ["y"])
-        with pytest.raises(ServingError, match="onnx runtime error") as caught:
-            await models.infer(version, {"x": np.ones(3, np.float32)}, ["y"])
-    assert caught.value.code is Code.INTERNAL
-    counts = version.statistics
-    assert (counts.success.count, counts.fail.count, counts.compute.count) == (1, 1, 1)
-    assert counts.success.ns == counts.queue.ns + counts.compute.ns > 0
-
-
-async def test_delays_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs.scaling(tmp_path / "m" / "1")
-    (tmp_path / "m" / "tbms.json").write_text('{"delay_ms": 30, "load_delay_ms": 400}')
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr(room.asyncio, "sleep", sleep)
-    models = Models(Repository(tmp_path), delay_ms=5, load_delay_ms=100)
-    await models.load("m")
-    await run(models, available(models, "m"), [1, 2])
-    await models.close()
-    assert slept == [pytest.approx(0.5), pytest.approx(0.035)]
+    assert run(available(models, "m"), [1, 2]) == [[5, 10]]
 
 
 async def test_close_gives_up_a_load(tmp_path: Path) -> None:
@@ -263,24 +186,3 @@ async def test_close_gives_up_a_load(tmp_path: Path) -> None:
     await models.close()
     with pytest.raises(asyncio.CancelledError):
         await load
-
-
-@pytest.mark.parametrize("onnx_type", [onnx.TensorProto.BFLOAT16, onnx.TensorProto.COMPLEX64])
-def test_types_that_cannot_be_served(tmp_path: Path, onnx_type: int) -> None:
-    folder = graphs.echo(tmp_path, onnx_type)
-    with pytest.raises(ServingError):
-        OnnxModel(folder / "model.onnx")
-
-
-def test_without_onnxruntime_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(ServingError, match=r"pip install 'tbms\[onnx\]'"):
-        OnnxModel(tmp_path / "model.onnx")
-
-
-def test_strings_go_through_onnxruntime(tmp_path: Path) -> None:
-    model = OnnxModel(graphs.echo(tmp_path, onnx.TensorProto.STRING) / "model.onnx")
-    (result,) = model.run({"x": np.array([b"a", "é".encode()], object)}, ["y"])
-    assert result.tolist() == [b"a", "é".encode()]
-    with pytest.raises(ServingError, match="'x' holds a string that is not UTF-8"):
-        model.run({"x": np.array([b"\xff"], object)}, ["y"])
