@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from mesh.model_server import v2_json
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.rest_call import RestAnswer, RestCall
+from mesh.model_server.v2.triton_json import compact
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +24,19 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
         try:
             body = _decompress(request.headers.get("Content-Encoding", ""), await request.read(), max_body_bytes)
         except ServingError as error:
-            body = v2_json.compact({"error": error.message})
+            body = compact({"error": error.message})
             if error.code is Code.UNIMPLEMENTED:
                 return _response(request, RestAnswer(501, body, "text/plain", {"Accept-Encoding": "gzip, deflate"}))
             return _response(request, RestAnswer(400, body))
         except web.HTTPRequestEntityTooLarge:
             text = f"the request's body is larger than {max_body_bytes} bytes"
-            return _response(request, RestAnswer(413, v2_json.compact({"error": text})))
+            return _response(request, RestAnswer(413, compact({"error": text})))
         api = tf_serving if path[:4].lower() == "/v1/" else v2
         try:
             answer = await api(RestCall(request.method, path, request.headers, body))
         except Exception:
             log.exception("a call failed")
-            answer = RestAnswer(500, v2_json.compact({"error": "internal error of the model server"}))
+            answer = RestAnswer(500, compact({"error": "internal error of the model server"}))
         return _response(request, answer)
 
     async def anonymous(_: web.BaseRequest, response: web.StreamResponse) -> None:

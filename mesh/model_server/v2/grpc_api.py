@@ -6,11 +6,12 @@ from functools import partial
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from mesh.model_server import grpc_service, v2
+from mesh.model_server import grpc_service
 from mesh.model_server.errors import ServingError, invalid
 from mesh.model_server.grpc_service import StreamMethod, UnaryMethod
 from mesh.model_server.models import Models
 from mesh.model_server.runner import Runner
+from mesh.model_server.v2 import descriptions, inference, lookup, repository
 from mesh.tensors.dtypes import BY_V2, Array, DType
 from mesh.tensors.v2 import DataError, from_raw, from_values, to_raw
 
@@ -63,49 +64,51 @@ class V2Grpc:
 
     async def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """Name, version and extensions."""
-        return v2.server_metadata()
+        return descriptions.server_metadata()
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Whether one model answers."""
-        return pb.ModelReadyResponse(ready=v2.is_ready(self._models, request.name, request.version))
+        return pb.ModelReadyResponse(ready=lookup.is_ready(self._models, request.name, request.version))
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """Inputs and outputs."""
-        return v2.model_metadata(self._models, request.name, request.version)
+        return descriptions.model_metadata(self._models, request.name, request.version)
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """The configuration."""
-        return pb.ModelConfigResponse(config=v2.model_config(self._models, request.name, request.version))
+        return pb.ModelConfigResponse(config=descriptions.model_config(self._models, request.name, request.version))
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """Counts and times."""
-        return v2.statistics(self._models, request.name, request.version)
+        return descriptions.statistics(self._models, request.name, request.version)
 
     async def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """What there is, and in which state."""
-        return v2.repository_index(self._models, request.repository_name, request.ready)
+        return repository.repository_index(self._models, request.repository_name, request.ready)
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Load, or load again."""
-        await v2.load(self._models, request.repository_name, request.model_name, list(request.parameters))
+        await repository.load(self._models, request.repository_name, request.model_name, list(request.parameters))
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
         """Unload."""
-        await v2.unload(self._models, request.repository_name, request.model_name)
+        await repository.unload(self._models, request.repository_name, request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
     async def infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """One inference."""
         name = request.model_name
-        version = v2.find(self._models, name, request.model_version)
+        version = lookup.find(self._models, name, request.model_version)
         with version.lease() as model:
             readers = _readers(request)
-            outputs = v2.choose_outputs(name, model, [output.name for output in request.outputs])
-            tensors = [v2.Tensor(each.name, _datatype(each.datatype), tuple(each.shape)) for each in request.inputs]
-            v2.check_inputs(name, request.id, model, tensors)
+            outputs = inference.choose_outputs(name, model, [output.name for output in request.outputs])
+            tensors = [
+                inference.Tensor(each.name, _datatype(each.datatype), tuple(each.shape)) for each in request.inputs
+            ]
+            inference.check_inputs(name, request.id, model, tensors)
             inputs = await self._runner.offload(request.ByteSize(), partial(_read, request, readers))
-            results = await v2.infer(self._runner, version, inputs, outputs)
+            results = await inference.infer(self._runner, version, inputs, outputs)
         response = pb.ModelInferResponse(model_name=name, model_version=str(version.number), id=request.id)
         for output, array in results.items():
             datatype = next(spec.dtype.v2 for spec in model.outputs if spec.name == output)
@@ -192,5 +195,5 @@ def _read(request: pb.ModelInferRequest, readers: list[Reader]) -> dict[str, Arr
         try:
             arrays[each.name] = reader(dtype)
         except DataError as error:
-            raise v2.bad_data(request.model_name, request.id, each.name, error) from error
+            raise inference.bad_data(request.model_name, request.id, each.name, error) from error
     return arrays

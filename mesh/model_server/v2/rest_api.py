@@ -7,11 +7,19 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from mesh.model_server import v2, v2_json
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.rest_call import RestAnswer, RestCall
 from mesh.model_server.runner import Runner
+from mesh.model_server.v2 import (
+    descriptions,
+    inference,
+    lookup,
+    repository,
+    rest_reply,
+    rest_request,
+    triton_json,
+)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -46,7 +54,7 @@ class V2Rest:
 
     async def _dispatch(self, call: RestCall) -> RestAnswer:
         fixed: dict[str, tuple[str, Callable[[RestCall], RestAnswer]]] = {
-            "/v2": ("GET", lambda _: _message(v2.server_metadata())),
+            "/v2": ("GET", lambda _: _message(descriptions.server_metadata())),
             "/v2/health/live": ("GET", lambda _: RestAnswer(200, content_type="text/plain")),
             "/v2/health/ready": ("GET", self._ready),
             "/v2/models/stats": ("GET", lambda _: self._statistics("", "")),
@@ -71,47 +79,49 @@ class V2Rest:
 
     def _about(self, name: str, version: str, what: str) -> RestAnswer:
         if what == "metadata":
-            return _message(v2.model_metadata(self._models, name, version))
+            return _message(descriptions.model_metadata(self._models, name, version))
         if what == "config":
-            return _message(v2.model_config(self._models, name, version))
+            return _message(descriptions.model_config(self._models, name, version))
         if what == "stats":
             return self._statistics(name, version)
-        if not v2.is_ready(self._models, name, version):
+        if not lookup.is_ready(self._models, name, version):
             return _refusal(400, "Model version not ready", "text/plain")
         return RestAnswer(200, content_type="text/plain")
 
     def _statistics(self, name: str, version: str) -> RestAnswer:
-        return _message(v2.statistics(self._models, name, version))
+        return _message(descriptions.statistics(self._models, name, version))
 
     def _index(self, call: RestCall) -> RestAnswer:
-        options = v2_json.parse(call.body) if call.body else {}
+        options = triton_json.parse(call.body) if call.body else {}
         ready = isinstance(options, dict) and options.get("ready") is True
-        models = v2.repository_index(self._models, "", ready).models
-        return RestAnswer(200, v2_json.compact([MessageToDict(model) for model in models]))
+        models = repository.repository_index(self._models, "", ready).models
+        return RestAnswer(200, triton_json.compact([MessageToDict(model) for model in models]))
 
     async def _control(self, call: RestCall, name: str, action: str) -> RestAnswer:
         if call.method != "POST":
             return _method_not_allowed()
-        options: Any = v2_json.parse(call.body) if call.body else {}
+        options: Any = triton_json.parse(call.body) if call.body else {}
         parameters = options.get("parameters", {}) if isinstance(options, dict) else {}
         if action == "load":
-            await v2.load(self._models, "", name, list(parameters))
+            await repository.load(self._models, "", name, list(parameters))
         else:
-            await v2.unload(self._models, "", name)
+            await repository.unload(self._models, "", name)
         return RestAnswer(200)
 
     async def _infer(self, call: RestCall, name: str, version: str) -> RestAnswer:
         try:
-            found = v2.find(self._models, name, version)
+            found = lookup.find(self._models, name, version)
             length = _header_length(call)
         except ServingError as error:
             return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain")
         with found.lease() as model:
-            request = await self._runner.offload(len(call.body), lambda: v2_json.decode(name, model, call.body, length))
-            results = await v2.infer(self._runner, found, request.inputs, request.outputs)
+            request = await self._runner.offload(
+                len(call.body), lambda: rest_request.decode(name, model, call.body, length)
+            )
+            results = await inference.infer(self._runner, found, request.inputs, request.outputs)
             size = sum(array.nbytes for array in results.values())
             head, chunks = await self._runner.offload(
-                size, lambda: v2_json.encode(name, found.number, model.outputs, request, results)
+                size, lambda: rest_reply.encode(name, found.number, model.outputs, request, results)
             )
         if not any(chunks):
             return RestAnswer(200, head, compressible=True)
@@ -134,7 +144,7 @@ def _header_length(call: RestCall) -> int | None:
 
 def _message(message: Message) -> RestAnswer:
     document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return RestAnswer(200, v2_json.compact(_as_triton(message.DESCRIPTOR, document)))
+    return RestAnswer(200, triton_json.compact(_as_triton(message.DESCRIPTOR, document)))
 
 
 def _as_triton(descriptor: Any, document: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _as_triton(descriptor: Any, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(status: int, message: str, content_type: str = "application/json") -> RestAnswer:
-    return RestAnswer(status, v2_json.compact({"error": message}), content_type)
+    return RestAnswer(status, triton_json.compact({"error": message}), content_type)
 
 
 def _method_not_allowed(content_type: str = "application/json") -> RestAnswer:

@@ -1,0 +1,95 @@
+"""An inference as Triton takes it: what it checks of a request, in which order, and how it tells of a failed run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.registry import Version
+from mesh.model_server.runner import Runner
+from mesh.model_server.runtime import OnnxModel
+from mesh.tensors.dtypes import Array, TensorSpec
+from mesh.tensors.v2 import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input as the request declares it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+def choose_outputs(name: str, model: OnnxModel, wanted: Sequence[str]) -> list[str]:
+    """The outputs to compute: those asked for, or all, in the model's order. Raises ServingError."""
+    known = [spec.name for spec in model.outputs]
+    for output in wanted:
+        if output not in known:
+            raise invalid(f"unexpected inference output '{output}' for model '{name}'")
+    return [output for output in known if output in wanted] if wanted else known
+
+
+def check_inputs(name: str, request_id: str, model: OnnxModel, given: Sequence[Tensor]) -> None:
+    """Raise ServingError unless names, types and shapes are the model's, in Triton's order of checks."""
+    prefix = request_prefix(request_id)
+    specs = {spec.name: spec for spec in model.inputs}
+    names = [tensor.name for tensor in given]
+    for position, tensor_name in enumerate(names):
+        if tensor_name in names[:position]:
+            raise invalid(f"{prefix}input '{tensor_name}' already exists in request")
+    if len(given) != len(specs):
+        missing = ",".join(f"'{spec}'" for spec in sorted(specs.keys() - names))
+        got = ",".join(f"'{tensor}'" for tensor in sorted(names))
+        raise invalid(
+            f"{prefix}expected {len(specs)} inputs but got {len(given)} inputs for model '{name}'. "
+            # Triton drops the opening bracket where nothing is missing.
+            f"Got input(s) [{got}], but missing required input(s) {f'[{missing}' if missing else ''}]. "
+            "Please provide all required input(s)."
+        )
+    for tensor in given:
+        spec = specs.get(tensor.name)
+        if spec is None:
+            raise invalid(f"unexpected inference input '{tensor.name}' for model '{name}'")
+        _check_input(name, prefix, spec, tensor)
+
+
+def _check_input(name: str, prefix: str, spec: TensorSpec, tensor: Tensor) -> None:
+    if tensor.datatype != spec.dtype.v2:
+        raise invalid(
+            f"{prefix}inference input '{spec.name}' data-type is '{tensor.datatype}', "
+            f"but model '{name}' expects '{spec.dtype.v2}'"
+        )
+    if any(size < 0 for size in tensor.shape):
+        raise invalid(
+            f"{prefix}All input dimensions should be specified for input '{spec.name}' for model '{name}', "
+            f"got {_dims(tensor.shape)}"
+        )
+    if not spec.admits(tensor.shape):
+        raise invalid(
+            f"{prefix}unexpected shape for input '{spec.name}' for model '{name}'. "
+            f"Expected {_dims(spec.shape)}, got {_dims(tensor.shape)}. "
+        )
+
+
+def bad_data(name: str, request_id: str, tensor: str, error: DataError) -> ServingError:
+    """The refusal of an input whose data do not fill its shape."""
+    return invalid(error.template.format(prefix=request_prefix(request_id), input=tensor, model=name))
+
+
+def request_prefix(request_id: str) -> str:
+    """How Triton's messages start where they speak of one request."""
+    return f"[request id: {request_id or '<id_unknown>'}] "
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+async def infer(
+    runner: Runner, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]
+) -> dict[str, Array]:
+    """Run a leased version; a failure inside ONNX Runtime is INTERNAL here. Raises ServingError."""
+    try:
+        return await runner.infer(version, inputs, outputs)
+    except ServingError as error:
+        raise ServingError(Code.INTERNAL, error.message) from error

@@ -1,0 +1,73 @@
+"""The data of a tensor in V2's JSON: read with Triton's checks of each element, and written."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mesh.model_server import rapidjson
+from mesh.model_server.errors import invalid
+from mesh.model_server.v2 import triton_json
+from mesh.model_server.v2.inference import Tensor
+from mesh.tensors.dtypes import BY_V2, STRING, Array, DType
+
+
+def read(tensor: Tensor, each: dict[str, Any]) -> list[bytes] | Array:
+    """JSON data, nested or flat, as one row of elements: a list of strings, or an array. Raises ServingError."""
+    dtype = BY_V2[tensor.datatype]
+    flat: list[Any] = []
+    _flatten(triton_json.array(each["data"], "data"), flat)
+    if dtype.v2 == "FP16":
+        raise invalid(
+            f"receiving FP16 data via JSON is not supported. Please use the binary data format for input {tensor.name}"
+        )
+    if dtype is STRING:
+        if not all(isinstance(value, str) for value in flat):
+            raise triton_json.broken("Unable to parse JSON bytes array: attempt to access JSON non-string as string")
+        return [rapidjson.encode(value) for value in flat]
+    values = _check_values(flat, dtype)
+    if len(values) != math.prod(tensor.shape):
+        raise triton_json.broken("Unable to parse 'data': Shape does not match true shape of 'data' field")
+    wide: Any = np.float64 if dtype.numpy.kind == "f" else dtype.numpy if dtype.numpy.kind == "b" else np.int64
+    if dtype.v2 == "UINT64":
+        wide = np.uint64
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, wide).astype(dtype.numpy)
+    except OverflowError as error:
+        raise triton_json.broken("Unable to parse 'data': a number is out of range") from error
+
+
+def _flatten(values: list[Any], flat: list[Any]) -> None:
+    if any(type(value) is list for value in values):
+        for value in values:
+            if type(value) is list:
+                _flatten(value, flat)
+            else:
+                flat.append(value)
+    else:
+        flat.extend(values)
+
+
+def _check_values(values: list[Any], dtype: DType) -> list[Any]:
+    kinds = set(map(type, values))
+    if dtype.numpy.kind == "b":
+        if kinds - {bool}:
+            raise triton_json.broken("Unable to parse 'data': attempt to access JSON non-boolean as boolean")
+    elif dtype.numpy.kind == "f":
+        if kinds - {int, float}:
+            raise triton_json.broken("Unable to parse 'data': attempt to access JSON non-number as double")
+    elif kinds - {int}:
+        sign = "unsigned" if dtype.numpy.kind == "u" else "signed"
+        raise triton_json.broken(f"Unable to parse 'data': attempt to access JSON non-{sign}-integer as {sign}-integer")
+    return values
+
+
+def write(name: str, datatype: str, array: Array) -> list[Any]:
+    """An output's elements as one row of JSON values. Raises ServingError."""
+    if datatype == "FP16":
+        raise invalid(
+            f"sending FP16 data via JSON is not supported. Please use the binary data format for output {name}"
+        )
+    values: list[Any] = array.ravel().tolist()
+    return [value.decode("utf-8", "surrogateescape") for value in values] if datatype == "BYTES" else values

@@ -1,0 +1,59 @@
+"""JSON as Triton reads and prints it: parsing, access to members with its texts for what is amiss, and no spaces."""
+
+import json
+from typing import Any
+
+from mesh.model_server import rapidjson
+from mesh.model_server.errors import Code, ServingError
+
+#: Triton's RapidJSON is newer than TF Serving's, and quotes the characters that it misses.
+_NEWER_TEXTS = {
+    "Missing a comma or } after an object member.": "Missing a comma or '}' after an object member.",
+    "Missing a comma or ] after an array element.": "Missing a comma or ']' after an array element.",
+}
+
+
+def broken(message: str) -> ServingError:
+    """What Triton answers to JSON that is not what it should be: an internal error."""
+    return ServingError(Code.INTERNAL, message)
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value in a body. Raises ServingError."""
+    try:
+        return rapidjson.parse(body)
+    except rapidjson.JsonError as error:
+        words = _NEWER_TEXTS.get(error.text, error.text)
+        raise broken(f"failed to parse the request JSON buffer: {words} at {error.offset}") from error
+
+
+def member(value: Any, name: str) -> Any:
+    """A member of an object. Raises ServingError."""
+    if not isinstance(value, dict) or name not in value:
+        raise broken(f"Unable to parse '{name}': attempt to access non-existing object member '{name}'")
+    return value[name]
+
+
+def array(value: Any, name: str) -> list[Any]:
+    """The value, which must be an array. Raises ServingError."""
+    if not isinstance(value, list):
+        raise broken(f"Unable to parse '{name}': attempt to access JSON non-array as array")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """The value, which must be a string. Raises ServingError."""
+    if not isinstance(value, str):
+        raise broken(f"Unable to parse '{name}': attempt to access JSON non-string as string")
+    return value
+
+
+def parameter(each: dict[str, Any], name: str) -> Any:
+    """One of an object's "parameters"; None if it has none of that name."""
+    parameters = each.get("parameters")
+    return parameters.get(name) if isinstance(parameters, dict) else None
+
+
+def compact(value: Any) -> bytes:
+    """JSON without spaces, as Triton prints it."""
+    return rapidjson.encode(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
