@@ -15,8 +15,8 @@ from mesh.model_server.models import Models
 from mesh.model_server.repository import Repository
 from mesh.model_server.rest_server import application
 from mesh.model_server.runner import Runner
-from mesh.model_server.tfs_grpc import TfServing
-from mesh.model_server.tfs_rest import TfServingRest
+from mesh.model_server.tfs.grpc_api import TfServing
+from mesh.model_server.tfs.rest_api import TfServingRest
 from mesh.model_server.v2.grpc_api import V2Grpc
 from mesh.model_server.v2.rest_api import V2Rest
 from mesh.settings import Settings

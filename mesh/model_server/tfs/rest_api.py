@@ -5,12 +5,13 @@ from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToJson
 
-from mesh.model_server import rapidjson, tfs, tfs_json, tfs_reply
+from mesh.model_server import rapidjson
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.repository import MAX_VERSION
 from mesh.model_server.rest_call import RestAnswer, RestCall
 from mesh.model_server.runner import Runner
+from mesh.model_server.tfs import descriptions, lookup, rest_reply, rest_request, signatures
 from mesh.protos import tfs_pb2 as pb
 
 _SELECTOR = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
@@ -62,36 +63,36 @@ class TfServingRest:
         raise invalid(f"Malformed request: {call.method} {call.path}")
 
     async def _predict(self, spec: pb.ModelSpec, body: bytes) -> str:
-        document = await self._runner.offload(len(body), lambda: tfs_json.parse_object(body))
-        signature = tfs_json.signature_of(document)
-        version = tfs.find(self._models, spec)
+        document = await self._runner.offload(len(body), lambda: rest_request.parse_object(body))
+        signature = rest_request.signature_of(document)
+        version = lookup.find(self._models, spec)
         with version.lease() as model:
-            if signature not in ("", tfs.DEFAULT_SIGNATURE):
+            if signature not in ("", signatures.DEFAULT_SIGNATURE):
                 raise invalid(f'Serving signature name: "{signature}" not found in signature def')
-            inputs, rows = await self._runner.offload(len(body), lambda: tfs_json.decode(document, model.inputs))
-            tfs.check_inputs(model, inputs)
-            results = await self._runner.infer(version, inputs, tfs.choose_outputs(model, ()))
+            inputs, rows = await self._runner.offload(len(body), lambda: rest_request.decode(document, model.inputs))
+            signatures.check_inputs(model, inputs)
+            results = await self._runner.infer(version, inputs, signatures.choose_outputs(model, ()))
             size = sum(array.nbytes for array in results.values())
-            return await self._runner.offload(size, lambda: tfs_reply.encode(results, rows))
+            return await self._runner.offload(size, lambda: rest_reply.encode(results, rows))
 
     def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
-        document = tfs_json.parse_object(body)
-        spec.signature_name = tfs_json.signature_of(document)
-        tfs_json.check_examples(document)
-        tfs.refuse_examples(self._models, spec, "classification" if method == "classify" else "regression")
+        document = rest_request.parse_object(body)
+        spec.signature_name = rest_request.signature_of(document)
+        rest_request.check_examples(document)
+        signatures.refuse_examples(self._models, spec, "classification" if method == "classify" else "regression")
         raise AssertionError("not refused")
 
     def _status(self, spec: pb.ModelSpec) -> str:
-        return _print(tfs.status(self._models, pb.GetModelStatusRequest(model_spec=spec))) + "\n"
+        return _print(descriptions.status(self._models, pb.GetModelStatusRequest(model_spec=spec))) + "\n"
 
     def _metadata(self, spec: pb.ModelSpec) -> str:
         request = pb.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
-        response = tfs.metadata(self._models, request)
-        signatures = pb.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+        response = descriptions.metadata(self._models, request)
+        signature_map = pb.SignatureDefMap.FromString(response.metadata["signature_def"].value)
         # Put together from two printed messages, line breaks and all, as TF Serving does.
         return (
             f'{{\n"model_spec":{_print(response.model_spec)}\n,\n'
-            f'"metadata": {{"signature_def": {_print(signatures)}\n}}\n}}\n'
+            f'"metadata": {{"signature_def": {_print(signature_map)}\n}}\n}}\n'
         )
 
 

@@ -1,15 +1,14 @@
+"""REST bodies of TF Serving into arrays, and its texts for those that are no tensors."""
+
 import base64
 import json
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mesh.model_server import tfs_json, tfs_reply
 from mesh.model_server.errors import Code, ServingError
-from mesh.tensors.dtypes import BY_V2, DOUBLE, FLOAT, HALF, STRING, TensorSpec
+from mesh.model_server.tfs import rest_request
+from mesh.tensors.dtypes import BY_V2, FLOAT, HALF, STRING, TensorSpec
 
 X = TensorSpec("x", FLOAT, (-1, 2))
 A, B = TensorSpec("a", FLOAT, (-1,)), TensorSpec("b", BY_V2["INT32"], (-1,))
@@ -17,7 +16,7 @@ TEXT = TensorSpec("t_bytes", STRING, (-1,))
 
 
 def decode(document: Any, *specs: TensorSpec) -> tuple[dict[str, Any], bool]:
-    arrays, rows = tfs_json.decode(tfs_json.parse_object(json.dumps(document).encode()), specs)
+    arrays, rows = rest_request.decode(rest_request.parse_object(json.dumps(document).encode()), specs)
     return {name: array.tolist() for name, array in arrays.items()}, rows
 
 
@@ -139,7 +138,7 @@ def test_refusals_are_tf_servings(document: Any, specs: list[TensorSpec], messag
 
 def test_what_tf_serving_cannot_convert_is_unimplemented() -> None:
     with pytest.raises(ServingError, match="Conversion of JSON Value: 1 to type: half") as caught:
-        tfs_json.decode({"inputs": 1}, [TensorSpec("h", HALF, ())])
+        rest_request.decode({"inputs": 1}, [TensorSpec("h", HALF, ())])
     assert caught.value.code is Code.UNIMPLEMENTED
 
 
@@ -159,63 +158,9 @@ def test_numbers_too_large() -> None:
 )
 def test_parse_errors(body: bytes, message: str) -> None:
     with pytest.raises(ServingError) as caught:
-        tfs_json.parse_object(body)
+        rest_request.parse_object(body)
     assert caught.value.message == message
 
 
 def test_long_values_are_cut_in_messages() -> None:
     assert len(refusal({"instances": "x" * 1000})) < 400
-
-
-@given(
-    st.integers(1, 4).flatmap(
-        lambda n: st.lists(st.lists(st.floats(width=32, allow_nan=False), min_size=n, max_size=n), min_size=1)
-    )
-)
-def test_rows_go_there_and_back(rows: list[list[float]]) -> None:
-    arrays, _ = tfs_json.decode({"instances": rows}, [X])
-    text = tfs_reply.encode({"y": arrays["x"]}, rows=True)
-    np.testing.assert_array_equal(np.array(json.loads(text)["predictions"], np.float32), np.array(rows, np.float32))
-
-
-def test_reply_layout() -> None:
-    y = np.array([[0.1, 2.0], [3.0, 4.0]], np.float32)
-    one = {"y": y}
-    assert tfs_reply.encode(one, rows=True) == '{\n    "predictions": [[0.1, 2.0], [3.0, 4.0]\n    ]\n}'
-    assert tfs_reply.encode({"y": y[:, 0]}, rows=True) == '{\n    "predictions": [0.1, 3.0\n    ]\n}'
-    two = {"a": y[:, 0], "b": np.array([1, 2])}
-    assert tfs_reply.encode(two, rows=True) == (
-        '{\n    "predictions": [\n        {\n            "a": 0.1,\n            "b": 1\n        },\n'
-        '        {\n            "a": 3.0,\n            "b": 2\n        }\n    ]\n}'
-    )
-    assert (
-        tfs_reply.encode({"b": np.array([1, 2])}, rows=False) == '{\n    "outputs": [\n        1,\n        2\n    ]\n}'
-    )
-    assert json.loads(tfs_reply.encode(two, rows=False)) == {"outputs": {"a": [0.1, 3.0], "b": [1, 2]}}
-    assert tfs_reply.encode({"y": y[:0]}, rows=True) == '{\n    "predictions": []\n}'
-
-
-def test_reply_of_strings() -> None:
-    texts = np.array([b"a", "é".encode()], object)
-    assert json.loads(tfs_reply.encode({"t": texts}, rows=True)) == {"predictions": ["a", "é"]}
-    coded = json.loads(tfs_reply.encode({"t_bytes": texts}, rows=True))["predictions"]
-    assert [base64.b64decode(item["b64"]) for item in coded] == texts.tolist()
-
-
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [
-        ({"y": np.array(1.0)}, "Tensor name: y has no shape information "),
-        ({"y": np.ones(2), "z": np.ones(3)}, "Tensor name: z has inconsistent batch size: 3 expecting: 2"),
-        ({"y": np.ones(2, np.float16)}, "Failed to write JSON value for tensor type: half"),
-    ],
-)
-def test_replies_that_cannot_be_printed(outputs: dict[str, Any], message: str) -> None:
-    with pytest.raises(ServingError) as caught:
-        tfs_reply.encode(outputs, rows=True)
-    assert caught.value.message == message
-
-
-def test_doubles_keep_their_digits() -> None:
-    arrays, _ = tfs_json.decode({"inputs": [0.1, 1 / 3]}, [TensorSpec("d", DOUBLE, (-1,))])
-    assert json.loads(tfs_reply.encode(arrays, rows=True))["predictions"] == [0.1, 1 / 3]

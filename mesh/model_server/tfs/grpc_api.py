@@ -6,14 +6,18 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from mesh.model_server import grpc_service, tfs
+from mesh.model_server import grpc_service
 from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.grpc_service import UnaryMethod
 from mesh.model_server.models import Models
 from mesh.model_server.runner import Runner
+from mesh.model_server.tfs import descriptions, lookup, signatures
+from mesh.model_server.tfs.reload import reload
 from mesh.protos import tfs_pb2 as pb
 from mesh.tensors import tf as tf_tensors
 from mesh.tensors.dtypes import Array
+
+_ERROR_LIMIT = 1024  # TF Serving's own, for gRPC messages
 
 
 class TfServing:
@@ -48,15 +52,15 @@ class TfServing:
         """Predict. Checks in TF Serving's order: servable, signature, inputs, outputs."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        version = tfs.find(self._models, request.model_spec)
+        version = lookup.find(self._models, request.model_spec)
         response = pb.PredictResponse()
         with version.lease() as model:
-            signature = tfs.check_signature(request.model_spec.signature_name)
-            tfs.check_names(model, request.inputs)
+            signature = signatures.check_signature(request.model_spec.signature_name)
+            signatures.check_names(model, request.inputs)
             size = request.ByteSize()
             inputs = await self._runner.offload(size, lambda: _decode(request))
-            outputs = tfs.choose_outputs(model, request.output_filter)
-            tfs.check_inputs(model, inputs)
+            outputs = signatures.choose_outputs(model, request.output_filter)
+            signatures.check_inputs(model, inputs)
             results = await self._runner.infer(version, inputs, outputs)
             await self._runner.offload(
                 sum(array.nbytes for array in results.values()), lambda: _encode(results, response)
@@ -79,32 +83,32 @@ class TfServing:
     def _refuse(self, request: pb.ClassificationRequest | pb.RegressionRequest, kind: str) -> None:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        tfs.refuse_examples(self._models, request.model_spec, kind)
+        signatures.refuse_examples(self._models, request.model_spec, kind)
 
     async def multi_inference(self, request: pb.MultiInferenceRequest) -> pb.MultiInferenceResponse:
         """Refused: no model here has a signature that takes examples."""
         spec = request.tasks[0].model_spec if request.tasks else pb.ModelSpec()
-        tfs.find(self._models, spec)
-        if spec.signature_name not in ("", tfs.DEFAULT_SIGNATURE):
+        lookup.find(self._models, spec)
+        if spec.signature_name not in ("", signatures.DEFAULT_SIGNATURE):
             raise invalid(f"Requested signature not found in model graph: {spec.signature_name}")
         kinds = {"tensorflow/serving/classify": "classification", "tensorflow/serving/regress": "regression"}
         method = request.tasks[0].method_name
         if method not in kinds:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {method}")
-        tfs.check_example_signature(spec, kinds[method])
+        signatures.check_example_signature(spec, kinds[method])
         raise AssertionError("not refused")
 
     async def metadata(self, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
         """GetModelMetadata: the signatures."""
-        return tfs.metadata(self._models, request)
+        return descriptions.metadata(self._models, request)
 
     async def status(self, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
         """GetModelStatus: the states of the versions."""
-        return tfs.status(self._models, request)
+        return descriptions.status(self._models, request)
 
     async def reload(self, request: pb.ReloadConfigRequest) -> pb.ReloadConfigResponse:
         """HandleReloadConfigRequest: the full list of what is to be served."""
-        await tfs.reload(self._models, request)
+        await reload(self._models, request)
         response = pb.ReloadConfigResponse(status=pb.StatusProto())
         for name in request.metric_names:
             response.metric.add(name=name, int64_value_increase=0)
@@ -116,9 +120,16 @@ def _truncating(answer: Callable[[Any], Awaitable[Message]]) -> Callable[[Any], 
         try:
             return await answer(request)
         except ServingError as error:
-            raise tfs.truncate(error) from error
+            raise _truncate(error) from error
 
     return truncated
+
+
+def _truncate(error: ServingError) -> ServingError:
+    """The error as TF Serving sends it over gRPC: messages are cut after 1024 bytes."""
+    if len(error.message) <= _ERROR_LIMIT:
+        return error
+    return ServingError(error.code, f"{error.message[:_ERROR_LIMIT]}...TRUNCATED")
 
 
 def _decode(request: pb.PredictRequest) -> dict[str, Array]:
