@@ -13,14 +13,15 @@ The machine never reads a clock and never waits. A decision that takes time is a
 the call in `held`, awaits whatever it takes, and brings the outcome to `decided`.
 """
 
-import typing
 from enum import Enum, auto
 from typing import Any
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.protos.ext_proc_pb2 import HttpBody
 from ext_proc.stream import mutation
+from ext_proc.stream.body import Body
 from ext_proc.stream.decision import Amend, Answer, Decision, Held, Hold, Pass, Refuse, Route
+from ext_proc.stream.desk import Desk
 from ext_proc.stream.events import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
 from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.naming import Unnamed, name_call
@@ -31,30 +32,7 @@ from mesh.discovery import residency_header
 STEERING_HEADERS = ("x-tbms-node", "x-tbms-hop", residency_header.NAME)
 
 _ASK = ((residency_header.NAME, residency_header.ASK),)
-
-
 _NOWHERE = Route(nodes=(), node="")
-
-
-class Desk(typing.Protocol):
-    """Decides about calls. Must answer at once; what takes time is a Hold."""
-
-    @property
-    def body_limit(self) -> int:
-        """The largest body in bytes that is read or held."""
-
-    @property
-    def follows_replies(self) -> bool:
-        """Whether streams are to last until the reply has ended; the filter's configuration has to say the same."""
-
-    def decide(self, head: Head, call: Call, now: float) -> Decision:
-        """What becomes of a named call. May raise CallError."""
-
-    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
-        """A part of the reply to a call that was let through with this decision, and what is to be changed of it.
-
-        Comes for the heads of replies, where the stream lasts so long, and for trailers, which are never changed.
-        """
 
 
 class State(Enum):
@@ -73,19 +51,15 @@ class Machine:
     """The state of one stream. `receive` and `decided` return the messages to send, in order."""
 
     __slots__ = (
+        "_body",
         "_call",
-        "_chunks",
         "_desk",
-        "_ended_body",
         "_envoy",
         "_head",
         "_matter",
-        "_mode",
         "_nodded",
         "_remove",
-        "_size",
         "_through",
-        "_trailers",
         "_unnamed",
         "account",
         "held",
@@ -105,15 +79,11 @@ class Machine:
         self.refusal: CallError | None = None
         self._through: Pass | Route | None = None
         self._head: Head | None = None
-        self._mode = BodyMode.NONE
+        self._body = Body()
         self._remove: tuple[str, ...] = ()
         self._unnamed: Unnamed | None = None
         self._call: Call | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
         self._nodded = False  # the headers were let through already, so that a buffered body comes
-        self._ended_body = False
-        self._trailers = False
 
     def receive(self, data: bytes, now: float) -> list[bytes]:
         """Takes one message from Envoy. Raises StreamError if it is not to be understood."""
@@ -157,8 +127,7 @@ class Machine:
         if self.state is not State.START:
             raise StreamError("request headers came twice")
         self._head = head
-        self._mode = head.mode
-        self._ended_body = head.end_of_stream
+        self._body.mode, self._body.ended = head.mode, head.end_of_stream
         headers = head.headers
         self._remove = tuple([name for name in STEERING_HEADERS if name in headers])
         limit = self._desk.body_limit
@@ -186,33 +155,32 @@ class Machine:
 
     def _open_body(self) -> list[bytes]:
         """What makes Envoy send the body."""
-        if self._mode is BodyMode.NONE:
+        if self._body.mode is BodyMode.NONE:
             if self._envoy < (1, 40):  # it would answer 500; the matcher in front of the filter should have sent it
                 raise CallError(Reason.UNSUPPORTED, "this Envoy's filter does not send the body that the call needs")
-            self._mode = BodyMode.FULL_DUPLEX
+            self._body.mode = BodyMode.FULL_DUPLEX
             to_the_end = self._desk.follows_replies
             return [mutation.OVERRIDE_TO_THE_END if to_the_end else mutation.OVERRIDE_TO_FULL_DUPLEX]
-        if self._mode is BodyMode.BUFFERED:
+        if self._body.mode is BodyMode.BUFFERED:
             self._nodded = True
             return [mutation.continue_headers((), self._remove)]
         return []
 
-    def _on_body(self, body: HttpBody, now: float) -> list[bytes]:
-        state, last = self.state, body.end_of_stream
+    def _on_body(self, chunk: HttpBody, now: float) -> list[bytes]:
+        state, last, body = self.state, chunk.end_of_stream, self._body
         if state is State.PIPING:
             if last:
-                self._ended_body = True
+                body.ended = True
                 self.state = State.RELEASED
-            return [mutation.stream_body(body.body, last)]
-        if self._ended_body or state in (State.RELEASED, State.ENDED):
+            return [mutation.stream_body(chunk.body, last)]
+        if body.ended or state in (State.RELEASED, State.ENDED):
             # Envoy may repeat the last chunk (envoyproxy/envoy issue 46237); a buffered body of a call that
             # was released by its headers wants its nod all the same.
-            return [mutation.CONTINUE_BODY] if self._mode is BodyMode.BUFFERED else []
+            return [mutation.CONTINUE_BODY] if body.mode is BodyMode.BUFFERED else []
         if state is State.START:
             raise StreamError("a body came before the headers")
-        self._ended_body = last
-        self._keep(body.body)
-        return self._grown(body.body, last, now)
+        body.keep(chunk.body, last, self._desk.body_limit)
+        return self._grown(chunk.body, last, now)
 
     def _on_trailers(self, now: float) -> list[bytes]:
         state = self.state
@@ -221,14 +189,8 @@ class Machine:
         if state in (State.PIPING, State.RELEASED):
             self.state = State.RELEASED
             return [mutation.CONTINUE_TRAILERS]
-        self._trailers = self._ended_body = True
+        self._body.trailed()
         return self._grown(b"", True, now)
-
-    def _keep(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size > self._desk.body_limit:
-            raise CallError(Reason.TOO_LARGE, f"the body is over the limit of {self._desk.body_limit} bytes")
-        self._chunks.append(chunk)
 
     def _grown(self, chunk: bytes, last: bool, now: float) -> list[bytes]:
         """More of the body is here: name the call, or collect on."""
@@ -240,7 +202,7 @@ class Machine:
 
     def _named_by(self, call: Call | None, now: float) -> list[bytes]:
         if call is None:  # with the whole body here: it needs no model (the statistics of all)
-            return self._apply(Pass()) if self._ended_body else []
+            return self._apply(Pass()) if self._body.ended else []
         self._unnamed = None
         return self._decide(call, now)
 
@@ -262,13 +224,13 @@ class Machine:
             return self._refuse(decision.error)
         if isinstance(decision, Answer):
             self.state = State.ENDED
-            self._chunks = []
+            self._body.drop()
             return mutation.answer(decision)
         return self._wait(decision)
 
     def _wait(self, hold: Hold) -> list[bytes]:
         self._matter = hold.matter
-        if not hold.collect or self._ended_body:
+        if not hold.collect or self._body.ended:
             self._hold()
             return []
         opened = self.state in (State.NAMING, State.COLLECTING)
@@ -279,40 +241,32 @@ class Machine:
         assert self._head is not None
         assert self._call is not None
         self.state = State.HELD
-        self.held = Held(self._head, self._call, b"".join(self._chunks), self._matter)
+        self.held = Held(self._head, self._call, self._body.whole(), self._matter)
 
     def _release(self, route: Route) -> list[bytes]:
         if self._nodded:
             self.state = State.RELEASED
             return [mutation.continue_buffered(route.nodes)]
         if route.body is not None:
-            self._chunks = [route.body]
+            self._body.replace(route.body)
             # A length that no longer holds would let the rest of the body pass for a request (smuggling).
             self._remove += ("content-length",)
         # Before 1.40 a filter that streams bodies takes no other mode.
-        if route.asks and (self._mode is BodyMode.NONE or self._envoy >= (1, 40)):
-            headers = route.headers + _ASK
-            out = [mutation.continue_and_hear(route.nodes, self._remove, headers, self._mode)]
+        mode = self._body.mode
+        if route.asks and (mode is BodyMode.NONE or self._envoy >= (1, 40)):
+            out = [mutation.continue_and_hear(route.nodes, self._remove, route.headers + _ASK, mode)]
         else:
             out = [mutation.continue_headers(route.nodes, self._remove, route.headers)]
-        if self._mode is not BodyMode.FULL_DUPLEX:
+        if mode is not BodyMode.FULL_DUPLEX:
             self.state = State.RELEASED
             return out
-        self.state = State.RELEASED if self._ended_body else State.PIPING
-        return out + self._held_chunks()
-
-    def _held_chunks(self) -> list[bytes]:
-        final = len(self._chunks) - 1 if self._ended_body and not self._trailers else -1
-        out = [mutation.stream_body(chunk, index == final) for index, chunk in enumerate(self._chunks)]
-        self._chunks = []
-        if self._trailers:
-            out.append(mutation.CONTINUE_TRAILERS)
-        return out
+        self.state = State.RELEASED if self._body.ended else State.PIPING
+        return out + self._body.hand_on()
 
     def _refuse(self, error: CallError) -> list[bytes]:
         self.state = State.ENDED
         self.refusal = error
-        self._chunks = []
+        self._body.drop()
         return [mutation.immediate(error_reply(self._protocol(), error))]
 
     def _protocol(self) -> Protocol | None:

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from ext_proc.errors import CallError
 from ext_proc.stream.decision import Decision, Held, Refuse
+from ext_proc.stream.desk import Desk
 from ext_proc.stream.events import NEWEST, StreamError, read_version
-from ext_proc.stream.machine import Desk, Machine, State
+from ext_proc.stream.machine import Machine, State
 from ext_proc.telemetry import metrics
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.telemetry.refusals import Refusals
