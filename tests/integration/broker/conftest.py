@@ -14,7 +14,7 @@ from tests.integration.conftest import need_envoy
 
 # What clients that send no header of ours can meet; see test_names.
 MODELS = {
-    "known": {"limit_ms": 400, "estimate_ms": 20, "backups": ["svm;est=20"]},
+    "known": {"limit_ms": 400, "estimate_ms": 20, "backups": ["svm;est=100"]},
     "fixed": {
         "limit_ms": 100,
         "fallback": {

@@ -13,7 +13,7 @@ from tests.integration.broker.conftest import Stage
 from tests.integration.broker.puppet import Part
 
 REST, GRPC = (Protocol.TFS_REST, Protocol.V2_REST), (Protocol.TFS_GRPC, Protocol.V2_GRPC)
-BACKED = {"tloc": "250;est=20", "backup": "svm;est=20"}
+BACKED = {"tloc": "400;est=20", "backup": "svm;est=200"}
 
 
 @pytest_asyncio.fixture(loop_scope="session")

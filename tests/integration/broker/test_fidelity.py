@@ -80,7 +80,7 @@ async def test_a_packed_grpc_call(stage: Stage) -> None:
     stage.plays(bert=Part(seconds=None), svm=Part(2))
     images = np.zeros((100, 64), np.float32)
     asked = calls.tfs_grpc("bert", images)
-    headers = [("tloc", "300;est=20"), ("backup", "svm;est=20")]
+    headers = [("tloc", "400;est=20"), ("backup", "svm;est=200")]
     got = await unary(stage.client.channel, asked.method, asked.message, headers, compression=grpc.Compression.Gzip)
     assert got.code == "OK"
     assert stage.puppet.of("bert")[0].body == asked.message

@@ -137,6 +137,6 @@ async def test_limits_end_when_they_end(stage: Stage) -> None:
     stage.plays(bert=Part(seconds=None), svm=Part(2))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    got = await stage.client.call(Protocol.V2_GRPC, "bert", {"tloc": "500;est=20", "backup": "svm;est=20"})
+    got = await stage.client.call(Protocol.V2_GRPC, "bert", {"tloc": "500;est=20", "backup": "svm;est=200"})
     assert got.value == 2
     assert loop.time() - began >= float(got.tell("elapsed")) / 1000
