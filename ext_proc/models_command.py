@@ -1,7 +1,9 @@
-"""`tbms models`, `load`, `unload`, `pin` and `unpin`: what an operator sees and says, over the admin ports."""
+"""`tbms models`, `load`, `unload`, `pin` and `unpin`: what an operator sees of models, and says about them.
+
+The models of several nodes become one table; a command shows how far its load is while it waits for it.
+"""
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,15 +17,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 from rich.text import Text
 
+from ext_proc.admin_client import Status, base_url, get_status, post_command, printable, session
 from ext_proc.errors import TbmsError
 
 POLL_SECONDS = 0.2
-_ANSWER_SECONDS = 5.0
 _PIPE_WIDTH = 10_000
-_MOST_BYTES = 64 * 1024 * 1024
 _NOT_OURS = (KeyError, TypeError, ValueError, AttributeError)
-
-Status = Mapping[str, Any]
 
 
 @dataclass
@@ -49,8 +48,8 @@ def console() -> Console:
 async def show(out: Console, admins: Sequence[str]) -> None:
     """Prints the models of all these nodes (or of all nodes of an edge) as one table. Raises TbmsError."""
     urls = [base_url(admin) for admin in admins]
-    async with _session() as http:
-        statuses = await asyncio.gather(*(_status(http, url) for url in urls))
+    async with session() as http:
+        statuses = await asyncio.gather(*(get_status(http, url) for url in urls))
     try:
         rows = rows_of(zip(urls, statuses, strict=True))
     except _NOT_OURS:
@@ -106,23 +105,15 @@ async def command(out: Console, name: str, model: str, version: int | None, admi
     url = base_url(admin)
     path = f"{url}/models/{quote(model, safe='')}/{name}"
     params = {} if version is None else {"version": str(version)}
-    async with _session() as http:
+    async with session() as http:
         watching = asyncio.create_task(_watch(out, http, url, model))
         try:
-            answer = await _post(http, path, params)
+            answer = await post_command(http, path, params)
         finally:
             watching.cancel()
             await asyncio.wait((watching,))
     number = answer.get("version")
     out.print(_plain(f"{model}{'' if number is None else f' version {number}'}: {name} done."))
-
-
-def base_url(admin: str) -> str:
-    """`http://host:port` of `host:port` or of a URL. Raises TbmsError."""
-    url = admin if "://" in admin else f"http://{admin}"
-    if not url.startswith(("http://", "https://")):
-        raise TbmsError(f"{admin}: an admin port is written http://host:port.")
-    return url.rstrip("/")
 
 
 async def _watch(out: Console, http: aiohttp.ClientSession, url: str, model: str) -> None:
@@ -132,67 +123,22 @@ async def _watch(out: Console, http: aiohttp.ClientSession, url: str, model: str
         bars: dict[Any, Any] = {}
         while True:
             with suppress(TbmsError, *_NOT_OURS):  # the command itself tells what is wrong
-                models = (await _status(http, url)).get("models", [])
+                models = (await get_status(http, url)).get("models", [])
                 for each in models if isinstance(models, list) else []:
                     if each["model"] != model or each["state"] not in ("fetching", "loading", "draining"):
                         continue
                     version = each["version"]
                     if version not in bars:
                         bars[version] = progress.add_task("", total=None)
-                    words = _plain(f"{each['state']} {model} {version}").plain
+                    words = printable(f"{each['state']} {model} {version}")
                     total = each["disk_bytes"] or None
                     progress.update(bars[version], description=words, completed=each["fetched_bytes"], total=total)
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_SECONDS))
-
-
-async def _status(http: aiohttp.ClientSession, url: str) -> Status:
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS), http.get(f"{url}/status") as reply:
-            return await _document(reply, url)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise TbmsError(f"{url}: cannot be asked: {str(error) or 'no answer in time'}.") from None
-
-
-async def _post(http: aiohttp.ClientSession, path: str, params: Mapping[str, str]) -> Status:
-    try:
-        async with http.post(path, params=params) as reply:
-            if reply.status == 404 and reply.content_type != "application/json":
-                raise TbmsError(f"{path}: this is not the admin port of a node.")
-            document = await _document(reply, path)
-            if reply.status != 200:
-                raise TbmsError(_complaint(document, reply.status))
-            return document
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise TbmsError(f"{path}: cannot be asked: {str(error) or 'no answer in time'}.") from None
-
-
-async def _document(reply: aiohttp.ClientResponse, url: str) -> Status:
-    body = bytearray()
-    async for chunk in reply.content.iter_any():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise TbmsError(f"{url}: the answer is larger than {_MOST_BYTES} bytes.")
-    try:
-        document = json.loads(body)
-    except ValueError:
-        raise TbmsError(f"{url}: this is not an admin port of tbms.") from None
-    if not isinstance(document, dict):
-        raise TbmsError(f"{url}: this is not an admin port of tbms.")
-    return document
-
-
-def _complaint(document: Status, status: int) -> str:
-    error, cause = str(document.get("error", f"The node answers {status}.")), str(document.get("cause", ""))
-    return _plain(error if not cause or cause == error else f"{error} {cause}").plain
-
-
 def _plain(text: str) -> Text:
-    """Text as it is: no markup, and nothing that a terminal obeys."""
-    return Text("".join(each if each.isprintable() else "?" for each in text))
+    """Text as it is: no markup."""
+    return Text(printable(text))
 
 
 def _span(seconds: float) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ext_proc import models_command
 from ext_proc.errors import TbmsError
-from ext_proc.models_command import base_url, command, rows_of, show
+from ext_proc.models_command import command, rows_of, show
 
 URL_A, URL_B, URL_EDGE = "http://10.0.0.1:9902", "http://10.0.0.2:9902", "http://10.0.0.9:9902"
 
@@ -50,16 +50,6 @@ def test_nodes_with_one_version_in_one_state_share_a_line() -> None:
     ]
     assert rows[1].cause == "no graph"
     assert (rows[2].in_flight, rows[2].idle_seconds) == (5, 1.0)
-
-
-@pytest.mark.parametrize(("admin", "url"), [("node:1", "http://node:1"), ("http://node:1/", "http://node:1")])
-def test_an_admin_port_may_be_written_short(admin: str, url: str) -> None:
-    assert base_url(admin) == url
-
-
-def test_other_schemes_are_refused() -> None:
-    with pytest.raises(TbmsError, match="http://host:port"):
-        base_url("unix://run/tbms")
 
 
 class Port:
