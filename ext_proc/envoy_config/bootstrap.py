@@ -11,7 +11,8 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.address import place
-from ext_proc.envoy_config.clusters import address, clusters
+from ext_proc.envoy_config.clusters import clusters
+from ext_proc.envoy_config.endpoints import address
 from ext_proc.envoy_config.inbound import ModelServer, node_clusters, node_listeners
 from ext_proc.envoy_config.listeners import listeners
 from ext_proc.envoy_config.settings import EnvoySettings

@@ -16,22 +16,16 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.address import place
-from ext_proc.envoy_config.clusters import (
-    GRPC_CLUSTER,
-    HTTP_OPTIONS,
-    REST_CLUSTER,
-    assignment,
-    breakers,
-    http1,
-    http2,
-    server_cluster,
-)
+from ext_proc.envoy_config.cluster_options import HTTP_OPTIONS, breakers, http1, http2
+from ext_proc.envoy_config.clusters import GRPC_CLUSTER, REST_CLUSTER
+from ext_proc.envoy_config.endpoints import assignment
 from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
 from ext_proc.envoy_config.listeners import listener
 from ext_proc.envoy_config.matching import all_of, any_of, matches, none_of, present, starts
 from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, Talk, chosen_by_headers
 from ext_proc.envoy_config.replies import local_replies
 from ext_proc.envoy_config.routes import node_routes
+from ext_proc.envoy_config.server_cluster import server_cluster
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
 from ext_proc.envoy_config.versions import Conversation, conversation

@@ -22,7 +22,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.address import place
-from ext_proc.envoy_config.clusters import address
+from ext_proc.envoy_config.endpoints import address
 from ext_proc.envoy_config.filter import ext_proc_filter
 from ext_proc.envoy_config.headers import (
     HOP_HEADER,
