@@ -4,6 +4,7 @@
     link.take()                  what is to be sent to the peer now
     link.ended                   whether the transport is to be closed once that is sent
 
+Here bytes become frames; what frames do is in `traffic` (those that carry messages) and `control` (all others).
 It reads no clock and knows no event loop. `wake` is called when there is something to take outside of `receive`.
 Nothing that a peer sends raises: what breaks the protocol ends its stream with RST_STREAM or the connection with
 GOAWAY, under the code that RFC 9113 gives it.
@@ -14,17 +15,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from ext_proc.transport.http2 import frames
-from ext_proc.transport.http2.blocks import Blocks
-from ext_proc.transport.http2.control import Control, StreamT
+from ext_proc.transport.http2.control import StreamT
 from ext_proc.transport.http2.frames import (
     CONTINUATION,
     DATA,
-    END_HEADERS,
-    END_STREAM,
     HEADER,
     HEADER_SIZE,
     HEADERS,
-    PADDED,
     SETTINGS,
     STREAM_MASK,
     Code,
@@ -34,20 +31,19 @@ from ext_proc.transport.http2.frames import (
     StreamFault,
     goaway,
     rst_stream,
-    unpadded,
     window_update,
 )
 from ext_proc.transport.http2.limits import Limits
+from ext_proc.transport.http2.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
 
-class Link(Control[StreamT]):
+class Link(Traffic[StreamT]):
     """What a server's and a client's side have in common."""
 
     def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
         super().__init__(wake, limits)
-        self._blocks = Blocks(self.limits)
         self._rest = b""
         self._settled = False
 
@@ -60,10 +56,6 @@ class Link(Control[StreamT]):
     @abstractmethod
     def end(self) -> None:
         """Ends the connection now, and tells every stream."""
-
-    @abstractmethod
-    def _on_block(self, number: int, block: bytes, ends: int) -> None:
-        """A whole header block. Raises ConnectionFault or StreamFault."""
 
     def _on_preface(self, data: bytes) -> int:
         """Where in the first bytes of the connection the frames begin; -1: they are not there yet."""
@@ -169,68 +161,12 @@ class Link(Control[StreamT]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._settled = True
 
-    def _on_data(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
-        size = end - start
-        self._taken += size
-        if self._taken >= self.limits.connection_window >> 1:
-            self._grant()
-        if flags & PADDED:
-            start, end = unpadded(data, start, end)
-        if start == end and not flags & END_STREAM:
-            self._guard.idle_frame()
-        stream = self._streams.get(number)
-        if stream is None:
-            self._on_data_of_none(number)
-            return
-        if stream.remote_closed:
-            raise StreamFault(Code.STREAM_CLOSED)
-        ends = stream.remote_closed = bool(flags & END_STREAM)
-        if size:
-            stream.receive(data, start, end, size)
-        if ends:
-            stream.half_close()
-
-    def _on_data_of_none(self, number: int) -> None:
-        self._check_used(number)
-        if not self._guard.was_cut_short(number):
-            self._guard.idle_frame()
-            raise StreamFault(Code.STREAM_CLOSED)
-
-    def _on_headers(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
-        if not number & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
-        if flags & PADDED:
-            start, end = unpadded(data, start, end)
-        if flags & Flag.PRIORITY:
-            if end - start < 5:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a HEADERS frame is too short for its priority")
-            start += 5
-        if flags & END_HEADERS:
-            self._on_block(number, data[start:end], flags & END_STREAM)
-        else:
-            self._blocks.begin(number, flags & END_STREAM, data[start:end])
-
-    def _on_continuation(self, number: int, flags: int, payload: bytes) -> None:
-        block = self._blocks.go_on(flags, payload)
-        if block is not None:
-            self._on_block(number, block, self._blocks.ends)
-
     # Common to several.
 
     def _greet(self, settings: dict[Setting, int]) -> None:
         """Our settings, and the connection's window."""
         widening = self.limits.connection_window - frames.DEFAULT_WINDOW
         self.writer.write(frames.settings_frame(settings), window_update(0, widening))
-
-    def _stream_of_block(self, number: int) -> StreamT | None:
-        """The open stream that a header block is for; None if it is one that we have ended."""
-        stream = self._streams.get(number)
-        if stream is None:
-            if not self._guard.was_cut_short(number):
-                raise ConnectionFault(Code.STREAM_CLOSED, "headers came on a stream that was closed")
-        elif stream.remote_closed:
-            raise StreamFault(Code.STREAM_CLOSED)
-        return stream
 
     def _reset(self, number: int, code: Code) -> None:
         """Ends one stream for a fault of the peer."""
