@@ -7,30 +7,19 @@ run again to the same decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ext_proc.broker.budget import Purse
 from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Fallback, Outcome, Start, Why
+from ext_proc.broker.lineup import ask_budget, heir_of, is_hedge, last_of, line_up, next_wake
+from ext_proc.broker.log import Note, Work, started_work
 from ext_proc.broker.plan import AnswerMode, Mix, Plan
 from ext_proc.broker.runner import Leg, Runner, State
-from ext_proc.broker.schedule import Estimate, latest_start, micros, starts
+from ext_proc.broker.schedule import Estimate, micros
 from ext_proc.errors import CallError
 
 Combine = Callable[[Mix, Mapping[int, Any]], Any]
 """Makes one payload of the payloads of a mix, by member; raises CallError where they do not fit together."""
-
-Note = tuple[int, str, int, int]
-"""One line of a race's log: microseconds since arrival, what happened, rank, member."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Estimated work in ms: the primary, hedges beside a better candidate, rescues in the place of failed ones."""
-
-    primary: float
-    hedged: float
-    rescue: float
 
 
 class Race:
@@ -62,14 +51,7 @@ class Race:
         self._combine = combine
         self._limit = micros(plan.limit_ms)
         self._cutoff = max(0, self._limit - micros(margin_ms))
-        slowest = [max(rank, key=lambda estimate: estimate.ms) for rank in estimates]
-        dues = starts(slowest, self._limit, micros(margin_ms))
-        self._runners = [
-            Runner(rank, entrant, costs, due, latest_start(slow, self._limit, micros(margin_ms)), plan.limit_ms)
-            for rank, (entrant, costs, slow, due) in enumerate(
-                zip(plan.candidates, estimates, slowest, dues, strict=True)
-            )
-        ]
+        self._runners = line_up(plan, estimates, self._limit, micros(margin_ms))
         self._fallen: list[Runner] = []
         self._out: list[Effect] = []
         self._wake = 0
@@ -81,16 +63,7 @@ class Race:
 
     def work_ms(self) -> Work:
         """The work that was started so far, by its purpose."""
-        costs = [runner.cost_ms for runner in self._runners]
-        begun = {(rank, what) for _, what, rank, _ in self.log if what in ("start", "granted", "exempt")}
-        hedged = {rank for rank, what in begun if what != "start"}
-        started = {rank for rank, what in begun if what == "start"}
-        rescue = started - hedged - {0}
-        return Work(
-            primary=costs[0] if 0 in started else 0.0,
-            hedged=sum(costs[rank] for rank in hedged),
-            rescue=sum(costs[rank] for rank in rescue),
-        )
+        return started_work(self.log, [runner.cost_ms for runner in self._runners])
 
     def begin(self, now: float) -> list[Effect]:
         """The race starts. Nothing is sent where the limit has passed already."""
@@ -166,7 +139,7 @@ class Race:
             self._decide(at)
         if not self.over:
             self._start_due(at)
-            self._wake = self._next_wake()
+            self._wake = next_wake(self._runners, self._limit, self._cutoff)
         return self._taken()
 
     # Who has answered, and who has failed
@@ -262,12 +235,11 @@ class Race:
 
     def _start_due(self, at: int) -> None:
         for fallen in self._fallen:
-            after = self._runners[fallen.rank + 1 :]
-            heir = next((runner for runner in after if runner.state is not State.FAILED), None)
-            if heir is not None and heir.state is State.WAITING:
+            heir = heir_of(fallen, self._runners)
+            if heir is not None:
                 self._start(heir, at)
         self._fallen.clear()
-        last = self._last()
+        last = last_of(self._runners)
         if last.due is None:
             last.due = last.latest  # all behind it have failed: now it is the one that must return something
         for runner in self._runners:
@@ -276,34 +248,16 @@ class Race:
 
     def _start(self, runner: Runner, at: int) -> None:
         """Starts a rank, unless it is a hedge that the budget refuses."""
-        hedge = any(better.state is State.RUNNING for better in self._runners[: runner.rank])
+        hedge = is_hedge(runner, self._runners)
         if hedge:
-            if self.budget.take(runner.cost_ms):
-                self._note(at, "granted", runner.rank)
-            elif runner is self._last() and at >= runner.latest:
-                self.budget.owe(runner.cost_ms)
-                self._note(at, "exempt", runner.rank)
-            else:
-                self._note(at, "denied", runner.rank)
+            verdict = ask_budget(self.budget, runner, self._runners, at)
+            self._note(at, verdict, runner.rank)
+            if verdict == "denied":
                 if runner.due is not None and runner.due <= at:
-                    runner.due = runner.latest if runner is self._last() else None
+                    runner.due = runner.latest if runner is last_of(self._runners) else None
                 return
         runner.state = State.RUNNING
         remaining = (self._limit - at) / 1000
         for member, candidate in enumerate(runner.candidates):
             self._note(at, "start", runner.rank, member)
             self._out.append(Start(runner.rank, member, candidate, remaining, hedge))
-
-    def _last(self) -> Runner:
-        """The last-ranked candidate that may still be of use."""
-        alive = (one for one in reversed(self._runners) if one.state not in (State.FAILED, State.DROPPED))
-        return next(alive)
-
-    def _next_wake(self) -> int:
-        times = [self._limit]
-        for runner in self._runners:
-            if runner.state is State.WAITING and runner.due is not None:
-                times.append(runner.due)
-            if runner.state is State.HELD or (runner.state is State.RUNNING and runner.payloads):
-                times.append(self._cutoff)
-        return min(times)

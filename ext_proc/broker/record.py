@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ext_proc.broker.effects import Answer, Fail, Fallback
+from ext_proc.broker.log import Note
 from ext_proc.broker.plan import AnswerMode, Candidate, Entrant, How, Mix, Plan, StaticAnswer, members
-from ext_proc.broker.race import Note, Race
+from ext_proc.broker.race import Race
 from ext_proc.broker.schedule import Estimate
 from ext_proc.errors import TbmsError
 

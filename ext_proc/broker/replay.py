@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ext_proc.broker.log import Note
 from ext_proc.broker.plan import Mix
-from ext_proc.broker.race import Combine, Note, Race
+from ext_proc.broker.race import Combine, Race
 from ext_proc.broker.record import RaceRecord, RecordedBudget, outcome_record
 from ext_proc.broker.report import Report
 from ext_proc.errors import CallError, Reason, TbmsError

@@ -1,0 +1,32 @@
+"""What happened in a race: its notes, in order, and the work that they tell of.
+
+The log is the whole memory of a race for everybody outside: its record, the replay and the metrics are read from it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Note = tuple[int, str, int, int]
+"""One line of a race's log: microseconds since arrival, what happened, rank, member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Estimated work in ms: the primary, hedges beside a better candidate, rescues in the place of failed ones."""
+
+    primary: float
+    hedged: float
+    rescue: float
+
+
+def started_work(log: Iterable[Note], costs_ms: Sequence[float]) -> Work:
+    """The work that was started, by its purpose; `costs_ms` is the estimated work of each rank."""
+    begun = {(rank, what) for _, what, rank, _ in log if what in ("start", "granted", "exempt")}
+    hedged = {rank for rank, what in begun if what != "start"}
+    started = {rank for rank, what in begun if what == "start"}
+    rescue = started - hedged - {0}
+    return Work(
+        primary=costs_ms[0] if 0 in started else 0.0,
+        hedged=sum(costs_ms[rank] for rank in hedged),
+        rescue=sum(costs_ms[rank] for rank in rescue),
+    )
