@@ -36,6 +36,7 @@ class NodeDesk:
 
     def __init__(self, manager: Manager, body_limit: int, hold_seconds: float) -> None:
         self._manager = manager
+        self._outlook = manager.outlook
         self._hold_seconds = hold_seconds
         self.body_limit = body_limit
 
@@ -73,7 +74,7 @@ class NodeDesk:
             return None
         if head.headers.get(residency_header.NAME) != residency_header.ASK:
             return None
-        word = residency_header.write_word(*self._manager.standing(lease.key.model))
+        word = residency_header.write_word(*self._outlook.standing(lease.key.model))
         return Amend(headers=((residency_header.NAME, word),))
 
     def started(self, lease: Lease) -> None:

@@ -69,7 +69,7 @@ class NodeRole(Collector):
 
     def leave(self) -> None:
         """Tells the edges that what is here is going."""
-        self.manager.leave()
+        self.manager.outlook.leave()
         if self._publisher is not None:
             self._publisher.leaving = True
 

@@ -67,7 +67,7 @@ class _Fleet:
         # Defaults wherever there are any: what a user would run.
         self.router = Router(RoutingSettings(call_seconds=case.call_seconds), CacheMap())
         self.router.update(nodes)
-        self._plan = WarmPlan(WarmSettings(), self.router, lambda node_id: self.managers[node_id].free().models)
+        self._plan = WarmPlan(WarmSettings(), self.router, lambda node_id: self.managers[node_id].outlook.free().models)
         store = TimedStore(shelf)
         self.servers = {node.id: TimedServer(shelf, case.slots) for node in nodes}
         self.managers = {node.id: self._manager(folder / node.id, store, self.servers[node.id]) for node in nodes}
@@ -112,7 +112,7 @@ class _Fleet:
     async def follow(self, node_id: str) -> None:
         """Keeps the cache map as the node's reports say, a moment late."""
         cache_map = self.router.cache_map
-        async for report in self.managers[node_id].subscribe():
+        async for report in self.managers[node_id].outlook.subscribe():
             await asyncio.sleep(_NEWS_SECONDS)
             if report.full:
                 cache_map.snapshot(node_id, report.models)
@@ -130,10 +130,10 @@ class _Fleet:
 
     async def _warm(self, warm_up: WarmUp) -> None:
         manager = self.managers[warm_up.node_id]
-        loaded = not warm_up.into_free_room or manager.free().models >= 1
+        loaded = not warm_up.into_free_room or manager.outlook.free().models >= 1
         if loaded:
             try:
-                await manager.warm(warm_up.model)
+                await manager.commands.warm(warm_up.model)
             except CacheError:
                 loaded = False
         self._plan.ended(warm_up, loaded, self._loop.time())

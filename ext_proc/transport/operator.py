@@ -20,7 +20,8 @@ class OperatorDesk:
     """Carries commands out."""
 
     def __init__(self, manager: Manager) -> None:
-        self._manager = manager
+        self._commands = manager.commands
+        self._outlook = manager.outlook
 
     def routes(self) -> list[web.RouteDef]:
         """For the admin port only."""
@@ -28,22 +29,22 @@ class OperatorDesk:
         return [web.post(f"/models/{{model}}/{name}", _handler(command)) for name, command in commands.items()]
 
     async def _load(self, model: str, version: int | None) -> int | None:
-        return (await self._manager.load(model, version)).version
+        return (await self._commands.load(model, version)).version
 
     async def _unload(self, model: str, version: int | None) -> int | None:
-        if model not in self._manager.residency().models:
+        if model not in self._outlook.residency().models:
             raise ModelMissing(f"Model {model!a} is not loaded on this node.")
-        await self._manager.unload(model, version)
+        await self._commands.unload(model, version)
         return None
 
     async def _pin(self, model: str, version: int | None) -> int | None:
         _whole(version, "pinned")
-        await self._manager.pin(model)
+        await self._commands.pin(model)
         return None
 
     async def _unpin(self, model: str, version: int | None) -> int | None:
         _whole(version, "unpinned")
-        self._manager.unpin(model)
+        self._commands.unpin(model)
         return None
 
 

@@ -30,7 +30,8 @@ class Publisher:
     """Answers edges. A slow one gets the last state of each model, never a backlog. `heartbeat` is in seconds."""
 
     def __init__(self, manager: Manager, heartbeat: float) -> None:
-        self._manager = manager
+        self._commands = manager.commands
+        self._outlook = manager.outlook
         self._heartbeat = heartbeat
         self._warming = 0
         self.leaving = False
@@ -61,7 +62,7 @@ class Publisher:
         return reply
 
     async def _lines(self) -> AsyncGenerator[bytes, None]:
-        reports = self._manager.subscribe()
+        reports = self._outlook.subscribe()
         coming: asyncio.Task[Report] | None = None
         report = Report({})
         try:
@@ -80,7 +81,7 @@ class Publisher:
             await reports.aclose()
 
     def _heard(self, report: Report) -> Heard:
-        free, forecast = self._manager.free(), self._manager.forecast(report)
+        free, forecast = self._outlook.free(), self._outlook.forecast(report)
         return Heard(
             report.models,
             report.full,
@@ -96,12 +97,12 @@ class Publisher:
             return _refused(CallError(Reason.UNAVAILABLE, "This node is leaving."))
         if self._warming >= MAX_WARMING:
             return _refused(CallError(Reason.UNAVAILABLE, "Too many models are to be warmed at once."))
-        free = self._manager.free()
+        free = self._outlook.free()
         if request.query.get("room") == "free" and (free.models < 1 or free.memory_bytes <= 0):
             return _refused(CallError(Reason.UNAVAILABLE, "Another model would have to go."))
         self._warming += 1
         try:
-            await self._manager.warm(request.match_info["model"])
+            await self._commands.warm(request.match_info["model"])
         except CacheError as error:
             return _refused(refusal(error))
         finally:

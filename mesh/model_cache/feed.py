@@ -31,17 +31,6 @@ class Report:
     leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Seconds that a call for a model would wait for it: what is left of a load that goes on, else a whole one.
-
-    `default` is for models that are not named; None while nothing was ever loaded here.
-    """
-
-    models: Mapping[str, float]
-    default: float | None = None
-
-
 def residency_of(entries: Iterable[Entry]) -> Residency:
     """How one model stands, of which these are the versions: as the version that is nearest to answering calls."""
     states = {_RESIDENCY[entry.state] for entry in entries}

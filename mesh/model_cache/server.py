@@ -26,16 +26,13 @@ class ServerWatch:
     two looks, twice as long after each suspicion that was wrong, so that a server that answers 503 for reasons of its
     own is looked at no more often than any other.
 
-    `met` is told once what it held at the first look, `lost` each time which available models it has lost (it was
-    restarted), most recently used first. A server that does not answer loses nothing: it may only be slow. But one
-    whose connection has ended is doubted: it may come back empty, before anybody has looked.
+    A server that does not answer loses nothing: it may only be slow. But one whose connection has ended is doubted: it
+    may come back empty, before anybody has looked.
     """
 
-    def __init__(self, core: Core, loader: Loader, met: Met, lost: Lost) -> None:
+    def __init__(self, core: Core, loader: Loader) -> None:
         self._core = core
         self._loader = loader
-        self._met = met
-        self._lost = lost
         self._known = asyncio.Event()
         self._up = asyncio.Event()
         self._suspected = asyncio.Event()
@@ -79,8 +76,12 @@ class ServerWatch:
             self._disconnected.set()
             self.suspect()
 
-    async def run(self) -> None:
-        """Look, until cancelled."""
+    async def run(self, met: Met, lost: Lost) -> None:
+        """Look, until cancelled.
+
+        `met` is told once what the server held at the first look, `lost` each time which available models it has lost
+        (it was restarted), most recently used first.
+        """
         longest = self._core.settings.poll_seconds
         pause = longest / 10
         while True:
@@ -89,7 +90,7 @@ class ServerWatch:
             self._disconnected.clear()
             well = False
             try:
-                well = await self._look()
+                well = await self._look(met, lost)
             except Exception:  # a mistake in a loader must not blind the node for ever
                 log.exception("the look at the model server failed")
             if self._disconnected.is_set():
@@ -101,7 +102,7 @@ class ServerWatch:
             if not self.doubted:
                 await _wait(self._suspected, longest - pause)
 
-    async def _look(self) -> bool:
+    async def _look(self, met: Met, lost: Lost) -> bool:
         """Whether the server is there, and holds what it held."""
         begun = self._core.clock()
         entries = self._core.ledger.entries
@@ -114,23 +115,23 @@ class ServerWatch:
             self.cause = str(error) or "It does not answer."
             self._up.clear()
             return False
-        lost: list[Entry] = []
+        missing: list[Entry] = []
         if not self._known.is_set():
-            await self._met(held)
+            await met(held)
             self._known.set()
         else:
             # What became available while we asked may not be in the answer.
-            lost = [
+            missing = [
                 entry
                 for entry in self._core.ledger.newest_first()
                 if entry.state is State.AVAILABLE and entry.since < begun and entry.key not in held
             ]
-            if lost:
-                log.warning("model server was restarted and lost models", extra={"models": len(lost)})
-                self._lost(lost)
+            if missing:
+                log.warning("model server was restarted and lost models", extra={"models": len(missing)})
+                lost(missing)
         self.cause = ""
         self._up.set()
-        return not lost
+        return not missing
 
     async def _within(self, event: asyncio.Event) -> None:
         if event.is_set():

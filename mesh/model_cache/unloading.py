@@ -1,4 +1,4 @@
-"""Letting one model go: when its calls have ended, and not before."""
+"""Letting models go: each when its calls have ended, and not before."""
 
 import asyncio
 import logging
@@ -6,8 +6,10 @@ import logging
 from mesh.model_cache.core import Core
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.loader import Loader, LoadFailed, ServerAway
+from mesh.model_cache.plan import Evict
 from mesh.model_cache.server import ServerWatch
 from mesh.model_cache.states import Entry, State
+from mesh.model_cache.tasks import Spawn
 
 log = logging.getLogger(__name__)
 
@@ -17,12 +19,26 @@ _AGAIN_FIRST, _AGAIN_MOST = 0.5, 30.0  # seconds between attempts to unload what
 class Unloading:
     """Takes DRAINING models out of the model server, and their files from the disk where they are to go."""
 
-    def __init__(self, core: Core, loader: Loader, server: ServerWatch) -> None:
+    def __init__(self, core: Core, loader: Loader, server: ServerWatch, spawn: Spawn) -> None:
         self._core = core
         self._loader = loader
         self._server = server
+        self._spawn = spawn
 
-    async def drain(self, entry: Entry) -> None:
+    def carry_out(self, evict: Evict) -> None:
+        """Start what an eviction has decided."""
+        for key in evict.unload:
+            self.begin(self._core.ledger.entries[key])
+        for key in evict.delete:
+            if key not in evict.unload:
+                self._spawn(self._core.remove_files(self._core.ledger.entries[key]))
+
+    def begin(self, entry: Entry) -> None:
+        """A model is DRAINING: everybody is told, and it goes."""
+        self._core.announce(entry.key.model)
+        self._spawn(self._drain(entry))
+
+    async def _drain(self, entry: Entry) -> None:
         """Wait for the calls in flight, unload, free the disk. Ends only when the server has let go."""
         core = self._core
         while entry.in_flight:

@@ -3,46 +3,29 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import Protocol
 
 from mesh.model_cache.core import Core
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.files import Found
+from mesh.model_cache.jobs import Jobs
 from mesh.model_cache.names import Key
-from mesh.model_cache.plan import Evict
 from mesh.model_cache.states import Entry, State
 from mesh.model_cache.tasks import Spawn
+from mesh.model_cache.unloading import Unloading
+from mesh.model_cache.versions import Versions
 
 log = logging.getLogger(__name__)
-
-
-class Doer(Protocol):
-    """What upkeep asks of the manager."""
-
-    async def resolve(self, model: str, version: int | str | None, label: str | None) -> Key:
-        """Which version is meant. Raises CacheError."""
-        ...
-
-    async def bring(self, key: Key) -> None:
-        """Have a model loaded. Raises CacheError."""
-        ...
-
-    def carry_out(self, evict: Evict) -> None:
-        """Start what an eviction has decided."""
-        ...
-
-    def serve_as_newest(self, entry: Entry, now: float) -> None:
-        """Calls that name no version get this one, unless a newer one is available."""
-        ...
 
 
 class Upkeep:
     """Keeps a node's books true, and its pinned models there."""
 
-    def __init__(self, core: Core, spawn: Spawn, doer: Doer) -> None:
+    def __init__(self, core: Core, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
         self._core = core
         self._spawn = spawn
-        self._doer = doer
+        self._versions = versions
+        self._jobs = jobs
+        self._unloading = unloading
 
     def take_in(self, found: Iterable[Found]) -> None:
         """What an earlier process has left on the disk, the oldest first."""
@@ -61,12 +44,12 @@ class Upkeep:
             entry.begun = True
             entry.memory_bytes = core.memory_estimate(key.model, entry.disk_bytes)
             core.move(entry, State.AVAILABLE)
-            self._doer.serve_as_newest(entry, now)
+            self._versions.serve_as_newest(entry, now)
         if not core.ledger.rules.keep_files:
             for entry in list(core.ledger.entries.values()):
                 if entry.state is State.ABSENT and entry.complete:
                     await core.remove_files(entry)
-        self._doer.carry_out(core.ledger.make_reserve(now))
+        self._unloading.carry_out(core.ledger.make_reserve(now))
 
     def refill(self, lost: list[Entry]) -> None:
         """The model server was restarted and lost these, most recently used first: load them again in that order."""
@@ -80,7 +63,7 @@ class Upkeep:
         """Keep house, until cancelled."""
         while True:
             self._forget_failures()
-            self._doer.carry_out(self._core.ledger.make_reserve(self._core.clock()))
+            self._unloading.carry_out(self._core.ledger.make_reserve(self._core.clock()))
             for model in self._core.ledger.rules.pinned:
                 if all(entry.state is not State.AVAILABLE for entry in self._core.ledger.of_model(model)):
                     self._spawn(self._bring_pinned(model))
@@ -92,7 +75,7 @@ class Upkeep:
         async def refill(key: Key) -> None:
             try:
                 if key in self._core.ledger.entries:
-                    await self._doer.bring(key)
+                    await self._jobs.bring(key)
             except CacheError as error:
                 log.warning("model not loaded again", extra={"model": str(key), "error": error.cause})
             finally:
@@ -112,6 +95,6 @@ class Upkeep:
 
     async def _bring_pinned(self, model: str) -> None:
         try:
-            await self._doer.bring(await self._doer.resolve(model, None, None))
+            await self._jobs.bring(await self._versions.resolve(model, None, None))
         except CacheError as error:
             log.warning("pinned model cannot be had", extra={"model": model, "error": error.cause})

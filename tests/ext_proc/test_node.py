@@ -462,7 +462,7 @@ def test_an_edge_that_asks_is_told_how_the_model_stands(tmp_path: Path) -> None:
             assert desk.replied(decision, asking, ok, 0.0) == Amend(headers=(("x-tbms-residency", "available"),))
             assert desk.replied(Pass(), asking, ok, 0.0) is None  # a question about the server's state
             assert desk.replied(decision, asking, _reply(envoy.response_headers(503)), 0.0) is None  # it is in doubt
-            cache.manager.leave()
+            cache.manager.outlook.leave()
             assert desk.replied(decision, asking, ok, 0.0) == Amend(
                 headers=(("x-tbms-residency", "available;leaving"),)
             )

@@ -103,7 +103,7 @@ async def test_two_versions_side_by_side(server: EmbeddedNode, shelf: Path) -> N
         (await node.manager.ensure("a")).release()
         assert await node.call("a", 1) == DOUBLED
         assert await node.call("a") == (200, [3.0, 6.0])
-        await node.manager.unload("a", 2)
+        await node.manager.commands.unload("a", 2)
         assert await node.call("a") == DOUBLED
 
 

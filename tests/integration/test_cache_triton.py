@@ -83,9 +83,9 @@ async def test_two_versions_side_by_side_under_a_policy_that_serves_one(server: 
         (await node.manager.ensure("a", 1)).release()
         assert await node.call("a", 1) == DOUBLED
         assert await node.call("a", 2) == (200, [3.0, 6.0])
-        await node.manager.unload("a", 2)
+        await node.manager.commands.unload("a", 2)
         assert await node.call("a") == DOUBLED
-        await node.manager.unload("a")
+        await node.manager.commands.unload("a")
         assert (await node.call("a"))[0] != 200
 
 

@@ -89,14 +89,14 @@ async def test_everything_first_then_changes_then_signs_of_life(tmp_path: Path) 
     async with running(tmp_path, capacity={"models": 3}) as node:
         for model in ("a", "b"):
             node.store.put(model)
-        await node.manager.load("a")
+        await node.manager.commands.load("a")
         async with node.lines() as ear:
             first = await ear.next()
             assert (first.full, first.models, first.leaving, first.free_models) == (True, {"a": AVAILABLE}, False, 2)
             assert (await ear.next()).models == {}
-            await node.manager.load("b")
+            await node.manager.commands.load("b")
             assert (await ear.until("b", AVAILABLE)).free_models == 1
-            node.manager.leave()
+            node.manager.outlook.leave()
             while not (heard := await ear.next()).leaving:
                 pass
             assert heard.models == {}
@@ -159,14 +159,14 @@ async def test_commands(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         node.store.put("a", version=3)
         assert await node.post("/models/a/load") == (200, {"model": "a", "version": 3})
-        assert node.manager.residency().models == {"a": AVAILABLE}
+        assert node.manager.outlook.residency().models == {"a": AVAILABLE}
         assert (await node.post("/models/a/pin"))[0] == 200
         status, answer = await node.post("/models/a/unload")
         assert status == 409
         assert "pinned" in answer["error"]
         assert (await node.post("/models/a/unpin"))[0] == 200
         assert (await node.post("/models/a/unload?version=3"))[0] == 200
-        assert node.manager.residency().models == {}
+        assert node.manager.outlook.residency().models == {}
         assert (await node.post("/models/a/unload")) == (
             404,
             {"error": "Model 'a' is not loaded on this node.", "cause": "Model 'a' is not loaded on this node."},
@@ -175,7 +175,7 @@ async def test_commands(tmp_path: Path) -> None:
         assert (await node.post("/models/a/pin?version=3"))[0] == 400
         assert (await node.post("/models/a/load?version=9"))[0] == 404
         assert (await node.post("/models/a/load", origin="http://evil.example"))[0] == 403
-        assert node.manager.residency().models == {}
+        assert node.manager.outlook.residency().models == {}
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

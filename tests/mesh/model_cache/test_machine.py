@@ -150,7 +150,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from(MODELS[1:]))
     def unload(self, model: str) -> None:
-        self.unloads.append(self.loop.create_task(self.cache.manager.unload(model)))
+        self.unloads.append(self.loop.create_task(self.cache.manager.commands.unload(model)))
         self.settle()
 
     @rule(seconds=st.sampled_from([0.05, 1.0, 20.0]))
@@ -184,7 +184,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert len(there) <= PLACES
         assert sum(each.memory_bytes for each in there) <= MEMORY
         if self.cache.settings.capacity.disk_bytes is not None:
-            free = self.cache.manager.free()
+            free = self.cache.manager.outlook.free()
             assert free.disk_bytes >= 0
             on_disk = sum(path.stat().st_size for path in (self.folder / "models").rglob("weights"))
             assert on_disk <= DISK

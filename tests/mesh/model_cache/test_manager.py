@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.errors import BadName, Busy, ModelBroken, ModelMissing, NoRoom, Refused, StoreAway
-from mesh.model_cache.feed import Forecast, Report
+from mesh.model_cache.errors import BadName, Busy, ModelBroken, ModelMissing, NoRoom, StoreAway
 from mesh.model_cache.names import Key
 from mesh.model_cache.store import StoreCorrupt, StoreCredentials, StoreFull, StoreTransient
-from mesh.routing.cache_map import Residency
 from tests.mesh.model_cache.cache import Cache, play
 
 
@@ -237,7 +235,7 @@ def test_a_broken_model_is_quarantined_with_its_cause(tmp_path: Path) -> None:
                 await manager.ensure("m")
             assert len(cache.server.loads) == 2, "the back-off doubles"
             del cache.server.broken["m"]
-            assert await manager.load("m") == Key("m", 1), "an operator does not wait for the back-off"
+            assert await manager.commands.load("m") == Key("m", 1), "an operator does not wait for the back-off"
 
     play(tmp_path, scenario)
 
@@ -348,168 +346,3 @@ def test_an_error_in_the_block_comes_out_as_it_is(tmp_path: Path) -> None:
                 raise KeyError("mine")
 
     play(tmp_path, scenario)
-
-
-def test_operators_unload_waits_for_calls_in_flight(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        cache.store.put("m")
-        async with cache.running() as manager:
-            lease = await manager.ensure("m")
-            unload = asyncio.create_task(manager.unload("m"))
-            await asyncio.sleep(30)
-            assert cache.state("m") == "draining"
-            assert manager.try_acquire("m") is None
-            assert not cache.server.unloads
-            later = asyncio.create_task(manager.ensure("m"))
-            await asyncio.sleep(1)
-            lease.release()
-            await unload
-            assert cache.server.unloads == [Key("m", 1)]
-            (await later).release()
-            assert cache.store.fetched[Key("m", 1)] == 2, "its files had gone with it"
-
-    play(tmp_path, scenario)
-
-
-def test_operators_unload_ends_a_fetch(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        cache.store.put("m")
-        cache.store.manual = True
-        async with cache.running() as manager:
-            caller = asyncio.create_task(manager.ensure("m"))
-            await asyncio.sleep(1)
-            await manager.unload("m")
-            with pytest.raises(Busy, match="called off"):
-                await caller
-            assert not cache.store.fetching
-            assert cache.state("m") == "absent"
-
-    play(tmp_path, scenario)
-
-
-def test_pins(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        for name in ("always", "once", "x", "y"):
-            cache.store.put(name)
-        async with cache.running() as manager:
-            await asyncio.sleep(10)
-            assert cache.state("always") == "available", "pinned models are loaded at the start"
-            await manager.pin("once")
-            with pytest.raises(Refused, match="pinned"):
-                await manager.unload("once")
-            with pytest.raises(Busy, match="no room for model 'x'"):
-                await manager.ensure("x")
-            with pytest.raises(ModelMissing):
-                await manager.pin("nowhere")
-            manager.unpin("once")
-            (await manager.ensure("x")).release()
-            assert {cache.state(name) for name in ("always", "x")} == {"available"}
-            assert cache.state("once") == "absent"
-
-    play(tmp_path, scenario, pinned=["always"], capacity={"models": 2})
-
-
-def test_expected_load_time(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        cache.store.put("m", size=100)
-        cache.store.put("n", size=300)
-        async with cache.running() as manager:
-            assert manager.expected_load_seconds("m") is None
-            await manager.load("m")
-            assert manager.expected_load_seconds("m") == 0.0
-            await manager.unload("m")
-            seconds = manager.expected_load_seconds("m")
-            assert seconds == pytest.approx(3.0, abs=0.1)
-            assert manager.expected_load_seconds("unknown") == pytest.approx(3.0, abs=0.1)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1):
-                    await manager.ensure("n")
-            assert manager.expected_load_seconds("n") == pytest.approx(8.0, abs=0.2)
-
-    play(tmp_path, scenario)
-
-
-def test_the_forecast_for_edges(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        for name in ("m", "n", "away"):
-            cache.store.put(name)
-        async with cache.running() as manager:
-            assert manager.forecast(manager.residency()) == Forecast({})
-            await manager.load("m")
-            assert manager.forecast(manager.residency()).models == {}
-            assert manager.forecast(manager.residency()).default == pytest.approx(3.0, abs=0.1)
-            await manager.load("n")
-            await manager.unload("m")
-            forecast = manager.forecast(manager.residency())  # absent, so that only the forecast names it
-            assert forecast.models == {"m": pytest.approx(3.0, abs=0.1)}
-            waiting = asyncio.create_task(manager.ensure("away"))
-            await asyncio.sleep(1)
-            change = Report({"away": Residency.LOADING, "n": Residency.AVAILABLE})
-            assert manager.forecast(change).models == {"away": pytest.approx(2.0, abs=0.1)}  # what is left
-            (await waiting).release()
-            assert manager.forecast(change).models == {}
-
-    play(tmp_path, scenario)
-
-
-def test_residency_is_told_as_it_changes(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        cache.store.put("m")
-        cache.store.put("bad")
-        cache.server.broken["bad"] = "no"
-        told: list[tuple[bool, dict[str, Residency]]] = []
-
-        async def listen() -> None:
-            nonlocal told
-            async for report in cache.manager.subscribe():
-                told += [(report.full, dict(report.models))]
-
-        async with cache.running() as manager:
-            await manager.load("m")
-            listener = asyncio.create_task(listen())
-            await asyncio.sleep(0)
-            with pytest.raises(ModelBroken):
-                await manager.ensure("bad")
-            await asyncio.sleep(0.5)
-            await manager.unload("m")
-            await asyncio.sleep(10)
-            manager.leave()
-            listener.cancel()
-        assert told[0] == (True, {"m": Residency.AVAILABLE})
-        assert not any(full for full, _ in told[1:])
-        changes = [pair for _, report in told[1:] for pair in report.items()]
-        assert [state for model, state in changes if model == "bad"] == [
-            Residency.LOADING,
-            Residency.FAILED,
-            Residency.ABSENT,
-        ]
-        assert [state for model, state in changes if model == "m"] == [Residency.DRAINING, Residency.ABSENT]
-
-    play(tmp_path, scenario)
-
-
-def test_a_node_that_leaves_says_so_and_still_serves(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        cache.store.put("m")
-        async with cache.running() as manager:
-            await manager.load("m")
-            listener = manager.subscribe()
-            assert not (await anext(listener)).leaving
-            manager.leave()
-            told = await anext(listener)
-            assert (told.leaving, told.full, dict(told.models)) == (True, False, {})
-            assert manager.residency() == Report({"m": Residency.AVAILABLE}, full=True, leaving=True)
-            assert manager.try_acquire("m") is not None
-
-    play(tmp_path, scenario)
-
-
-def test_free_room(tmp_path: Path) -> None:
-    async def scenario(cache: Cache) -> None:
-        cache.store.put("m", size=1000)
-        async with cache.running() as manager:
-            await manager.load("m")
-            free = manager.free()
-            assert (free.models, free.disk_bytes, free.memory_bytes) == (4, 4096 - 1000, 8192 - 2000)
-
-    play(tmp_path, scenario, capacity={"models": 5, "disk_bytes": 4096, "memory_bytes": "8KiB"}, memory_factor=2)

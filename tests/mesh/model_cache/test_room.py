@@ -61,7 +61,7 @@ def test_files_that_the_store_has_changed_are_fetched_anew(tmp_path: Path) -> No
         four(cache)
         async with cache.running() as manager:
             (await manager.ensure("a")).release()
-            await manager.unload("a")
+            await manager.commands.unload("a")
             cache.store.put("a", digest="another")
             await asyncio.sleep(61)
             (await manager.ensure("a")).release()
