@@ -37,7 +37,7 @@ from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.states import Entry, State
 from mesh.model_cache.status import CacheStatus, describe
 from mesh.model_cache.store import Store
-from mesh.model_cache.stores.staging import clean_leftovers
+from mesh.model_cache.stores.leftovers import clean_leftovers
 from mesh.model_cache.tasks import Tasks
 from mesh.model_cache.unloading import Unloading
 from mesh.model_cache.upkeep import Upkeep

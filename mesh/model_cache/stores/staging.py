@@ -6,7 +6,6 @@ Nothing here is asynchronous; every call may block on the disk.
 """
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mesh.model_cache.store import StoreCorrupt, StoreError, StoreFull, StoreTransient, partial
+from mesh.model_cache.stores.durable import sync_folder, write_durably
+from mesh.model_cache.stores.lock import locked
 from mesh.model_cache.stores.manifest import manifest, trusted
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package
 from mesh.model_cache.stores.source import Data
@@ -48,7 +49,7 @@ class Staging:
             if self._target.exists():
                 raise StoreError(f"{self._target} is there already.")
             held = self._keep()
-            _write_durably(self._folder / MANIFEST, manifest(self._package))
+            write_durably(self._folder / MANIFEST, manifest(self._package))
             missing = self._package.size_bytes - sum(held.values())
             disk = os.statvfs(self._folder)
             if missing > (free := disk.f_bavail * disk.f_frsize):
@@ -77,16 +78,16 @@ class Staging:
             for each in self._package.objects:
                 self._complete(self._folder / each.path, each)
             mine = self._folder / str(self._package.version)
-            _write_durably(mine / MANIFEST, manifest(self._package))
+            write_durably(mine / MANIFEST, manifest(self._package))
             for parent, _, _ in os.walk(self._folder):
-                _sync_folder(Path(parent))
+                sync_folder(Path(parent))
             for each in self._package.shared:
                 place = self._target.parent / each.path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / each.path).replace(place)
-                _sync_folder(place.parent)
+                sync_folder(place.parent)
             mine.rename(self._target)
-            _sync_folder(self._target.parent)
+            sync_folder(self._target.parent)
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def discard(self) -> None:
@@ -110,7 +111,7 @@ class Staging:
             self._file, self._path = -1, ""
 
     def _take(self) -> int:
-        lock = _locked(self._folder)
+        lock = locked(self._folder)
         if lock is None:
             raise StoreTransient(f"Another process is fetching {self._target}.")
         return lock
@@ -147,62 +148,6 @@ class Staging:
             if size != each.size:
                 raise StoreCorrupt(f"{path} has {size} bytes, not the {each.size} that the store promised.")
             os.fsync(file.fileno())  # costs nothing but for files that a killed fetch had finished
-
-
-def clean_leftovers(models: Path, now: float, keep_seconds: float) -> int:
-    """Remove what dead fetches left below `<models>/<model>/`; how many were removed. Call it once at the start.
-
-    Kept is what a fetch can go on from: it belongs to this boot of the machine, its version is not there, and a byte
-    of it was written less than `keep_seconds` before `now` (seconds since 1970). A fetch that lives, in any process,
-    is left alone. Blocks on the disk.
-    """
-    removed = 0
-    for folder in models.glob("*/.*.part"):
-        lock = _locked(folder)
-        if lock is None:
-            continue
-        try:
-            target = folder.with_name(folder.name.removeprefix(".").removesuffix(".part"))
-            newest = max((path.lstat().st_mtime for path in folder.rglob("*")), default=0.0)
-            if target.exists() or not trusted(folder) or newest < now - keep_seconds:
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += 1
-        finally:
-            os.close(lock)
-    return removed
-
-
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder; None where another holds it, or has removed it meanwhile."""
-    lock = -1
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), folder.stat()):
-            return lock
-    except (BlockingIOError, FileNotFoundError, NotADirectoryError):
-        pass
-    if lock >= 0:
-        os.close(lock)
-    return None
-
-
-def _write_durably(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(at)
-    finally:
-        os.close(at)
 
 
 @contextmanager
