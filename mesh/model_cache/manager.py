@@ -17,9 +17,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from mesh.model_cache.admission import Admission
 from mesh.model_cache.catalog import Catalog
 from mesh.model_cache.commands import Commands
 from mesh.model_cache.core import Core, Offload
+from mesh.model_cache.fetching import Fetching
 from mesh.model_cache.files import Files
 from mesh.model_cache.job import Job
 from mesh.model_cache.jobs import Jobs
@@ -77,7 +79,8 @@ class Manager:
         self._catalog = catalog = Catalog(settings, store, clock, tasks.spawn)
         self._server = server = ServerWatch(core, loader)
         self._unloading = unloading = Unloading(core, loader, server, tasks.spawn)
-        loading = Loading(core, catalog, store, loader, server, unloading.carry_out)
+        admission = Admission(core, catalog, unloading.carry_out)
+        loading = Loading(core, admission, Fetching(core, catalog, store), loader, server)
         self._load_times = LoadTimes()
         self._jobs = jobs = Jobs(core, tasks.spawn, loading.bring, self._arrived)
         self._versions = versions = Versions(core, catalog, tasks.spawn, jobs.bring)
