@@ -17,7 +17,7 @@ from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from mesh.discovery.health import ProbeSettings
 from mesh.discovery.node_settings import NodeList
-from mesh.discovery.residency import ResidencySettings
+from mesh.discovery.residency_settings import ResidencySettings
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
 from mesh.routing.settings import RoutingSettings

@@ -3,45 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from random import Random
 
 import aiohttp
-from pydantic import Field
 
-from mesh.discovery.residency_line import Heard, Lines, ResidencyError
+from mesh.discovery.residency_line import Heard, ResidencyError
+from mesh.discovery.residency_settings import ResidencySettings
+from mesh.discovery.residency_stream import residency_stream
 from mesh.node import Node
 from mesh.routing.cache_map import CacheMap
 from mesh.routing.hearsay import Hearsay
 from mesh.routing.load_waits import LoadWaits
-from mesh.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-PATH = "/residency"
-
-
-class ResidencySettings(Settings):
-    """How an edge follows what the nodes hold. Times are in seconds."""
-
-    silence: float = Field(
-        default=8.0, ge=0.1, le=600.0, description="A stream without a whole line for so long is lost. Nodes say 2 s."
-    )
-    retry: float = Field(default=0.5, ge=0.01, le=60.0, description="First pause before a lost stream is opened again.")
-    retry_most: float = Field(default=10.0, ge=0.01, le=600.0, description="Longest pause; each one doubles the last.")
-    remember: float = Field(
-        default=10.0,
-        ge=0.1,
-        le=600.0,
-        description="How long holds what a node without a stream says in a reply; it is asked twice in that time.",
-    )
-    gone: float = Field(
-        default=60.0,
-        ge=0.0,
-        le=3600.0,
-        description="How long a node that has left stays the last to be asked, if nothing is heard of it.",
-    )
 
 
 class _Watch:
@@ -136,10 +111,11 @@ class ResidencyWatches:
             watch.task = self._tasks.create_task(self._keep_watching(watch), name=f"residency {watch.node.id}")
 
     async def _keep_watching(self, watch: _Watch) -> None:
+        assert self._session is not None
         pause = self._settings.retry
         while True:
             try:
-                async with self._stream(watch.node) as lines:
+                async with residency_stream(self._session, watch.node, self._settings.silence) as lines:
                     async for heard in lines:
                         pause = self._settings.retry
                         self._take(watch, heard)
@@ -152,28 +128,6 @@ class ResidencyWatches:
             self._lost(watch, cause)
             await asyncio.sleep(pause * (0.5 + self._random.random()))
             pause = min(2 * pause, self._settings.retry_most)
-
-    @asynccontextmanager
-    async def _stream(self, node: Node) -> AsyncIterator[AsyncIterator[Heard]]:
-        assert self._session is not None
-        async with self._session.get(f"http://{node.residency}{PATH}", allow_redirects=False) as reply:
-            if reply.status != 200:
-                raise ResidencyError(f"The node answers {reply.status}.")
-            yield self._lines(reply)
-
-    async def _lines(self, reply: aiohttp.ClientResponse) -> AsyncIterator[Heard]:
-        """Whole lines, none later than `silence` after the one before: a trickle of bytes is no sign of life."""
-        reader = Lines()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.silence
-        while True:
-            async with asyncio.timeout_at(deadline):
-                data = await reply.content.readany()
-            if not data:
-                return
-            for heard in reader.push(data):
-                yield heard
-                deadline = loop.time() + self._settings.silence
 
     def _take(self, watch: _Watch, heard: Heard) -> None:
         node_id = watch.node.id

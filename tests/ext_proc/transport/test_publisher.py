@@ -16,8 +16,8 @@ from ext_proc.transport.http_listener import HttpListener
 from ext_proc.transport.operator import OperatorDesk
 from ext_proc.transport.publisher import Publisher
 from integration.ports import free_port
-from mesh.discovery.residency import ResidencySettings
 from mesh.discovery.residency_line import Heard, Lines
+from mesh.discovery.residency_settings import ResidencySettings
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
 from mesh.routing.cache_map import Residency

@@ -8,8 +8,9 @@ import pytest
 from aiohttp import web
 
 from mesh.discovery import residency_line
-from mesh.discovery.residency import ResidencySettings, ResidencyWatches
+from mesh.discovery.residency import ResidencyWatches
 from mesh.discovery.residency_line import Heard, write_line
+from mesh.discovery.residency_settings import ResidencySettings
 from mesh.node import Node
 from mesh.routing.cache_map import CacheMap, Residency
 
