@@ -18,7 +18,8 @@ from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.discovery import residency_header
 from mesh.node import Node
 from mesh.routing.hearsay import Hearsay
-from mesh.routing.pick import NoNode, Router
+from mesh.routing.placement import NoNode
+from mesh.routing.router import Router
 
 # What nodes say to us is not for clients.
 _KEPT_BACK = Amend(remove=(residency_header.NAME,))

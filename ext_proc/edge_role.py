@@ -33,8 +33,8 @@ from mesh.discovery.static import StaticSource
 from mesh.discovery.warmer import Warmer
 from mesh.node import Node
 from mesh.routing.hearsay import Hearsay
-from mesh.routing.pick import Router
 from mesh.routing.prospect import Prospect
+from mesh.routing.router import Router
 from mesh.routing.warm import WarmPlan
 
 logger = logging.getLogger(__name__)

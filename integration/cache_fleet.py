@@ -28,7 +28,7 @@ from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
 from mesh.node import Node
 from mesh.routing.cache_map import CacheMap
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from mesh.routing.warm import WarmPlan, WarmSettings, WarmUp
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 
 
 @dataclass(frozen=True)

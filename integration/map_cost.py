@@ -17,7 +17,7 @@ from integration.cache_trace import MIB, zipf
 from integration.process import output_of
 from mesh.node import Node
 from mesh.routing.cache_map import Residency
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 
 NEWS_EVERY = 100

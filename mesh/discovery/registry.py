@@ -10,7 +10,7 @@ from mesh.discovery.merge import merge
 from mesh.discovery.source import Source
 from mesh.errors import MeshError
 from mesh.node import Node
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from mesh.routing.cache_map import Residency
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.settings import Settings
 
 CHUNK = 32

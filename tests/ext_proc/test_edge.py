@@ -24,7 +24,7 @@ from mesh.node import Node
 from mesh.protos import tfs_pb2
 from mesh.routing.cache_map import Residency
 from mesh.routing.hearsay import Hearsay
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.ext_proc.stream import envoy_says as envoy
 

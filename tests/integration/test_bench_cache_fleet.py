@@ -15,7 +15,7 @@ from integration.timed_peers import TimedServer, TimedStore
 from mesh.model_cache.names import Key
 from mesh.node import Node
 from mesh.routing.cache_map import Residency
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 
 CASE = Case(1.1, 0.05, models=60, nodes=3, slots=10, calls=900, warm_up=300, rate=5.0)

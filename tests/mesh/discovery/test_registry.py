@@ -12,7 +12,7 @@ from mesh.discovery.source import Source
 from mesh.discovery.static import StaticSource
 from mesh.errors import MeshError
 from mesh.node import Node
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.mesh.routing.population import node, nodes
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from mesh.discovery.warmer import Warmer
 from mesh.node import Node
 from mesh.routing.cache_map import Residency
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from mesh.routing.warm import WarmPlan, WarmSettings
 

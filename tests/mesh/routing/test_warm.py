@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.routing.cache_map import Residency
-from mesh.routing.pick import Router
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from mesh.routing.warm import WarmPlan, WarmSettings, WarmUp
 from tests.mesh.routing.population import nodes

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.routing.cache_map import Residency
-from mesh.routing.pick import NoNode, Router
+from mesh.routing.placement import NoNode
 from mesh.routing.prospect import RESIDENT, Prospect
+from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.mesh.routing.population import models, node, nodes
 

@@ -1,49 +1,23 @@
-"""The router: which node gets a call for a model, and which ones Envoy tries after it."""
+"""The router: which node gets a call for a model, and which ones Envoy tries after it.
+
+Here is what it knows: the nodes and whether they live, their loads, and over how many nodes a model is spread. The
+candidates of a model come from `shortlists`, and who of them gets the call is the `choice`.
+"""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
 from mesh.routing.cache_map import CacheMap, Residency
+from mesh.routing.choice import choose, why_none
 from mesh.routing.demand import Demand
 from mesh.routing.load import Loads
 from mesh.routing.load_waits import LoadWaits
-from mesh.routing.memo import Memo
+from mesh.routing.placement import Candidate, NoNode, Placement
 from mesh.routing.prospect import RESIDENT, Prospect
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.shortlist import Planner, Seat, Shortlist
-
-_KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
-
-
-class NoNode(MeshError):
-    """No node can be given the call. The message is one sentence fit for a client."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """The nodes for one call, never empty: the first gets the call, the later ones serve Envoy's retries in order."""
-
-    nodes: tuple[Node, ...]
-
-    def endpoints(self, kind: ProtocolKind) -> str:
-        """The nodes as Envoy's override_host policy reads them: `ip:port,ip:port`."""
-        return ",".join(endpoint for node in self.nodes if (endpoint := node.endpoint(kind)) is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One node's standing for one model, for people to read.
-
-    `place` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight.
-    """
-
-    node: Node
-    place: int
-    alive: bool
-    state: Residency
-    load: float
+from mesh.routing.shortlist import Seat
+from mesh.routing.shortlists import Shortlists
 
 
 class Router:
@@ -65,9 +39,7 @@ class Router:
         self._loads = Loads(settings)
         self._widths: dict[str, int] = {}
         self._seats: dict[str, Seat] = {}
-        self._planners: dict[ProtocolKind, Planner] = {}
-        self._memos: dict[ProtocolKind, Memo[Shortlist]] = {}
-        self._generation = -1
+        self._shortlists = Shortlists(self.cache_map, settings.memo_models)
         self.update(())
 
     @property
@@ -99,7 +71,7 @@ class Router:
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
         self._loads.population(seat.load for seat in self._seats.values())
-        self._plan()
+        self._shortlists.plan(tuple(self._seats.values()))
 
     def set_alive(self, node_id: str, alive: bool) -> None:
         """A node was proven dead, or answers again. An unknown id has no effect: the node may just have left."""
@@ -119,11 +91,11 @@ class Router:
         Counts the call as load of the first. Raises NoNode if no node that can serve it is alive.
         """
         width = self.width(model) if replicas is None else max(1, replicas)
-        shortlist = self._shortlist(model, protocol_kind)
+        shortlist = self._shortlists.of(model, protocol_kind)
         self._loads.tick(now)
-        seats = self._choose(shortlist, width, width + self.settings.retries)
+        seats = choose(shortlist, width, width + self.settings.retries, self._loads.rank)
         if not seats:
-            raise NoNode(self._why_none(model, protocol_kind))
+            raise NoNode(why_none(self._seats.values(), model, protocol_kind))
         self._loads.picked(seats[0].load)
         self.demand.called(model, now)
         return Placement(tuple([seat.node for seat in seats]))
@@ -146,7 +118,7 @@ class Router:
 
     def order(self, model: str) -> tuple[str, ...]:
         """The ids of all nodes in the model's rendezvous order, dead ones included, whatever they hold."""
-        return tuple([seat.node.id for seat in self._everyone.order(model)])
+        return tuple([seat.node.id for seat in self._shortlists.order(model)])
 
     def prospect(self, model: str, now: float, protocol_kind: ProtocolKind) -> Prospect:
         """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
@@ -154,7 +126,7 @@ class Router:
         Of a node that reports nothing nobody knows; it is taken to hold the model, as it is for picking.
         """
         self._loads.tick(now)
-        seats = self._choose(self._shortlist(model, protocol_kind), self.width(model), 1)
+        seats = choose(self._shortlists.of(model, protocol_kind), self.width(model), 1, self._loads.rank)
         node_id = seats[0].node.id if seats else ""
         if not self.cache_map.is_live(node_id) or self.cache_map.state(node_id, model) is Residency.AVAILABLE:
             return RESIDENT
@@ -176,68 +148,10 @@ class Router:
         """Every candidate of the model, dead ones included, in the order of residency and place. Changes nothing."""
         return tuple(
             Candidate(seat.node, place, seat.alive, self.cache_map.state(seat.node.id, model), self.load(seat.node.id))
-            for place, seat in self._planners[protocol_kind].shortlist(model)
+            for place, seat in self._shortlists.afresh(model, protocol_kind)
         )
 
     def load(self, node_id: str) -> float:
         """Calls in flight on that node, known and estimated, as of the last pick. 0 for an unknown node."""
         seat = self._seats.get(node_id)
         return 0.0 if seat is None else self._loads.of(seat.load)
-
-    def _plan(self) -> None:
-        """Plan anew for the population. Where all nodes speak both kinds, both share planner and memo."""
-        everyone = self._everyone = Planner(tuple(self._seats.values()), self.cache_map)
-        shared = Memo[Shortlist](self.settings.memo_models)
-        for kind in _KINDS:
-            speakers = tuple(seat for seat in self._seats.values() if seat.node.endpoint(kind) is not None)
-            whole = len(speakers) == len(self._seats)
-            self._planners[kind] = everyone if whole else Planner(speakers, self.cache_map)
-            self._memos[kind] = shared if whole else Memo(self.settings.memo_models)
-        self._generation = self.cache_map.generation
-
-    def _shortlist(self, model: str, kind: ProtocolKind) -> Shortlist:
-        if self._generation != self.cache_map.generation:
-            self._generation = self.cache_map.generation
-            for memo in self._memos.values():
-                memo.clear()
-        memo = self._memos[kind]
-        known = memo.get(model)
-        if known is None or known.row is not self.cache_map.row(model):
-            known = self._planners[kind].shortlist(model)
-            memo.put(model, known)
-        return known
-
-    def _choose(self, shortlist: Shortlist, width: int, want: int) -> list[Seat]:
-        """The best `want` living seats. Looks no further than the group in which enough are found within bounds."""
-        rank = self._loads.rank
-        chosen: list[Seat] = []
-        for places, seats in shortlist.tiers:
-            missing, last = want - len(chosen), -1
-            within: list[tuple[int, bool, int, int, Seat]] = []
-            beyond: list[tuple[int, bool, int, int, Seat]] = []
-            for place, seat in zip(places, seats, strict=True):
-                group = place // width
-                if group != last:
-                    if len(within) >= missing:
-                        break
-                    last = group
-                if seat.alive:
-                    over, step = rank(seat.load)
-                    (beyond if over else within).append((group, seat.remote, step, place, seat))
-            within.sort()  # places differ, so seats are never compared
-            if len(within) < missing:
-                beyond.sort()
-                within += beyond
-            chosen += [key[4] for key in within[:missing]]
-            if len(chosen) == want:
-                break
-        return chosen
-
-    def _why_none(self, model: str, kind: ProtocolKind) -> str:
-        if not self._seats:
-            return "No model server is known."
-        if not any(seat.alive for seat in self._seats.values()):
-            return "No model server is alive."
-        if not any(seat.alive and seat.node.endpoint(kind) for seat in self._seats.values()):
-            return f"No model server that speaks {kind} is alive."
-        return f"No model server that holds {model!r} is alive."

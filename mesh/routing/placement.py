@@ -1,0 +1,36 @@
+"""What the router answers: the nodes for one call, none, or how every node stands for a model."""
+
+from dataclasses import dataclass
+
+from mesh.errors import MeshError
+from mesh.node import Node, ProtocolKind
+from mesh.routing.cache_map import Residency
+
+
+class NoNode(MeshError):
+    """No node can be given the call. The message is one sentence fit for a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The nodes for one call, never empty: the first gets the call, the later ones serve Envoy's retries in order."""
+
+    nodes: tuple[Node, ...]
+
+    def endpoints(self, kind: ProtocolKind) -> str:
+        """The nodes as Envoy's override_host policy reads them: `ip:port,ip:port`."""
+        return ",".join(endpoint for node in self.nodes if (endpoint := node.endpoint(kind)) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One node's standing for one model, for people to read.
+
+    `place` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight.
+    """
+
+    node: Node
+    place: int
+    alive: bool
+    state: Residency
+    load: float
