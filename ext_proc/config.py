@@ -21,7 +21,7 @@ from mesh.discovery.residency_settings import ResidencySettings
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.warm import WarmSettings
+from mesh.routing.warm.settings import WarmSettings
 from mesh.settings import Settings
 
 

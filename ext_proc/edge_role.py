@@ -35,7 +35,7 @@ from mesh.node import Node
 from mesh.routing.hearsay import Hearsay
 from mesh.routing.prospect import Prospect
 from mesh.routing.router import Router
-from mesh.routing.warm import WarmPlan
+from mesh.routing.warm.plan import WarmPlan
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,9 @@ from mesh.node import Node
 from mesh.routing.cache_map import CacheMap
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.warm import WarmPlan, WarmSettings, WarmUp
+from mesh.routing.warm.asks import WarmUp
+from mesh.routing.warm.plan import WarmPlan
+from mesh.routing.warm.settings import WarmSettings
 
 # From a change on a node to its edges.
 _NEWS_SECONDS = 0.01

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import aiohttp
 
 from mesh.node import Node
-from mesh.routing.warm import WarmPlan, WarmUp
+from mesh.routing.warm.asks import WarmUp
+from mesh.routing.warm.plan import WarmPlan
 
 logger = logging.getLogger(__name__)
 

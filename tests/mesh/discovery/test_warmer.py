@@ -11,7 +11,8 @@ from mesh.node import Node
 from mesh.routing.cache_map import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.warm import WarmPlan, WarmSettings
+from mesh.routing.warm.plan import WarmPlan
+from mesh.routing.warm.settings import WarmSettings
 
 MODEL = "50% of ä/b?c"
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from mesh.routing.cache_map import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.warm import WarmPlan, WarmSettings, WarmUp
+from mesh.routing.warm.asks import WarmUp
+from mesh.routing.warm.plan import WarmPlan
+from mesh.routing.warm.settings import WarmSettings
 from tests.mesh.routing.population import nodes
 
 AVAILABLE, LOADING, ABSENT, FAILED = Residency.AVAILABLE, Residency.LOADING, Residency.ABSENT, Residency.FAILED
