@@ -22,7 +22,7 @@ BY_THE_RING = {"routing": {"replicas": 1, "load_floor": 1e6}}
 STRICTLY_BY_THE_RING = {**BY_THE_RING, "envoy": {"patience_seconds": 30.0}}
 
 _HERE = Path(__file__).parent
-_LOG_LINE = 300
+_LOG_LINES, _LOG_LINE = 12, 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for process in sorted(Process.known, key=lambda each: each.name):
-            if tail := process.tail():
+            if tail := process.tail(_LOG_LINES):
                 lines = [line[:_LOG_LINE] for line in tail.splitlines()]
                 report.sections.append((f"{process.name}: the end of {process.log}", "\n".join(lines)))
     return report

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -14,6 +15,7 @@ from integration.clients.client import Client, ClientError, Place
 from integration.clients.tf_serving import PlainGrpc, TfServingRest
 from integration.clients.triton import TritonGrpc, TritonRest
 from integration.embedded import EmbeddedNode
+from tests.integration.cache_node import until
 from tests.integration.conftest import NODES, STRICTLY_BY_THE_RING, need_envoy, owner
 
 ROOM = 3  # models on each node: less than the third of the models that it is asked for
@@ -38,9 +40,23 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     await opened.close()
 
 
+async def empty(stack: CachedStack) -> None:
+    """Returns once the nodes hold nothing and the edge knows: what drains at home would be loaded elsewhere."""
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as admin:
+        for node in stack.nodes.values():
+            for book in await node.books():
+                await admin.post(f"{node.agent.admin}/models/{book['model']}/unload")
+
+    async def known() -> bool:
+        return not any((await stack.edge.status())["models"].values())
+
+    await until(known)
+
+
 async def test_every_model_answers_as_it_does_where_it_is_loaded(
     stack: CachedStack, client: Client, names: list[str], nodes: dict[str, EmbeddedNode]
 ) -> None:
+    await empty(stack)
     images = models.digits()[1].images[:4]
     node = nodes["node-a"]
     through, direct = Place(stack.edge.target, stack.edge.http), Place(node.grpc, node.rest)
