@@ -1,6 +1,12 @@
 """For every test: examples of Hypothesis have no time limit, since a busy machine is no fault of the code."""
 
+import signal
+
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell without job control starts what it puts into the background deaf to Ctrl-C, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
