@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV   := build/venv
 BIN    := $(VENV)/bin
+# A file at a time: what its tests share is started once.
+PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 NAME   ?= routing
 MINUTES ?= 10
+WORKERS ?= 2
 
 # Bytecode is kept, whatever the caller's environment says, and lies beside the environments: compiling all that a server
 # imports takes longer than everything else that it does at its start.
@@ -18,10 +21,10 @@ demo: build/.venv
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
 	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.envoys build/.tf-client build/.triton build/.azurite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 unit: build/.venv
-	$(BIN)/python -m pytest tests/ext_proc tests/mesh
+	$(PYTEST) tests/ext_proc tests/mesh
 
 lint: build/.venv
 	$(BIN)/ruff check .
