@@ -90,7 +90,8 @@ async def test_the_backup_answers_in_time_and_the_load_goes_on(stack: CachedStac
     cold, backup = (rank.models[0] for rank in first.candidates)
     assert (cold.cold, backup.cold) == (True, False)
     assert LOAD_MS <= cold.estimate_ms < DEFAULT_LOAD_MS
-    assert next(at for at, what, rank, _ in first.log if what == "start" and rank == 1) < 10
+    starts = {rank: at for at, what, rank, _ in first.log if what == "start"}
+    assert starts[1] == starts[0]
     assert first.outcome["elapsed_ms"] < LIMIT_MS
 
     # The call's end is not that of the load, and the next ones know how much of it is left.
@@ -103,7 +104,7 @@ async def test_the_backup_answers_in_time_and_the_load_goes_on(stack: CachedStac
     assert (before.cold, after.cold) == (True, True)
     passed_ms = 1000 * (later[1].arrival - later[0].arrival)
     assert passed_ms >= LIMIT_MS / 2
-    assert before.estimate_ms - after.estimate_ms == pytest.approx(passed_ms, abs=50)
+    assert before.estimate_ms - after.estimate_ms == pytest.approx(passed_ms, abs=200)
 
     await until(lambda: is_known(stack, quick="available", slow="available"))
     outputs, answer = await call(http)
