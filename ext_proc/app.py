@@ -13,7 +13,7 @@ from ext_proc.config import Config
 from ext_proc.edge_role import EdgeRole
 from ext_proc.errors import ConfigError
 from ext_proc.node_role import NodeRole
-from ext_proc.reload import watch
+from ext_proc.reload import read_again, watch
 from ext_proc.role import Role
 from ext_proc.stopping import Stop
 from ext_proc.telemetry import logs
@@ -87,7 +87,7 @@ class App:
     async def _reload(self) -> None:
         """Takes the file's new content over; a file that is wrong changes nothing."""
         try:
-            config = await asyncio.to_thread(configuration.load, self._path)
+            config = await asyncio.to_thread(read_again, self._path)
         except ConfigError as error:
             self._metrics.reloads["refused"] += 1
             logger.error("configuration refused, the old one stays", extra={"cause": str(error)})

@@ -4,7 +4,11 @@ import asyncio
 import os
 from pathlib import Path
 
-from ext_proc.reload import fingerprint, watch
+import pytest
+
+from ext_proc.config import Config
+from ext_proc.errors import ConfigError
+from ext_proc.reload import fingerprint, read_again, watch
 
 
 def test_a_fingerprint_tells_rewriting_replacing_and_relinking(tmp_path: Path) -> None:
@@ -38,3 +42,32 @@ async def test_the_watch_wakes_once_for_each_change_and_waits_for_an_absent_file
         await asyncio.wait_for(wake.wait(), 10)
     finally:
         task.cancel()
+
+
+async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    path, wake = tmp_path / "config.yaml", asyncio.Event()
+    path.write_text("")
+    task = asyncio.create_task(watch(path, wake, interval=0.0))
+    await asyncio.sleep(0)
+    try:
+        for length in range(1, 50):  # another one at every look
+            path.write_text("x" * length)
+            await asyncio.sleep(0)
+            assert not wake.is_set()
+        await asyncio.wait_for(wake.wait(), 10)
+    finally:
+        task.cancel()
+
+
+def test_an_empty_file_is_not_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="the file is empty"):
+        read_again(path)
+    path.write_text("routing: {replicas: 3}")
+    assert read_again(path).routing.replicas == 3
+    path.write_text("{}")
+    assert read_again(path) == Config()
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_again(path)

@@ -126,7 +126,9 @@ async def test_a_node_that_leaves_the_list_and_returns_loses_no_call(stack: Stac
 async def test_a_wrong_configuration_changes_nothing(stack: Stack, names: list[str]) -> None:
     text = stack.edge.config.read_text()
     try:
-        stack.edge.config.write_text(text.replace("replicas", "replica"))
+        wrong = stack.edge.config.with_suffix(".wrong")
+        wrong.write_text(text.replace("replicas", "replica"))
+        wrong.replace(stack.edge.config)
         stack.edge.server.signal(signal.SIGHUP)
         async with asyncio.timeout(30):
             while "configuration refused" not in stack.edge.server.tail(200):
