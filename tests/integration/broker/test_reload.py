@@ -34,7 +34,9 @@ async def reloads(edge: Edge, result: str) -> float:
 async def rewrite(edge: Edge, change: Callable[[str], str], result: str) -> None:
     """Returns once the server has read the changed file and come to that result."""
     before = await reloads(edge, result)
-    edge.config.write_text(change(edge.config.read_text()))
+    changed = edge.config.with_suffix(".changed")
+    changed.write_text(change(edge.config.read_text()))
+    changed.replace(edge.config)
     async with asyncio.timeout(30):
         while await reloads(edge, result) == before:
             await asyncio.sleep(0.02)
