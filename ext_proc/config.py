@@ -129,11 +129,15 @@ class Config(Settings):
 
 def load(path: Path) -> Config:
     """Reads and validates a file. Raises ConfigError that says where in the file, what, and what was expected."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """The text of a file. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str) -> Config:

@@ -18,7 +18,7 @@ from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.discovery import residency_header
 from mesh.node import Node
 from mesh.routing.hearsay import Hearsay
-from mesh.routing.placement import NoNode
+from mesh.routing.placement import NoNode, Placement
 from mesh.routing.router import Router
 
 # What nodes say to us is not for clients.
@@ -84,8 +84,8 @@ class Edge:
 
     def place(self, call: Call, model: str, now: float) -> Route:
         """The nodes for a call of that protocol to `model`. Raises CallError (UNAVAILABLE) if none is alive."""
-        nodes, endpoints = self._picked(call, model, now)
-        return Route(endpoints, nodes[0].id)
+        placement = self._picked(call, model, now)
+        return Route(placement.endpoints(call.protocol.kind), placement.nodes[0].id)
 
     def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
         """Takes in what a node says of the model that it was asked about, and keeps it back."""
@@ -104,19 +104,18 @@ class Edge:
         """A call to the node is over."""
         self._router.finished(node)
 
-    def _picked(self, call: Call, model: str, now: float) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-        """The nodes for a call, and where they take it: `ip:port`. Raises CallError."""
-        kind = call.protocol.kind
+    def _picked(self, call: Call, model: str, now: float) -> Placement:
+        """The nodes for a call. Raises CallError."""
         try:
-            nodes = self._router.pick(model, now, kind).nodes
+            return self._router.pick(model, now, call.protocol.kind)
         except NoNode as error:
             raise CallError(Reason.UNAVAILABLE, str(error)) from None
-        return nodes, tuple([endpoint for node in nodes if (endpoint := node.endpoint(kind))])
 
     def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
         """The nodes for a call that goes out now, for the model that it is to be of."""
         model = wanted.model
-        nodes, endpoints = self._picked(call, model, now)
+        placement = self._picked(call, model, now)
+        nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         named: tuple[tuple[str, str], ...] = ()
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)

@@ -87,5 +87,6 @@ class NodeDesk:
 
 def refusal(error: CacheError) -> CallError:
     """What a client is told. The error's `cause` is for /status and the log only: it may name the store's insides."""
-    reason, busy = _REASONS.get(type(error), Reason.INTERNAL), isinstance(error, Busy)
-    return CallError(reason, error.message, error.retry_after if isinstance(error, Busy) else None, elsewhere=busy)
+    if isinstance(error, Busy):
+        return CallError(_REASONS[Busy], error.message, error.retry_after, elsewhere=True)
+    return CallError(_REASONS.get(type(error), Reason.INTERNAL), error.message)

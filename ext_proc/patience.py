@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 
 from ext_proc.broker.deadline import read_grpc_timeout, read_tloc
 from ext_proc.errors import CallError
+from mesh.digits import number
 
 
 def _envoy_ms(text: str) -> float:
-    return float(text) if len(text) < 10 and text.isascii() and text.isdigit() else math.inf
+    ms = number(text, 9)
+    return math.inf if ms is None else ms
 
 
 _READERS: dict[str, Callable[[str], float]] = {

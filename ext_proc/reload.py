@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from ext_proc.config import Config, load
+from ext_proc.config import Config, parse, read
 from ext_proc.errors import ConfigError
 
 Fingerprint = tuple[int, int, int] | None
@@ -23,13 +23,10 @@ def read_again(path: Path) -> Config:
 
     At a start an empty file is the default configuration; taken over by a server with nodes it would drop them all.
     """
-    try:
-        empty = path.stat().st_size == 0
-    except OSError:
-        empty = False  # `load` says what is wrong
-    if empty:
+    text = read(path)
+    if not text:
         raise ConfigError(f"{path}: the file is empty")
-    return load(path)
+    return parse(text, str(path))
 
 
 async def watch(path: Path, wake: asyncio.Event, interval: float = 1.0) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from integration.clients.client import Client, Place
 from integration.clients.tf_serving import TfServingRest, tf_serving_grpc
 from integration.clients.triton import TritonGrpc, TritonRest
 from integration.edge import Section
-from integration.embedded import EmbeddedNode, NodeSpec
+from integration.embedded import reference
 from integration.interrupt import run
 from integration.process import ProcessError
 from integration.scenes.deadline import Deadline
@@ -79,17 +78,17 @@ async def _fleet(console: Console, repository: Path, names: Sequence[str], calls
     console.rule("The right node, the model on demand")
     console.print(f"Starting three empty nodes, each with room for {room} of the {len(names)} models, and an edge ...")
     async with (
-        _reference(repository) as reference,
-        _clients(reference, names[0]) as clients,
+        reference(repository) as server,
+        _clients(right := Place(grpc=server.grpc, rest=server.rest), names[0]) as clients,
         CachedStack(repository, nodes, sections=_SECTIONS) as stack,
     ):
         libraries = await clients
         console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}; {calls} calls go there, mixed ...")
-        tally = await Routing(stack, reference, libraries, console, calls).run(names)
+        tally = await Routing(stack, right, libraries, console, calls).run(names)
         says = "says the same" if tally.agreed else "does not say the same"
         console.print(f"The edge's cache map, by which calls are routed, {says}.")
         console.rule("A node leaves")
-        drained = await Drain(stack, reference, libraries, console).run()
+        drained = await Drain(stack, right, libraries, console).run()
     console.print(
         f"It ended {drained.seconds:.1f} s later. By then the others had loaded {drained.moved} of its {drained.held} "
         f"models. The slowest call took {drained.slowest_ms:.0f} ms.",
@@ -100,19 +99,7 @@ async def _fleet(console: Console, repository: Path, names: Sequence[str], calls
 
 
 @asynccontextmanager
-async def _reference(repository: Path) -> AsyncIterator[Place]:
-    """A model server outside the fleet that has all models loaded: how every call should be answered."""
-    with tempfile.TemporaryDirectory(prefix="tbms-") as folder:
-        server = EmbeddedNode(NodeSpec("reference"), repository, Path(folder))
-        try:
-            await server.start()
-            yield Place(grpc=server.grpc, rest=server.rest)
-        finally:
-            await server.stop()
-
-
-@asynccontextmanager
-async def _clients(reference: Place, model: str) -> AsyncIterator[asyncio.Task[Sequence[Client]]]:
+async def _clients(place: Place, model: str) -> AsyncIterator[asyncio.Task[Sequence[Client]]]:
     """Client libraries that know nothing of tbms: a task that has them when each has made a first call.
 
     Imports take seconds (TensorFlow), and are not what the tables are about.
@@ -121,7 +108,7 @@ async def _clients(reference: Place, model: str) -> AsyncIterator[asyncio.Task[S
 
     async def warm() -> Sequence[Client]:
         for client in clients:
-            await client.predict(reference, model, images_of(0)[0])
+            await client.predict(place, model, images_of(0)[0])
         return clients
 
     warming = asyncio.create_task(warm())

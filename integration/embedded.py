@@ -1,6 +1,8 @@
 """One embedded model server as a child process: a node of the demo and of the integration tests."""
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,3 +72,15 @@ def _load_option(models: Iterable[str] | None) -> str:
     if models is None:
         return "all"
     return ",".join(sorted(models)) or "none"
+
+
+@asynccontextmanager
+async def reference(repository: Path) -> AsyncIterator[EmbeddedNode]:
+    """A model server outside of every fleet that has all models loaded: how every call should be answered."""
+    with tempfile.TemporaryDirectory(prefix="tbms-") as folder:
+        server = EmbeddedNode(NodeSpec("reference"), repository, Path(folder))
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -21,7 +20,7 @@ from rich.console import Console
 from integration import models
 from integration.cached_node import CachedSpec, CachedStack
 from integration.edge import Section
-from integration.embedded import EmbeddedNode, NodeSpec
+from integration.embedded import reference
 from integration.interrupt import run
 from integration.process import Process
 from integration.soaking.calls import Answers, Caller, Tally, answers, call_on
@@ -47,7 +46,7 @@ async def soak(minutes: float, seed: int, console: Console) -> int:
     names = sorted(path.name for path in repository.iterdir())
     room = {"capacity": {"models": len(names) // len(_NODES)}}
     tally, growth, dice = Tally(), {name: Growth() for name in ("edge", *_NODES)}, Random(seed)
-    right = await _reference(repository, names)
+    right = await _right(repository, names)
     async with AsyncExitStack() as stack:
         specs = [CachedSpec(name, cache=room) for name in _NODES]
         fleet = await stack.enter_async_context(CachedStack(repository, specs, sections=_SECTIONS))
@@ -71,16 +70,14 @@ async def soak(minutes: float, seed: int, console: Console) -> int:
     return _judge(tally, growth, broken, console)
 
 
-async def _reference(repository: Path, names: list[str]) -> Answers:
+async def _right(repository: Path, names: list[str]) -> Answers:
     """What every model answers where nothing ever goes wrong."""
-    with tempfile.TemporaryDirectory(prefix="tbms-soak-") as folder:
-        node = EmbeddedNode(NodeSpec("reference"), repository, Path(folder))
-        try:
-            await node.start()
-            async with Caller(node.rest.removeprefix("http://")) as rest, Caller(node.grpc) as grpc:
-                return {**await answers(rest, names, "rest"), **await answers(grpc, names, "grpc")}
-        finally:
-            node.kill()
+    async with (
+        reference(repository) as server,
+        Caller(server.rest.removeprefix("http://")) as rest,
+        Caller(server.grpc) as grpc,
+    ):
+        return {**await answers(rest, names, "rest"), **await answers(grpc, names, "grpc")}
 
 
 async def _watch(fleet: CachedStack, growth: dict[str, Growth]) -> None:

@@ -1,7 +1,8 @@
-"""Places as Envoy's types: one address, and the endpoints of a cluster."""
+"""Places as Envoy's types: one address, the endpoints of a cluster, and how Envoy finds them."""
 
 from collections.abc import Iterable
 
+from envoy_data_plane.envoy.config.cluster.v3 import ClusterDiscoveryType
 from envoy_data_plane.envoy.config.core.v3 import Address, Pipe, SocketAddress
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
@@ -10,7 +11,22 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LocalityLbEndpoints,
 )
 
-from ext_proc.envoy_config.address import Place
+from ext_proc.envoy_config.address import Place, place
+from ext_proc.errors import ConfigError
+
+
+def given(setting: str, text: str) -> Place:
+    """The place that a setting names. Raises ConfigError for an address that Envoy could not use."""
+    try:
+        return place(text)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {error}") from None
+
+
+def discovery(where: Place) -> ClusterDiscoveryType:
+    """A host's name is looked up again and again, as its address may change."""
+    is_name = not where.path and where.ip is None
+    return ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC
 
 
 def address(where: Place) -> Address:

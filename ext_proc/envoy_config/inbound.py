@@ -8,17 +8,16 @@ names, since a filter that streams bodies cannot let a call pass by itself. See 
 
 from dataclasses import dataclass
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ProcessingModeBodySendMode as BodyMode
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.envoy_config.address import place
 from ext_proc.envoy_config.cluster_options import HTTP_OPTIONS, breakers, http1, http2
 from ext_proc.envoy_config.clusters import GRPC_CLUSTER, REST_CLUSTER
-from ext_proc.envoy_config.endpoints import assignment
+from ext_proc.envoy_config.endpoints import assignment, discovery, given
 from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
 from ext_proc.envoy_config.listeners import listener
 from ext_proc.envoy_config.matching import all_of, any_of, matches, none_of, present, starts
@@ -29,7 +28,6 @@ from ext_proc.envoy_config.server_cluster import server_cluster
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
 from ext_proc.envoy_config.versions import Conversation, conversation
-from ext_proc.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +72,10 @@ def node_filter(version: str, hold_seconds: float) -> HttpFilter:
 
 
 def _models(name: str, setting: str, where: str, settings: EnvoySettings, http: HttpProtocolOptions) -> Cluster:
-    try:
-        found = place(where)
-    except ValueError as error:
-        raise ConfigError(f"{setting}: {error}") from None
-    is_name = not found.path and found.ip is None
+    found = given(setting, where)
     return Cluster(
         name=name,
-        type=ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC,
+        type=discovery(found),
         connect_timeout=seconds(0.5),
         load_assignment=assignment(name, [found]),
         # No health check: there is nowhere else to go, and a server that listens again must be found at once.

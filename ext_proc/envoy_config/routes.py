@@ -26,8 +26,10 @@ from ext_proc.wire.reply import ELSEWHERE_HEADER
 
 # A second node is tried if the first refused, and so on; the server names as many as there are replicas.
 TRIES = 3
-# Provably not processed: no connection, refused or reset before it was sent, or the node says so.
-UNPROCESSED = "connect-failure,refused-stream,reset-before-request,retriable-headers"
+# Provably not processed: no connection, refused or reset before it was sent.
+UNSENT = "connect-failure,refused-stream,reset-before-request"
+# Or the node says so.
+UNPROCESSED = f"{UNSENT},retriable-headers"
 
 
 def _matches(regex: str) -> RouteMatch:
@@ -73,7 +75,7 @@ def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
 def node_routes(settings: EnvoySettings) -> VirtualHost:
     """To the one model server of this machine. Whether another node is asked is the edge's to decide."""
     routes = [_route(cluster, RouteMatch(prefix="/")) for cluster in (GRPC_CLUSTER, REST_CLUSTER)]
-    return _host(settings, routes, _retries("connect-failure,refused-stream,reset-before-request"))
+    return _host(settings, routes, _retries(UNSENT))
 
 
 _NODE_SAYS = HeaderMatcher(name=ELSEWHERE_HEADER, present_match=True)

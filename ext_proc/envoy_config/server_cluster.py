@@ -3,7 +3,7 @@
 Every Envoy has it, an edge's and a node's.
 """
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterCommonLbConfig, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterCommonLbConfig
 from envoy_data_plane.envoy.config.core.v3 import DataSource, Http2ProtocolOptions, KeepaliveSettings, TransportSocket
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -17,25 +17,20 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.envoy_config.address import Place, place
+from ext_proc.envoy_config.address import Place
 from ext_proc.envoy_config.cluster_options import HTTP_OPTIONS, breakers, health_checks, http2
-from ext_proc.envoy_config.endpoints import assignment
+from ext_proc.envoy_config.endpoints import assignment, discovery, given
 from ext_proc.envoy_config.processor import SERVER_CLUSTER
 from ext_proc.envoy_config.settings import EnvoySettings, ServerTls
 from ext_proc.envoy_config.text import seconds
-from ext_proc.errors import ConfigError
 
 
 def server_cluster(settings: EnvoySettings, server: str) -> Cluster:
     """Where the external processor is. Raises ConfigError for an address that Envoy could not use."""
-    try:
-        where = place(server)
-    except ValueError as error:
-        raise ConfigError(f"the server's address: {error}") from None
+    where = given("the server's address", server)
     if where.ip is not None and where.ip.is_unspecified:
         # A server that listens everywhere is reached on this machine.
         where = Place(host="::1" if where.ip.version == 6 else "127.0.0.1", port=where.port)
-    is_name = not where.path and where.ip is None
     http = http2(
         # A frozen server is noticed within two or three seconds.
         Http2ProtocolOptions(connection_keepalive=KeepaliveSettings(interval=seconds(1), timeout=seconds(1)))
@@ -43,7 +38,7 @@ def server_cluster(settings: EnvoySettings, server: str) -> Cluster:
     return Cluster(
         name=SERVER_CLUSTER,
         transport_socket=None if settings.server_tls is None else _mutual_tls(settings.server_tls),
-        type=ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC,
+        type=discovery(where),
         connect_timeout=seconds(0.25),
         load_assignment=assignment(SERVER_CLUSTER, [where]),
         # Calls wait for a server that restarts. After about five seconds it counts as away, and they no longer

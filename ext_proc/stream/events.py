@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from ext_proc.errors import TbmsError
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
+from mesh.digits import number
 
 # Attributes, which the filter's configuration has to ask for: which node answered, and when the request came.
 UPSTREAM_ATTRIBUTE = "upstream.address"
@@ -115,7 +116,7 @@ def _received(message: ProcessingRequest) -> float | None:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text is not None and len(text) <= 3 and text.isascii() and text.isdigit() else 0
+    return number(text or "", 3) or 0
 
 
 @lru_cache(maxsize=64)

@@ -26,6 +26,7 @@ from ext_proc.stream.events import NEWEST, BodyMode, Head, ReplyPart, StreamErro
 from ext_proc.wire.call import Call, Protocol
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
+from mesh.digits import number
 from mesh.discovery import residency_header
 
 # Headers that steer inside; a client's own copies are removed from every call. See docs/design.md.
@@ -150,7 +151,7 @@ class Machine:
 
     def _check_length(self, declared: str | None) -> None:
         limit = self._desk.body_limit
-        if declared is not None and len(declared) < 20 and declared.isdigit() and int(declared) > limit:
+        if declared is not None and (number(declared, 19) or 0) > limit:
             raise CallError(Reason.TOO_LARGE, f"the body of {declared} bytes is over the limit of {limit} bytes")
 
     def _open_body(self) -> list[bytes]:

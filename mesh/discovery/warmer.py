@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from mesh.digits import number
 from mesh.node import Node
 from mesh.routing.warm.asks import WarmUp
 from mesh.routing.warm.plan import WarmPlan
@@ -90,4 +91,5 @@ class Warmer:
 
 def _seconds(text: str) -> float:
     """What a `retry-after` says; infinite where it says nothing."""
-    return max(1.0, float(text)) if len(text) < 6 and text.isascii() and text.isdigit() else math.inf
+    seconds = number(text, 5)
+    return math.inf if seconds is None else max(1.0, seconds)

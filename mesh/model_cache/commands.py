@@ -7,7 +7,6 @@ from mesh.model_cache.core import Core
 from mesh.model_cache.errors import CacheError, Refused
 from mesh.model_cache.jobs import Jobs
 from mesh.model_cache.names import Key, check_name, check_version
-from mesh.model_cache.states import State
 from mesh.model_cache.unloading import Unloading
 from mesh.model_cache.versions import Version, Versions
 
@@ -45,8 +44,8 @@ class Commands:
         keys = [entry.key for entry in self._core.ledger.of_model(model) if number in (None, entry.key.version)]
         for key in keys:
             await self._jobs.called_off(key)
-            entry = self._core.ledger.entries.get(key)
-            if entry is not None and entry.state is State.AVAILABLE:
+            entry = self._core.ledger.available(key)
+            if entry is not None:
                 self._core.ledger.drain(entry, self._core.clock())
                 self._unloading.begin(entry)
         for key in keys:
@@ -68,8 +67,7 @@ class Commands:
         self._core.bell.ring()
 
     async def _bring_absent(self, key: Key) -> None:
-        entry = self._core.ledger.entries.get(key)
-        if entry is None or entry.state is not State.AVAILABLE:
+        if self._core.ledger.available(key) is None:
             await self._jobs.bring(key)
 
     def _set_pinned(self, models: frozenset[str]) -> None:

@@ -33,6 +33,11 @@ class Ledger:
         """The entries of all versions of a model."""
         return [entry for key, entry in self.entries.items() if key.model == model]
 
+    def available(self, key: Key) -> Entry | None:
+        """The entry of that key, if calls can use it."""
+        entry = self.entries.get(key)
+        return entry if entry is not None and entry.state is State.AVAILABLE else None
+
     def open(self, key: Key, now: float) -> Entry:
         """The entry of that key; made, as the one used last, if there is none."""
         entry = self.entries.get(key)

@@ -2,6 +2,8 @@
 
 from itertools import islice
 
+from mesh.routing.newest import keep_newest
+
 _WEIGHT = 0.3  # of the newest observation
 _LIMIT = 100_000
 
@@ -21,10 +23,8 @@ class LoadTimes:
 
     def observe(self, model: str, seconds: float, size_bytes: int) -> None:
         """One load that went well."""
-        before = self._seconds.pop(model, None)
-        self._seconds[model] = seconds if before is None else before + _WEIGHT * (seconds - before)
-        if len(self._seconds) > _LIMIT:
-            del self._seconds[next(iter(self._seconds))]
+        before = self._seconds.get(model, seconds)
+        keep_newest(self._seconds, model, before + _WEIGHT * (seconds - before), _LIMIT)
         if self.mean is None:
             self.mean, self._mean_bytes = seconds, float(size_bytes)
         else:

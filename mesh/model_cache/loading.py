@@ -35,8 +35,8 @@ class Loading:
         """Return once the model is AVAILABLE. Raises CacheError; what was begun is undone or kept for the next time."""
         await self._server.known()
         await self._core.settled(key)
-        entry = self._core.ledger.entries.get(key)
-        if entry is not None and entry.state is State.AVAILABLE:
+        entry = self._core.ledger.available(key)
+        if entry is not None:
             return entry
         entry, remote = await self._admission.admit(key)
         try:

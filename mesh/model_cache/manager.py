@@ -114,8 +114,7 @@ class Manager:
         entry = self._versions.called(model, version, label, now)
         if entry is None or entry.state is not State.AVAILABLE:
             return None
-        self._core.ledger.acquire(entry, now)
-        return Lease(entry, self._give_back, was_cold=False)
+        return self._lease(entry, now)
 
     async def ensure(self, model: str, version: Version = None, label: str | None = None) -> Lease:
         """The right to use a model, brought here first if need be.
@@ -134,10 +133,9 @@ class Manager:
             return lease
         key = await self._versions.resolve(model, version, label)
         await self._server.sure()
-        entry = self._core.ledger.entries.get(key)
-        if entry is not None and entry.state is State.AVAILABLE:
-            self._core.ledger.acquire(entry, self._core.clock())
-            return Lease(entry, self._give_back, was_cold=False)
+        entry = self._core.ledger.available(key)
+        if entry is not None:
+            return self._lease(entry, self._core.clock())
         return await self._jobs.of(key).wait()
 
     def suspect_server(self) -> None:
@@ -175,8 +173,11 @@ class Manager:
 
     def _cold_lease(self, entry: Entry) -> Lease:
         self.cold_calls += 1
-        self._core.ledger.acquire(entry, self._core.clock())
-        return Lease(entry, self._give_back, was_cold=True)
+        return self._lease(entry, self._core.clock(), was_cold=True)
+
+    def _lease(self, entry: Entry, now: float, was_cold: bool = False) -> Lease:
+        self._core.ledger.acquire(entry, now)
+        return Lease(entry, self._give_back, was_cold)
 
     def _give_back(self, entry: Entry) -> None:
         if self._core.ledger.release(entry):

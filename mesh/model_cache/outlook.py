@@ -79,16 +79,12 @@ class Outlook:
             return 0.0
         remote = self._catalog.newest_known(model) if number is None else self._catalog.known(Key(model, number))
         if remote is not None:
-            key = Key(model, remote.version)
-        elif number is not None:
-            key = Key(model, number)
-        else:
-            key = Key(model, -1)
-        entry = self._core.ledger.entries.get(key)
-        if entry is not None and entry.state is State.AVAILABLE:
+            number = remote.version
+        key = None if number is None else Key(model, number)
+        if key is not None and self._core.ledger.available(key) is not None:
             return 0.0
         expected = self._load_times.expected(model, None if remote is None else remote.size_bytes)
-        job = self._jobs.get(key)
+        job = None if key is None else self._jobs.get(key)
         if expected is None or job is None:
             return expected
         return max(expected - (self._core.clock() - job.begun), 0.0)

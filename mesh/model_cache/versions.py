@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from mesh.digits import number
 from mesh.model_cache.catalog import Catalog
 from mesh.model_cache.core import Core
 from mesh.model_cache.errors import CacheError, ModelMissing, StoreAway
@@ -38,7 +39,7 @@ class Versions:
     def number(self, model: str, version: Version, label: str | None) -> int | None:
         """The version asked for, as far as it is known without the store."""
         if version is not None:
-            return version if isinstance(version, int) else _digits(version)
+            return version if isinstance(version, int) else _numbered(version)
         return None if label is None else self._core.settings.labels.get(model, {}).get(label)
 
     def in_use(self, model: str) -> Entry | None:
@@ -91,6 +92,7 @@ class Versions:
             log.warning("no newer version could be had", extra={"model": model, "error": error.cause})
 
 
-def _digits(version: str) -> int:
+def _numbered(version: str) -> int:
     """The number; one that no model has, if the text is not a version."""
-    return int(version) if len(version) < 20 and version.isascii() and version.isdigit() else -1
+    found = number(version, 19)
+    return -1 if found is None else found

@@ -6,6 +6,7 @@ when it ends to be true; calls that go on renew it.
 
 from mesh.node import Node
 from mesh.routing.cache_map import CacheMap, Residency
+from mesh.routing.newest import keep_newest
 
 MOST = 10_000
 """Models of one node that are remembered."""
@@ -48,7 +49,7 @@ class Hearsay:
         asked = self._asked[node_id]
         if now < asked.get(model, now):
             return False
-        _keep(asked, model, now + self._remember / 2)
+        keep_newest(asked, model, now + self._remember / 2, MOST)
         return True
 
     def told(self, endpoint: str | None, model: str, state: Residency, leaving: bool, now: float) -> None:
@@ -56,7 +57,7 @@ class Hearsay:
         node_id = self.silent.get(endpoint or "")
         if node_id is None:
             return
-        dropped = _keep(self._told[node_id], model, now + self._remember)
+        dropped = keep_newest(self._told[node_id], model, now + self._remember, MOST)
         self._cache_map.hint(node_id, model, state)
         if dropped is not None:
             self._cache_map.hint(node_id, dropped, Residency.ABSENT)
@@ -82,17 +83,6 @@ class Hearsay:
     def _remove(self, node_id: str) -> None:
         for endpoint in [each for each, silent in self.silent.items() if silent == node_id]:
             del self.silent[endpoint]
-
-
-def _keep(times: dict[str, float], model: str, until: float) -> str | None:
-    """Takes a time down as the newest; the oldest model, if it had to make room."""
-    times.pop(model, None)
-    times[model] = until
-    if len(times) <= MOST:
-        return None
-    oldest = next(iter(times))
-    del times[oldest]
-    return oldest
 
 
 def _until(times: dict[str, float], now: float) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from sys import intern
 
 from mesh.routing.cache_map import Residency
+from mesh.routing.newest import keep_newest
 
 MOST = 1000
 """Models of one node that are remembered: for 100 nodes some 10 MiB."""
@@ -32,10 +33,11 @@ class LoadWaits:
                 ready.pop(model, None)
         known = self._seconds.setdefault(node_id, {})
         for model, wait in seconds.items():
+            name = intern(model)  # of other nodes, too
             if states.get(model) is Residency.LOADING:
-                _keep(ready, model, now + wait)
+                keep_newest(ready, name, now + wait, MOST)
             else:
-                _keep(known, model, wait)
+                keep_newest(known, name, wait, MOST)
         if default is not None:
             self._default[node_id] = default
 
@@ -50,12 +52,3 @@ class LoadWaits:
         if ready is not None:
             return max(ready - now, 0.0)
         return self._seconds.get(node_id, {}).get(model, self._default.get(node_id))
-
-
-def _keep(times: dict[str, float], model: str, seconds: float) -> None:
-    """The newest are kept. The names are those of other nodes, too."""
-    model = intern(model)
-    times.pop(model, None)
-    times[model] = seconds
-    if len(times) > MOST:
-        del times[next(iter(times))]

@@ -17,9 +17,9 @@ class Placement:
 
     nodes: tuple[Node, ...]
 
-    def endpoints(self, kind: ProtocolKind) -> str:
-        """The nodes as Envoy's override_host policy reads them: `ip:port,ip:port`."""
-        return ",".join(endpoint for node in self.nodes if (endpoint := node.endpoint(kind)) is not None)
+    def endpoints(self, kind: ProtocolKind) -> tuple[str, ...]:
+        """Where the nodes take such a call: `ip:port`."""
+        return tuple([endpoint for node in self.nodes if (endpoint := node.endpoint(kind)) is not None])
 
 
 @dataclass(frozen=True, slots=True)

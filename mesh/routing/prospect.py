@@ -13,5 +13,3 @@ class Prospect:
 
 RESIDENT = Prospect()
 """The node holds the model, or nobody knows."""
-COLD = Prospect(cold=True)
-"""The model is loaded first, and nobody knows how long that takes."""

@@ -16,8 +16,10 @@ from ext_proc.stream.decision import Held
 from ext_proc.transport.upstream import UpstreamError
 from ext_proc.wire.call import Protocol
 from integration.virtual_time import run
-from mesh.routing.prospect import COLD, RESIDENT
+from mesh.routing.prospect import RESIDENT, Prospect
 from tests.ext_proc.transport.scene import LIMIT, Scene, Script, held, plan, rest_reply, scene
+
+COLD = Prospect(cold=True)
 
 
 def told(answer: decision.Answer) -> str:
