@@ -122,8 +122,8 @@ class Config(Settings):
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(
-                f"warm.replica_load: {each:g} is less than routing.load_step, {step:g}: loads within a step count as "
-                "equal, so a further copy would get no calls"
+                f"warm.replica_load: {each:g} is less than routing.load_step, {step:g}: loads below the step count "
+                "as equal, so a further copy would get no calls"
             )
 
 

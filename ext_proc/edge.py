@@ -9,7 +9,7 @@ from ext_proc.broker.deadline import read_ask
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.errors import CallError, Reason
 from ext_proc.hop import HOP_HEADER, HopMark
-from ext_proc.stream.decision import Amend, Decision, Held, Hold, Pass, Route
+from ext_proc.stream.decision import Amend, Decision, Held, Hold, Lease, Pass, Route
 from ext_proc.stream.events import Head, ReplyPart
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.wire.call import Call
@@ -39,8 +39,6 @@ Broker = Callable[[Held, Plan, float], Awaitable[Decision]]
 class Edge:
     """Names in, nodes out. Lives as long as the process; a reload replaces `catalogue` and `body_limit`."""
 
-    follows_replies = False
-
     def __init__(
         self,
         router: Router,
@@ -49,7 +47,9 @@ class Edge:
         body_limit: int,
         hearsay: Hearsay,
         wall: Callable[[], float] = time.time,
+        follows_replies: bool = False,
     ) -> None:
+        self.follows_replies = follows_replies
         self._wall = wall
         self._router = router
         self._hop = hop
@@ -67,7 +67,7 @@ class Edge:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            return Route(nodes, node="", asks=call.model if self._asks(nodes, call.model, now) else "")
+            return Route(nodes, asks=call.model if self._asks(nodes, call.model, now) else "")
         plan = self._plan(head, call)
         if plan is None:
             return self._send(head, call, call, now)
@@ -82,12 +82,15 @@ class Edge:
             return await self.broker(held, matter.plan, matter.arrival)
         return self._renamed_body(held, _only(matter.plan), matter.arrival)
 
-    def place(self, call: Call, model: str, now: float) -> Route:
-        """The nodes for a call of that protocol to `model`. Raises CallError (UNAVAILABLE) if none is alive."""
-        placement = self._picked(call, model, now)
-        return Route(placement.endpoints(call.protocol.kind), placement.nodes[0].id)
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
+        """The nodes (`ip:port`) for a candidate call of that protocol to `model`, and the lease on the first of them.
 
-    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+        Raises CallError (UNAVAILABLE) if none is alive.
+        """
+        placement = self._picked(call, model, now)
+        return placement.endpoints(call.protocol.kind), self._router.lease(placement)
+
+    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
         """Takes in what a node says of the model that it was asked about, and keeps it back."""
         if not isinstance(decision, Route) or not decision.asks:
             return None
@@ -95,14 +98,6 @@ class Edge:
         if word is not None:
             self._hearsay.told(reply.upstream, decision.asks, *word, now)
         return _KEPT_BACK
-
-    def started(self, node: str) -> None:
-        """A call is on its way to the node."""
-        self._router.started(node)
-
-    def finished(self, node: str) -> None:
-        """A call to the node is over."""
-        self._router.finished(node)
 
     def _picked(self, call: Call, model: str, now: float) -> Placement:
         """The nodes for a call. Raises CallError."""
@@ -119,7 +114,9 @@ class Edge:
         named: tuple[tuple[str, str], ...] = ()
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
-        return Route(endpoints, nodes[0].id, named, asks=model if self._asks(endpoints, model, now) else "")
+        # Of a plain call nothing more is heard, unless its stream lasts until the reply.
+        lease = self._router.lease(placement) if self.follows_replies else None
+        return Route(endpoints, lease, named, asks=model if self._asks(endpoints, model, now) else "")
 
     def _asks(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
         """Whether the first of `nodes` is to be asked about the model. Costs nothing while all nodes are heard."""

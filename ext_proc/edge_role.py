@@ -52,7 +52,14 @@ class EdgeRole(Collector):
         self._router = Router(config.routing)
         self._hop = HopMark(secrets.token_hex(16))
         hearsay = Hearsay(self._router.cache_map, config.residency.remember)
-        self.front = Edge(self._router, config.catalogue(), self._hop, config.limits.body_bytes, hearsay)
+        self.front = Edge(
+            self._router,
+            config.catalogue(),
+            self._hop,
+            config.limits.body_bytes,
+            hearsay,
+            follows_replies=config.envoy.watch_responses,
+        )
         self._prober = Prober(
             config.probe, EndpointProbe(config.probe), self._router.set_alive, seed=random.getrandbits(64)
         )

@@ -9,7 +9,6 @@ from ext_proc.stream.events import Head, ReplyPart
 from ext_proc.wire.call import Call, Verb
 from mesh.discovery import residency_header
 from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
-from mesh.model_cache.lease import Lease
 from mesh.model_cache.manager import Manager
 
 # Questions about what is loaded are answered as it is; every other call brings its model.
@@ -64,25 +63,17 @@ class NodeDesk:
                 return Pass()  # the model server says "not ready" in its own words
             raise refusal(error) from None
 
-    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
         """Has the model server looked at if it seems to lack what it should hold; else tells how the model stands."""
-        lease = decision.account if isinstance(decision, Pass) else None
-        if lease is None:
+        if decision.lease is None:
             return None
         if reply.status in _DOUBTFUL_HTTP or reply.grpc_status in _DOUBTFUL_GRPC:
             self._manager.suspect_server()
             return None
         if head.headers.get(residency_header.NAME) != residency_header.ASK:
             return None
-        word = residency_header.write_word(*self._outlook.standing(lease.key.model))
+        word = residency_header.write_word(*self._outlook.standing(call.model))
         return Amend(headers=((residency_header.NAME, word),))
-
-    def started(self, lease: Lease) -> None:
-        """The model was taken into use when the lease was given."""
-
-    def finished(self, lease: Lease) -> None:
-        """The call is over: its model may be unloaded as far as this call goes."""
-        lease.release()
 
 
 def refusal(error: CacheError) -> CallError:

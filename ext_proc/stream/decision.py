@@ -1,35 +1,39 @@
 """What can be decided about a call; the machine turns a decision into messages."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ext_proc.errors import CallError
 from ext_proc.stream.events import Head
 from ext_proc.wire.call import Call
 
 
+class Lease(Protocol):
+    """What a call holds while it runs: a model that may not be unloaded, a place among a node's calls in flight."""
+
+    def release(self) -> None:
+        """The call is over, as far as this process hears of it. Called once, however the call ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Goes on untouched, but for headers that only we may set.
+    """Goes on untouched, but for headers that only we may set. `lease` is released when the call is over."""
 
-    `account` is what the desk wants back when the call is over (a lease, say); None: nothing.
-    """
-
-    account: Any = None
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
 
-    `node` is the id of the first one, for accounts of load. `headers` are set on the request, and `body`,
-    if given, goes on in place of the client's (only for a call that was collected). `asks` names a model: the
-    node is asked to say in its reply how it stands there, and the reply is shown to the desk. Where Envoy cannot do
+    `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
+    and `body`, if given, goes on in place of the client's (only for a call that was collected). `asks` names a model:
+    the node is asked to say in its reply how it stands there, and the reply is shown to the desk. Where Envoy cannot do
     that, the call goes on without.
     """
 
     nodes: tuple[str, ...]
-    node: str
+    lease: Lease | None = None
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     asks: str = ""

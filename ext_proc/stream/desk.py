@@ -21,8 +21,8 @@ class Desk(typing.Protocol):
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """What becomes of a named call. May raise CallError."""
 
-    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
-        """A part of the reply to a call that was let through with this decision, and what is to be changed of it.
+    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
+        """A part of the reply to a named call that was let through so, and what is to be changed of it.
 
         Comes for the heads of replies, where the stream lasts so long, and for trailers, which are never changed.
         """

@@ -20,7 +20,7 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.protos.ext_proc_pb2 import HttpBody
 from ext_proc.stream import mutation
 from ext_proc.stream.body import Body
-from ext_proc.stream.decision import Amend, Answer, Decision, Held, Hold, Pass, Refuse, Route
+from ext_proc.stream.decision import Amend, Answer, Decision, Held, Hold, Lease, Pass, Refuse, Route
 from ext_proc.stream.desk import Desk
 from ext_proc.stream.events import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
 from ext_proc.wire.call import Call, Protocol
@@ -33,7 +33,7 @@ from mesh.discovery import residency_header
 STEERING_HEADERS = ("x-tbms-node", "x-tbms-hop", residency_header.NAME)
 
 _ASK = ((residency_header.NAME, residency_header.ASK),)
-_NOWHERE = Route(nodes=(), node="")
+_NOWHERE = Route(nodes=())
 
 
 class State(Enum):
@@ -62,8 +62,8 @@ class Machine:
         "_remove",
         "_through",
         "_unnamed",
-        "account",
         "held",
+        "lease",
         "refusal",
         "route",
         "state",
@@ -75,7 +75,7 @@ class Machine:
         self._matter: Any = None
         self.state = State.START
         self.held: Held | None = None
-        self.account: Any = None
+        self.lease: Lease | None = None
         self.route: Route | None = None
         self.refusal: CallError | None = None
         self._through: Pass | Route | None = None
@@ -145,9 +145,9 @@ class Machine:
         return self._open_body()
 
     def _on_reply(self, reply: ReplyPart, now: float) -> Amend | None:
-        if self._head is None or self._through is None:
+        if self._head is None or self._call is None or self._through is None:
             return None
-        return self._desk.replied(self._through, self._head, reply, now)
+        return self._desk.replied(self._through, self._head, self._call, reply, now)
 
     def _check_length(self, declared: str | None) -> None:
         limit = self._desk.body_limit
@@ -215,11 +215,11 @@ class Machine:
     def _apply(self, decision: Decision) -> list[bytes]:
         if isinstance(decision, Route):
             self.route = self._through = decision
-            self.account = decision.node
+            self.lease = decision.lease
             return self._release(decision)
         if isinstance(decision, Pass):
             self._through = decision
-            self.account = decision.account
+            self.lease = decision.lease
             return self._release(_NOWHERE)
         if isinstance(decision, Refuse):
             return self._refuse(decision.error)

@@ -9,7 +9,7 @@ from ext_proc.broker import deadline
 from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate
 from ext_proc.hop import HOP_HEADER, HopMark
-from ext_proc.stream.decision import Held, Route
+from ext_proc.stream.decision import Held, Lease
 from ext_proc.transport.http2.heads import Headers
 from ext_proc.transport.upstream import Request
 from ext_proc.wire.call import Call
@@ -31,14 +31,8 @@ _GRACE_MS = 2.0
 class Placing(Protocol):
     """Where candidates go; the edge."""
 
-    def place(self, call: Call, model: str, now: float) -> Route:
-        """The nodes for a call. Raises CallError if none is alive."""
-
-    def started(self, node: str) -> None:
-        """A call is on its way."""
-
-    def finished(self, node: str) -> None:
-        """A call is over."""
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
+        """The nodes for a call, `ip:port`, and the lease on the first. Raises CallError if none is alive."""
 
 
 class Candidates:
@@ -52,19 +46,17 @@ class Candidates:
     @contextmanager
     def placed(self, held: Held, start: Start, now: float) -> Iterator[Request]:
         """The request for a candidate; counted as load of its node for the length of the block. Raises CallError."""
-        route = self._placing.place(held.call, start.candidate.model, now)
-        request = self._request(held, start, route)
-        self._placing.started(route.node)
+        nodes, lease = self._placing.place(held.call, start.candidate.model, now)
         try:
-            yield request
+            yield self._request(held, start, nodes)
         finally:
-            self._placing.finished(route.node)
+            lease.release()
 
-    def _request(self, held: Held, start: Start, route: Route) -> Request:
+    def _request(self, held: Held, start: Start, nodes: tuple[str, ...]) -> Request:
         call, candidate, headers = held.call, start.candidate, held.head.headers
         ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
-            (HOP_HEADER, self._hop.write(route.nodes).encode("ascii")),
+            (HOP_HEADER, self._hop.write(nodes).encode("ascii")),
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
         )
         authority = headers.get(":authority", "")

@@ -30,16 +30,10 @@ INVALID_ARGUMENT, INTERNAL = 3, 13
 
 
 class Front(Desk, Protocol):
-    """A desk with the accounts that the pump keeps for it."""
+    """A desk that also decides what it has held."""
 
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call. Cancelled when the client goes away."""
-
-    def started(self, account: Any) -> None:
-        """A call was let through under this account."""
-
-    def finished(self, account: Any) -> None:
-        """A call that was started is over, or over as far as Envoy tells us."""
 
 
 class Pump:
@@ -60,14 +54,13 @@ class Pump:
 class Conversation:
     """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
 
-    __slots__ = ("_account", "_counted", "_machine", "_pump", "_stream", "_task")
+    __slots__ = ("_counted", "_machine", "_pump", "_stream", "_task")
 
     def __init__(self, stream: Stream, pump: Pump) -> None:
         version = stream.metadata.get(VERSION_METADATA)
         self._machine = Machine(pump.front, NEWEST if version is None else read_version(version))
         self._stream = stream
         self._pump = pump
-        self._account: Any = None
         self._task: asyncio.Task[None] | None = None
         self._counted = False
         pump.metrics.streams += 1
@@ -106,9 +99,6 @@ class Conversation:
     def _follow(self) -> None:
         """What the last step of the machine asks for beyond messages."""
         machine = self._machine
-        if self._account is None and machine.account is not None:
-            self._account = machine.account
-            self._pump.front.started(self._account)
         if machine.held is not None:
             if self._task is None:
                 self._task = self._pump.tasks.create_task(self._resolve())
@@ -145,14 +135,14 @@ class Conversation:
         self._end(INTERNAL, "the server failed on this call")
 
     def _settle(self) -> None:
-        """The accounts of the call, once."""
+        """The call is over, as far as we hear of it: what it held is given back and it is counted, once."""
         if self._counted:
             return
         self._counted = True
         pump, machine = self._pump, self._machine
         pump.metrics.streams -= 1
-        if self._account is not None:
-            pump.front.finished(self._account)
+        if machine.lease is not None:
+            machine.lease.release()
         pump.metrics.count(machine.call, _outcome(machine))
 
     def _whose(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """How busy each node is, and whether that is more than its share.
 
-Load is counted in calls in flight. Of calls whose end this process sees, the number is known
-(`started`, `finished`). A plain call ends for this process the moment it is routed, so it is
-estimated: each pick counts as one call that fades with a time constant of `call_seconds`; at a
-steady rate that is rate x duration, the number in flight (Little's law).
+Load is counted in calls in flight. A pick counts as one call that fades with a time constant of `call_seconds`; at a
+steady rate that is rate x duration, the number in flight (Little's law). So it stays for a plain call, of which this
+process hears nothing more once it is routed. A call whose end will be seen is counted exactly instead, by a lease that
+its maker takes right after the pick.
 
 The bound is that of "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam, 2016):
 no node takes a call that brings it over ceil(factor x average x its share of the weight).
@@ -20,14 +20,15 @@ _RESCALE_AT = 50.0  # time constants after which the fading counts are brought b
 class NodeLoad:
     """The calls of one node. Only `Loads` changes it."""
 
-    __slots__ = ("counted", "in_flight", "recent", "step", "weight")
+    __slots__ = ("counted", "idle_below", "in_flight", "recent", "unit", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.counted = True  # a dead node neither carries load nor has a share of it
         self.in_flight = 0
         self.recent = 0.0  # faded picks, times the gain of `Loads`
-        self.step = 1.0
+        self.unit = 1.0  # what one call counts on it, beside one on a node of mean weight
+        self.idle_below = 1.0
 
 
 class Loads:
@@ -56,7 +57,8 @@ class Loads:
         if self._nodes:
             mean = math.fsum(node.weight for node in self._nodes) / len(self._nodes)
             for node in self._nodes:
-                node.step = self._step * node.weight / mean
+                node.unit = node.weight / mean
+                node.idle_below = self._step * node.unit
         self.recount()
 
     def recount(self) -> None:
@@ -85,10 +87,13 @@ class Loads:
         return node.in_flight + node.recent / self._gain
 
     def rank(self, node: NodeLoad) -> tuple[bool, int]:
-        """Whether one more call would bring the node over its bound, and in which step its load is."""
+        """Whether one more call would bring the node over its bound, and its step of load.
+
+        Step 0 is as wide as `load_step` says, so that at low load no call moves the next; beyond, each call counts.
+        """
         load = node.in_flight + node.recent / self._gain
         over = load + 1.0 > self._floor and load + 1.0 > math.ceil(self._bound * node.weight)
-        return over, int(load / node.step)
+        return over, 0 if load < node.idle_below else 1 + int((load - node.idle_below) / node.unit)
 
     def picked(self, node: NodeLoad) -> None:
         """A call was routed to that node."""
@@ -112,3 +117,20 @@ class Loads:
         node.in_flight -= 1
         if node.counted:
             self._in_flight -= 1
+
+
+class InFlight:
+    """The lease of one call on its node: counted there until it is released."""
+
+    __slots__ = ("_loads", "_node")
+
+    def __init__(self, loads: Loads, node: NodeLoad) -> None:
+        self._loads = loads
+        self._node: NodeLoad | None = node
+        loads.started(node)
+
+    def release(self) -> None:
+        """The call has ended, however it ended. A second time does nothing."""
+        node, self._node = self._node, None
+        if node is not None:
+            self._loads.finished(node)

@@ -11,7 +11,7 @@ from mesh.node import Node, ProtocolKind
 from mesh.routing.cache_map import CacheMap, Residency
 from mesh.routing.choice import choose, why_none
 from mesh.routing.demand import Demand
-from mesh.routing.load import Loads
+from mesh.routing.load import InFlight, Loads
 from mesh.routing.load_waits import LoadWaits
 from mesh.routing.placement import Candidate, NoNode, Placement
 from mesh.routing.prospect import RESIDENT, Prospect
@@ -58,7 +58,7 @@ class Router:
                 raise MeshError(f"Two nodes have the id {node.id!r}.")
             fresh[node.id] = node
         for node_id in self._seats.keys() - fresh.keys():
-            del self._seats[node_id]
+            self._seats.pop(node_id).load.counted = False
             self.cache_map.forget(node_id)
         for node_id, node in fresh.items():
             known = self._seats.get(node_id)
@@ -88,7 +88,8 @@ class Router:
     def pick(self, model: str, now: float, protocol_kind: ProtocolKind, replicas: int | None = None) -> Placement:
         """The nodes for a call that goes out now: `replicas` of them, and some more for retries.
 
-        Counts the call as load of the first. Raises NoNode if no node that can serve it is alive.
+        Counts the call as load of the first, as an estimate that fades; `lease` makes it exact. Raises NoNode if no
+        node that can serve it is alive.
         """
         width = self.width(model) if replicas is None else max(1, replicas)
         shortlist = self._shortlists.of(model, protocol_kind)
@@ -132,17 +133,12 @@ class Router:
             return RESIDENT
         return Prospect(cold=True, load_seconds=self.load_waits.seconds(node_id, model, now))
 
-    def started(self, node_id: str) -> None:
-        """A call that was just picked for that node is on its way, and its end will be told by `finished`."""
-        seat = self._seats.get(node_id)
-        if seat is not None:
-            self._loads.started(seat.load)
+    def lease(self, placement: Placement) -> InFlight:
+        """Counts the call that was just picked exactly, until the lease is released: for calls whose end is seen.
 
-    def finished(self, node_id: str) -> None:
-        """A started call has ended, however it ended. Has no effect for a node that has left meanwhile."""
-        seat = self._seats.get(node_id)
-        if seat is not None:
-            self._loads.finished(seat.load)
+        To be taken right after the pick. A node may leave, and come again, while calls to it are in flight.
+        """
+        return InFlight(self._loads, self._seats[placement.nodes[0].id].load)
 
     def placements(self, model: str, protocol_kind: ProtocolKind = "grpc") -> tuple[Candidate, ...]:
         """Every candidate of the model, dead ones included, in the order of residency and place. Changes nothing."""

@@ -52,10 +52,10 @@ class RoutingSettings(Settings):
         description="Calls in flight that every node may carry whatever the average: at low load nothing moves.",
     )
     load_step: float = Field(
-        default=4.0,
+        default=2.0,
         gt=0.0,
         le=1e6,
-        description="Loads in the same step of this many calls count as equal: one call does not move the next.",
+        description="With fewer calls in flight a node counts as idle: at low load one call does not move the next.",
     )
     call_seconds: float = Field(
         default=0.1,

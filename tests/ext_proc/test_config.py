@@ -45,7 +45,7 @@ def test_every_section_is_read() -> None:
         ("nodes: [{id: a, grpc: '1.1.1.1:1'}, {id: a, grpc: '1.1.1.1:2'}]", ["nodes", "'a'"]),
         ("models: {a: {alias: b}, b: {alias: a}}", ["a", "b"]),
         ("models: {a: {backups: ['((']}}", ["models.a.backups.0"]),
-        ("warm: {replica_load: 2}", ["warm.replica_load", "2", "routing.load_step", "4"]),
+        ("warm: {replica_load: 1}", ["warm.replica_load", "1", "routing.load_step", "2"]),
         ("- 1", ["a mapping of sections was expected, not list"]),
         ("a: [", ["not YAML"]),
     ],

@@ -90,7 +90,7 @@ class TestPlainCalls:
         over_rest, over_grpc = decided(desk, rest("plain")), decided(desk, grpc(), "plain")
         assert set(over_rest.nodes) == set(REST)
         assert set(over_grpc.nodes) == set(GRPC)
-        assert over_rest.node in ("node-0", "node-1")
+        assert over_rest.lease is None  # its end is not seen
         assert (over_rest.headers, over_rest.body) == ((), None)
 
     def test_without_a_node_they_are_unavailable(self) -> None:
@@ -130,7 +130,7 @@ class TestNodesOfOurs:
 class TestHopMark:
     def test_ours_is_routed_where_it_says_and_never_raced(self) -> None:
         head = rest("bert", x_tbms_hop=HOP.write(("10.9.9.9:1",)), tloc="50", backup="svm")
-        assert decided(edge(), head) == Route(("10.9.9.9:1",), node="")
+        assert decided(edge(), head) == Route(("10.9.9.9:1",))
 
     def test_a_forged_one_has_no_effect(self) -> None:
         forged = HopMark("f" * 32).write(("10.9.9.9:1",))
@@ -299,7 +299,7 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
     route = ours.decide(head, named(head), 0.0)
     assert isinstance(route, Route)
     assert not route.asks
-    assert ours.replied(route, head, _reply(route.nodes[0]), 0.0) is None
+    assert ours.replied(route, head, named(head), _reply(route.nodes[0]), 0.0) is None
     for node in nodes:
         hearsay.silence(node)
     route = ours.decide(head, named(head), 0.0)
@@ -311,19 +311,18 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
         REST[1]: {"node-0": AVAILABLE, "node-1": AVAILABLE},
     }
     for upstream, known in told.items():  # a stranger says nothing; a retry may have gone to another node
-        amend = ours.replied(route, head, _reply(upstream), 0.0)
+        amend = ours.replied(route, head, named(head), _reply(upstream), 0.0)
         assert amend == Amend(remove=("x-tbms-residency",))
         assert router.cache_map.holders("plain") == known
     for silly in ("", "?1", "available" * 100, "\x00"):
-        ours.replied(route, head, _reply(REST[0], silly), 0.0)
-    ours.replied(route, head, _reply(REST[0], None), 0.0)  # a node without tbms
+        ours.replied(route, head, named(head), _reply(REST[0], silly), 0.0)
+    ours.replied(route, head, named(head), _reply(REST[0], None), 0.0)  # a node without tbms
     assert router.cache_map.holders("plain") == {"node-0": AVAILABLE, "node-1": AVAILABLE}
 
 
 def test_a_candidates_call_asks_when_it_comes_back() -> None:
     ours = edge()
     ours._hearsay.silence(Node("node-0", grpc=GRPC[0], rest=REST[0]))
-    assert not ours.place(named(rest("plain")), "plain", 0.0).asks
     hop = rest("plain", x_tbms_hop=HOP.write((REST[0], REST[1])))
     route = ours.decide(hop, named(hop), 0.0)
     assert isinstance(route, Route)

@@ -18,6 +18,7 @@ from ext_proc.wire.call import Call, Protocol, Verb
 from ext_proc.wire.reply import error_reply
 from integration.virtual_time import VirtualLoop
 from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
+from mesh.model_cache.lease import Lease
 from mesh.model_cache.names import Key
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.store import StoreError
@@ -49,6 +50,17 @@ async def refused(desk: NodeDesk, asked: Call) -> CallError:
     return caught.value
 
 
+def give_back(decision: Pass) -> None:
+    """The call is over."""
+    assert decision.lease is not None
+    decision.lease.release()
+
+
+def leased(decision: Pass) -> Key:
+    assert isinstance(decision.lease, Lease)
+    return decision.lease.key
+
+
 def in_flight(cache: Cache) -> int:
     return sum(model.in_flight for model in cache.manager.status().models)
 
@@ -68,8 +80,7 @@ def test_a_hit_asks_nobody(tmp_path: Path) -> None:
             assert in_flight(cache) == 4
             for decision in (first, *hits):
                 assert isinstance(decision, Pass)
-                desk.started(decision.account)
-                desk.finished(decision.account)
+                give_back(decision)
             assert in_flight(cache) == 0
 
     play(tmp_path, scenario)
@@ -96,7 +107,7 @@ def test_every_other_call_brings_its_model(tmp_path: Path, verb: Verb) -> None:
         async with cache.running():
             decision = await outcome(desk_of(cache), call(verb=verb))
             assert isinstance(decision, Pass)
-            assert decision.account.key == Key("m", 1)
+            assert leased(decision) == Key("m", 1)
             assert cache.state("m") == "available"
 
     play(tmp_path, scenario)
@@ -115,7 +126,7 @@ def test_held_calls_share_one_fetch_and_one_load(tmp_path: Path) -> None:
             assert in_flight(cache) == 200
             for decision in decisions:
                 assert isinstance(decision, Pass)
-                desk.finished(decision.account)
+                give_back(decision)
             assert in_flight(cache) == 0
 
     play(tmp_path, scenario)
@@ -135,7 +146,7 @@ def test_versions_and_labels(tmp_path: Path) -> None:
             ):
                 decision = await outcome(desk, asked)
                 assert isinstance(decision, Pass)
-                assert decision.account.key == Key("m", version)
+                assert leased(decision) == Key("m", version)
             assert (await refused(desk, call(version="4"))).reason is Reason.NOT_FOUND
             assert (await refused(desk, call(label="none such"))).reason is Reason.NOT_FOUND
 
@@ -278,7 +289,7 @@ def test_a_node_without_room_says_when_to_come_back(tmp_path: Path) -> None:
             assert isinstance(kept, Pass)
             error = await refused(desk, call())
             assert (error.reason, error.retry_after) == (Reason.UNAVAILABLE, 1.0)
-            desk.finished(kept.account)
+            give_back(kept)
             assert isinstance(await outcome(desk, call()), Pass)
 
     play(tmp_path, scenario, capacity={"models": 1})
@@ -365,7 +376,7 @@ def leave_at(folder: Path, turn: int, how: str) -> tuple[bool, bool]:
                     if task.done() and not task.cancelled():
                         decision = task.result()
                         assert isinstance(decision, Pass)
-                        desk.finished(decision.account)
+                        give_back(decision)
             else:
                 stream = Stream()
                 session = Pump(desk, Metrics(), tasks, lambda: 0.0).open(stream)
@@ -458,15 +469,19 @@ def test_an_edge_that_asks_is_told_how_the_model_stands(tmp_path: Path) -> None:
             assert isinstance(decision, Pass)
             asking = Head(dict(HEAD.headers) | {"x-tbms-residency": "?1"}, end_of_stream=False, mode=BodyMode.NONE)
             ok = _reply(envoy.response_headers())
-            assert desk.replied(decision, HEAD, ok, 0.0) is None
-            assert desk.replied(decision, asking, ok, 0.0) == Amend(headers=(("x-tbms-residency", "available"),))
-            assert desk.replied(Pass(), asking, ok, 0.0) is None  # a question about the server's state
-            assert desk.replied(decision, asking, _reply(envoy.response_headers(503)), 0.0) is None  # it is in doubt
+            assert desk.replied(decision, HEAD, call(), ok, 0.0) is None
+            assert desk.replied(decision, asking, call(), ok, 0.0) == Amend(
+                headers=(("x-tbms-residency", "available"),)
+            )
+            assert desk.replied(Pass(), asking, call(), ok, 0.0) is None  # a question about the server's state
+            assert (
+                desk.replied(decision, asking, call(), _reply(envoy.response_headers(503)), 0.0) is None
+            )  # it is in doubt
             cache.manager.outlook.leave()
-            assert desk.replied(decision, asking, ok, 0.0) == Amend(
+            assert desk.replied(decision, asking, call(), ok, 0.0) == Amend(
                 headers=(("x-tbms-residency", "available;leaving"),)
             )
-            desk.finished(decision.account)
+            give_back(decision)
 
     play(tmp_path, scenario)
 
@@ -496,8 +511,8 @@ def test_a_restarted_model_server_is_noticed_by_the_first_call_that_fails(
             decision = await outcome(desk, call())
             assert isinstance(decision, Pass)
             cache.server.held_now.clear()  # restarted behind a proxy that keeps the connection
-            desk.replied(decision, HEAD, _reply(message), 0.0)
-            desk.finished(decision.account)
+            desk.replied(decision, HEAD, call(), _reply(message), 0.0)
+            give_back(decision)
             await asyncio.sleep(POLL_SECONDS / 2)
             assert (cache.server.loads == [Key("m", 1)] * 2) is suspicious
 

@@ -16,7 +16,7 @@ from tests.ext_proc.stream import envoy_says as envoy
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 PREDICT = "/v1/models/resnet:predict"
-ROUTE = Route(nodes=("10.0.0.1:8500", "10.0.0.2:8500"), node="node-a")
+ROUTE = Route(nodes=("10.0.0.1:8500", "10.0.0.2:8500"))
 
 
 class Desk:
@@ -37,7 +37,7 @@ class Desk:
             raise self.decision
         return self.decision
 
-    def replied(self, decision: Pass | Route, head: Head, reply: ReplyPart, now: float) -> Amend | None:
+    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
         self.replies.append((decision, reply.status, reply.grpc_status, reply.upstream))
         return self.amend
 
@@ -290,7 +290,7 @@ def _ends(reply: envoy.Reply) -> bool:
 def test_a_rewritten_body_drops_the_length_that_no_longer_holds() -> None:
     machine = Machine(Desk(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, content_length="2"), envoy.body(b"{}", end=True))
-    route = Route(("10.0.0.1:8501",), "node-a", headers=((":path", "/v1/models/other:predict"),), body=b'{"a":1}')
+    route = Route(("10.0.0.1:8501",), headers=((":path", "/v1/models/other:predict"),), body=b'{"a":1}')
     head, chunk = envoy.read(machine.decided(route))
     assert head.removed == ["content-length"]
     assert head.message.request_headers is not None
@@ -333,7 +333,7 @@ def test_a_grpc_answer_is_streamed_with_its_trailers(body: bytes) -> None:
 # Replies of nodes.
 
 
-ASKING = Route(nodes=("10.0.0.1:8501",), node="node-a", asks="resnet")
+ASKING = Route(nodes=("10.0.0.1:8501",), asks="resnet")
 
 
 def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:

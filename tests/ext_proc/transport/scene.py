@@ -13,7 +13,7 @@ from ext_proc.broker.race import Race
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.errors import CallError, Reason
 from ext_proc.hop import HopMark
-from ext_proc.stream.decision import Held, Route
+from ext_proc.stream.decision import Held, Lease
 from ext_proc.stream.events import BodyMode, Head
 from ext_proc.transport.candidate import Candidates
 from ext_proc.transport.fan_out import FanOut
@@ -98,21 +98,19 @@ class Scripted:
 
 
 class Nodes:
-    """One node for everything, and the account of what is on its way there."""
+    """One node for everything, the lease on it, and the account of what is on its way there."""
 
     def __init__(self) -> None:
         self.load = 0
         self.dead = False
 
-    def place(self, call: Call, model: str, now: float) -> Route:
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
         if self.dead:
             raise CallError(Reason.UNAVAILABLE, "No model server is alive.")
-        return Route((NODE, "10.0.0.2:8501"), "node-a")
-
-    def started(self, node: str) -> None:
         self.load += 1
+        return (NODE, "10.0.0.2:8501"), self
 
-    def finished(self, node: str) -> None:
+    def release(self) -> None:
         self.load -= 1
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.routing.cache_map import Residency
-from mesh.routing.placement import NoNode
+from mesh.routing.load import InFlight
+from mesh.routing.placement import NoNode, Placement
 from mesh.routing.prospect import RESIDENT, Prospect
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
@@ -25,6 +26,7 @@ class Caller:
         self.router = Router(RoutingSettings(**settings))  # type: ignore[arg-type]
         self.router.update(population)
         self.now = 0.0
+        self.leases: dict[str, list[InFlight]] = {}
 
     def pick(self, model: str, replicas: int | None = None) -> list[str]:
         self.now += 1_000.0
@@ -35,8 +37,11 @@ class Caller:
         return [candidate.node.id for candidate in candidates]
 
     def start(self, node_id: str, calls: int) -> None:
-        for _ in range(calls):
-            self.router.started(node_id)
+        placement = Placement(tuple(each for each in self.router.nodes if each.id == node_id))
+        self.leases.setdefault(node_id, []).extend(self.router.lease(placement) for _ in range(calls))
+
+    def end(self, node_id: str) -> None:
+        self.leases[node_id].pop().release()
 
 
 def test_the_replicas_come_first_then_further_nodes_for_retries() -> None:
@@ -155,7 +160,7 @@ def test_the_less_loaded_replica_is_preferred_once_the_difference_counts() -> No
     assert caller.pick("digits")[:2] == home[:2]
     caller.start(home[0], 1)
     assert caller.pick("digits")[:2] == [home[1], home[0]]
-    caller.router.finished(home[0])
+    caller.end(home[0])
     assert caller.pick("digits")[:2] == home[:2]
 
 
@@ -205,18 +210,18 @@ def test_no_node_is_brought_over_the_bound_however_skewed_the_models(skew: float
     made.update(population)
     in_flight = dict.fromkeys((each.id for each in population), 0)
     share = {each.id: each.weight / sum(weights) for each in population}
-    running: list[str] = []
+    running: list[tuple[str, InFlight]] = []
     rng = random.Random(7)
     popularity = [rank**-skew for rank in range(1, 201)]  # Zipf
     for model in rng.choices(models(200), popularity, k=3_000):
-        chosen = made.pick(model, 0.0, "grpc").nodes[0].id
-        made.started(chosen)
-        running.append(chosen)
+        placement = made.pick(model, 0.0, "grpc")
+        chosen = placement.nodes[0].id
+        running.append((chosen, made.lease(placement)))
         in_flight[chosen] += 1
         assert in_flight[chosen] <= max(1, math.ceil(factor * len(running) * share[chosen] + 1e-9))
         if len(running) > 200:
-            gone = running.pop(rng.randrange(200))
-            made.finished(gone)
+            gone, lease = running.pop(rng.randrange(200))
+            lease.release()
             in_flight[gone] -= 1
 
 
@@ -341,11 +346,11 @@ def test_a_node_that_left_is_forgotten_and_its_late_reports_have_no_effect() -> 
     caller.start("node-1", 5)
     caller.router.cache_map.change("node-1", "digits", AVAILABLE)
     caller.router.update(nodes(1))
-    caller.router.finished("node-1")
-    caller.router.started("node-1")
+    caller.end("node-1")
     caller.router.set_alive("node-1", False)
     assert caller.pick("digits") == ["node-0"]
     caller.router.update(nodes(2))
+    caller.end("node-1")  # of the node before
     assert caller.router.is_alive("node-1")
     assert caller.router.load("node-1") == 0.0
     assert caller.router.cache_map.holders("digits") == {}
