@@ -15,14 +15,14 @@ from ext_proc.broker.catalogue import Catalogue
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
-from mesh.discovery.health import ProbeSettings
-from mesh.discovery.node_settings import NodeList
-from mesh.discovery.residency_settings import ResidencySettings
+from mesh.discovery.settings import NodeList
+from mesh.health.state import ProbeSettings
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
+from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.warm.settings import WarmSettings
 from mesh.settings import Settings
+from mesh.warming.settings import WarmSettings
 
 
 def _address(value: str) -> str:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from integration import models
-from integration.cached_node import CachedSpec, CachedStack
-from integration.clients.client import Client, Place
-from integration.clients.tf_serving import TfServingRest, tf_serving_grpc
-from integration.clients.triton import TritonGrpc, TritonRest
-from integration.edge import Section
-from integration.embedded import reference
-from integration.interrupt import run
-from integration.process import ProcessError
+from integration.peers.clients.client import Client, Place
+from integration.peers.clients.tf_serving import TfServingRest, tf_serving_grpc
+from integration.peers.clients.triton import TritonGrpc, TritonRest
 from integration.scenes.deadline import Deadline
 from integration.scenes.drain import Drain, Drained
 from integration.scenes.routing import Routing, Tally, images_of
+from integration.stack import models
+from integration.stack.cached_node import CachedSpec, CachedStack
+from integration.stack.embedded import reference
+from integration.stack.interrupt import run
+from integration.stack.process import ProcessError
+from integration.stack.sidecar import Section
 
 _NODES = ("node-a", "node-b", "node-c")
 # Of the calls asked for, one in so many is made at each point of the deadline scene: of 600, each held-out image once.

@@ -7,7 +7,7 @@ from math import ceil, exp, log
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.broker.schedule import Estimate
 from ext_proc.broker.settings import BrokerSettings
-from mesh.routing.prospect import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, Prospect
 
 ENOUGH = 20
 """Observations within the window from which on the live 95th percentile replaces the declared estimate."""

@@ -36,7 +36,7 @@ from ext_proc.envoy_config.routes import edge_routes
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
 from ext_proc.envoy_config.versions import Conversation, conversation
-from mesh.discovery import residency_header
+from mesh.residency import header as residency_header
 
 # More than the longest hold, so that no idle timer ends a call that the server still answers in time.
 IDLE_MARGIN_SECONDS = 30.0

@@ -35,11 +35,11 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 from ext_proc.envoy_config.matching import Predicate
 from ext_proc.envoy_config.text import extension, seconds, xds_extension
 from ext_proc.envoy_config.versions import Conversation, conversation, short
-from ext_proc.stream.events import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
+from ext_proc.processing.request import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 
 FILTER = "envoy.filters.http.ext_proc"
 SERVER_CLUSTER = "tbms_ext_proc"
-# Where the server leaves the ordered nodes, and override_host reads them; see ext_proc.stream.mutation.
+# Where the server leaves the ordered nodes, and override_host reads them; see ext_proc.processing.response.
 METADATA_NAMESPACE = "envoy.lb"
 METADATA_KEY = "tbms-nodes"
 # Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.

@@ -12,7 +12,7 @@ from ext_proc.broker.plan import members
 from ext_proc.broker.race import Race
 from ext_proc.broker.record import race_record
 from ext_proc.broker.schedule import micros
-from ext_proc.stream.decision import Held
+from ext_proc.processing.decision import Held
 
 logger = logging.getLogger("tbms.races")
 

@@ -7,7 +7,7 @@ from prometheus_client import Counter
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ext_proc.stream.events import Version
+from ext_proc.processing.request import Version
 from ext_proc.wire.call import Protocol
 
 logger = logging.getLogger(__name__)

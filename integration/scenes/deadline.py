@@ -14,12 +14,13 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from integration import models, race_log
-from integration.edge import Section
-from integration.embedded import NodeSpec
+from integration.bench.deadline import race_log
 from integration.scenes.deadline_calls import IMAGES_A_CALL, Caller, Point
 from integration.scenes.deadline_plot import draw
-from integration.stack import Stack
+from integration.stack import models
+from integration.stack.embedded import NodeSpec
+from integration.stack.sidecar import Section
+from integration.stack.stack import Stack
 from mesh.model_server.repository import KNOBS_FILE
 
 LIMITS = (200.0, 120.0, 80.0, 60.0, 45.0, 30.0, 20.0, 15.0, 10.0, 5.0)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from ext_proc.broker.estimates import ENOUGH
-from integration import models
-from integration.clients.client import Images
-from integration.clients.tf_serving import PREDICT, labels_of, predict_request
-from integration.deadline_figures import GRACE_MS
+from integration.bench.deadline.figures import GRACE_MS
+from integration.peers.clients.client import Images
+from integration.peers.clients.tf_serving import PREDICT, labels_of, predict_request
+from integration.stack import models
 from mesh.protos import tfs_pb2
 
 IMAGES_A_CALL = 20

@@ -8,11 +8,11 @@ from itertools import cycle
 
 from rich.console import Console
 
-from integration import models
-from integration.cached_node import CachedNode, CachedStack
-from integration.clients.client import Client, ClientError, Place
+from integration.peers.clients.client import Client, ClientError, Place
 from integration.scenes.judge import NOBODY, Holders, Judge
 from integration.scenes.routing import images_of
+from integration.stack import models
+from integration.stack.cached_node import CachedNode, CachedStack
 
 # As many models as the nodes that stay have room for without letting go of any that is called.
 _TENANTS = models.TENANTS[:2]

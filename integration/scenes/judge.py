@@ -6,9 +6,9 @@ from collections.abc import Mapping, Set
 
 import aiohttp
 
-from integration.cached_node import CachedStack
-from integration.embedded import EmbeddedNode
-from integration.envoy_counts import calls_by_address
+from integration.stack.cached_node import CachedStack
+from integration.stack.embedded import EmbeddedNode
+from integration.stack.envoy_counts import calls_by_address
 
 #: Model to the ids of the nodes whose model server has it loaded.
 Holders = Mapping[str, frozenset[str]]

@@ -14,12 +14,12 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
-from integration import models
-from integration.cached_node import CachedStack
-from integration.clients.client import Answer, Client, ClientError, Images, Place
+from integration.peers.clients.client import Answer, Client, ClientError, Images, Place
 from integration.scenes import routing_tables
 from integration.scenes.judge import NOBODY, Holders, Judge, misrouted
 from integration.scenes.seen import LibrarySeen, NodeSeen, Seen
+from integration.stack import models
+from integration.stack.cached_node import CachedStack
 from mesh.routing.rendezvous import Rendezvous
 
 IMAGES_A_CALL = 25

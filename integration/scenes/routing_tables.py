@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.table import Table
 
-from integration import models
-from integration.clients.client import Client
+from integration.peers.clients.client import Client
 from integration.scenes.judge import NOBODY
 from integration.scenes.seen import Seen
+from integration.stack import models
 
 _STYLES = ("cyan", "magenta", "yellow", "green")
 

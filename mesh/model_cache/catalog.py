@@ -6,11 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mesh.model_cache.books.back_off import Quarantine
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import Busy, CacheError, ModelMissing, StoreAway
-from mesh.model_cache.names import Key
-from mesh.model_cache.quarantine import Quarantine
 from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.store import Remote, Store, StoreError
+from mesh.model_cache.stores.store import Remote, Store, StoreError
 from mesh.model_cache.tasks import Spawn
 
 log = logging.getLogger(__name__)

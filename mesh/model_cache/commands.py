@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from mesh.model_cache.books.names import Key, check_name, check_version
 from mesh.model_cache.catalog import Catalog
 from mesh.model_cache.core import Core
 from mesh.model_cache.errors import CacheError, Refused
-from mesh.model_cache.jobs import Jobs
-from mesh.model_cache.names import Key, check_name, check_version
-from mesh.model_cache.unloading import Unloading
+from mesh.model_cache.loads.jobs import Jobs
+from mesh.model_cache.loads.unloading import Unloading
 from mesh.model_cache.versions import Version, Versions
 
 

@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh.model_cache.bell import Bell
+from mesh.model_cache.books.back_off import Quarantine
+from mesh.model_cache.books.ledger import Ledger
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import Entry, State
+from mesh.model_cache.change_signal import Bell
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.feed import Feed, residency_of
 from mesh.model_cache.files import Files
-from mesh.model_cache.ledger import Ledger
-from mesh.model_cache.names import Key
-from mesh.model_cache.quarantine import Quarantine
 from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.states import Entry, State
 
 log = logging.getLogger(__name__)
 

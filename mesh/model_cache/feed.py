@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mesh.model_cache.states import Entry, State
-from mesh.routing.cache_map import Residency
+from mesh.model_cache.books.states import Entry, State
+from mesh.residency.cache_map import Residency
 
 _RESIDENCY = {
     State.ABSENT: Residency.ABSENT,

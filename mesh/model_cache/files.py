@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.model_cache.books.names import MAX_VERSION, Key, check_name
 from mesh.model_cache.errors import BadName
-from mesh.model_cache.names import MAX_VERSION, Key, check_name
-from mesh.model_cache.store import partial
+from mesh.model_cache.stores.store import partial
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,32 +17,30 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mesh.model_cache.admission import Admission
+from mesh.model_cache.books.back_off import Quarantine
+from mesh.model_cache.books.eviction import Rules
+from mesh.model_cache.books.ledger import Ledger
+from mesh.model_cache.books.load_times import LoadTimes
+from mesh.model_cache.books.names import check_name, check_version
+from mesh.model_cache.books.states import Entry, State
+from mesh.model_cache.books.status import CacheStatus, describe
 from mesh.model_cache.catalog import Catalog
 from mesh.model_cache.commands import Commands
 from mesh.model_cache.core import Core, Offload
-from mesh.model_cache.fetching import Fetching
 from mesh.model_cache.files import Files
-from mesh.model_cache.job import Job
-from mesh.model_cache.jobs import Jobs
-from mesh.model_cache.lease import Lease
-from mesh.model_cache.ledger import Ledger
-from mesh.model_cache.load_times import LoadTimes
-from mesh.model_cache.loader import Loader
-from mesh.model_cache.loading import Loading
-from mesh.model_cache.names import check_name, check_version
-from mesh.model_cache.outlook import Outlook
-from mesh.model_cache.plan import Rules
-from mesh.model_cache.quarantine import Quarantine
+from mesh.model_cache.loaders.loader import Loader
+from mesh.model_cache.loads.admission import Admission
+from mesh.model_cache.loads.fetching import Fetching
+from mesh.model_cache.loads.jobs import Job, Jobs, Lease
+from mesh.model_cache.loads.loading import Loading
+from mesh.model_cache.loads.unloading import Unloading
+from mesh.model_cache.maintenance import Upkeep
+from mesh.model_cache.report import Outlook
 from mesh.model_cache.server import ServerWatch
 from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.states import Entry, State
-from mesh.model_cache.status import CacheStatus, describe
-from mesh.model_cache.store import Store
 from mesh.model_cache.stores.leftovers import clean_leftovers
+from mesh.model_cache.stores.store import Store
 from mesh.model_cache.tasks import Tasks
-from mesh.model_cache.unloading import Unloading
-from mesh.model_cache.upkeep import Upkeep
 from mesh.model_cache.versions import Version, Versions
 
 _RESUMABLE_SECONDS = 86_400.0  # for which an unfinished fetch of an earlier process is kept

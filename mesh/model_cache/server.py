@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import Entry, State
 from mesh.model_cache.core import Core
 from mesh.model_cache.errors import Busy
-from mesh.model_cache.loader import Loader, ServerAway
-from mesh.model_cache.names import Key
-from mesh.model_cache.states import Entry, State
+from mesh.model_cache.loaders.loader import Loader, ServerAway
 
 log = logging.getLogger(__name__)
 

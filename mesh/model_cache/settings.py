@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import ByteSize, Field, model_validator
 
-from mesh.model_cache.states import Room
+from mesh.model_cache.books.states import Room
 from mesh.settings import Settings
 
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mesh.digits import number
+from mesh.model_cache.books.names import LATEST, Key
+from mesh.model_cache.books.states import Entry, State
 from mesh.model_cache.catalog import Catalog
 from mesh.model_cache.core import Core
 from mesh.model_cache.errors import CacheError, ModelMissing, StoreAway
-from mesh.model_cache.names import LATEST, Key
-from mesh.model_cache.states import Entry, State
 from mesh.model_cache.tasks import Spawn
 
 log = logging.getLogger(__name__)

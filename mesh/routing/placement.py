@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
-from mesh.routing.cache_map import Residency
+from mesh.residency.cache_map import Residency
 
 
 class NoNode(MeshError):
@@ -34,3 +34,15 @@ class Candidate:
     alive: bool
     state: Residency
     load: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """With `cold` a load comes first, of so many seconds as far as the node has told (None: it has not)."""
+
+    cold: bool = False
+    load_seconds: float | None = None
+
+
+RESIDENT = Prospect()
+"""The node holds the model, or nobody knows."""

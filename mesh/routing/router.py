@@ -8,16 +8,14 @@ from collections.abc import Iterable
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
-from mesh.routing.cache_map import CacheMap, Residency
+from mesh.residency.cache_map import CacheMap, Residency
+from mesh.residency.load_waits import LoadWaits
 from mesh.routing.choice import choose, why_none
 from mesh.routing.demand import Demand
 from mesh.routing.load import InFlight, Loads
-from mesh.routing.load_waits import LoadWaits
-from mesh.routing.placement import Candidate, NoNode, Placement
-from mesh.routing.prospect import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, Candidate, NoNode, Placement, Prospect
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.shortlist import Seat
-from mesh.routing.shortlists import Shortlists
+from mesh.routing.shortlist import Seat, Shortlists
 
 
 class Router:

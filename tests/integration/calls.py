@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from integration.clients.client import Images
+from integration.peers.clients.client import Images
 from mesh.protos import tfs_pb2
 
 TFS_PREDICT = "/tensorflow.serving.PredictionService/Predict"

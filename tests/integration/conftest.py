@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from integration import models, tf_client
-from integration.edge import Edge
-from integration.embedded import EmbeddedNode, NodeSpec
-from integration.envoys import envoy_binary
-from integration.process import Process
+from integration.peers import tf_client
+from integration.stack import models
+from integration.stack.embedded import EmbeddedNode, NodeSpec
+from integration.stack.envoys import envoy_binary
+from integration.stack.process import Process
+from integration.stack.sidecar import Edge
 from mesh.routing.rendezvous import Rendezvous
 
 TENANTS = ("acme", "birch", "cobalt")

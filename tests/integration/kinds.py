@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 from tritonclient.grpc import service_pb2 as pb
 
-from integration.edge import Edge
+from integration.stack.sidecar import Edge
 from tests.integration import calls
 from tests.integration.load import Outcomes, steady
 from tests.integration.raw import channel, rest_client, unary

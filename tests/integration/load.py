@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from integration.edge import Edge
+from integration.stack.sidecar import Edge
 from tests.integration import calls
 from tests.integration.raw import channel, rest_client, unary
 

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from integration.ports import free_ports
+from integration.stack.ports import free_ports
 from mesh.node import Node
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration.edge import Edge
-from integration.embedded import EmbeddedNode
-from integration.ports import free_ports
+from integration.stack.embedded import EmbeddedNode
+from integration.stack.ports import free_ports
+from integration.stack.sidecar import Edge
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 from tests.integration import calls

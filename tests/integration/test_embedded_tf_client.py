@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from integration.tf_client import TfClient
+from integration.peers.tf_client import TfClient
 from mesh.protos import tfs_pb2 as tfs
 from tests.mesh.model_server import graphs
 from tests.mesh.model_server.running import Running, running

@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 
 from ext_proc.envoy_config import EnvoySettings, render, render_endpoints
-from integration.envoys import envoy_binary
-from integration.ports import free_ports
-from integration.process import Process, answers
+from integration.stack.envoys import envoy_binary
+from integration.stack.ports import free_ports
+from integration.stack.process import Process, answers
 from mesh.node import Node
 from tests.integration import raw
 from tests.integration.calls import TFS_PREDICT, TFS_RELOAD, V2_SERVER_LIVE

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration.embedded import NodeSpec
-from integration.process import answers
-from integration.stack import Stack
+from integration.stack.embedded import NodeSpec
+from integration.stack.process import answers
+from integration.stack.stack import Stack
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
 from tests.integration.load import steady_grpc, steady_rest

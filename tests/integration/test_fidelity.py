@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration import models
-from integration.edge import Edge
-from integration.embedded import EmbeddedNode
+from integration.stack import models
+from integration.stack.embedded import EmbeddedNode
+from integration.stack.sidecar import Edge
 from mesh.protos import tfs_pb2
 from tests.integration import calls
 from tests.integration.conftest import owner

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 import trustme
 
-from integration.edge import Edge
-from integration.ports import free_port
+from integration.stack.ports import free_port
+from integration.stack.sidecar import Edge
 from tests.integration.conftest import need_envoy
 from tests.integration.recorder import recorder
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration.edge import Edge
+from integration.stack.sidecar import Edge
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, need_envoy, owner
 from tests.integration.raw import channel, rest, rest_client, unary

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mesh.discovery.health import ProbeSettings
-from mesh.discovery.probe import EndpointProbe
+from mesh.health.probe import EndpointProbe
+from mesh.health.state import ProbeSettings
 from mesh.node import Node
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -8,10 +8,10 @@ import tritonclient.grpc.aio as v2_grpc
 import tritonclient.http.aio as v2_rest
 from tritonclient.utils import InferenceServerException
 
-from integration import models
-from integration.edge import Edge
-from integration.embedded import EmbeddedNode
-from integration.tf_client import TfClient
+from integration.peers.tf_client import TfClient
+from integration.stack import models
+from integration.stack.embedded import EmbeddedNode
+from integration.stack.sidecar import Edge
 from mesh.protos import tfs_pb2
 from tests.integration import calls
 from tests.integration.conftest import owner

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from integration.edge import Edge
-from integration.embedded import EmbeddedNode
+from integration.stack.embedded import EmbeddedNode
+from integration.stack.sidecar import Edge
 from tests.integration import calls
 from tests.integration.conftest import owner
 from tests.integration.raw import channel, rest, rest_client, unary

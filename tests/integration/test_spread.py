@@ -8,8 +8,8 @@ import aiohttp
 import numpy as np
 import pytest
 
-from integration.embedded import NodeSpec
-from integration.stack import Stack
+from integration.stack.embedded import NodeSpec
+from integration.stack.stack import Stack
 from tests.integration import calls
 
 IMAGE = np.full((1, 64), 8, dtype=np.float32)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from integration import tf_client
-from integration.edge import Edge
-from integration.process import answers
+from integration.peers import tf_client
+from integration.stack.process import answers
+from integration.stack.sidecar import Edge
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 from tests.integration import calls

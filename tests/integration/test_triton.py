@@ -10,8 +10,8 @@ import tritonclient.grpc.aio as v2_grpc
 import tritonclient.http.aio as v2_rest
 from tritonclient.utils import InferenceServerException
 
-from integration.edge import Edge
-from integration.triton import Triton, missing, triton, write_model
+from integration.peers.triton import Triton, missing, triton, write_model
+from integration.stack.sidecar import Edge
 from mesh.node import Node
 from tests.integration.conftest import need_envoy
 

@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from yarl import URL as Url
 
-from integration.triton import missing, triton, write_model
+from integration.peers.triton import missing, triton, write_model
 from tests.integration.parity_cases import GRPC, REST, Http, infer, tensor
 from tests.mesh.model_server import graphs
 from tests.mesh.model_server.running import running

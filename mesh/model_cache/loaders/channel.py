@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from mesh.model_cache.loader import LoadFailed, ServerAway
+from mesh.model_cache.loaders.loader import LoadFailed, ServerAway
 
 Reply = TypeVar("Reply")
 

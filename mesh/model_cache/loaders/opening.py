@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mesh.model_cache.loader import Loader
+from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loaders.tfserving import open_tf_serving
 from mesh.model_cache.loaders.triton import open_triton
 from mesh.model_cache.settings import CacheSettings

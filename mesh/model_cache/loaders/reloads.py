@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mesh.model_cache.loader import LoadFailed, ServerAway
+from mesh.model_cache.loaders.loader import LoadFailed, ServerAway
 
 Outcome = LoadFailed | ServerAway | None
 

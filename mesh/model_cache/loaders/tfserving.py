@@ -14,10 +14,10 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from mesh.model_cache.loader import Loaded, LoadFailed, ServerAway
+from mesh.model_cache.books.names import LATEST, Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
+from mesh.model_cache.loaders.loader import Loaded, LoadFailed, ServerAway
 from mesh.model_cache.loaders.reloads import Outcome, Reloads
-from mesh.model_cache.names import LATEST, Key
 from mesh.protos import tfs_pb2 as pb
 
 _SERVICE = "/tensorflow.serving.ModelService/"

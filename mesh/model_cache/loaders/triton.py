@@ -13,10 +13,10 @@ from weakref import WeakValueDictionary
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from mesh.model_cache.loader import Loaded, LoadFailed
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders import versions
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
-from mesh.model_cache.names import Key
+from mesh.model_cache.loaders.loader import Loaded, LoadFailed
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that goes

@@ -5,7 +5,7 @@ from pathlib import Path
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from mesh.model_cache.loader import LoadFailed
+from mesh.model_cache.loaders.loader import LoadFailed
 
 CONFIG = "config.pbtxt"
 

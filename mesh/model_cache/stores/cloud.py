@@ -10,11 +10,11 @@ import obstore
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import AzureStore, S3Store
 
-from mesh.model_cache.store import StoreCorrupt, StoreMissing, StoreTransient
 from mesh.model_cache.stores.failures import failure
 from mesh.model_cache.stores.objects import Object
 from mesh.model_cache.stores.settings import StoreSettings
 from mesh.model_cache.stores.source import Data, changed
+from mesh.model_cache.stores.store import StoreCorrupt, StoreMissing, StoreTransient
 
 if TYPE_CHECKING:
     from obstore import GetOptions

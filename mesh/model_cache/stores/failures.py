@@ -14,7 +14,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from mesh.model_cache.store import StoreCorrupt, StoreCredentials, StoreError, StoreMissing, StoreTransient
+from mesh.model_cache.stores.store import StoreCorrupt, StoreCredentials, StoreError, StoreMissing, StoreTransient
 
 _STATUS = re.compile(r"Server returned non-2xx status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>")

@@ -1,11 +1,46 @@
 """What fetches that have died left on the disk: removed at a start, but for what another fetch can go on from."""
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
 
-from mesh.model_cache.stores.lock import locked
 from mesh.model_cache.stores.manifest import trusted
+
+
+def locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock of a folder; None where another holds it, or has removed it meanwhile."""
+    lock = -1
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), folder.stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError, NotADirectoryError):
+        pass
+    if lock >= 0:
+        os.close(lock)
+    return None
+
+
+def write_durably(path: Path, text: str) -> None:
+    """All of the text is there, or nothing of it. Blocks on the disk."""
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was made, renamed or removed in the folder stays so. Blocks on the disk."""
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(at)
+    finally:
+        os.close(at)
 
 
 def clean_leftovers(models: Path, now: float, keep_seconds: float) -> int:

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from mesh.model_cache.store import Remote
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package
+from mesh.model_cache.stores.store import Remote
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from mesh.model_cache.books.names import MAX_VERSION, check_name
 from mesh.model_cache.errors import BadName
-from mesh.model_cache.names import MAX_VERSION, check_name
-from mesh.model_cache.store import StoreCorrupt
+from mesh.model_cache.stores.store import StoreCorrupt
 
 MANIFEST = ".tbms-manifest.json"
 """The note that a fetch leaves in a version's folder; a file of that name in a store is nobody's model."""

@@ -1,11 +1,11 @@
 """From settings to a store."""
 
 from mesh.errors import MeshError
-from mesh.model_cache.store import Store
 from mesh.model_cache.stores.disk import DiskSource
 from mesh.model_cache.stores.repository import Repository
 from mesh.model_cache.stores.settings import StoreSettings
 from mesh.model_cache.stores.source import Source
+from mesh.model_cache.stores.store import Store
 
 
 def open_store(settings: StoreSettings) -> Store:

@@ -7,20 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from mesh.model_cache.books.names import check_name
 from mesh.model_cache.errors import BadName
-from mesh.model_cache.names import check_name
-from mesh.model_cache.store import Remote, StoreCorrupt, StoreFull, StoreMissing, StoreTransient
 from mesh.model_cache.stores.objects import Package, packages
 from mesh.model_cache.stores.settings import StoreSettings
 from mesh.model_cache.stores.source import Data, Source
 from mesh.model_cache.stores.staging import Staging
+from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreFull, StoreMissing, StoreTransient
 from mesh.model_cache.stores.transfer import Part, in_order, missing_parts
 
 T = TypeVar("T")
 
 
 class Repository:
-    """Implements `mesh.model_cache.store.Store`."""
+    """Implements `mesh.model_cache.stores.store.Store`."""
 
     def __init__(self, source: Source, settings: StoreSettings) -> None:
         self._source = source

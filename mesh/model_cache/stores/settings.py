@@ -7,8 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import ByteSize, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from mesh.model_cache.books.names import check_name
 from mesh.model_cache.errors import BadName
-from mesh.model_cache.names import check_name
 from mesh.settings import Settings
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")  # S3's rule, which also holds every name of Azure

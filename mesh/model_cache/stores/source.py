@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from mesh.model_cache.store import StoreTransient
 from mesh.model_cache.stores.objects import Object
+from mesh.model_cache.stores.store import StoreTransient
 
 Data = bytes | memoryview
 

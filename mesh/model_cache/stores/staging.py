@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mesh.model_cache.store import StoreCorrupt, StoreError, StoreFull, StoreTransient, partial
-from mesh.model_cache.stores.durable import sync_folder, write_durably
-from mesh.model_cache.stores.lock import locked
+from mesh.model_cache.stores.leftovers import locked, sync_folder, write_durably
 from mesh.model_cache.stores.manifest import manifest, trusted
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package
 from mesh.model_cache.stores.source import Data
+from mesh.model_cache.stores.store import StoreCorrupt, StoreError, StoreFull, StoreTransient, partial
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MODE = 0o644  # the model server reads as another user

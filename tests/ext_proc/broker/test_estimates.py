@@ -7,7 +7,7 @@ from ext_proc.broker.estimates import ENOUGH, Estimates, Window
 from ext_proc.broker.plan import Candidate, How, Mix, Plan
 from ext_proc.broker.schedule import Estimate
 from ext_proc.broker.settings import BrokerSettings
-from mesh.routing.prospect import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, Prospect
 
 COLD = Prospect(cold=True)  # and nobody knows how long a load takes
 BERT = Candidate("bert", estimate_ms=35)

@@ -15,7 +15,7 @@ from ext_proc.telemetry.logs import JsonFormatter
 from ext_proc.telemetry.metrics import exposition
 from ext_proc.telemetry.races import RaceReport
 from tests.ext_proc.broker.rules import Arena, single
-from tests.ext_proc.transport.scene import held
+from tests.ext_proc.racing.scene import held
 
 
 @pytest.fixture

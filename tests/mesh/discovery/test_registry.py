@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 
 from integration.virtual_time import run
-from mesh.discovery.health import ProbeSettings
-from mesh.discovery.prober import Prober
 from mesh.discovery.registry import Registry
 from mesh.discovery.source import Source
-from mesh.discovery.static import StaticSource
+from mesh.discovery.sources.static import StaticSource
 from mesh.errors import MeshError
+from mesh.health.prober import Prober
+from mesh.health.state import ProbeSettings
 from mesh.node import Node
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings

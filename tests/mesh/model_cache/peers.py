@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mesh.model_cache.loader import Loaded, LoadFailed, ServerAway
-from mesh.model_cache.names import Key
-from mesh.model_cache.store import Remote, StoreError
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.loaders.loader import Loaded, LoadFailed, ServerAway
+from mesh.model_cache.stores.store import Remote, StoreError
 
 
 class MemoryStore:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import Busy, ModelMissing, Refused
-from mesh.model_cache.names import Key
 from tests.mesh.model_cache.cache import Cache, play
 
 

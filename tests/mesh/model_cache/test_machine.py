@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from integration.virtual_time import VirtualLoop
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import CacheError
-from mesh.model_cache.lease import Lease
-from mesh.model_cache.loader import LoadFailed
-from mesh.model_cache.names import Key
+from mesh.model_cache.loaders.loader import LoadFailed
+from mesh.model_cache.loads.jobs import Lease
 from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.store import StoreTransient
+from mesh.model_cache.stores.store import StoreTransient
 from tests.mesh.model_cache.cache import START, Cache, make
 from tests.mesh.model_cache.peers import MemoryServer, MemoryStore
 

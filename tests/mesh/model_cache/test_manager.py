@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import BadName, Busy, ModelBroken, ModelMissing, NoRoom, StoreAway
-from mesh.model_cache.names import Key
-from mesh.model_cache.store import StoreCorrupt, StoreCredentials, StoreFull, StoreTransient
+from mesh.model_cache.stores.store import StoreCorrupt, StoreCredentials, StoreFull, StoreTransient
 from tests.mesh.model_cache.cache import Cache, play
 
 

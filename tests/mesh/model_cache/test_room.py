@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import Busy, ModelBroken, NoRoom
-from mesh.model_cache.names import Key
 from mesh.model_cache.settings import CacheSettings
 from tests.mesh.model_cache.cache import Cache, play
 

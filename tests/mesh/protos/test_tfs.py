@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from integration.tf_client import PYTHON, missing
+from integration.peers.tf_client import PYTHON, missing
 from mesh.protos import tfs_pb2 as tfs
 
 #: Run by the Python that has TensorFlow: prints the descriptors of the real packages.

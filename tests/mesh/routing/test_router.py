@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from mesh.errors import MeshError
 from mesh.node import Node
-from mesh.routing.cache_map import Residency
+from mesh.residency.cache_map import Residency
 from mesh.routing.load import InFlight
-from mesh.routing.placement import NoNode, Placement
-from mesh.routing.prospect import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, NoNode, Placement, Prospect
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.mesh.routing.population import models, node, nodes

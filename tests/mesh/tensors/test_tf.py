@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from integration.tf_client import PYTHON, missing
+from integration.peers.tf_client import PYTHON, missing
 from mesh.protos import tfs_pb2 as tfs
 from mesh.tensors import tf as tf_tensors
 from mesh.tensors.dtypes import DTYPES, FLOAT, HALF, STRING, DType, TensorSpec

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.store import StoreCorrupt, StoreError, StoreTransient
 from mesh.model_cache.stores import StoreSettings, open_store
 from mesh.model_cache.stores.disk import DiskSource
 from mesh.model_cache.stores.objects import Object
+from mesh.model_cache.stores.store import StoreCorrupt, StoreError, StoreTransient
 from tests.mesh.model_cache.stores.shelves import DiskShelf
 from tests.mesh.model_cache.stores.test_fetching import ignore, only
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.store import Remote, StoreCorrupt, StoreError, StoreMissing, StoreTransient, partial
 from mesh.model_cache.stores import StoreSettings, fetched, open_store
 from mesh.model_cache.stores.objects import MANIFEST
+from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreError, StoreMissing, StoreTransient, partial
 from tests.mesh.model_cache.stores.shelves import Shelf
 
 BIG = os.urandom(300_001)

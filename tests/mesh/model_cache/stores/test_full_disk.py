@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.store import StoreFull
 from mesh.model_cache.stores import open_store
+from mesh.model_cache.stores.store import StoreFull
 from tests.mesh.model_cache.stores.shelves import DiskShelf
 from tests.mesh.model_cache.stores.test_fetching import ignore, only
 
@@ -54,7 +54,7 @@ async def test_a_disk_that_fills_up_meanwhile(disk: DiskShelf, small_disk: Path)
 _LIMITED = """
 import asyncio, resource, sys
 from pathlib import Path
-from mesh.model_cache.store import StoreFull
+from mesh.model_cache.stores.store import StoreFull
 from mesh.model_cache.stores import StoreSettings
 from tests.mesh.model_cache.stores.killed_fetch import fetch
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from mesh.model_cache.store import (
+from mesh.model_cache.stores import StoreSettings, open_store
+from mesh.model_cache.stores.store import (
     StoreCorrupt,
     StoreCredentials,
     StoreError,
     StoreMissing,
     StoreTransient,
 )
-from mesh.model_cache.stores import StoreSettings, open_store
 from tests.mesh.model_cache.stores.conftest import SECRET
 from tests.mesh.model_cache.stores.scripted_s3 import fixed_reply, scripted_s3, silent_server
 from tests.mesh.model_cache.stores.shelves import ACCOUNT, Moto, S3Shelf

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mesh.model_cache.store import partial
 from mesh.model_cache.stores import open_store
+from mesh.model_cache.stores.store import partial
 from tests.mesh.model_cache.stores.shelves import DiskShelf, Shelf
 from tests.mesh.model_cache.stores.test_fetching import contents, only, stock
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.model_cache.store import StoreCorrupt
 from mesh.model_cache.stores.objects import MANIFEST, Object, packages
+from mesh.model_cache.stores.store import StoreCorrupt
 
 hostile = st.lists(
     st.sampled_from(

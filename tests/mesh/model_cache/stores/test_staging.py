@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.store import Remote, StoreCorrupt, StoreError, StoreTransient, partial
 from mesh.model_cache.stores import clean_leftovers, fetched
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package, packages
 from mesh.model_cache.stores.staging import Staging
+from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreError, StoreTransient, partial
 
 NOW = 2_000_000_000.0
 FOREVER = NOW

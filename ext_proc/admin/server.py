@@ -1,0 +1,52 @@
+"""The admin HTTP port: /healthz, /readyz, /metrics, /status, and what the role adds."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from ext_proc.admin.http_port import HttpListener
+
+
+class Admin:
+    """Answers operators and probes. Holds no state: everything is asked for when it is shown."""
+
+    def __init__(
+        self,
+        address: str,
+        ready: Callable[[], bool],
+        metrics: Callable[[], bytes],
+        status: Callable[[], dict[str, Any]],
+        routes: Iterable[web.AbstractRouteDef] = (),
+    ) -> None:
+        self._ready = ready
+        self._metrics = metrics
+        self._status = status
+        own = [
+            web.get("/healthz", self._get_healthz),
+            web.get("/readyz", self._get_readyz),
+            web.get("/metrics", self._get_metrics),
+            web.get("/status", self._get_status),
+        ]
+        self._listener = HttpListener("server.admin", address, [*own, *routes])
+
+    async def start(self) -> None:
+        """Binds and serves. Raises TbmsError if the address cannot be had."""
+        await self._listener.start()
+
+    async def stop(self) -> None:
+        """Closes the port."""
+        await self._listener.stop()
+
+    async def _get_healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _get_readyz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ready\n") if self._ready() else web.Response(status=503, text="not ready\n")
+
+    async def _get_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _get_status(self, _: web.Request) -> web.Response:
+        return web.json_response(self._status(), dumps=lambda value: json.dumps(value, default=str))

@@ -1,0 +1,184 @@
+"""The edge role: decides about a client's call. Routed to a node at once, or handed to the time broker."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from ext_proc.broker.catalogue import Catalogue
+from ext_proc.broker.deadline import read_ask
+from ext_proc.broker.plan import Candidate, Plan, members
+from ext_proc.errors import CallError, Reason
+from ext_proc.processing.decision import Amend, Decision, Held, Hold, Lease, Pass, Route
+from ext_proc.processing.request import Head, ReplyPart
+from ext_proc.telemetry.unbrokered import Unbrokered
+from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
+from ext_proc.wire.call import Call
+from ext_proc.wire.naming import MODEL_HEADER, write_model
+from ext_proc.wire.rewrite import swap_model, swap_path
+from mesh.node import Node
+from mesh.residency import header as residency_header
+from mesh.residency.hints import Hearsay
+from mesh.routing.placement import NoNode, Placement
+from mesh.routing.router import Router
+
+# What nodes say to us is not for clients.
+_KEPT_BACK = Amend(remove=(residency_header.NAME,))
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What the edge keeps of a held call: its plan, and when it arrived at Envoy (monotonic seconds)."""
+
+    plan: Plan
+    arrival: float
+
+
+Broker = Callable[[Held, Plan, float], Awaitable[Decision]]
+
+
+class Edge:
+    """Names in, nodes out. Lives as long as the process; a reload replaces `catalogue` and `body_limit`."""
+
+    def __init__(
+        self,
+        router: Router,
+        catalogue: Catalogue,
+        hop: HopMark,
+        body_limit: int,
+        hearsay: Hearsay,
+        wall: Callable[[], float] = time.time,
+        follows_replies: bool = False,
+    ) -> None:
+        self.follows_replies = follows_replies
+        self._wall = wall
+        self._router = router
+        self._hop = hop
+        self._hearsay = hearsay
+        self._seed = 0
+        self.broker: Broker | None = None
+        """Races held calls; set once by whoever owns it."""
+        self.catalogue = catalogue
+        self.body_limit = body_limit
+        self.unbrokered = Unbrokered()
+        """Calls that went on plainly because their Envoy cannot hold or answer them."""
+
+    def decide(self, head: Head, call: Call, now: float) -> Decision:
+        """The nodes for a call, or a hold where it is to be raced. Raises CallError."""
+        headers = head.headers
+        hop = headers.get(HOP_HEADER)
+        if hop is not None and (nodes := self._hop.read(hop)) is not None:
+            return Route(nodes, asks=call.model if self._asks(nodes, call.model, now) else "")
+        plan = self._plan(head, call)
+        if plan is None:
+            return self._send(head, call, call, now)
+        if plan.races or plan.shadows:
+            return Hold(collect=True, matter=Matter(plan, self._arrival(head, now)))
+        return self._rename(head, call, plan, now)
+
+    async def resolve(self, held: Held) -> Decision:
+        """Decides a held call: a race, or a gRPC call that is only renamed."""
+        matter: Matter = held.matter
+        if self.broker is not None and (matter.plan.races or matter.plan.shadows):
+            return await self.broker(held, matter.plan, matter.arrival)
+        return self._renamed_body(held, _only(matter.plan), matter.arrival)
+
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
+        """The nodes (`ip:port`) for a candidate call of that protocol to `model`, and the lease on the first of them.
+
+        Raises CallError (UNAVAILABLE) if none is alive.
+        """
+        placement = self._picked(call, model, now)
+        return placement.endpoints(call.protocol.kind), self._router.lease(placement)
+
+    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
+        """Takes in what a node says of the model that it was asked about, and keeps it back."""
+        if not isinstance(decision, Route) or not decision.asks:
+            return None
+        word = residency_header.read_word(reply.value(residency_header.NAME))
+        if word is not None:
+            self._hearsay.told(reply.upstream, decision.asks, *word, now)
+        return _KEPT_BACK
+
+    def _picked(self, call: Call, model: str, now: float) -> Placement:
+        """The nodes for a call. Raises CallError."""
+        try:
+            return self._router.pick(model, now, call.protocol.kind)
+        except NoNode as error:
+            raise CallError(Reason.UNAVAILABLE, str(error)) from None
+
+    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
+        """The nodes for a call that goes out now, for the model that it is to be of."""
+        model = wanted.model
+        placement = self._picked(call, model, now)
+        nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
+        named: tuple[tuple[str, str], ...] = ()
+        if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
+            named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+        # Of a plain call nothing more is heard, unless its stream lasts until the reply.
+        lease = self._router.lease(placement) if self.follows_replies else None
+        return Route(endpoints, lease, named, asks=model if self._asks(endpoints, model, now) else "")
+
+    def _asks(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
+        """Whether the first of `nodes` is to be asked about the model. Costs nothing while all nodes are heard."""
+        return bool(self._hearsay.silent) and self._hearsay.asks(nodes[0], model, now)
+
+    def _arrival(self, head: Head, now: float) -> float:
+        """When the call came to Envoy, on the clock of `now`: the time that it waited for us is part of its limit."""
+        return now if head.received is None else now - max(0.0, self._wall() - head.received)
+
+    def _plan(self, head: Head, call: Call) -> Plan | None:
+        get = head.headers.get
+        ask = read_ask(
+            tloc=get("tloc"),
+            backup=get("backup"),
+            primary=get("primary"),
+            key=get("tbms-key"),
+            grpc_timeout=get("grpc-timeout"),
+        )
+        self._seed += 1
+        plan = self.catalogue.plan(call, ask, self._seed)
+        if plan is None or not (plan.races or plan.shadows):
+            return plan
+        if head.end_of_stream:  # without a body there is nothing to predict; the node says so
+            return self._alone(plan, call)
+        if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
+            return plan
+        self.unbrokered.count(head.envoy, call.protocol)
+        return self._alone(plan, call)
+
+    def _alone(self, plan: Plan, call: Call) -> Plan | None:
+        """The plan of a call that is not raced all the same: its primary, if that has another name."""
+        primary = _only(plan)
+        if (primary.model, primary.version, primary.label) == (call.model, call.version, call.label):
+            return None
+        return replace(plan, candidates=(primary,), shadows=(), races=False)
+
+    def _rename(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
+        """An alias, a label or a split: the call goes on to another name."""
+        if call.protocol.is_grpc:
+            can_rename = head.body_can_come
+            return Hold(collect=True, matter=Matter(plan, now)) if can_rename else self._send(head, call, call, now)
+        model = _only(plan)
+        path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
+        return replace(self._send(head, call, model, now), headers=((":path", path),))
+
+    def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
+        body = swap_model(
+            held.call,
+            held.body,
+            model.model,
+            model.version,
+            model.label,
+            encoding=held.head.headers.get("grpc-encoding", "identity"),
+            limit=self.body_limit,
+        )
+        return replace(self._send(held.head, held.call, model, now), body=body)
+
+
+def _ours(nodes: tuple[Node, ...]) -> bool:
+    """Whether one of them has the node role: told the model by a header, it need not read the body for it."""
+    return any(node.residency is not None for node in nodes)
+
+
+def _only(plan: Plan) -> Candidate:
+    return members(plan.candidates[0])[0]

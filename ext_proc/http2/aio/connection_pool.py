@@ -1,0 +1,111 @@
+"""The connections that requests of ours go out on: to one address, made when they are needed."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from ext_proc.http2.aio.protocol import Http2Protocol
+from ext_proc.http2.client_connection import ClientConnection
+from ext_proc.http2.client_stream import Broken, Reply
+from ext_proc.http2.limits import Limits
+
+# One is the rule: more are made where the peer takes no more streams on those that there are.
+_MOST_CONNECTIONS = 32
+_CONNECT_SECONDS = 1.0
+# A request that the peer has provably not looked at is sent again: its connection was going away.
+_TRIES = 3
+
+
+class Pool:
+    """An async context manager; `address` is `ip:port` or `unix:PATH`. Every reply is read whole."""
+
+    def __init__(self, address: str, limits: Limits | None = None) -> None:
+        self._address = address
+        self._limits = limits
+        self._protocols: set[Http2Protocol[ClientConnection]] = set()
+        self._dialling: asyncio.Task[OSError | None] | None = None
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
+        for protocol in tuple(self._protocols):
+            protocol.end()
+        await self._group.__aexit__(kind, error, trace)
+
+    async def request(self, block: bytes, body: tuple[bytes, ...], limit: int) -> Reply | Broken:
+        """Sends a request and reads its reply; resets its stream when cancelled.
+
+        `block` is its header block, `limit` bounds the reply's body in bytes. Raises OSError where no connection can
+        be had.
+        """
+        outcome: Reply | Broken = Broken("it was not sent")
+        for _ in range(_TRIES):
+            link = self._link() or await self._dialled()
+            done: asyncio.Future[Reply | Broken] = self._loop.create_future()
+            exchange = link.request(block, body, limit, partial(_settle, done))
+            try:
+                outcome = await done
+            except asyncio.CancelledError:
+                exchange.give_up()
+                raise
+            if isinstance(outcome, Reply) or not outcome.unprocessed:
+                break
+        return outcome
+
+    def _link(self) -> ClientConnection | None:
+        for protocol in self._protocols:
+            if protocol.link.has_room:
+                return protocol.link
+        return None
+
+    async def _dialled(self) -> ClientConnection:
+        """A connection with room, once there is one. Whoever stops waiting does not stop the others' dialling."""
+        while True:
+            if len(self._protocols) >= _MOST_CONNECTIONS:
+                raise OSError(f"{self._address} takes no more calls on {_MOST_CONNECTIONS} connections")
+            if self._dialling is None:
+                self._dialling = self._group.create_task(self._dial())
+            error = await asyncio.shield(self._dialling)
+            if error is not None:
+                raise error
+            link = self._link()
+            if link is not None:
+                return link
+
+    async def _dial(self) -> OSError | None:
+        """Makes one connection; the error where that fails, since one that is raised would end the group."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._connect(lambda: Http2Protocol(self._join, self._protocols.add, self._protocols.discard))
+        except TimeoutError:
+            return OSError(f"no connection to {self._address} within {_CONNECT_SECONDS:g} s")
+        except OSError as error:
+            return error
+        finally:
+            self._dialling = None
+        return None
+
+    async def _connect(self, protocol: Callable[[], Http2Protocol[ClientConnection]]) -> None:
+        if self._address.startswith("unix:"):
+            await self._loop.create_unix_connection(protocol, self._address.removeprefix("unix:"))
+        else:
+            host, _, port = self._address.rpartition(":")
+            await self._loop.create_connection(protocol, host.strip("[]"), int(port))
+
+    def _join(self, wake: Callable[[], None]) -> ClientConnection:
+        return ClientConnection(wake, self._limits)
+
+
+def _settle(done: asyncio.Future[Reply | Broken], outcome: Reply | Broken) -> None:
+    if not done.done():
+        done.set_result(outcome)

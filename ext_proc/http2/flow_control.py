@@ -1,0 +1,176 @@
+"""One stream's two windows (RFC 9113, section 5.2): what waits to go out, and what came in and is not granted again."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Protocol, TypeVar
+
+from ext_proc.http2.frames import DATA, HEADER, MAX_WINDOW, Code, StreamFault, window_update
+from ext_proc.http2.limits import Limits
+from ext_proc.http2.writer import Writer
+
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class Home(Protocol[S_contra]):
+    """What a stream asks of its connection."""
+
+    limits: Limits
+    writer: Writer
+
+    def opening(self) -> bytes:
+        """What the next header block has to begin with: nothing, but for the first of the connection."""
+
+    def closed(self, stream: S_contra) -> None:
+        """The stream has written its last frame."""
+
+    def withhold(self, stream: S_contra) -> None:
+        """The stream waits for the transport before it lets the peer send more."""
+
+
+class Flow(ABC):
+    """A stream as far as windows go. `window` is how many bytes the peer takes of it now.
+
+    `_last_flags` goes on the frame that empties the queue.
+    """
+
+    __slots__ = (
+        "_home",
+        "_in_line",
+        "_last_flags",
+        "_limits",
+        "_over",
+        "_queue",
+        "_queued",
+        "_taken",
+        "_writer",
+        "id",
+        "remote_closed",
+        "window",
+    )
+
+    def __init__(self, home: Home["Flow"], number: int, window: int) -> None:
+        self._home = home
+        self._writer = home.writer
+        self._limits = home.limits
+        self._queue: deque[memoryview] | None = None  # only where something does not go out at once
+        self._queued = 0
+        self._in_line = False
+        self._last_flags = 0
+        self._over = False
+        self._taken = 0
+        self.id = number
+        self.window = window
+        self.remote_closed = False
+
+    # What each kind of stream does in its own way.
+
+    @abstractmethod
+    def receive(self, buffer: bytes, start: int, end: int, size: int) -> None:
+        """Takes DATA: what lies in the buffer, of a frame of `size` bytes. Raises StreamFault."""
+
+    @abstractmethod
+    def half_close(self) -> None:
+        """The peer has ended its side, as `remote_closed` says. Raises StreamFault."""
+
+    @abstractmethod
+    def reset(self, code: int) -> None:
+        """The stream is gone, by the peer's will or by a fault; the connection knows."""
+
+    @abstractmethod
+    def _drained(self) -> None:
+        """All that was queued is written."""
+
+    # What the connection does.
+
+    def widen(self, size: int) -> None:
+        """The peer takes `size` bytes more (or, by a change of its settings, fewer). Raises StreamFault."""
+        self.window += size
+        if self.window > MAX_WINDOW:
+            raise StreamFault(Code.FLOW_CONTROL_ERROR)
+        if self._queued and self.window > 0:
+            self._line_up()
+
+    def advance(self) -> bool:
+        """See `Waiting.advance`."""
+        writer = self._writer
+        if self._queue is None or self._over:
+            self._in_line = False
+            return False
+        size = min(self._queued, self.window, writer.window, writer.frame, writer.room)
+        if size > 0:
+            self.window -= size
+            writer.window -= size
+            writer.room -= size
+            self._queued -= size
+            flags = 0 if self._queued else self._last_flags
+            writer.write(HEADER.pack(size >> 16, size & 0xFFFF, DATA, flags, self.id), *_cut(self._queue, size))
+            if self._taken >= self._limits.stream_window >> 1:
+                self._grant()
+        if not self._queued:
+            self._queue = None
+            self._in_line = False
+            self._drained()
+            return False
+        self._in_line = self.window > 0
+        return self._in_line
+
+    def regrant(self) -> None:
+        """The transport has room again."""
+        if not self._over:
+            self._grant()
+
+    # What the stream does.
+
+    def _took(self, size: int) -> None:
+        """Counts what came in."""
+        self._taken += size
+        if self._taken >= self._limits.stream_window >> 1:
+            self._grant()
+
+    def _grant(self) -> None:
+        """Lets the peer send more, unless what it sent before still waits for it to take the answer."""
+        taken = self._taken
+        if taken > self._limits.stream_window:
+            raise StreamFault(Code.FLOW_CONTROL_ERROR)
+        if self.remote_closed or self._queued > self._limits.stream_queue:
+            return
+        if self._writer.paused:
+            self._home.withhold(self)
+            return
+        self._taken = 0
+        self._writer.write(window_update(self.id, taken))
+
+    def _enqueue(self, *pieces: bytes) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        for piece in pieces:
+            self._queue.append(memoryview(piece))
+            self._queued += len(piece)
+        if self.window > 0:
+            self._line_up()
+
+    def _discard(self) -> None:
+        """What is queued goes nowhere any more."""
+        self._over = True
+        self._queue = None
+        self._queued = 0
+
+    def _line_up(self) -> None:
+        if not self._in_line:
+            self._in_line = True
+            self._writer.wait(self)
+
+
+def _cut(queue: deque[memoryview], size: int) -> list[memoryview]:
+    """The first `size` bytes, taken off the queue."""
+    pieces = []
+    while size:
+        piece = queue[0]
+        if len(piece) <= size:
+            queue.popleft()
+        else:
+            queue[0] = piece[size:]
+            piece = piece[:size]
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces

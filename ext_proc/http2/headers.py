@@ -1,0 +1,196 @@
+"""Headers: from an HPACK block (RFC 7541) to what a server needs of a request, or a client of a reply.
+
+A client of gRPC sends the same headers on all its streams, and its encoder soon writes them as the same bytes. What a
+block says depends on nothing but its bytes and the dynamic table, and is remembered until the table changes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from hpack import Decoder, HPACKError, OversizedHeaderListError
+from hpack.table import HeaderTable
+
+from ext_proc.http2.frames import CONTINUATION, END_HEADERS, Code, ConnectionFault
+from ext_proc.http2.limits import Limits
+
+
+class Blocks:
+    """The block that a connection is in the middle of, if it is. `pieces` is empty otherwise."""
+
+    __slots__ = ("_limits", "_size", "_stream", "ends", "pieces")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._stream = 0
+        self._size = 0
+        self.ends = 0
+        self.pieces: list[bytes] = []
+
+    def begin(self, stream: int, ends: int, piece: bytes) -> None:
+        """The first piece; `ends` says whether the block is the last of its stream, for who asks at the end."""
+        self._stream = stream
+        self._size = len(piece)
+        self.ends = ends
+        self.pieces.append(piece)
+
+    def check(self, stream: int, kind: int) -> None:
+        """Raises ConnectionFault for a frame that comes in between."""
+        if kind != CONTINUATION or stream != self._stream:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block was interrupted")
+
+    def go_on(self, flags: int, piece: bytes) -> bytes | None:
+        """One more piece; the whole block if it was the last."""
+        if not self.pieces:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "there is no header block to continue")
+        self.pieces.append(piece)
+        self._size += len(piece)
+        if len(self.pieces) > self._limits.continuations or self._size > self._limits.headers:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block is over the limit")
+        if not flags & END_HEADERS:
+            return None
+        pieces, self.pieces = self.pieces, []
+        return b"".join(pieces)
+
+
+# Blocks that are remembered, and how long they may be. What one unpacks to is bounded by the decoder.
+_REMEMBERED, _REMEMBERED_BYTES = 16, 1024
+_REQUIRED = frozenset([":method", ":scheme", ":path"])
+_PSEUDO = _REQUIRED | {":authority"}
+# Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
+_CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
+
+Headers = tuple[tuple[str, bytes], ...]
+Fields = list[tuple[str, str]]
+HeadT = TypeVar("HeadT")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The headers of a request. `malformed` says what is wrong with them (section 8.1.1), or is empty."""
+
+    method: str = ""
+    path: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    malformed: str = ""
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether the content-type is one of gRPC's."""
+        kind = self.metadata.get("content-type", "")
+        return kind == "application/grpc" or kind.startswith(("application/grpc+", "application/grpc;"))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """The headers or the trailers of a reply; `status` is 0 for the latter. `malformed` as in `Head`."""
+
+    status: int = 0
+    headers: Headers = ()
+    malformed: str = ""
+
+
+class _WatchedTable(HeaderTable):
+    """A dynamic table that tells whether it was touched."""
+
+    touched = False
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.touched = True
+        super().add(name, value)
+
+    @property
+    def maxsize(self) -> int:
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, newmax: int) -> None:
+        self.touched = True
+        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
+
+
+class HeadDecoder(Generic[HeadT]):
+    """Decodes the header blocks of one connection, in their order. `limit` bounds a list, as section 6.5.2 counts.
+
+    `read` makes of the fields, as latin-1, what is asked for and remembered.
+    """
+
+    __slots__ = ("_decoder", "_known", "_read", "_table")
+
+    def __init__(self, limit: int, read: Callable[[Fields], HeadT]) -> None:
+        self._read = read
+        self._decoder = Decoder(max_header_list_size=limit)
+        self._table = self._decoder.header_table = _WatchedTable()
+        self._known: dict[bytes, HeadT] = {}
+
+    def decode(self, block: bytes) -> HeadT:
+        """What a block says. Raises ConnectionFault if it cannot be decoded: the table is lost then."""
+        head = self._known.get(block)
+        return self._decode(block) if head is None else head
+
+    def _decode(self, block: bytes) -> HeadT:
+        self._table.touched = False
+        try:
+            fields = self._decoder.decode(block, raw=True)
+        except OversizedHeaderListError:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
+        except HPACKError as error:
+            raise ConnectionFault(Code.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
+        head = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
+        if self._table.touched:
+            self._known.clear()
+        elif len(block) <= _REMEMBERED_BYTES:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[bytes(block)] = head
+        return head
+
+
+def read_head(fields: Fields) -> Head:
+    """The headers of a request."""
+    pseudo: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    for name, value in fields:
+        if name.startswith(":"):
+            if name not in _PSEUDO or name in pseudo or metadata:
+                return Head(malformed=f"the pseudo-header {name!r} is unknown, repeated or out of place")
+            pseudo[name] = value
+        elif not _is_name(name):
+            return Head(malformed=f"{name!r} is not the name of a header")
+        elif name in _CONNECTION_SPECIFIC or (name == "te" and value != "trailers"):
+            return Head(malformed=f"the header {name!r} has no place in HTTP/2")
+        elif not _is_value(value):
+            return Head(malformed=f"the value of {name!r} holds control characters")
+        elif name in metadata:
+            metadata[name] = f"{metadata[name]},{value}"
+        else:
+            metadata[name] = value
+    if not pseudo.keys() >= _REQUIRED or not pseudo[":path"]:
+        return Head(malformed="a request needs :method, :scheme and :path", metadata=metadata)
+    return Head(pseudo[":method"], pseudo[":path"], MappingProxyType(metadata))
+
+
+def read_reply_head(fields: Fields) -> ReplyHead:
+    """The headers or the trailers of a reply."""
+    status = 0
+    headers: list[tuple[str, bytes]] = []
+    for name, value in fields:
+        if name == ":status" and not status and not headers and len(value) == 3 and value.isascii() and value.isdigit():
+            status = int(value)
+        elif not _is_name(name):
+            return ReplyHead(malformed=f"{name!r} is not the name of a header, or out of place")
+        elif not _is_value(value):
+            return ReplyHead(malformed=f"the value of {name!r} holds control characters")
+        else:
+            headers.append((name, value.encode("latin-1")))
+    return ReplyHead(status, tuple(headers))
+
+
+def _is_name(name: str) -> bool:
+    """Section 8.2.1: visible ASCII without capitals and without a colon."""
+    return bool(name) and all("!" <= char <= "~" and char != ":" and not "A" <= char <= "Z" for char in name)
+
+
+def _is_value(value: str) -> bool:
+    return not any(char in value for char in "\0\r\n")

@@ -1,0 +1,68 @@
+"""What an operator may tell a node, on its admin port: POST /models/{model}/load, unload, pin and unpin.
+
+Answered when it is done, with `{"model": ..., "version": ...}`, or with `{"error": ..., "cause": ...}`. A load goes on
+when nobody waits for it any more.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from ext_proc.node.policy import refusal
+from mesh.model_cache.books.names import check_version
+from mesh.model_cache.errors import BadName, CacheError, ModelMissing, Refused
+from mesh.model_cache.manager import Manager
+
+Command = Callable[[str, int | None], Awaitable[int | None]]
+
+
+class OperatorDesk:
+    """Carries commands out."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._commands = manager.commands
+        self._outlook = manager.outlook
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the admin port only."""
+        commands = {"load": self._load, "unload": self._unload, "pin": self._pin, "unpin": self._unpin}
+        return [web.post(f"/models/{{model}}/{name}", _handler(command)) for name, command in commands.items()]
+
+    async def _load(self, model: str, version: int | None) -> int | None:
+        return (await self._commands.load(model, version)).version
+
+    async def _unload(self, model: str, version: int | None) -> int | None:
+        if model not in self._outlook.residency().models:
+            raise ModelMissing(f"Model {model!a} is not loaded on this node.")
+        await self._commands.unload(model, version)
+        return None
+
+    async def _pin(self, model: str, version: int | None) -> int | None:
+        _whole(version, "pinned")
+        await self._commands.pin(model)
+        return None
+
+    async def _unpin(self, model: str, version: int | None) -> int | None:
+        _whole(version, "unpinned")
+        self._commands.unpin(model)
+        return None
+
+
+def _whole(version: int | None, done: str) -> None:
+    if version is not None:
+        raise BadName(f"A model is {done} as a whole: name no version.")
+
+
+def _handler(command: Command) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        if "origin" in request.headers:  # a page in the operator's browser: it reaches this port, and may not use it
+            return web.json_response({"error": "Web pages may not give commands."}, status=403)
+        model, text = request.match_info["model"], request.query.get("version")
+        try:
+            version = await command(model, None if text is None else check_version(text))
+        except CacheError as error:
+            status = 409 if isinstance(error, Refused) else refusal(error).reason.http
+            return web.json_response({"error": error.message, "cause": error.cause}, status=status)
+        return web.json_response({"model": model, "version": version})
+
+    return handle

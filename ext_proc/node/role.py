@@ -1,0 +1,139 @@
+"""The node role wired together: store, model cache, model server, and the desk before them."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp.web import AbstractRouteDef
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ext_proc.admin.http_port import HttpListener
+from ext_proc.config import Config, NodeRoleSettings
+from ext_proc.node.operator_api import OperatorDesk
+from ext_proc.node.policy import NodeDesk
+from ext_proc.node.residency_publisher import Publisher
+from mesh.model_cache.books.states import Room
+from mesh.model_cache.loaders import open_loader
+from mesh.model_cache.manager import Manager
+from mesh.model_cache.stores import open_store
+
+_LOOK_SECONDS, _QUIET_LOOKS = 0.1, 3
+
+
+class NodeRole(Collector):
+    """See `ext_proc.process.role.Role`. It is its own metrics collector."""
+
+    name = "node"
+
+    def __init__(self, config: Config, settings: NodeRoleSettings) -> None:
+        self._settings = settings
+        self._body_limit = config.limits.body_bytes
+        self._front: NodeDesk | None = None
+        self._manager: Manager | None = None
+        self._publisher: Publisher | None = None
+
+    @property
+    def front(self) -> NodeDesk:
+        """The desk, while `running`."""
+        if self._front is None:
+            raise RuntimeError("the node role is not running")
+        return self._front
+
+    @property
+    def manager(self) -> Manager:
+        """The model cache, while `running`."""
+        if self._manager is None:
+            raise RuntimeError("the node role is not running")
+        return self._manager
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The model cache works: adopts what the model server holds, fetches, loads, evicts."""
+        cache = self._settings.cache
+        async with open_loader(cache) as loader:
+            manager = Manager(cache, open_store(self._settings.store), loader)
+            async with manager.running():
+                self._manager = manager
+                self._front = NodeDesk(manager, self._body_limit, self._settings.hold_seconds)
+                async with self._publishing(manager):
+                    yield
+
+    def reload(self, config: Config) -> None:
+        """Limits only: cache and store are read at a start."""
+        self.front.body_limit = config.limits.body_bytes
+
+    def leave(self) -> None:
+        """Tells the edges that what is here is going."""
+        self.manager.outlook.leave()
+        if self._publisher is not None:
+            self._publisher.leaving = True
+
+    async def left(self) -> None:
+        """Returns once no edge follows this node any more and no call is in flight, both for a moment.
+
+        Edges hang up when the models that they call here are loaded elsewhere.
+        """
+        quiet = 0
+        while quiet < _QUIET_LOOKS:
+            await asyncio.sleep(_LOOK_SECONDS)
+            watched = self._publisher is not None and self._publisher.watchers > 0
+            quiet = 0 if watched or self.manager.in_flight else quiet + 1
+
+    def routes(self) -> Iterable[AbstractRouteDef]:
+        """Commands, and the same stream that edges follow: for people to look at, and not counted as an edge."""
+        stream = Publisher(self.manager, self._settings.heartbeat_seconds)
+        return [*OperatorDesk(self.manager).routes(), *(each for each in stream.routes() if each.method == "GET")]
+
+    def status(self) -> dict[str, Any]:
+        """The models of this node."""
+        status = self.manager.status()
+        return {
+            "models": [asdict(model) for model in status.models],
+            "capacity": _amounts(status.capacity),
+            "free": _amounts(status.free),
+            "model_server": status.server or "ok",
+            "store_failures": dict(status.store),
+        }
+
+    def collectors(self) -> Iterable[Collector]:
+        """The cache."""
+        return [self]
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client: models by state, never by name."""
+        models = GaugeMetricFamily("tbms_cache_models", "Models on this node, by state.", labels=["state"])
+        flying = 0
+        counts: dict[str, int] = {}
+        for model in self.manager.status().models:
+            counts[model.state] = counts.get(model.state, 0) + 1
+            flying += model.in_flight
+        for state, count in counts.items():
+            models.add_metric([state], count)
+        yield models
+        yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", flying)
+        cold = self.manager.cold_calls
+        yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
+
+    @asynccontextmanager
+    async def _publishing(self, manager: Manager) -> AsyncIterator[None]:
+        """Edges are answered for the length of the block, where `node.publish` is set."""
+        if self._settings.publish is None:
+            yield
+            return
+        self._publisher = Publisher(manager, self._settings.heartbeat_seconds)
+        listener = HttpListener("node.publish", self._settings.publish, self._publisher.routes())
+        await listener.start()
+        try:
+            yield
+        finally:
+            await listener.stop()
+
+
+def _amounts(room: Room) -> dict[str, float | None]:
+    """Numbers as JSON has them: no limit is null."""
+    return {key: None if math.isinf(value) else value for key, value in asdict(room).items()}

@@ -1,0 +1,122 @@
+"""One process: reads the configuration, runs its role behind the server, reloads, drains. Knows all parts."""
+
+import asyncio
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from ext_proc import config as configuration
+from ext_proc.admin.server import Admin
+from ext_proc.config import Config
+from ext_proc.edge.role import EdgeRole
+from ext_proc.errors import ConfigError
+from ext_proc.http2.aio.server import Http2Server
+from ext_proc.http2.limits import Limits, MiB
+from ext_proc.node.role import NodeRole
+from ext_proc.process import heap
+from ext_proc.process.reload import read_again, watch
+from ext_proc.process.role import Role
+from ext_proc.process.stopping import Stop
+from ext_proc.server.processor import SERVICE, Pump
+from ext_proc.telemetry import logs
+from ext_proc.telemetry.metrics import Metrics, exposition
+
+logger = logging.getLogger(__name__)
+
+# What the other sections say is taken over by a reload.
+READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node")
+
+
+class App:
+    """One `tbms serve` process. Raises ConfigError at once if the file is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._config = configuration.load(path)
+        self._metrics = Metrics()
+        self._role = role_of(self._config)
+        self._handed_over = False
+        self._started = time.time()
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains; a second one ends the drain."""
+        settings = self._config.server
+        logs.configure(settings.log.level, settings.log.format)
+        stop, wake = Stop(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
+        async with self._role.running(), asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
+            pump = Pump(self._role.front, self._metrics, tasks, time.monotonic)
+            # A buffered body (Envoy 1.36) comes in one message.
+            limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
+            server = Http2Server(settings, {SERVICE: pump.open}, limits)
+            admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
+            await admin.start()
+            await server.start()
+            heap.settle()
+            logger.info("serving", extra={"role": self._role.name, "address": server.address, "admin": settings.admin})
+            await stop.asked.wait()
+            await self._drain(server, stop)
+            await admin.stop()
+            for task in background:
+                task.cancel()
+        logger.info("stopped")
+
+    async def _drain(self, server: Http2Server, stop: Stop) -> None:
+        """Ready until those who would send more know better: whoever looks at /readyz may send none from then on."""
+        clock, seconds = asyncio.get_running_loop().time, self._config.server.drain_seconds
+        until = clock() + seconds
+        self._metrics.draining = True
+        logger.info("draining", extra={"streams": self._metrics.streams})
+        self._role.leave()
+        await stop.allow(self._role.left(), seconds)
+        self._handed_over = True
+        await stop.allow(server.stop(max(0.0, until - clock())))
+        if stop.at_once.is_set():
+            logger.warning("asked to stop at once", extra={"streams": self._metrics.streams})
+            await server.stop(0.0)
+
+    async def _reload_on(self, wake: asyncio.Event) -> None:
+        while True:
+            await wake.wait()
+            wake.clear()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        """Takes the file's new content over; a file that is wrong changes nothing."""
+        try:
+            config = await asyncio.to_thread(read_again, self._path)
+        except ConfigError as error:
+            self._metrics.reloads["refused"] += 1
+            logger.error("configuration refused, the old one stays", extra={"cause": str(error)})
+            return
+        for section in READ_AT_START:
+            if getattr(config, section) != getattr(self._config, section):
+                logger.warning("this section is read at a start only; restart to change it", extra={"section": section})
+        self._config = config
+        self._role.reload(config)
+        self._metrics.reloads["taken"] += 1
+        logger.info("configuration taken", extra={"nodes": len(config.nodes)})
+
+    def _ready(self) -> bool:
+        return not self._handed_over
+
+    def _exposition(self) -> bytes:
+        return exposition([self._metrics, *self._role.collectors()])
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "role": self._role.name,
+            "uptime_seconds": round(time.time() - self._started, 1),
+            "draining": self._metrics.draining,
+            "config": str(self._path),
+            "streams": self._metrics.streams,
+            **self._role.status(),
+        }
+
+
+def role_of(config: Config) -> Role:
+    """The role that the configuration asks for."""
+    return EdgeRole(config) if config.node is None else NodeRole(config, config.node)

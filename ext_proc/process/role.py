@@ -1,0 +1,42 @@
+"""What a role of the process is, to the part that runs it."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from aiohttp.web import AbstractRouteDef
+from prometheus_client.registry import Collector
+
+from ext_proc.config import Config
+from ext_proc.server.processor import Front
+
+
+class Role(Protocol):
+    """Edge or node: a desk that decides about calls, and all that stands behind it."""
+
+    name: str
+
+    @property
+    def front(self) -> Front:
+        """The desk. May be used while `running`."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Everything behind the desk works for the length of the block."""
+
+    def reload(self, config: Config) -> None:
+        """Takes over what may change without a restart."""
+
+    def leave(self) -> None:
+        """The process is about to drain: tell those who would send more."""
+
+    async def left(self) -> None:
+        """Returns once they have taken it in, and send no more. Called after `leave`; may take for ever."""
+
+    def routes(self) -> Iterable[AbstractRouteDef]:
+        """What the admin port answers beside the usual, while `running`."""
+
+    def status(self) -> dict[str, Any]:
+        """For /status."""
+
+    def collectors(self) -> Iterable[Collector]:
+        """For /metrics."""

@@ -1,0 +1,91 @@
+"""What can be decided about a call; the machine turns a decision into messages."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ext_proc.errors import CallError
+from ext_proc.processing.request import Head
+from ext_proc.wire.call import Call
+
+
+class Lease(Protocol):
+    """What a call holds while it runs: a model that may not be unloaded, a place among a node's calls in flight."""
+
+    def release(self) -> None:
+        """The call is over, as far as this process hears of it. Called once, however the call ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Goes on untouched, but for headers that only we may set. `lease` is released when the call is over."""
+
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
+
+    `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
+    and `body`, if given, goes on in place of the client's (only for a call that was collected). `asks` names a model:
+    the node is asked to say in its reply how it stands there, and the reply is shown to the desk. Where Envoy cannot do
+    that, the call goes on without.
+    """
+
+    nodes: tuple[str, ...]
+    lease: Lease | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    asks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answered by us with an error, in the words of the call's protocol."""
+
+    error: CallError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answered by us. With `trailers` it is a gRPC answer: `body` is one framed message, or empty for an error.
+
+    Header values are bytes, so that what a node sent goes on as it was.
+    """
+
+    status: int
+    headers: tuple[tuple[str, bytes], ...]
+    body: bytes
+    trailers: tuple[tuple[str, bytes], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
+
+    `matter` is what the desk wants to find again in `Held`.
+    """
+
+    collect: bool = False
+    matter: Any = None
+
+
+Decision = Pass | Route | Refuse | Answer | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """What is changed of a reply's headers before it goes on."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that waits for a decision: the head, what it asks for, and its body if it was collected."""
+
+    head: Head
+    call: Call
+    body: bytes
+    matter: Any = None

@@ -1,0 +1,280 @@
+"""One conversation with Envoy, as a pure machine: messages in, messages out.
+
+Envoy opens a stream for each request and sends its headers. What follows depends on the body mode that
+the first message tells (`protocol_config`), and on whether the headers name the model:
+
+    NONE, named          headers -> route. The body never leaves Envoy.
+    NONE, not named      headers -> override to FULL_DUPLEX_STREAMED (Envoy >= 1.40), then as below.
+    FULL_DUPLEX          headers and body chunks come in; nothing is sent until the call is named and decided;
+                         then the headers' reply with the route, the chunks so far, and every later chunk.
+    BUFFERED             headers -> continue, body -> route or answer (Envoy 1.36, REST calls with a limit).
+
+The machine never reads a clock and never waits. A decision that takes time is a `Hold`: the shell finds
+the call in `held`, awaits whatever it takes, and brings the outcome to `decided`.
+"""
+
+from enum import Enum, auto
+from typing import Any
+
+from ext_proc.errors import CallError, Reason
+from ext_proc.processing import response
+from ext_proc.processing.body import Body
+from ext_proc.processing.decision import Amend, Answer, Decision, Held, Hold, Lease, Pass, Refuse, Route
+from ext_proc.processing.policy import Desk
+from ext_proc.processing.request import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
+from ext_proc.protos.ext_proc_pb2 import HttpBody
+from ext_proc.wire.call import Call, Protocol
+from ext_proc.wire.naming import Unnamed, name_call
+from ext_proc.wire.reply import error_reply
+from mesh.digits import number
+from mesh.residency import header as residency_header
+
+# Headers that steer inside; a client's own copies are removed from every call. See docs/design.md.
+STEERING_HEADERS = ("x-tbms-node", "x-tbms-hop", residency_header.NAME)
+
+_ASK = ((residency_header.NAME, residency_header.ASK),)
+_NOWHERE = Route(nodes=())
+
+
+class State(Enum):
+    """Where the conversation stands."""
+
+    START = auto()  # nothing has come yet
+    NAMING = auto()  # the body is read until it names the model
+    COLLECTING = auto()  # the whole body is gathered
+    HELD = auto()  # the decision is awaited
+    PIPING = auto()  # released; the rest of the body is handed through
+    RELEASED = auto()  # nothing more of the request is ours
+    ENDED = auto()  # answered by us
+
+
+class Machine:
+    """The state of one stream. `receive` and `decided` return the messages to send, in order."""
+
+    __slots__ = (
+        "_body",
+        "_call",
+        "_desk",
+        "_envoy",
+        "_head",
+        "_matter",
+        "_nodded",
+        "_remove",
+        "_through",
+        "_unnamed",
+        "held",
+        "lease",
+        "refusal",
+        "route",
+        "state",
+    )
+
+    def __init__(self, desk: Desk, envoy: Version = NEWEST) -> None:
+        self._desk = desk
+        self._envoy = envoy
+        self._matter: Any = None
+        self.state = State.START
+        self.held: Held | None = None
+        self.lease: Lease | None = None
+        self.route: Route | None = None
+        self.refusal: CallError | None = None
+        self._through: Pass | Route | None = None
+        self._head: Head | None = None
+        self._body = Body()
+        self._remove: tuple[str, ...] = ()
+        self._unnamed: Unnamed | None = None
+        self._call: Call | None = None
+        self._nodded = False  # the headers were let through already, so that a buffered body comes
+
+    def receive(self, data: bytes, now: float) -> list[bytes]:
+        """Takes one message from Envoy. Raises StreamError if it is not to be understood."""
+        message = parse(data)
+        kind = message.WhichOneof("request")
+        try:
+            if kind == "request_headers":
+                return self._on_headers(head_of(message, self._envoy), now)
+            if kind == "request_body":
+                return self._on_body(message.request_body, now)
+            if kind == "request_trailers":
+                return self._on_trailers(now)
+        except CallError as error:
+            return self._refuse(error)
+        if kind == "response_headers":
+            amend = self._on_reply(ReplyPart(message), now)
+            return [response.CONTINUE_RESPONSE_HEADERS if amend is None else response.continue_reply(amend)]
+        if kind == "response_trailers":
+            self._on_reply(ReplyPart(message), now)
+            return [response.CONTINUE_RESPONSE_TRAILERS]
+        raise StreamError(f"a message of kind {kind} was not asked for")
+
+    def decided(self, decision: Decision) -> list[bytes]:
+        """Ends a Hold with what was decided."""
+        if self.state is not State.HELD:
+            raise StreamError("a decision came for a call that is not held")
+        self.held = None
+        return self._apply(decision)
+
+    @property
+    def head(self) -> Head | None:
+        """The request's head, once it has come."""
+        return self._head
+
+    @property
+    def call(self) -> Call | None:
+        """What the request asks for, once it is named."""
+        return self._call
+
+    def _on_headers(self, head: Head, now: float) -> list[bytes]:
+        if self.state is not State.START:
+            raise StreamError("request headers came twice")
+        self._head = head
+        self._body.mode, self._body.ended = head.mode, head.end_of_stream
+        headers = head.headers
+        self._remove = tuple([name for name in STEERING_HEADERS if name in headers])
+        limit = self._desk.body_limit
+        named = name_call(headers, limit)
+        if named is None:
+            return self._apply(Pass())
+        if isinstance(named, Call):
+            self._check_length(headers.get("content-length"))
+            return self._decide(named, now)
+        self._unnamed = named
+        if head.end_of_stream:
+            return self._named_by(named.feed(b"", True), now)
+        self.state = State.NAMING
+        return self._open_body()
+
+    def _on_reply(self, reply: ReplyPart, now: float) -> Amend | None:
+        if self._head is None or self._call is None or self._through is None:
+            return None
+        return self._desk.replied(self._through, self._head, self._call, reply, now)
+
+    def _check_length(self, declared: str | None) -> None:
+        limit = self._desk.body_limit
+        if declared is not None and (number(declared, 19) or 0) > limit:
+            raise CallError(Reason.TOO_LARGE, f"the body of {declared} bytes is over the limit of {limit} bytes")
+
+    def _open_body(self) -> list[bytes]:
+        """What makes Envoy send the body."""
+        if self._body.mode is BodyMode.NONE:
+            if self._envoy < (1, 40):  # it would answer 500; the matcher in front of the filter should have sent it
+                raise CallError(Reason.UNSUPPORTED, "this Envoy's filter does not send the body that the call needs")
+            self._body.mode = BodyMode.FULL_DUPLEX
+            to_the_end = self._desk.follows_replies
+            return [response.OVERRIDE_TO_THE_END if to_the_end else response.OVERRIDE_TO_FULL_DUPLEX]
+        if self._body.mode is BodyMode.BUFFERED:
+            self._nodded = True
+            return [response.continue_headers((), self._remove)]
+        return []
+
+    def _on_body(self, chunk: HttpBody, now: float) -> list[bytes]:
+        state, last, body = self.state, chunk.end_of_stream, self._body
+        if state is State.PIPING:
+            if last:
+                body.ended = True
+                self.state = State.RELEASED
+            return [response.stream_body(chunk.body, last)]
+        if body.ended or state in (State.RELEASED, State.ENDED):
+            # Envoy may repeat the last chunk (envoyproxy/envoy issue 46237); a buffered body of a call that
+            # was released by its headers wants its nod all the same.
+            return [response.CONTINUE_BODY] if body.mode is BodyMode.BUFFERED else []
+        if state is State.START:
+            raise StreamError("a body came before the headers")
+        body.keep(chunk.body, last, self._desk.body_limit)
+        return self._grown(chunk.body, last, now)
+
+    def _on_trailers(self, now: float) -> list[bytes]:
+        state = self.state
+        if state is State.START:
+            raise StreamError("trailers came before the headers")
+        if state in (State.PIPING, State.RELEASED):
+            self.state = State.RELEASED
+            return [response.CONTINUE_TRAILERS]
+        self._body.trailed()
+        return self._grown(b"", True, now)
+
+    def _grown(self, chunk: bytes, last: bool, now: float) -> list[bytes]:
+        """More of the body is here: name the call, or collect on."""
+        if self.state is State.NAMING and self._unnamed is not None:
+            return self._named_by(self._unnamed.feed(chunk, last), now)
+        if self.state is State.COLLECTING and last:
+            self._hold()
+        return []
+
+    def _named_by(self, call: Call | None, now: float) -> list[bytes]:
+        if call is None:  # with the whole body here: it needs no model (the statistics of all)
+            return self._apply(Pass()) if self._body.ended else []
+        self._unnamed = None
+        return self._decide(call, now)
+
+    def _decide(self, call: Call, now: float) -> list[bytes]:
+        assert self._head is not None
+        self._call = call
+        return self._apply(self._desk.decide(self._head, call, now))
+
+    def _apply(self, decision: Decision) -> list[bytes]:
+        if isinstance(decision, Route):
+            self.route = self._through = decision
+            self.lease = decision.lease
+            return self._release(decision)
+        if isinstance(decision, Pass):
+            self._through = decision
+            self.lease = decision.lease
+            return self._release(_NOWHERE)
+        if isinstance(decision, Refuse):
+            return self._refuse(decision.error)
+        if isinstance(decision, Answer):
+            self.state = State.ENDED
+            self._body.drop()
+            return response.answer(decision)
+        return self._wait(decision)
+
+    def _wait(self, hold: Hold) -> list[bytes]:
+        self._matter = hold.matter
+        if not hold.collect or self._body.ended:
+            self._hold()
+            return []
+        opened = self.state in (State.NAMING, State.COLLECTING)
+        self.state = State.COLLECTING
+        return [] if opened else self._open_body()
+
+    def _hold(self) -> None:
+        assert self._head is not None
+        assert self._call is not None
+        self.state = State.HELD
+        self.held = Held(self._head, self._call, self._body.whole(), self._matter)
+
+    def _release(self, route: Route) -> list[bytes]:
+        if self._nodded:
+            self.state = State.RELEASED
+            return [response.continue_buffered(route.nodes)]
+        if route.body is not None:
+            self._body.replace(route.body)
+            # A length that no longer holds would let the rest of the body pass for a request (smuggling).
+            self._remove += ("content-length",)
+        # Before 1.40 a filter that streams bodies takes no other mode.
+        mode = self._body.mode
+        if route.asks and (mode is BodyMode.NONE or self._envoy >= (1, 40)):
+            out = [response.continue_and_hear(route.nodes, self._remove, route.headers + _ASK, mode)]
+        else:
+            out = [response.continue_headers(route.nodes, self._remove, route.headers)]
+        if mode is not BodyMode.FULL_DUPLEX:
+            self.state = State.RELEASED
+            return out
+        self.state = State.RELEASED if self._body.ended else State.PIPING
+        return out + self._body.hand_on()
+
+    def _refuse(self, error: CallError) -> list[bytes]:
+        self.state = State.ENDED
+        self.refusal = error
+        self._body.drop()
+        return [response.immediate(error_reply(self._protocol(), error))]
+
+    def _protocol(self) -> Protocol | None:
+        """The protocol that an error is worded in; None where not even that is known."""
+        if self._call is not None:
+            return self._call.protocol
+        if self._unnamed is not None:
+            return self._unnamed.protocol
+        is_grpc = self._head is not None and self._head.headers.get("content-type", "").startswith("application/grpc")
+        return Protocol.TFS_GRPC if is_grpc else None

@@ -1,0 +1,86 @@
+"""One candidate's call: the client's call, rewritten for another model, and placed on a node."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Protocol
+
+from ext_proc.broker import deadline
+from ext_proc.broker.effects import Start
+from ext_proc.broker.plan import Candidate
+from ext_proc.http2.headers import Headers
+from ext_proc.processing.decision import Held, Lease
+from ext_proc.upstream.client import Request
+from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
+from ext_proc.wire.call import Call
+from ext_proc.wire.framing import unframe
+from ext_proc.wire.naming import MODEL_HEADER, write_model
+from ext_proc.wire.rewrite import swap_message, swap_path
+
+# Steers the race that this call is part of, or is written anew for each candidate.
+_NOT_SENT_ON = deadline.HEADERS | {
+    HOP_HEADER, MODEL_HEADER, "host", "x-tbms-node", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
+    "x-envoy-upstream-rq-timeout-ms",
+}  # fmt: skip
+TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
+# A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
+# is a moment early would else answer that it failed, where the truth is that the time is up.
+_GRACE_MS = 2.0
+
+
+class Placing(Protocol):
+    """Where candidates go; the edge."""
+
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
+        """The nodes for a call, `ip:port`, and the lease on the first. Raises CallError if none is alive."""
+
+
+class Candidates:
+    """Writes the requests. `body_limit` bounds what a compressed body may unpack to."""
+
+    def __init__(self, placing: Placing, hop: HopMark, body_limit: Callable[[], int]) -> None:
+        self._placing = placing
+        self._hop = hop
+        self.body_limit = body_limit
+
+    @contextmanager
+    def placed(self, held: Held, start: Start, now: float) -> Iterator[Request]:
+        """The request for a candidate; counted as load of its node for the length of the block. Raises CallError."""
+        nodes, lease = self._placing.place(held.call, start.candidate.model, now)
+        try:
+            yield self._request(held, start, nodes)
+        finally:
+            lease.release()
+
+    def _request(self, held: Held, start: Start, nodes: tuple[str, ...]) -> Request:
+        call, candidate, headers = held.call, start.candidate, held.head.headers
+        ms = start.remaining_ms + _GRACE_MS
+        own: Headers = (
+            (HOP_HEADER, self._hop.write(nodes).encode("ascii")),
+            (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
+        )
+        authority = headers.get(":authority", "")
+        sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
+        if call.protocol.is_grpc:
+            message = self._message(held, candidate)
+            return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)
+        own += ((TIMEOUT_HEADER, b"%d" % ceil(ms)),)
+        path = headers[":path"]
+        if not _is_same(call, candidate):
+            path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
+        return Request(path, headers[":method"], authority, sent + own, held.body, ms / 1000, is_grpc=False)
+
+    def _message(self, held: Held, candidate: Candidate) -> bytes:
+        """The bare gRPC message for the candidate, never compressed."""
+        message = unframe(held.body, held.head.headers.get("grpc-encoding", "identity"), self.body_limit())
+        if _is_same(held.call, candidate):
+            return message
+        return swap_message(held.call, message, candidate.model, candidate.version, candidate.label)
+
+
+def _sent_on(key: str) -> bool:
+    return key not in _NOT_SENT_ON and not key.startswith(":")
+
+
+def _is_same(call: Call, candidate: Candidate) -> bool:
+    return (call.model, call.version, call.label) == (candidate.model, candidate.version, candidate.label)

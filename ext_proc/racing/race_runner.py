@@ -1,0 +1,195 @@
+"""Runs races: the shell around the pure one. Candidates go out through Envoy, the answer comes back.
+
+A race that waits costs one timer and the calls that it has on the wire: no task of its own, no queue, no polling. What
+happens (an answer, a failure, the timer) is told to the race within the callback in which it happens.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Protocol
+
+from ext_proc.broker.budget import Purse
+from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
+from ext_proc.broker.estimates import Estimates
+from ext_proc.broker.plan import Candidate, Plan
+from ext_proc.broker.race import Race
+from ext_proc.errors import CallError, Reason, TbmsError
+from ext_proc.processing.decision import Answer, Held
+from ext_proc.racing.answer import combiner, compose
+from ext_proc.racing.candidate_request import Candidates
+from ext_proc.upstream.client import Request, Response, UpstreamError
+from ext_proc.wire.call import Call
+from mesh.routing.placement import Prospect
+
+logger = logging.getLogger(__name__)
+
+# HTTP and gRPC statuses of a node that did no work: shed, not there.
+_REFUSED_HTTP, _REFUSED_GRPC = frozenset({429, 503}), frozenset({8, 14})
+
+
+class Caller(Protocol):
+    """Sends one call; `Upstream`, but for tests."""
+
+    async def call(self, request: Request) -> Response:
+        """Raises UpstreamError; gives the call up on the wire when cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """Races for all streams of the process; they share everything that is here.
+
+    `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
+    called once for every race, after its answer is on its way. `prospect_of` tells whether a candidate would wait for a
+    load. `clock` in seconds, monotonic.
+    """
+
+    group: asyncio.TaskGroup
+    upstream: Caller
+    candidates: Candidates
+    estimates: Estimates
+    budget: Purse
+    margin_ms: float
+    prospect_of: Callable[[Call, Candidate], Prospect]
+    report: Callable[[Race, Held], None]
+    clock: Callable[[], float]
+
+    async def run(self, held: Held, plan: Plan, arrival: float) -> Answer:
+        """Races the call: the answer, an error included. To be cancelled when the client goes away."""
+        race = Race(
+            plan,
+            self.estimates.of_plan(plan, partial(self.prospect_of, held.call), self.clock()),
+            self.budget,
+            combiner(held.call, self.candidates.body_limit()),
+            arrival=arrival,
+            margin_ms=self.margin_ms,
+        )
+        heat = _Heat(self, race, held)
+        try:
+            return compose(held, plan, await heat.run())
+        finally:
+            heat.stop()
+            asyncio.get_running_loop().call_soon(self.report, race, held)
+
+
+class _Heat:
+    """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
+
+    __slots__ = ("_armed", "_held", "_legs", "_loop", "_outcome", "_race", "_shared", "_timer")
+
+    def __init__(self, shared: FanOut, race: Race, held: Held) -> None:
+        self._shared = shared
+        self._race = race
+        self._held = held
+        self._loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        self._legs: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed: float | None = None
+
+    async def run(self) -> Outcome:
+        """Until the race has its outcome."""
+        self._happens(self._race.begin)
+        return await self._outcome
+
+    def stop(self) -> None:
+        """Gives up what is still running: nothing, unless the client has gone away."""
+        for effect in self._race.cancelled(self._shared.clock()):
+            if isinstance(effect, Cancel):
+                self._give_up(effect)
+        self._disarm()
+
+    def _happens(self, event: Callable[[float], list[Effect]]) -> None:
+        """Tells the race what has happened now, and does what it asks for."""
+        if self._outcome.done():
+            return
+        try:
+            outcome = self._perform(event(self._shared.clock()))
+        except Exception as error:
+            # In a callback nobody would hear of it, and the call would wait for ever.
+            self._outcome.set_exception(error)
+            return
+        if outcome is not None:
+            self._outcome.set_result(outcome)
+        self._arm()
+
+    def _perform(self, effects: list[Effect]) -> Outcome | None:
+        outcome: Outcome | None = None
+        for effect in effects:
+            if isinstance(effect, Start):
+                self._legs[effect.rank, effect.member] = self._shared.group.create_task(self._leg(effect))
+            elif isinstance(effect, Cancel):
+                self._give_up(effect)
+            else:
+                outcome = effect
+        return outcome
+
+    def _give_up(self, cancel: Cancel) -> None:
+        leg = self._legs.get((cancel.rank, cancel.member))
+        if leg is not None:
+            leg.cancel()
+
+    def _arm(self) -> None:
+        wake_up = self._race.wake_up
+        if wake_up == self._armed:
+            return
+        self._disarm()
+        if wake_up is not None:
+            self._armed = wake_up
+            self._timer = self._loop.call_later(_delay(wake_up - self._shared.clock()), self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._armed = None
+
+    def _on_timer(self) -> None:
+        self._timer = self._armed = None
+        self._happens(self._race.timer)
+
+    async def _leg(self, start: Start) -> None:
+        """One candidate's call, to its end or until it is cancelled."""
+        shared = self._shared
+        response: Response | None = None
+        error: TbmsError | None = None
+        began, prospect = shared.clock(), shared.prospect_of(self._held.call, start.candidate)
+        try:
+            with shared.candidates.placed(self._held, start, began) as request:
+                response = await shared.upstream.call(request)
+        except asyncio.CancelledError:
+            now = shared.clock()
+            shared.estimates.given_up(start.candidate, prospect, (now - began) * 1000, now)
+            raise
+        except (UpstreamError, CallError) as caught:
+            error = caught
+        except Exception as caught:
+            logger.exception("candidate failed", extra={"model": start.candidate.title})
+            error = CallError(Reason.INTERNAL, f"The server failed on a candidate: {type(caught).__name__}.")
+        if response is not None and response.ok:
+            now = shared.clock()
+            shared.estimates.observe(start.candidate, prospect, (now - began) * 1000, now)
+            self._happens(partial(self._race.result, start.rank, start.member, response))
+        else:
+            refused = _is_refusal(response, error)
+            self._happens(partial(self._race.failed, start.rank, start.member, response or error, refused=refused))
+
+
+def _delay(seconds: float) -> float:
+    """Seconds for a timer, in whole milliseconds.
+
+    The event loop counts in them, and may be early by a part of one; a rest of less than one, rounded down, would
+    make it turn without a pause until the time has come.
+    """
+    return ceil(seconds * 1000 - 1e-3) / 1000 if seconds > 0 else 0.0
+
+
+def _is_refusal(response: Response | None, error: TbmsError | None) -> bool:
+    """Whether no node did any work."""
+    if response is not None:
+        return response.status in _REFUSED_HTTP or response.grpc_status in _REFUSED_GRPC
+    if isinstance(error, CallError):
+        return error.reason is Reason.UNAVAILABLE
+    return isinstance(error, UpstreamError) and error.refused

@@ -1,0 +1,76 @@
+"""Shadow copies: calls sent to another model beside the real one, whose answers are dropped."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from prometheus_client import Counter
+
+from ext_proc.broker.effects import Start
+from ext_proc.broker.plan import Candidate, Plan
+from ext_proc.errors import CallError
+from ext_proc.processing.decision import Held
+from ext_proc.racing.candidate_request import Candidates
+from ext_proc.racing.race_runner import Caller
+from ext_proc.upstream.client import UpstreamError
+
+logger = logging.getLogger(__name__)
+
+# Copies in flight at once, and the bytes of their bodies; what is more is dropped, since a shadow must never slow
+# what it shadows. A copy outlives its call, so that bodies are kept on its account.
+MOST = 256
+MOST_BYTES = 256 << 20
+
+
+class Shadows:
+    """Owns the copies that are in flight. They outlive the call that they copy, but not the process."""
+
+    def __init__(
+        self, group: asyncio.TaskGroup, upstream: Caller, candidates: Candidates, clock: Callable[[], float]
+    ) -> None:
+        self._group = group
+        self._upstream = upstream
+        self._candidates = candidates
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self.copies = Counter(
+            "tbms_shadow_copies", "Shadow copies, by what became of them.", ["outcome"], registry=None
+        )
+
+    def copy(self, held: Held, plan: Plan) -> None:
+        """Sends the plan's copies on their way."""
+        for candidate in plan.shadows:
+            if len(self._tasks) >= MOST or self._bytes + len(held.body) > MOST_BYTES:
+                self.copies.labels("dropped").inc()
+                continue
+            task = self._group.create_task(self._send(held, candidate, plan.limit_ms))
+            self._tasks.add(task)
+            self._bytes += len(held.body)
+            task.add_done_callback(partial(self._over, len(held.body)))
+
+    def stop(self) -> None:
+        """Gives up what is in flight."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _over(self, size: int, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._bytes -= size
+
+    async def _send(self, held: Held, candidate: Candidate, limit_ms: float) -> None:
+        start = Start(rank=0, member=0, candidate=candidate, remaining_ms=limit_ms, hedge=False)
+        try:
+            async with asyncio.timeout(limit_ms / 1000):
+                with self._candidates.placed(held, start, self._clock()) as request:
+                    response = await self._upstream.call(request)
+        except (UpstreamError, CallError, TimeoutError) as error:
+            logger.debug("shadow failed", extra={"model": candidate.title, "cause": str(error)})
+            self.copies.labels("failed").inc()
+        except Exception:
+            # The group is the process's: what escapes would end it, and every race with it.
+            logger.exception("shadow failed", extra={"model": candidate.title})
+            self.copies.labels("failed").inc()
+        else:
+            self.copies.labels("answered" if response.ok else "failed").inc()

@@ -1,0 +1,161 @@
+"""The shell around the stream machine: one session for each stream that Envoy opens.
+
+A plain call is one message in and one message out, handled in the callback that brought it: no task, no
+queue. Only a held call gets a task, which ends with the stream.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ext_proc.errors import CallError
+from ext_proc.http2.session import Stream
+from ext_proc.processing.decision import Decision, Held, Refuse
+from ext_proc.processing.machine import Machine, State
+from ext_proc.processing.policy import Desk
+from ext_proc.processing.request import NEWEST, StreamError, read_version
+from ext_proc.telemetry import metrics
+from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.refusals import Refusals
+
+SERVICE = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+logger = logging.getLogger(__name__)
+
+# Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
+VERSION_METADATA = "x-tbms-envoy"
+
+INVALID_ARGUMENT, INTERNAL = 3, 13
+
+
+class Front(Desk, Protocol):
+    """A desk that also decides what it has held."""
+
+    async def resolve(self, held: Held) -> Decision:
+        """Decides a held call. Cancelled when the client goes away."""
+
+
+class Pump:
+    """Opens sessions for the streams of `ExternalProcessor.Process`, and owns the tasks of held calls."""
+
+    def __init__(self, front: Front, tally: Metrics, tasks: asyncio.TaskGroup, clock: Callable[[], float]) -> None:
+        self.front = front
+        self.metrics = tally
+        self.tasks = tasks
+        self.clock = clock
+        self.refusals = Refusals()
+
+    def open(self, stream: Stream) -> "Conversation":
+        """A session for one stream."""
+        return Conversation(stream, self)
+
+
+class Conversation:
+    """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
+
+    __slots__ = ("_counted", "_machine", "_pump", "_stream", "_task")
+
+    def __init__(self, stream: Stream, pump: Pump) -> None:
+        version = stream.metadata.get(VERSION_METADATA)
+        self._machine = Machine(pump.front, NEWEST if version is None else read_version(version))
+        self._stream = stream
+        self._pump = pump
+        self._task: asyncio.Task[None] | None = None
+        self._counted = False
+        pump.metrics.streams += 1
+
+    def message(self, data: bytes) -> None:
+        """One message of Envoy's."""
+        machine = self._machine
+        try:
+            replies = machine.receive(data, self._pump.clock())
+        except StreamError as error:
+            logger.warning("stream refused", extra={"cause": str(error)})
+            self._end(INVALID_ARGUMENT, str(error))
+            return
+        except Exception:
+            self._broken()
+            return
+        for reply in replies:
+            self._stream.send(reply)
+        self._follow()
+
+    def half_closed(self) -> None:
+        """Envoy will send no more. While a call is held this means that its client went away."""
+        self._cancel()
+        self._end()
+
+    def gone(self) -> None:
+        """Reset, or the connection is lost: the client went away, or Envoy did."""
+        self._cancel()
+        self._settle()
+
+    def _cancel(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def _follow(self) -> None:
+        """What the last step of the machine asks for beyond messages."""
+        machine = self._machine
+        if machine.held is not None:
+            if self._task is None:
+                self._task = self._pump.tasks.create_task(self._resolve())
+        elif machine.state is State.ENDED:
+            if machine.refusal is not None:
+                self._pump.refusals.add(machine.refusal, self._whose())
+            self._end()
+
+    async def _resolve(self) -> None:
+        """Awaits the decision of a held call."""
+        machine = self._machine
+        try:
+            while machine.held is not None:
+                decision: Decision
+                try:
+                    decision = await self._pump.front.resolve(machine.held)
+                except CallError as error:
+                    decision = Refuse(error)
+                for reply in machine.decided(decision):
+                    self._stream.send(reply)
+        except Exception:
+            self._task = None
+            self._broken()
+            return
+        self._task = None
+        self._follow()
+
+    def _end(self, code: int = 0, details: str = "") -> None:
+        self._stream.finish(code, details)
+        self._settle()
+
+    def _broken(self) -> None:
+        logger.exception("stream failed", extra=self._whose())
+        self._end(INTERNAL, "the server failed on this call")
+
+    def _settle(self) -> None:
+        """The call is over, as far as we hear of it: what it held is given back and it is counted, once."""
+        if self._counted:
+            return
+        self._counted = True
+        pump, machine = self._pump, self._machine
+        pump.metrics.streams -= 1
+        if machine.lease is not None:
+            machine.lease.release()
+        pump.metrics.count(machine.call, _outcome(machine))
+
+    def _whose(self) -> dict[str, Any]:
+        head, call = self._machine.head, self._machine.call
+        return {
+            "request_id": head.headers.get("x-request-id") if head else None,
+            "model": call.model if call else None,
+        }
+
+
+def _outcome(machine: Machine) -> str:
+    if machine.state is State.ENDED:
+        return metrics.ANSWERED if machine.refusal is None else metrics.REFUSED
+    if machine.route is not None:
+        return metrics.ROUTED
+    return metrics.PASSED if machine.state in (State.RELEASED, State.PIPING) else metrics.CANCELLED

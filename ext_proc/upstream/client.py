@@ -1,0 +1,158 @@
+"""Calls of the server's own: candidates, sent out through Envoy's egress listener so that mesh policies hold.
+
+REST and gRPC alike are HTTP/2 to Envoy, which speaks to each node as that wants it. A call that is cancelled is reset
+on the wire.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from types import TracebackType
+from typing import Self
+
+from ext_proc.errors import CallError, TbmsError
+from ext_proc.http2.aio.connection_pool import Pool
+from ext_proc.http2.client_stream import Reply
+from ext_proc.http2.headers import Headers
+from ext_proc.http2.hpack_literals import literal
+from ext_proc.upstream.headers import HOP_BY_HOP, write_status
+from ext_proc.wire.framing import unframe
+
+# Added by the egress listener: the node that answered.
+UPSTREAM_HEADER = "x-tbms-upstream"
+# Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
+_GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
+# What an answer without a gRPC status means (http-grpc-status-mapping.md of gRPC); any other is UNKNOWN.
+_MAPPED = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_UNKNOWN = 2
+_SCHEME = literal(b":scheme", b"http")
+_GRPC_FIELDS = literal(b"te", b"trailers") + literal(b"grpc-accept-encoding", b"identity")
+
+
+class UpstreamError(TbmsError):
+    """The call got no answer at all. `refused`: it was not even sent; else it was reset or cut off."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` is in seconds."""
+
+    path: str
+    method: str
+    authority: str
+    headers: Headers
+    body: bytes
+    timeout: float
+    is_grpc: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back. `trailers` is None for REST; for gRPC it holds grpc-status, and `body` the bare message."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    trailers: Headers | None
+    grpc_status: int = 0
+    node: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether this is an answer rather than an error."""
+        return 200 <= self.status < 300 and self.grpc_status == 0
+
+
+class Upstream:
+    """The client side of the server. An async context manager; `body_limit` bounds answers, in bytes."""
+
+    def __init__(self, egress: str, body_limit: Callable[[], int]) -> None:
+        self._pool = Pool(egress)
+        self._body_limit = body_limit
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(kind, error, trace)
+
+    async def call(self, request: Request) -> Response:
+        """Sends one call and reads its whole answer. Raises UpstreamError; reset on the wire when cancelled."""
+        body = request.body
+        pieces = (b"\0" + len(body).to_bytes(4, "big"), body) if request.is_grpc else (body,)
+        try:
+            reply = await self._pool.request(header_block(request), pieces, self._body_limit())
+        except OSError as error:
+            raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
+        if not isinstance(reply, Reply):
+            raise UpstreamError(f"the call got no answer: {reply.cause}", refused=reply.unprocessed)
+        return grpc_response(reply, self._body_limit()) if request.is_grpc else rest_response(reply)
+
+
+def header_block(request: Request) -> bytes:
+    """The headers of a call as HPACK: every field a literal."""
+    fields = [
+        literal(b":method", request.method.encode("latin-1")),
+        _SCHEME,
+        literal(b":path", request.path.encode("latin-1")),
+        literal(b":authority", request.authority.encode("latin-1")),
+    ]
+    fields += [literal(key.encode("latin-1"), value) for key, value in request.headers if key not in HOP_BY_HOP]
+    if request.is_grpc:
+        # At most eight digits; microseconds up to a minute and a half.
+        micros = ceil(request.timeout * 1e6)
+        timeout = b"%du" % micros if micros < 100_000_000 else b"%dm" % min(ceil(request.timeout * 1e3), 99_999_999)
+        fields += (_GRPC_FIELDS, literal(b"grpc-timeout", timeout))
+    elif request.body:
+        fields.append(literal(b"content-length", b"%d" % len(request.body)))
+    return b"".join(fields)
+
+
+def rest_response(reply: Reply) -> Response:
+    """A reply to a call of REST."""
+    return Response(reply.status, _own(reply.headers), reply.body, None, node=_node(reply.headers))
+
+
+def grpc_response(reply: Reply, limit: int) -> Response:
+    """A reply to a unary call of gRPC; its message is of at most `limit` bytes. Raises UpstreamError."""
+    headers, trailers = reply.headers, reply.trailers
+    if not trailers:  # the headers are the trailers where there is nothing but a status
+        headers, trailers = (), headers
+    ends = dict(trailers)
+    number = _number(ends.get("grpc-status"))
+    if number is None:
+        number = _MAPPED.get(reply.status, _UNKNOWN)
+        ends = dict(write_status(number, f"HTTP status {reply.status} and no gRPC status"))
+    status = tuple((key, ends[key]) for key in ("grpc-status", "grpc-message") if key in ends)
+    body = b""
+    if number == 0:
+        encoding = dict(reply.headers).get("grpc-encoding", b"identity").decode("latin-1")
+        try:
+            body = unframe(reply.body, encoding, limit)
+        except CallError as error:
+            raise UpstreamError(f"the answer cannot be read: {error.message}") from error
+    return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), number, _node(reply.headers))
+
+
+def _number(status: bytes | None) -> int | None:
+    if status is None:
+        return None
+    return int(status) if status.isdigit() and len(status) <= 3 else _UNKNOWN
+
+
+def _own(headers: Headers, others: frozenset[str] = frozenset()) -> Headers:
+    """The headers that are the node's own."""
+    return tuple(
+        pair for pair in headers if pair[0] not in HOP_BY_HOP and pair[0] not in others and pair[0] != UPSTREAM_HEADER
+    )
+
+
+def _node(headers: Headers) -> str:
+    return next((value.decode("latin-1") for key, value in headers if key == UPSTREAM_HEADER), "")

@@ -1,0 +1,29 @@
+"""Headers of a message: which of them belong to one hop only, and those that tell a gRPC status."""
+
+from urllib.parse import quote
+
+from ext_proc.http2.headers import Headers
+from ext_proc.http2.hpack_literals import READABLE
+
+# Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def write_status(code: int, message: str) -> Headers:
+    """The trailers that tell a gRPC status."""
+    status: Headers = (("grpc-status", b"%d" % code),)
+    if message:
+        status += (("grpc-message", quote(message, safe=READABLE, errors="backslashreplace").encode("ascii")),)
+    return status

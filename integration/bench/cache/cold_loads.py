@@ -1,0 +1,97 @@
+"""Hits on one real node (Envoy, tbms, model server), with and without models being fetched and loaded beside them."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from integration.bench.cache.cold_schedule import Pair, Schedule
+from integration.bench.deadline.open_loop import Play, open_loop
+from integration.stack.cached_node import CachedNode, CachedSpec
+from integration.stack.process import ProcessError
+
+# Simulated: what a model of 300 MiB takes.
+LOAD_DELAY_MS = 400.0
+# From the start of the load generator's process to its first call.
+_LEAD_SECONDS = 3.0
+_PATIENCE = 5.0
+_SLOTS = 8
+_COLD_MODELS = 2 * _SLOTS
+_FEATURES = 64
+# 4 MiB of weights: a real fetch and a real load, beside the simulated time.
+_WIDTH = 16_384
+_HIT = "hit"
+
+
+async def rounds(schedule: Schedule) -> list[Pair]:
+    """Plays them on a node of its own. Raises ProcessError if a hit is lost or a cold call was not cold."""
+    with tempfile.TemporaryDirectory(prefix="tbms-cold-") as name:
+        folder = Path(name)
+        shelf = folder / "shelf"
+        _write(shelf, _HIT, width=16)
+        others = [f"cold-{number}" for number in range(_COLD_MODELS)]
+        for model in others:
+            _write(shelf, model, _WIDTH, LOAD_DELAY_MS)
+        spec = CachedSpec("node", cache={"capacity": {"models": _SLOTS}, "poll_seconds": 2.0})
+        async with CachedNode(spec, shelf, folder / "node") as node, aiohttp.ClientSession(node.agent.http) as http:
+            # Asked for in turn, each is the one unused for longest: always gone when its turn comes again.
+            turns = cycle(others)
+            await _call(http, _HIT)
+            for _ in range(_SLOTS):  # from now on a cold call also unloads something
+                await _call(http, next(turns))
+            begin = time.monotonic() + _LEAD_SECONDS
+            play = Play(node.agent.target, _HIT, _PATIENCE, [(at, {}) for at in schedule.hits()], begin=begin)
+            async with asyncio.TaskGroup() as tasks:
+                hits = tasks.create_task(open_loop(play, folder))
+                cold = [await _loads(http, turns, begin, schedule.cold_calls(pair)) for pair in range(schedule.pairs)]
+        return schedule.cut(hits.result(), cold)
+
+
+async def _loads(http: aiohttp.ClientSession, models: Iterator[str], begin: float, due: Sequence[float]) -> list[float]:
+    """Cold calls for one round; what they took, in ms."""
+    calls = []
+    async with asyncio.TaskGroup() as tasks:
+        for at in due:
+            await asyncio.sleep(begin + at - time.monotonic())
+            calls.append(tasks.create_task(_call(http, next(models))))
+    took = [call.result() for call in calls]
+    if min(took) < LOAD_DELAY_MS:
+        raise ProcessError(f"A call that was to be cold took {min(took):.0f} ms only.")
+    return took
+
+
+async def _call(http: aiohttp.ClientSession, model: str) -> float:
+    began = time.monotonic()
+    async with http.post(f"/v1/models/{model}:predict", json={"instances": [[0.25] * _FEATURES]}) as reply:
+        text = await reply.text()
+        if reply.status != 200:
+            raise ProcessError(f"A call for {model} was answered with {reply.status}: {text[:200]}")
+    return 1000 * (time.monotonic() - began)
+
+
+def _write(shelf: Path, name: str, width: int, load_delay_ms: float = 0.0) -> None:
+    """A model with `width` x 64 weights that answers `x` (FP32, [-1, 64]) with one number a row."""
+    weights = np.random.default_rng(width).standard_normal((_FEATURES, width), dtype=np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "weights"], ["wide"]),
+        helper.make_node("ReduceMean", ["wide"], ["y"], axes=[1], keepdims=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", _FEATURES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    folder = shelf / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (shelf / name / "tbms.json").write_text(json.dumps({"load_delay_ms": load_delay_ms}))

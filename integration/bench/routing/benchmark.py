@@ -1,0 +1,183 @@
+"""`make bench NAME=routing`: what the way through tbms costs, against the same Envoy without it.
+
+One Envoy process with one worker has two listeners to the same upstream, a second Envoy that answers by itself:
+one listener asks the server for every call, the other does not. Rounds alternate between the two, so that a noisy
+machine disturbs both; a ratio is the median of the rounds' ratios.
+"""
+
+import re
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from rich.table import Table
+
+from integration.bench.cpu import cpu_seconds
+from integration.bench.routing.h2load import Load, LoadError, Request, h2load
+from integration.peers.answerer import answerer
+from integration.stack.ports import free_port
+from integration.stack.sidecar import Edge, Section
+from mesh.node import Node
+from mesh.protos import tfs_pb2
+
+_MODEL = "bench"
+_ROUNDS = 5
+_SECONDS = 2.0
+_WARM_UP = 400
+_GRPC = {"content-type": "application/grpc", "te": "trailers"}
+# 64 in flight, over as many connections as a few client processes hold.
+_BUSY = (8, 8)
+_ALONE = (1, 1)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One run of the load generator, and the CPU seconds that Envoy and the server used for it."""
+
+    load: Load
+    envoy_cpu: float
+    server_cpu: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The rounds of one case on both ways."""
+
+    direct: Sequence[Round]
+    tbms: Sequence[Round]
+
+    @property
+    def throughput(self) -> float:
+        """Through tbms / direct."""
+        return statistics.median(b.load.rate / a.load.rate for a, b in zip(self.direct, self.tbms, strict=True))
+
+    @property
+    def server_cpu(self) -> float:
+        """CPU of the server for a call / CPU of Envoy for a direct call."""
+        return statistics.median(
+            (b.server_cpu / b.load.requests) / (a.envoy_cpu / a.load.requests)
+            for a, b in zip(self.direct, self.tbms, strict=True)
+        )
+
+    def added(self, share: float) -> float:
+        """Milliseconds that tbms adds to this quantile of the latency."""
+        return statistics.median(
+            b.load.quantile(share) - a.load.quantile(share) for a, b in zip(self.direct, self.tbms, strict=True)
+        )
+
+
+class Bench:
+    """The two ways to the upstream, and what is sent on them."""
+
+    def __init__(self, edge: Edge, direct: str) -> None:
+        self._edge = edge
+        self._direct = direct
+
+    async def compare(self, request: Request, in_flight: tuple[int, int]) -> Pair:
+        """Sends the request on both ways, alternating; each round takes about `_SECONDS`."""
+        direct_count = await self._calibrate(self._direct, request, in_flight)
+        tbms_count = await self._calibrate(self._edge.http, request, in_flight)
+        direct, tbms = [], []
+        for _ in range(_ROUNDS):
+            direct.append(await self._round(self._direct, request, direct_count, in_flight))
+            before = await self._routed()
+            tbms.append(await self._round(self._edge.http, request, tbms_count, in_flight))
+            # A call may pass Envoy without the server if that is slow: such a round would measure nothing.
+            if await self._routed() - before != tbms_count:
+                raise LoadError(f"The server did not route all of {tbms_count} calls of {request.path}.")
+        return Pair(direct, tbms)
+
+    async def _calibrate(self, base: str, request: Request, in_flight: tuple[int, int]) -> int:
+        clients, streams = in_flight
+        count = _WARM_UP if request.body is None or request.body.stat().st_size < 1 << 20 else 2 * clients * streams
+        warm = await h2load(base, request, count, clients, streams)
+        return max(clients * streams, int(warm.rate * _SECONDS))
+
+    async def _round(self, base: str, request: Request, count: int, in_flight: tuple[int, int]) -> Round:
+        envoy, server = cpu_seconds(self._edge.envoy.pid), cpu_seconds(self._edge.server.pid)
+        load = await h2load(base, request, count, *in_flight)
+        return Round(load, cpu_seconds(self._edge.envoy.pid) - envoy, cpu_seconds(self._edge.server.pid) - server)
+
+    async def _routed(self) -> int:
+        async with aiohttp.ClientSession() as http, http.get(f"{self._edge.admin}/metrics") as reply:
+            text = await reply.text()
+        counts = re.findall(r'^tbms_calls_total\{[^}]*outcome="routed"[^}]*\} ([\d.e+]+)$', text, re.MULTILINE)
+        return int(sum(map(float, counts)))
+
+
+async def measure() -> dict[str, float]:
+    """Runs every case, prints the medians, and returns the ratios."""
+    with tempfile.TemporaryDirectory(prefix="tbms-bench-") as name:
+        folder = Path(name)
+        requests = _requests(folder)
+        async with answerer(folder) as upstream:
+            node = Node("upstream", grpc=upstream, rest=upstream)
+            direct = f"127.0.0.1:{free_port()}"
+            sections: dict[str, Section] = {"envoy": {"direct_listen": direct}, "server": {"log": {"level": "warning"}}}
+            async with Edge(folder, [node], sections=sections) as edge:
+                bench = Bench(edge, f"http://{direct}")
+                busy = {case: await bench.compare(request, _BUSY) for case, request in requests.items()}
+                alone = await bench.compare(requests["rest_headers"], _ALONE)
+    _print(busy, alone)
+    return {
+        **{f"{case}_throughput": pair.throughput for case, pair in busy.items()},
+        "rest_headers_added_p50_ms": alone.added(0.5),
+        "rest_headers_added_p99_ms": alone.added(0.99),
+        "rest_headers_server_cpu": busy["rest_headers"].server_cpu,
+    }
+
+
+def _requests(folder: Path) -> dict[str, Request]:
+    rest = folder / "rest.json"
+    rest.write_text('{"instances": [[' + ", ".join(["0.25"] * 64) + "]]}")
+    requests = {"rest_headers": Request(f"/v1/models/{_MODEL}:predict", {"content-type": "application/json"}, rest)}
+    for case, size in (("grpc_1k", 1 << 10), ("grpc_4m", 4 << 20)):
+        body = folder / case
+        body.write_bytes(framed_predict(size))
+        requests[case] = Request("/tensorflow.serving.PredictionService/Predict", _GRPC, body)
+    return requests
+
+
+def framed_predict(size: int) -> bytes:
+    """A Predict call of `size` bytes of tensor, as one gRPC message: flag, length, protobuf."""
+    request = tfs_pb2.PredictRequest()
+    request.model_spec.name = _MODEL
+    tensor = request.inputs["x"]
+    tensor.dtype = tfs_pb2.DT_FLOAT
+    tensor.tensor_shape.dim.add(size=size // 4)
+    tensor.tensor_content = bytes(size)
+    message = request.SerializeToString()
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def _print(busy: dict[str, Pair], alone: Pair) -> None:
+    table = Table(title=f"Medians of {_ROUNDS} rounds, alternating; one Envoy worker", title_justify="left")
+    for heading in (
+        "case",
+        "in flight",
+        "way",
+        "calls/s",
+        "p50 ms",
+        "p99 ms",
+        "Envoy CPU us/call",
+        "server CPU us/call",
+    ):
+        table.add_column(heading, justify="left" if heading in ("case", "way") else "right")
+    cases = [(name, 64, pair) for name, pair in busy.items()] + [("rest_headers", 1, alone)]
+    for name, in_flight, pair in cases:
+        for way, rounds in (("direct", pair.direct), ("tbms", pair.tbms)):
+            table.add_row(
+                name,
+                str(in_flight),
+                way,
+                f"{statistics.median(r.load.rate for r in rounds):,.0f}",
+                f"{statistics.median(r.load.quantile(0.5) for r in rounds):.3f}",
+                f"{statistics.median(r.load.quantile(0.99) for r in rounds):.3f}",
+                f"{statistics.median(1e6 * r.envoy_cpu / r.load.requests for r in rounds):.1f}",
+                f"{statistics.median(1e6 * r.server_cpu / r.load.requests for r in rounds):.1f}",
+            )
+    Console(width=120).print(table)

@@ -1,0 +1,88 @@
+"""An Envoy that answers by itself: the upstream of benchmarks, where a model server's own time would only blur."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import yaml
+
+from integration.stack.envoys import envoy_binary
+from integration.stack.ports import free_ports
+from integration.stack.process import Process, answers
+
+REST_BODY = '{"predictions": [0]}\n'
+# Larger than any body that is sent to it. It reads whole bodies: an answer before the end of the body would make
+# the sender stop in the middle, and the benchmark measure something else.
+LARGEST_BODY = 128 * 1024 * 1024
+_TYPES = "type.googleapis.com/envoy.extensions.filters"
+
+
+def render_answerer(listen: str, admin: str) -> str:
+    """Its bootstrap. `listen` and `admin` are ip:port.
+
+    REST gets 200 and a small JSON body. gRPC gets a trailers-only OK: enough for a load generator that counts
+    statuses, but a real client would miss the message.
+    """
+    manager = {
+        "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "answerer",
+        "codec_type": "AUTO",
+        "generate_request_id": False,
+        "http2_protocol_options": {"max_concurrent_streams": 10_000},
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_grpc(), _rest()]}]},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {"@type": f"{_TYPES}.http.buffer.v3.Buffer", "max_request_bytes": LARGEST_BODY},
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router", "suppress_envoy_headers": True},
+            },
+        ],
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    listener = {"name": "answerer", "address": _address(listen), "filter_chains": [chain]}
+    document = {"admin": {"address": _address(admin)}, "static_resources": {"listeners": [listener]}}
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+@asynccontextmanager
+async def answerer(folder: Path) -> AsyncIterator[str]:
+    """Runs one (one worker, the newest Envoy) with its files in `folder`; gives its `ip:port`, for REST and gRPC."""
+    listen, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
+    config = folder / "answerer.yaml"
+    config.write_text(render_answerer(listen, admin))
+    command: list[str | Path] = [envoy_binary(), "--config-path", config]
+    command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+    process = Process("answering Envoy", command, folder / "answerer.log")
+    try:
+        await process.start(answers(f"http://{admin}/ready"))
+        yield listen
+    finally:
+        await process.stop()
+
+
+def _address(text: str) -> dict[str, object]:
+    host, _, port = text.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def _rest() -> dict[str, object]:
+    return {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200, "body": {"inline_string": REST_BODY}},
+        "response_headers_to_add": [_header("content-type", "application/json")],
+    }
+
+
+def _grpc() -> dict[str, object]:
+    return {
+        "match": {"prefix": "/", "grpc": {}},
+        "direct_response": {"status": 200},
+        "response_headers_to_add": [_header("grpc-status", "0")],
+    }
+
+
+def _header(key: str, value: str) -> dict[str, object]:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,0 +1,132 @@
+"""A real Triton (the tritonserver binary of nvidia-pytriton, with its Python backend), on loopback."""
+
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ctypes.util import find_library
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from integration.stack.ports import free_ports
+from integration.stack.process import Process, answers
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ROOT / "build" / "triton"
+
+#: Doubles its input `x` (FP32, [-1, 2]) into `y`. For tests that need any model at all.
+DOUBLING = """
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        tensors = [pb.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
+"""
+DOUBLING_CONFIG = """
+backend: "python"
+max_batch_size: 8
+input [{ name: "x" data_type: TYPE_FP32 dims: [ 2 ] }]
+output [{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }]
+instance_group [{ kind: KIND_CPU count: 1 }]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    """A running Triton: `host:port` of its two APIs, and its process."""
+
+    grpc: str
+    rest: str
+    process: Process
+
+
+def _version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _packages() -> Path:
+    return ENVIRONMENT / "lib" / f"python{_version()}" / "site-packages"
+
+
+def _server() -> Path:
+    return _packages() / "pytriton" / "tritonserver"
+
+
+def _stub() -> Path:
+    return _server() / "python_backend_stubs" / _version() / "triton_python_backend_stub"
+
+
+def missing() -> str | None:
+    """Why no Triton can be started here, or None if it can."""
+    if not (_server() / "bin" / "tritonserver").exists():
+        return f"no Triton under {ENVIRONMENT}: run `integration/setup.sh triton`"
+    if not _stub().exists():
+        return "this Triton has no Python backend for this Python version"
+    if find_library(f"python{_version()}") is None:
+        return f"Triton's Python backend needs the shared library of Python: apt-get install libpython{_version()}"
+    return None
+
+
+def write_model(repository: Path, name: str, config: str = DOUBLING_CONFIG, code: str = DOUBLING) -> Path:
+    """Write a Python-backend model, version 1, into `repository`; returns its folder."""
+    folder = repository / name
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(config)
+    (folder / "1" / "model.py").write_text(code)
+    return folder
+
+
+@asynccontextmanager
+async def triton(
+    repository: Path, *, load: Sequence[str] = (), within: float = 60.0, options: Sequence[str] = ()
+) -> AsyncIterator[Triton]:
+    """Run a Triton with explicit model control over `repository`; at the end its whole process group is gone.
+
+    `load` names the models to load at the start, `within` is the longest wait for readiness in seconds and
+    `options` are added to its command line. Raises ProcessError with the tail of its log.
+    """
+    with TemporaryDirectory(prefix="tbms-triton-") as scratch:
+        grpc_port, http_port = free_ports(2)
+        shared_memory = f"tbms_triton_{http_port}_"
+        process = Process(
+            "triton",
+            [
+                _server() / "bin" / "tritonserver",
+                f"--model-repository={repository}",
+                f"--backend-directory={_backends(Path(scratch))}",
+                f"--backend-config=python,shm-region-prefix-name={shared_memory}",
+                "--model-control-mode=explicit",
+                *(f"--load-model={name}" for name in load),
+                "--grpc-address=127.0.0.1",
+                f"--grpc-port={grpc_port}",
+                "--http-address=127.0.0.1",
+                f"--http-port={http_port}",
+                "--allow-metrics=false",
+                "--exit-timeout-secs=5",
+                *options,
+            ],
+            Path(scratch) / "triton.log",
+            {
+                "LD_LIBRARY_PATH": str(_packages() / "nvidia_pytriton.libs"),
+                # The Python backend takes its packages from the python that it finds first.
+                "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}",
+            },
+        )
+        try:
+            await process.start(answers(f"http://127.0.0.1:{http_port}/v2/health/ready"), within)
+            yield Triton(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", process)
+        finally:
+            process.kill()  # it would take seconds to leave, and what it leaves behind is removed here
+            for region in Path("/dev/shm").glob(f"{shared_memory}*"):
+                region.unlink(missing_ok=True)
+
+
+def _backends(scratch: Path) -> Path:
+    """A backend folder: the backend looks for its stub beside itself, but there is one stub for each Python version."""
+    backends = scratch / "backends"
+    shutil.copytree(_server() / "backends" / "python", backends / "python")
+    shutil.copy(_stub(), backends / "python")
+    return backends

@@ -1,0 +1,120 @@
+"""Who has to go so that a model can come: a decision over the books, without any effect."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import Entry, Room, State
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """There will be room once these are unloaded and the files of those are deleted, each least recently used first."""
+
+    unload: tuple[Key, ...] = ()
+    delete: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """There is no room now. `until` is when the answer may change by time alone; None: only a release can change it."""
+
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """It would not fit into the empty node. One sentence that says both sizes."""
+
+    reason: str
+
+
+Verdict = Evict | Wait | TooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a node may hold, and how it parts with it.
+
+    `capacity` is the whole node. A model younger than `min_age` seconds since its load is not evicted: the node would
+    only swap models back and forth. `keep_files`: the files of an unloaded model stay while the disk has room for
+    them; otherwise they go with it.
+    """
+
+    capacity: Room
+    min_age: float = 0.0
+    pinned: frozenset[str] = frozenset()
+    keep_files: bool = False
+
+
+def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer: Key | None, now: float) -> Verdict:
+    """How to free `need` more.
+
+    `oldest_first` is every entry of the books, least recently used first; `newcomer` is the model that needs the room
+    and is no victim of its own. Files of models that are not loaded go first, and only for disk space. Then loaded
+    models in strict order of use, but for those in flight, pinned, or of no help; a young one ends the search.
+    """
+    if not need.fits(rules.capacity):
+        return TooLarge(_too_large(need, rules.capacity))
+    entries = list(oldest_first)
+    promised = need
+    for entry in entries:
+        promised += entry.promised
+    short = promised - rules.capacity
+    delete: list[Key] = []
+    unload: list[Key] = []
+    for entry in entries:
+        if short.disk_bytes > 0 and _is_kept(entry) and entry.key != newcomer:
+            delete.append(entry.key)
+            short -= Room(disk_bytes=entry.disk_bytes)
+    for entry in entries:
+        if _enough(short):
+            break
+        if entry.state is not State.AVAILABLE or entry.in_flight or entry.key.model in rules.pinned:
+            continue
+        if not _helps(entry, short):
+            continue
+        old_enough = entry.since + rules.min_age
+        if now < old_enough:
+            return Wait("the model to make room was itself loaded a moment ago", until=old_enough)
+        unload.append(entry.key)
+        files_go = not rules.keep_files or short.disk_bytes > 0
+        if files_go:
+            delete.append(entry.key)
+        short -= Room(1, entry.disk_bytes if files_go else 0, entry.memory_bytes)
+    if _enough(short):
+        return Evict(tuple(unload), tuple(delete))
+    return Wait("every model that could make room is in use, pinned or on its way")
+
+
+def _is_kept(entry: Entry) -> bool:
+    return entry.state in (State.ABSENT, State.FAILED) and entry.disk_bytes > 0 and not entry.leaving
+
+
+def _enough(short: Room) -> bool:
+    return short.models <= 0 and short.disk_bytes <= 0 and short.memory_bytes <= 0
+
+
+def _helps(entry: Entry, short: Room) -> bool:
+    return (
+        short.models > 0
+        or (short.memory_bytes > 0 and entry.memory_bytes > 0)
+        or (short.disk_bytes > 0 and entry.disk_bytes > 0)
+    )
+
+
+def _too_large(need: Room, capacity: Room) -> str:
+    if need.disk_bytes > capacity.disk_bytes:
+        return f"it takes {_bytes(need.disk_bytes)} of disk, and the node has {_bytes(capacity.disk_bytes)}"
+    if need.memory_bytes > capacity.memory_bytes:
+        return f"it takes {_bytes(need.memory_bytes)} of memory, and the node has {_bytes(capacity.memory_bytes)}"
+    return f"the node holds {capacity.models:g} models"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"

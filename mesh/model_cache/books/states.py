@@ -1,0 +1,114 @@
+"""The life of one model version on a node, as a table, and what the node's books say about it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mesh.errors import MeshError
+from mesh.model_cache.books.names import Key
+
+
+class State(StrEnum):
+    """Where a model version stands."""
+
+    ABSENT = "absent"  # not in the model server; its files may still lie on the disk
+    FETCHING = "fetching"  # room is promised to it; waits for that room, or its files are on their way
+    LOADING = "loading"  # the model server works on it
+    AVAILABLE = "available"  # calls are answered
+    DRAINING = "draining"  # takes no new calls; unloaded once those in flight have ended
+    FAILED = "failed"  # could not be brought; tried again after a back-off
+
+
+LEGAL: dict[State, frozenset[State]] = {
+    # To AVAILABLE at once: adopted, the model server held it already.
+    State.ABSENT: frozenset({State.FETCHING, State.AVAILABLE}),
+    State.FETCHING: frozenset({State.LOADING, State.FAILED, State.ABSENT}),
+    State.LOADING: frozenset({State.AVAILABLE, State.FAILED, State.ABSENT}),
+    # To ABSENT at once: the model server was restarted and has lost it.
+    State.AVAILABLE: frozenset({State.DRAINING, State.ABSENT}),
+    State.DRAINING: frozenset({State.ABSENT}),
+    State.FAILED: frozenset({State.FETCHING, State.ABSENT}),
+}
+
+IN_SERVER = frozenset({State.LOADING, State.AVAILABLE, State.DRAINING})
+"""The states in which a model takes memory of the model server."""
+CLAIMING = frozenset({State.FETCHING, State.LOADING, State.AVAILABLE})
+"""The states in which a model has a right to its place and its memory."""
+
+
+class IllegalTransition(MeshError):
+    """A mistake of this package: a state was left in a way that the table does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """An amount of each of the three things that models take. Also capacities (infinite: no limit) and needs."""
+
+    models: float = 0
+    disk_bytes: float = 0
+    memory_bytes: float = 0
+
+    def __add__(self, other: "Room") -> "Room":
+        return Room(
+            self.models + other.models, self.disk_bytes + other.disk_bytes, self.memory_bytes + other.memory_bytes
+        )
+
+    def __sub__(self, other: "Room") -> "Room":
+        return Room(
+            self.models - other.models, self.disk_bytes - other.disk_bytes, self.memory_bytes - other.memory_bytes
+        )
+
+    def fits(self, other: "Room") -> bool:
+        """Whether this much goes into `other`."""
+        return (
+            self.models <= other.models
+            and self.disk_bytes <= other.disk_bytes
+            and self.memory_bytes <= other.memory_bytes
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One model version in the books of a node. Times in seconds of one monotonic clock."""
+
+    key: Key
+    state: State = State.ABSENT
+    disk_bytes: int = 0
+    """What its files take, or will have taken at the end of its fetch."""
+    memory_bytes: int = 0
+    """What it takes in the model server: estimated before the load, measured after it where the server tells."""
+    in_flight: int = 0
+    last_used: float = 0.0
+    since: float = 0.0
+    """When it came into this state."""
+    begun: bool = False
+    """Whether the room promised to it is really in use: not so while it waits for those that make room."""
+    complete: bool = False
+    """Whether all its files are on the disk."""
+    leaving: bool = False
+    """Whether its files are about to be removed."""
+    digest: str = ""
+    fetched_bytes: int = 0
+    cause: str = ""
+    """Why it failed, or why it could not be unloaded yet."""
+
+    def move(self, state: State, now: float, cause: str = "") -> None:
+        """Go to another state. Raises IllegalTransition."""
+        if state not in LEGAL[self.state]:
+            raise IllegalTransition(f"Model {self.key} cannot go from {self.state} to {state}.")
+        self.state = state
+        self.since = now
+        self.cause = cause
+
+    @property
+    def promised(self) -> Room:
+        """What must be kept free for it, or is rightly in use. What is about to go counts as gone."""
+        place = self.state in CLAIMING
+        return Room(int(place), 0 if self.leaving else self.disk_bytes, self.memory_bytes if place else 0)
+
+    @property
+    def present(self) -> Room:
+        """What it takes at this moment, or is taking bit by bit."""
+        place = self.state in IN_SERVER or (self.state is State.FETCHING and self.begun)
+        waiting = self.state in CLAIMING and not self.begun
+        disk = self.fetched_bytes if waiting else self.disk_bytes
+        return Room(int(place), disk, self.memory_bytes if place else 0)

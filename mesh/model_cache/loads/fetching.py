@@ -1,0 +1,62 @@
+"""The files of one model version, from the store to the disk of this node, and what clients are told when they fail."""
+
+import asyncio
+import errno
+
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import Entry
+from mesh.model_cache.catalog import Catalog
+from mesh.model_cache.core import Core
+from mesh.model_cache.errors import CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
+from mesh.model_cache.stores.store import Remote, Store, StoreCorrupt, StoreError, StoreFull, StoreMissing
+
+
+class Fetching:
+    """At most `fetch_concurrency` at once; one that makes no progress for `fetch_stall_seconds` is given up."""
+
+    def __init__(self, core: Core, catalog: Catalog, store: Store) -> None:
+        self._core = core
+        self._catalog = catalog
+        self._store = store
+        self._fetches = asyncio.Semaphore(core.settings.fetch_concurrency)
+
+    async def fetch(self, entry: Entry, remote: Remote) -> None:
+        """Return once the files are complete, and the books know. Raises CacheError, from the store's own error."""
+        core, key = self._core, entry.key
+        stall = core.settings.fetch_stall_seconds
+        loop = asyncio.get_running_loop()
+        async with self._fetches:
+            try:
+                async with asyncio.timeout(stall) as limit:
+
+                    def progress(done: int) -> None:
+                        entry.fetched_bytes = done
+                        if not limit.expired():
+                            limit.reschedule(loop.time() + stall)
+
+                    await self._store.fetch(remote, core.files.version(key), progress)
+            except TimeoutError:
+                cause = f"The fetch of model {key} made no progress for {stall:g} s."
+                raise StoreAway(_cannot_fetch(key), cause) from None
+            except (StoreError, OSError) as error:
+                self._catalog.drop(key.model)  # it may have changed since it was listed
+                raise _refusal(key, error) from error
+        await core.offload(core.files.note, key, remote.digest)
+        entry.complete = True
+        entry.digest = remote.digest
+        entry.fetched_bytes = entry.disk_bytes
+
+
+def _refusal(key: Key, error: StoreError | OSError) -> CacheError:
+    """What the client is told about a fetch that failed."""
+    if isinstance(error, StoreFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return NoRoom(f"Model {key.model!a} is too large for what this node's disk has free.", str(error))
+    if isinstance(error, StoreMissing):
+        return ModelMissing(f"Version {key.version} of model {key.model!a} is no longer in its store.", str(error))
+    if isinstance(error, StoreCorrupt):
+        return ModelBroken(f"Model {key.model!a} is damaged in its store.", str(error))
+    return StoreAway(_cannot_fetch(key), str(error))
+
+
+def _cannot_fetch(key: Key) -> str:
+    return f"Model {key.model!a} cannot be fetched now: its store does not answer as it should."

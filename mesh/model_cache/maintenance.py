@@ -1,0 +1,100 @@
+"""What no call brings about: the start, the refill of a model server that was restarted, and the house kept."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import Entry, State
+from mesh.model_cache.core import Core
+from mesh.model_cache.errors import CacheError
+from mesh.model_cache.files import Found
+from mesh.model_cache.loads.jobs import Jobs
+from mesh.model_cache.loads.unloading import Unloading
+from mesh.model_cache.tasks import Spawn
+from mesh.model_cache.versions import Versions
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Keeps a node's books true, and its pinned models there."""
+
+    def __init__(self, core: Core, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
+        self._core = core
+        self._spawn = spawn
+        self._versions = versions
+        self._jobs = jobs
+        self._unloading = unloading
+
+    def take_in(self, found: Iterable[Found]) -> None:
+        """What an earlier process has left on the disk, the oldest first."""
+        now = self._core.clock()
+        for each in found:
+            entry = self._core.ledger.open(each.key, now)
+            if not entry.complete:  # a whole version counts more than the rest of an unfinished fetch of it
+                entry.disk_bytes = entry.fetched_bytes = each.size_bytes
+                entry.complete, entry.digest = each.complete, each.digest
+
+    async def adopt(self, held: frozenset[Key]) -> None:
+        """The first look at the model server: what it holds is AVAILABLE."""
+        core, now = self._core, self._core.clock()
+        for key in sorted(held):
+            entry = core.ledger.open(key, now)
+            entry.begun = True
+            entry.memory_bytes = core.memory_estimate(key.model, entry.disk_bytes)
+            core.move(entry, State.AVAILABLE)
+            self._versions.serve_as_newest(entry, now)
+        if not core.ledger.rules.keep_files:
+            for entry in list(core.ledger.entries.values()):
+                if entry.state is State.ABSENT and entry.complete:
+                    await core.remove_files(entry)
+        self._unloading.carry_out(core.ledger.make_reserve(now))
+
+    def refill(self, lost: list[Entry]) -> None:
+        """The model server was restarted and lost these, most recently used first: load them again in that order."""
+        for entry in lost:
+            entry.begun = False
+            entry.memory_bytes = 0
+            self._core.move(entry, State.ABSENT)
+        self._spawn(self._refill([entry.key for entry in lost]))
+
+    async def run(self) -> None:
+        """Keep house, until cancelled."""
+        while True:
+            self._forget_failures()
+            self._unloading.carry_out(self._core.ledger.make_reserve(self._core.clock()))
+            for model in self._core.ledger.rules.pinned:
+                if all(entry.state is not State.AVAILABLE for entry in self._core.ledger.of_model(model)):
+                    self._spawn(self._bring_pinned(model))
+            await asyncio.sleep(self._core.settings.poll_seconds)
+
+    async def _refill(self, keys: list[Key]) -> None:
+        places = asyncio.Semaphore(self._core.settings.refill_concurrency)
+
+        async def refill(key: Key) -> None:
+            try:
+                if key in self._core.ledger.entries:
+                    await self._jobs.bring(key)
+            except CacheError as error:
+                log.warning("model not loaded again", extra={"model": str(key), "error": error.cause})
+            finally:
+                places.release()
+
+        for key in keys:
+            await places.acquire()
+            self._spawn(refill(key))
+
+    def _forget_failures(self) -> None:
+        """A failure whose time is over no longer keeps edges away."""
+        now = self._core.clock()
+        for entry in list(self._core.ledger.entries.values()):
+            if entry.state is State.FAILED and self._core.quarantine.check(entry.key, now) is None:
+                self._core.move(entry, State.ABSENT)
+                self._core.ledger.forget_if_empty(entry)
+
+    async def _bring_pinned(self, model: str) -> None:
+        try:
+            await self._jobs.bring(await self._versions.resolve(model, None, None))
+        except CacheError as error:
+            log.warning("pinned model cannot be had", extra={"model": model, "error": error.cause})

@@ -1,0 +1,94 @@
+"""What edges are told of a node: what it holds, what room is left, and how long calls would wait for what it lacks."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+from mesh.model_cache.books.load_times import LoadTimes
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import Room, State
+from mesh.model_cache.catalog import Catalog
+from mesh.model_cache.core import Core
+from mesh.model_cache.feed import Report
+from mesh.model_cache.loads.jobs import Jobs
+from mesh.model_cache.versions import Version, Versions
+from mesh.residency.cache_map import Residency
+
+FORECAST_MODELS = 1000
+"""Absent models that a full forecast names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Seconds that a call for a model would wait for it: what is left of a load that goes on, else a whole one.
+
+    `default` is for models that are not named; None while nothing was ever loaded here.
+    """
+
+    models: Mapping[str, float]
+    default: float | None = None
+
+
+class Outlook:
+    """Reads the books, and changes nothing but for the announcement that the node goes."""
+
+    def __init__(self, core: Core, catalog: Catalog, versions: Versions, jobs: Jobs, load_times: LoadTimes) -> None:
+        self._core = core
+        self._catalog = catalog
+        self._versions = versions
+        self._jobs = jobs
+        self._load_times = load_times
+
+    def residency(self) -> Report:
+        """How every model stands that is not absent."""
+        return self._core.feed.now()
+
+    def standing(self, model: str) -> tuple[Residency, bool]:
+        """How one model stands, and whether the node has announced that it goes. One look-up."""
+        return self._core.feed.state(model), self._core.feed.leaving
+
+    def forecast(self, report: Report) -> Forecast:
+        """How long calls would wait for the models of a report that are not available; see `Forecast`.
+
+        With a full report the models of the latest loads are in it, too: what is absent is not in the report.
+        """
+        models = dict.fromkeys(report.models)
+        if report.full:
+            models |= dict.fromkeys(self._load_times.latest(FORECAST_MODELS))
+        waits = {}
+        for model in models:
+            state = self._core.feed.state(model)
+            if state is not Residency.AVAILABLE and (state is Residency.LOADING or model in self._load_times):
+                seconds = self.expected_load_seconds(model)
+                if seconds is not None:
+                    waits[model] = seconds
+        return Forecast(waits, self._load_times.mean)
+
+    def subscribe(self) -> AsyncGenerator[Report, None]:
+        """How every model stands, then every change; slow readers get the last state of each model."""
+        return self._core.feed.subscribe()
+
+    def free(self) -> Room:
+        """What is neither in use nor promised."""
+        return self._core.ledger.rules.capacity - self._core.ledger.promised()
+
+    def expected_load_seconds(self, model: str, version: Version = None, label: str | None = None) -> float | None:
+        """How long a call would wait for the model now: 0.0 if it is resident; None if nothing is known."""
+        number = self._versions.number(model, version, label)
+        in_use = self._versions.in_use(model)
+        if number is None and in_use is not None and in_use.state is State.AVAILABLE:
+            return 0.0
+        remote = self._catalog.newest_known(model) if number is None else self._catalog.known(Key(model, number))
+        if remote is not None:
+            number = remote.version
+        key = None if number is None else Key(model, number)
+        if key is not None and self._core.ledger.available(key) is not None:
+            return 0.0
+        expected = self._load_times.expected(model, None if remote is None else remote.size_bytes)
+        job = None if key is None else self._jobs.get(key)
+        if expected is None or job is None:
+            return expected
+        return max(expected - (self._core.clock() - job.begun), 0.0)
+
+    def leave(self) -> None:
+        """Announce that this node is going to all who listen. Calls are still served."""
+        self._core.feed.leave()

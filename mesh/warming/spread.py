@@ -1,0 +1,68 @@
+"""Models in demand, round by round: home again to a node that has joined, and to as many nodes as their load needs."""
+
+import math
+from collections.abc import Iterator
+
+from mesh.routing.router import Router
+from mesh.warming.asks import CHUNK, Asks, WarmUp
+
+_SHRINK = 0.5
+"""A replica goes when the load fills the others to no more than this share: growth and shrinkage never alternate."""
+
+
+class Spread:
+    """Widens models in the router, and says who is to load them. Times are seconds of one monotonic clock.
+
+    `replica_load` is how many calls in flight one copy of a model carries.
+    """
+
+    def __init__(self, router: Router, asks: Asks, replica_load: float) -> None:
+        self._router = router
+        self._asks = asks
+        self._replica_load = replica_load
+        self._round: Iterator[str] = iter(())
+        self._joining: dict[str, bool] = {}
+        """Nodes that have come, and whether this round over the models has found something for them."""
+
+    def joined(self, newcomers: frozenset[str]) -> None:
+        """A step begins; these nodes can be asked from now on."""
+        self._joining = {node_id: found for node_id, found in self._joining.items() if node_id in self._asks.nodes}
+        self._joining |= dict.fromkeys(newcomers, True)  # True: the round under way may have passed it by
+
+    def wanted(self, now: float) -> Iterator[WarmUp]:
+        """Models in demand, some at each step: home again, and to as many nodes as their load asks for."""
+        for _ in range(CHUNK):
+            model = next(self._round, None)
+            if model is None:
+                self._begin_round()
+                return
+            rate = self._router.demand.rate(model, now)
+            copies = self._widen(model, rate * self._router.settings.call_seconds, len(self._asks.nodes))
+            if rate == 0.0 or (copies == 1 and not self._joining) or not self._asks.is_held(model):
+                continue
+            eligible = self._asks.eligible(model)
+            home = eligible[0]
+            if copies > 1:  # worth an eviction
+                for node_id in eligible[:copies]:
+                    if self._asks.may_ask(node_id, model):
+                        yield WarmUp(node_id, model, into_free_room=False)
+            elif home in self._joining and self._asks.may_ask(home, model) and self._asks.has_room(home):
+                self._joining[home] = True
+                yield WarmUp(home, model, into_free_room=True)
+
+    def _begin_round(self) -> None:
+        """A node has joined when a whole round has found nothing for it, and nothing is on its way there."""
+        joining = self._joining.items()
+        self._joining = {node_id: False for node_id, found in joining if found or self._asks.is_busy(node_id)}
+        self._round = iter([*dict.fromkeys([*self._router.demand.models(), *self._router.widened])])
+
+    def _widen(self, model: str, load: float, most: int) -> int:
+        """Spread the model as its load (calls in flight) asks for, over at most `most` nodes. Returns the copies."""
+        settings, each = self._router.settings, self._replica_load
+        width = self._router.width(model)
+        while width < min(settings.max_replicas, most) and load > each * width:
+            width += 1
+        while width > settings.replicas and (width > most or load < _SHRINK * each * (width - 1)):
+            width -= 1
+        self._router.widen(model, width)
+        return max(1, min(math.ceil(load / each), width))

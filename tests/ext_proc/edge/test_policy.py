@@ -1,0 +1,329 @@
+"""The edge's decisions: routed, renamed, held for a race, or let through where its Envoy is too old."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ext_proc.broker.catalogue import Catalogue
+from ext_proc.broker.plan import Plan
+from ext_proc.broker.settings import BrokerSettings, ModelSettings
+from ext_proc.edge.policy import Edge, Matter
+from ext_proc.errors import CallError, Reason
+from ext_proc.processing.decision import Amend, Answer, Held, Hold, Route
+from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
+from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
+from ext_proc.wire.call import Call
+from ext_proc.wire.framing import frame, unframe
+from ext_proc.wire.naming import name_call
+from mesh.node import Node
+from mesh.protos import tfs_pb2
+from mesh.residency.cache_map import Residency
+from mesh.residency.hints import Hearsay
+from mesh.routing.router import Router
+from mesh.routing.settings import RoutingSettings
+from tests.ext_proc.processing import envoy_says as envoy
+
+AVAILABLE = Residency.AVAILABLE
+
+HOP = HopMark("s" * 32)
+GRPC = ("10.0.0.1:8500", "10.0.0.2:8500")
+REST = ("10.0.0.1:8501", "10.0.0.2:8501")
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+MODELS: dict[str, dict[str, Any]] = {
+    "bert": {"limit_ms": 50, "backups": ["svm;est=5"], "labels": {"stable": 3}},
+    "prod": {"alias": "plain;version=7"},
+    "both": {"virtual": ["(svm;est=1 bayes;est=1);mix=avg"]},
+    "copied": {"shadow": {"to": "svm", "share": 1.0}},
+}
+
+
+def edge(
+    models: dict[str, dict[str, Any]] | None = None,
+    nodes: int = 2,
+    wall: Callable[[], float] = time.time,
+    residency: str | None = None,
+) -> Edge:
+    router = Router(RoutingSettings(replicas=2))
+    router.update(Node(f"node-{n}", grpc=GRPC[n], rest=REST[n], residency=residency) for n in range(nodes))
+    known = MODELS if models is None else models
+    settings = {name: ModelSettings.model_validate(model) for name, model in known.items()}
+    return Edge(router, Catalogue(BrokerSettings(), settings), HOP, 1 << 20, Hearsay(router.cache_map, 10.0), wall)
+
+
+def rest(model: str, version: Version = (1, 40), mode: BodyMode | None = None, end: bool = False, **more: str) -> Head:
+    return _head(f"/v1/models/{model}:predict", "application/json", version, mode, end, more)
+
+
+def grpc(version: Version = (1, 40), mode: BodyMode | None = None, **more: str) -> Head:
+    return _head(PREDICT, "application/grpc", version, mode, False, more)
+
+
+def _head(path: str, kind: str, version: Version, mode: BodyMode | None, end: bool, more: dict[str, str]) -> Head:
+    headers = {":method": "POST", ":path": path, ":authority": "x", "content-type": kind}
+    headers |= {key.replace("_", "-"): value for key, value in more.items()}
+    usual = BodyMode.NONE if version >= (1, 40) else BodyMode.FULL_DUPLEX
+    return Head(headers, end, usual if mode is None else mode, version)
+
+
+def named(head: Head, model: str = "") -> Call:
+    call = name_call(head.headers | ({"x-tbms-model": model} if model else {}), 1 << 20)
+    assert isinstance(call, Call)
+    return call
+
+
+def decided(desk: Edge, head: Head, model: str = "") -> Any:
+    return desk.decide(head, named(head, model), 1.0)
+
+
+def message(model: str) -> bytes:
+    return frame(tfs_pb2.PredictRequest(model_spec=tfs_pb2.ModelSpec(name=model)).SerializeToString())
+
+
+class TestPlainCalls:
+    def test_go_to_the_nodes_of_their_protocol(self) -> None:
+        desk = edge()
+        over_rest, over_grpc = decided(desk, rest("plain")), decided(desk, grpc(), "plain")
+        assert set(over_rest.nodes) == set(REST)
+        assert set(over_grpc.nodes) == set(GRPC)
+        assert over_rest.lease is None  # its end is not seen
+        assert (over_rest.headers, over_rest.body) == ((), None)
+
+    def test_without_a_node_they_are_unavailable(self) -> None:
+        with pytest.raises(CallError, match="No model server") as refused:
+            decided(edge(nodes=0), rest("plain"))
+        assert refused.value.reason is Reason.UNAVAILABLE
+
+    def test_a_header_that_does_not_parse_is_the_clients_fault(self) -> None:
+        with pytest.raises(CallError, match="tloc") as refused:
+            decided(edge(), rest("plain", tloc="soon"))
+        assert refused.value.reason is Reason.INVALID
+
+
+class TestNodesOfOurs:
+    """A node that says what it holds has a server of its own, which would else read the body for the model's name."""
+
+    def test_are_told_the_model_that_only_the_body_names(self) -> None:
+        route = decided(edge(residency="10.0.0.1:9904"), grpc(), "plain/versions/7")
+        assert route.headers == (("x-tbms-model", "plain/versions/7"),)
+
+    def test_are_told_nothing_that_they_see_themselves(self) -> None:
+        desk = edge(residency="10.0.0.1:9904")
+        assert decided(desk, grpc(x_tbms_model="plain")).headers == ()
+        assert decided(desk, rest("plain")).headers == ()
+
+    def test_are_told_the_new_name_of_a_call_that_is_renamed(self) -> None:
+        desk = edge(residency="10.0.0.1:9904")
+        head = grpc()
+        hold = decided(desk, head, "prod")
+        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.matter)))
+        assert route.headers == (("x-tbms-model", "plain/versions/7"),)
+
+    def test_others_hear_nothing_of_it(self) -> None:
+        assert decided(edge(), grpc(), "plain").headers == ()
+
+
+class TestHopMark:
+    def test_ours_is_routed_where_it_says_and_never_raced(self) -> None:
+        head = rest("bert", x_tbms_hop=HOP.write(("10.9.9.9:1",)), tloc="50", backup="svm")
+        assert decided(edge(), head) == Route(("10.9.9.9:1",))
+
+    def test_a_forged_one_has_no_effect(self) -> None:
+        forged = HopMark("f" * 32).write(("10.9.9.9:1",))
+        desk = edge()
+        assert isinstance(decided(desk, rest("bert", x_tbms_hop=forged)), Hold)
+        assert set(decided(desk, rest("plain", x_tbms_hop=forged)).nodes) == set(REST)
+        assert HOP_HEADER == "x-tbms-hop"
+
+
+class TestRaces:
+    def test_a_call_for_a_model_with_backups_is_held_with_its_body(self) -> None:
+        hold = decided(edge(), rest("bert"))
+        assert isinstance(hold, Hold)
+        assert hold.collect
+        assert isinstance(hold.matter, Matter)
+        assert hold.matter.arrival == 1.0
+        assert [one.model for one in hold.matter.plan.candidates] == ["bert", "svm"]
+
+    @pytest.mark.parametrize(("received", "arrival"), [(999.75, 0.75), (1000.0, 1.0), (1007.0, 1.0)])
+    def test_the_clock_starts_when_envoy_got_the_call(self, received: float, arrival: float) -> None:
+        """A clock that was set back in between tells nothing."""
+        hold = decided(edge(wall=lambda: 1000.0), replace(rest("bert"), received=received))
+        assert hold.matter.arrival == arrival
+
+    def test_a_header_asks_for_one(self) -> None:
+        hold = decided(edge(), grpc(tloc="30", backup="svm;est=5"), "plain")
+        assert (hold.matter.plan.limit_ms, hold.collect) == (30, True)
+
+    def test_a_grpc_deadline_shortens_the_limit(self) -> None:
+        assert decided(edge(), grpc(grpc_timeout="20m"), "bert").matter.plan.limit_ms == 18
+
+    def test_a_call_that_is_only_copied_is_held_too(self) -> None:
+        hold = decided(edge(), rest("copied"))
+        assert (hold.matter.plan.races, [one.model for one in hold.matter.plan.shadows]) == (False, ["svm"])
+
+    def test_held_calls_go_to_the_broker(self) -> None:
+        desk = edge()
+        asked: list[tuple[Plan, float]] = []
+        answer = Answer(200, (), b"")
+
+        async def broker(held: Held, plan: Plan, arrival: float) -> Answer:
+            asked.append((plan, arrival))
+            return answer
+
+        desk.broker = broker
+        head = rest("bert")
+        hold = decided(desk, head)
+        assert asyncio.run(desk.resolve(Held(head, named(head), b"{}", hold.matter))) is answer
+        assert asked == [(hold.matter.plan, 1.0)]
+
+    def test_a_call_without_a_body_is_not_raced(self) -> None:
+        desk = edge()
+        assert set(decided(desk, rest("bert", end=True)).nodes) == set(REST)
+        assert total(desk) == 0
+
+
+class TestNames:
+    def test_a_rest_call_is_renamed_by_its_path(self) -> None:
+        route = decided(edge(), rest("prod"))
+        assert route.headers == ((":path", "/v1/models/plain/versions/7:predict"),)
+        assert route.body is None
+
+    def test_a_grpc_call_is_renamed_in_its_body(self) -> None:
+        desk = edge()
+        head = grpc()
+        hold = decided(desk, head, "prod")
+        assert hold.collect
+        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.matter)))
+        spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
+        assert (spec.name, spec.version.value) == ("plain", 7)
+        assert route.headers == ()
+        assert set(route.nodes) == set(GRPC)
+
+    def test_the_model_header_follows_the_body(self) -> None:
+        desk = edge()
+        head = grpc(x_tbms_model="prod")
+        hold = decided(desk, head)
+        route = asyncio.run(desk.resolve(Held(head, named(head), message("prod"), hold.matter)))
+        assert route.headers == (("x-tbms-model", "plain/versions/7"),)
+
+    def test_a_label_is_a_version(self) -> None:
+        head = _head("/v1/models/bert/labels/stable/metadata", "", (1, 40), None, True, {})
+        assert decided(edge(), head).headers == ((":path", "/v1/models/bert/versions/3/metadata"),)
+
+    def test_the_same_key_always_gets_the_same_side(self) -> None:
+        desk = edge({"trial": {"split": ["one;w=1", "two;w=1"]}})
+
+        def side(key: str) -> str:
+            return decided(desk, rest("trial", tbms_key=key)).headers[0][1]
+
+        sides = {key: side(key) for key in map(str, range(40))}
+        assert set(sides.values()) == {"/v1/models/one:predict", "/v1/models/two:predict"}
+        assert all(side(key) == value for key, value in sides.items())
+        without = {decided(desk, rest("trial")).headers[0][1] for _ in range(40)}
+        assert len(without) == 2
+
+
+def total(desk: Edge) -> float:
+    """Calls that were not raced, by the metric."""
+    return sum(sample.value for metric in desk.unbrokered.collect() for sample in metric.samples
+               if sample.name == "tbms_calls_unbrokered_total")  # fmt: skip
+
+
+class TestOldEnvoys:
+    def test_grpc_races_are_off_on_1_36(self, caplog: pytest.LogCaptureFixture) -> None:
+        desk = edge()
+        for _ in range(3):
+            route = decided(desk, grpc((1, 36)), "bert")
+            assert (set(route.nodes), route.body) == (set(GRPC), None)
+        assert total(desk) == 3
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(warnings) == 1, "said once"
+        assert "Envoy 1.36 cannot hold gRPC calls" in warnings[0].cause
+        (sample,) = [
+            one for metric in desk.unbrokered.collect() for one in metric.samples if one.name.endswith("_total")
+        ]
+        assert sample.labels == {"envoy": "1.36", "protocol": "tfs-grpc"}
+
+    def test_rest_calls_are_raced_on_1_36_where_they_are_buffered(self) -> None:
+        desk = edge()
+        assert isinstance(decided(desk, rest("bert", (1, 36), BodyMode.BUFFERED)), Hold)
+        assert total(desk) == 0
+
+    def test_a_call_whose_body_cannot_come_goes_on(self) -> None:
+        desk = edge()
+        assert set(decided(desk, rest("bert", (1, 38), BodyMode.NONE)).nodes) == set(REST)
+        assert isinstance(decided(desk, rest("bert", (1, 38), BodyMode.FULL_DUPLEX)), Hold)
+        assert total(desk) == 1
+
+    def test_a_name_that_is_no_model_is_still_led_to_one(self) -> None:
+        """A virtual model goes to its primary; the first member, where that is a mix."""
+        desk = edge()
+        head = grpc((1, 36))
+        hold = decided(desk, head, "both")
+        assert not hold.matter.plan.races
+        route = asyncio.run(desk.resolve(Held(head, named(head, "both"), message("both"), hold.matter)))
+        spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
+        assert spec.name == "svm"
+        over_rest = decided(desk, rest("both", (1, 38), BodyMode.NONE))
+        assert over_rest.headers == ((":path", "/v1/models/svm:predict"),)
+        assert total(desk) == 2
+
+    def test_each_version_is_told_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        desk = edge()
+        decided(desk, grpc((1, 36)), "bert")
+        decided(desk, rest("bert", (1, 38), BodyMode.NONE))
+        decided(desk, rest("bert", (1, 38), BodyMode.NONE))
+        assert [record.envoy for record in caplog.records] == ["1.36", "1.38"]
+
+
+# Nodes that are not heard.
+
+
+def _reply(upstream: str, word: str | None = "available") -> ReplyPart:
+    fields = {} if word is None else {"x_tbms_residency": word}
+    return ReplyPart(parse(envoy.response_headers(upstream=upstream, end=False, **fields)))
+
+
+def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
+    router = Router(RoutingSettings(replicas=2))
+    nodes = [Node(f"node-{n}", grpc=GRPC[n], rest=REST[n]) for n in range(2)]
+    router.update(nodes)
+    hearsay = Hearsay(router.cache_map, 10.0)
+    ours = Edge(router, Catalogue(BrokerSettings(), {}), HOP, 1 << 20, hearsay)
+    head = rest("plain")
+    route = ours.decide(head, named(head), 0.0)
+    assert isinstance(route, Route)
+    assert not route.asks
+    assert ours.replied(route, head, named(head), _reply(route.nodes[0]), 0.0) is None
+    for node in nodes:
+        hearsay.silence(node)
+    route = ours.decide(head, named(head), 0.0)
+    assert isinstance(route, Route)
+    assert route.asks == "plain"
+    told: dict[str, dict[str, Residency]] = {
+        "10.0.0.9:8501": {},
+        REST[0]: {"node-0": AVAILABLE},
+        REST[1]: {"node-0": AVAILABLE, "node-1": AVAILABLE},
+    }
+    for upstream, known in told.items():  # a stranger says nothing; a retry may have gone to another node
+        amend = ours.replied(route, head, named(head), _reply(upstream), 0.0)
+        assert amend == Amend(remove=("x-tbms-residency",))
+        assert router.cache_map.holders("plain") == known
+    for silly in ("", "?1", "available" * 100, "\x00"):
+        ours.replied(route, head, named(head), _reply(REST[0], silly), 0.0)
+    ours.replied(route, head, named(head), _reply(REST[0], None), 0.0)  # a node without tbms
+    assert router.cache_map.holders("plain") == {"node-0": AVAILABLE, "node-1": AVAILABLE}
+
+
+def test_a_candidates_call_asks_when_it_comes_back() -> None:
+    ours = edge()
+    ours._hearsay.silence(Node("node-0", grpc=GRPC[0], rest=REST[0]))
+    hop = rest("plain", x_tbms_hop=HOP.write((REST[0], REST[1])))
+    route = ours.decide(hop, named(hop), 0.0)
+    assert isinstance(route, Route)
+    assert (route.asks, route.nodes) == ("plain", (REST[0], REST[1]))

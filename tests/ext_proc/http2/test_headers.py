@@ -1,0 +1,118 @@
+from typing import Any
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ext_proc.http2.frames import Code, ConnectionFault
+from ext_proc.http2.headers import Head, HeadDecoder, read_head
+from tests.ext_proc.http2.peer import HEADERS, PATH
+
+LIMIT = 1 << 16
+
+
+def decode(headers: Any) -> Head:
+    return HeadDecoder(LIMIT, read_head).decode(hpack.Encoder().encode(headers))
+
+
+def test_a_request_is_read() -> None:
+    head = decode([*HEADERS, ("a", "1"), ("b", "x"), ("a", "2")])
+    assert (head.method, head.path, head.malformed) == ("POST", PATH, "")
+    assert head.metadata == {"te": "trailers", "content-type": "application/grpc", "a": "1,2", "b": "x"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_grpc"),
+    [
+        ("application/grpc", True),
+        ("application/grpc+proto", True),
+        ("application/grpc;x=1", True),
+        ("application/grpc-web", False),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+def test_only_the_content_types_of_grpc_are_taken(kind: str, is_grpc: bool) -> None:
+    assert decode([*HEADERS[:-1], ("content-type", kind)]).is_grpc is is_grpc
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        HEADERS[1:],
+        [field for field in HEADERS if field[0] != ":path"],
+        [*HEADERS[:2], (":path", ""), *HEADERS[3:]],
+        [(":method", "POST"), *HEADERS],
+        [("a", "b"), *HEADERS],
+        [(":status", "200"), *HEADERS],
+        [*HEADERS, ("Upper", "case")],
+        [*HEADERS, ("", "nameless")],
+        [*HEADERS, ("with space", "x")],
+        [*HEADERS, ("a", "line\r\nbreak")],
+        [*HEADERS, ("a", "nul\0")],
+        [*HEADERS, ("connection", "close")],
+        [*HEADERS, ("transfer-encoding", "chunked")],
+        [*HEADERS, ("te", "gzip")],
+    ],
+)
+def test_malformed_requests_are_told_apart_from_undecodable_ones(headers: Any) -> None:
+    assert decode(headers).malformed
+
+
+@pytest.mark.parametrize(
+    ("block", "code"),
+    [
+        (b"\xff\xff\xff\xff\xff\xff\xff", Code.COMPRESSION_ERROR),
+        (b"\xc0", Code.COMPRESSION_ERROR),  # an index beyond the tables
+        (b"\x00\x05ab", Code.COMPRESSION_ERROR),
+        (b"\x3f\xe2\x1f", Code.COMPRESSION_ERROR),  # a table larger than ours
+        (hpack.Encoder().encode([("a", "x" * LIMIT)]), Code.ENHANCE_YOUR_CALM),
+        # A small block that unpacks to much: one entry of 4,000 bytes, a hundred times.
+        (hpack.Encoder().encode([("a", "x" * 4000)] * 100), Code.ENHANCE_YOUR_CALM),
+    ],
+)
+def test_blocks_that_cannot_be_decoded_end_the_connection(block: bytes, code: Code) -> None:
+    with pytest.raises(ConnectionFault) as caught:
+        HeadDecoder(LIMIT, read_head).decode(block)
+    assert caught.value.code is code
+
+
+@given(st.binary(max_size=200))
+def test_no_block_raises_anything_else(block: bytes) -> None:
+    decoder = HeadDecoder(LIMIT, read_head)
+    try:
+        decoder.decode(block)
+        decoder.decode(block)
+    except ConnectionFault:
+        pass
+
+
+NAMES, VALUES = st.sampled_from(["a", "b", "c", "content-type"]), st.sampled_from(["1", "2", "x" * 1500])
+FIELDS = st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=5)
+
+
+@given(st.lists(st.tuples(FIELDS, st.sampled_from([None, 0, 64, 4096])), max_size=12))
+def test_a_block_that_is_remembered_says_what_it_would_say_if_it_were_decoded(steps: Any) -> None:
+    """Against a decoder that remembers nothing, over blocks that index, evict, and change the table's size."""
+    encoder, plain, ours = hpack.Encoder(), hpack.Decoder(), HeadDecoder(LIMIT, read_head)
+    for fields, size in steps:
+        if size is not None:
+            encoder.header_table_size = size
+        for _ in range(3):  # by the third time most blocks are the same bytes as before
+            block = encoder.encode([*HEADERS[:4], *fields])
+            expected: dict[str, str] = {}
+            for name, value in list(plain.decode(block))[4:]:
+                expected[name] = f"{expected[name]},{value}" if name in expected else value
+            assert ours.decode(block).metadata == expected
+
+
+def test_a_block_is_decoded_once_as_long_as_the_table_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, ours = hpack.Encoder(), HeadDecoder(LIMIT, read_head)
+    for _ in range(2):
+        ours.decode(encoder.encode(HEADERS))
+    first = ours.decode(block := encoder.encode(HEADERS))
+    assert ours.decode(block) is first
+    ours.decode(encoder.encode([*HEADERS, ("new", "entry")]))  # every index means something else now
+    assert ours.decode(block) != first

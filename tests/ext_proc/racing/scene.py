@@ -1,0 +1,149 @@
+"""What a race's shell is tested with: an upstream that follows a script, and everything around it, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ext_proc.broker.budget import Budget
+from ext_proc.broker.estimates import Estimates
+from ext_proc.broker.plan import Candidate, Entrant, Plan
+from ext_proc.broker.race import Race
+from ext_proc.broker.settings import BrokerSettings
+from ext_proc.errors import CallError, Reason
+from ext_proc.processing.decision import Held, Lease
+from ext_proc.processing.request import BodyMode, Head
+from ext_proc.racing.candidate_request import Candidates
+from ext_proc.racing.race_runner import FanOut
+from ext_proc.upstream.client import Request, Response
+from ext_proc.upstream.hop_mark import HopMark
+from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.naming import MODEL_HEADER
+from mesh.routing.placement import RESIDENT, Prospect
+
+LIMIT = 1 << 20
+NODE = "10.0.0.1:8501"
+
+
+def rest_reply(body: bytes = b"{}", status: int = 200, *headers: tuple[str, bytes]) -> Response:
+    return Response(status, (("content-type", b"application/json"), *headers), body, None, node=NODE)
+
+
+def held(model: str = "bert", protocol: Protocol = Protocol.TFS_REST, body: bytes = b"{}", **headers: str) -> Held:
+    """A collected call. Underscores in the names of headers stand for dashes."""
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    path = {
+        Protocol.TFS_REST: f"/v1/models/{model}:predict",
+        Protocol.V2_REST: f"/v2/models/{model}/infer",
+        Protocol.TFS_GRPC: "/tensorflow.serving.PredictionService/Predict",
+        Protocol.V2_GRPC: "/inference.GRPCInferenceService/ModelInfer",
+    }[protocol]
+    own = {":method": "POST", ":path": path, ":authority": "models.local", ":scheme": "http"}
+    verb = Verb.INFER if protocol in (Protocol.V2_GRPC, Protocol.V2_REST) else Verb.PREDICT
+    return Held(Head(own | named, False, BodyMode.FULL_DUPLEX), Call(protocol, verb, model), body)
+
+
+def plan(*candidates: str | Entrant, limit_ms: float = 50, **more: Any) -> Plan:
+    """Candidates by name, with an estimate of 10 ms each."""
+    ranks = tuple(Candidate(one, estimate_ms=10) if isinstance(one, str) else one for one in candidates)
+    return Plan("bert", ranks, limit_ms, **more)
+
+
+@dataclass
+class Script:
+    """How calls to one model go: after `seconds` (None: never), with `end`: a response, or an error to raise.
+
+    `stubborn` is how long a call takes to give up once it is cancelled.
+    """
+
+    seconds: float | None = 0.0
+    end: Response | Exception = field(default_factory=rest_reply)
+    stubborn: float = 0.0
+
+
+class Scripted:
+    """An upstream by script; keeps what was sent, and which calls are running."""
+
+    def __init__(self, scripts: dict[str, Script]) -> None:
+        self.scripts = scripts
+        self.sent: list[tuple[float, Request]] = []
+        self.running: list[str] = []
+        self.cancelled: list[str] = []
+
+    async def call(self, request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        self.sent.append((loop.time(), request))
+        model = dict(request.headers)[MODEL_HEADER].decode()
+        script = self.scripts[model]
+        self.running.append(model)
+        try:
+            if script.seconds is None:
+                await asyncio.Event().wait()
+            await asyncio.sleep(script.seconds or 0)
+        except asyncio.CancelledError:
+            self.cancelled.append(model)
+            if script.stubborn:
+                await asyncio.sleep(script.stubborn)
+            raise
+        finally:
+            self.running.remove(model)
+        if isinstance(script.end, Exception):
+            raise script.end
+        return replace(script.end)
+
+    def starts(self) -> dict[str, float]:
+        """When each model was asked, in seconds."""
+        return {dict(request.headers)[MODEL_HEADER].decode(): at for at, request in self.sent}
+
+
+class Nodes:
+    """One node for everything, the lease on it, and the account of what is on its way there."""
+
+    def __init__(self) -> None:
+        self.load = 0
+        self.dead = False
+
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
+        if self.dead:
+            raise CallError(Reason.UNAVAILABLE, "No model server is alive.")
+        self.load += 1
+        return (NODE, "10.0.0.2:8501"), self
+
+    def release(self) -> None:
+        self.load -= 1
+
+
+@dataclass
+class Scene:
+    """A fan-out and what it works with."""
+
+    fan_out: FanOut
+    upstream: Scripted
+    nodes: Nodes
+    estimates: Estimates
+    budget: Budget
+    reports: list[tuple[Race, Held]]
+
+
+@asynccontextmanager
+async def scene(
+    margin_ms: float = 2.0, prospect_of: Callable[[Candidate], Prospect] = lambda _: RESIDENT, **scripts: Script
+) -> AsyncIterator[Scene]:
+    """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
+    upstream, nodes, reports = Scripted(scripts), Nodes(), []
+    estimates, budget = Estimates(BrokerSettings()), Budget(0.2, 500.0)
+    candidates = Candidates(nodes, HopMark("0" * 32), lambda: LIMIT)
+    async with asyncio.TaskGroup() as group:
+        fan_out = FanOut(
+            group,
+            upstream,
+            candidates,
+            estimates,
+            budget,
+            margin_ms,
+            lambda _, candidate: prospect_of(candidate),
+            lambda race, held: reports.append((race, held)),
+            asyncio.get_running_loop().time,
+        )
+        yield Scene(fan_out, upstream, nodes, estimates, budget, reports)

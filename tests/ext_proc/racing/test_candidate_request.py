@@ -1,0 +1,128 @@
+"""What goes out for a candidate: the client's call, but for the model, the headers that steer, and the time."""
+
+import zlib
+
+import pytest
+
+from ext_proc.broker.effects import Start
+from ext_proc.broker.plan import Candidate
+from ext_proc.errors import CallError, Reason
+from ext_proc.processing.decision import Held
+from ext_proc.racing.candidate_request import Candidates
+from ext_proc.upstream.client import Request
+from ext_proc.upstream.hop_mark import HopMark
+from ext_proc.wire.call import Protocol
+from ext_proc.wire.framing import frame
+from ext_proc.wire.naming import name_call
+from mesh.protos import tfs_pb2
+from tests.ext_proc.racing.scene import NODE, Nodes, held
+
+HOP = HopMark("s" * 32)
+
+
+def request(call: Held, candidate: Candidate, ms: float = 40.0, limit: int = 1 << 20) -> Request:
+    nodes = Nodes()
+    with Candidates(nodes, HOP, lambda: limit).placed(call, Start(0, 0, candidate, ms, False), 0.0) as made:
+        assert nodes.load == 1
+    assert nodes.load == 0
+    return made
+
+
+def tfs_call(model: str, encoding: str = "identity", pack: bool = False) -> Held:
+    message = tfs_pb2.PredictRequest(model_spec=tfs_pb2.ModelSpec(name=model, signature_name="serve"))
+    message.inputs["x"].float_val.extend([1.0] * 100)
+    raw = message.SerializeToString()
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(raw) + packer.flush()
+    body = b"\x01" + len(packed).to_bytes(4, "big") + packed if pack else frame(raw)
+    return held(model, Protocol.TFS_GRPC, body, grpc_encoding=encoding, grpc_timeout="50m")
+
+
+def test_rest_for_another_model() -> None:
+    call = held("bert", Protocol.TFS_REST, b'{"instances": [1]}', x_mine="1", accept_encoding="gzip")
+    made = request(call, Candidate("svm", version="3"))
+    assert (made.method, made.path, made.body) == ("POST", "/v1/models/svm/versions/3:predict", call.body)
+    assert not made.is_grpc
+    assert made.authority == "models.local"
+    assert dict(made.headers) == {
+        "x-mine": b"1",
+        "accept-encoding": b"gzip",
+        "x-tbms-hop": HOP.write((NODE, "10.0.0.2:8501")).encode(),
+        "x-tbms-model": b"svm/versions/3",
+        "x-envoy-upstream-rq-timeout-ms": b"42",
+    }
+    assert made.timeout == pytest.approx(0.042)
+
+
+def test_the_same_model_keeps_the_path_as_it_was_written() -> None:
+    call = held("bert")
+    call.head.headers[":path"] = "/v1/models/%62ert:predict?x=1"
+    assert request(call, Candidate("bert")).path == "/v1/models/%62ert:predict?x=1"
+
+
+@pytest.mark.parametrize(
+    "steering",
+    ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "grpc-timeout",
+     "x-envoy-upstream-rq-timeout-ms"],
+)  # fmt: skip
+def test_what_steers_is_not_sent_on(steering: str) -> None:
+    made = request(held(**{steering: "forged"}), Candidate("svm"))
+    assert b"forged" not in dict(made.headers).values()
+
+
+@pytest.mark.parametrize(("ms", "header"), [(0.2, b"3"), (1.0, b"3"), (37.4, b"40"), (30_000.0, b"30002")])
+def test_a_candidate_is_given_what_is_left_and_a_moment_more(ms: float, header: bytes) -> None:
+    made = request(held(), Candidate("svm"), ms)
+    assert dict(made.headers)["x-envoy-upstream-rq-timeout-ms"] == header
+    assert made.timeout == pytest.approx((ms + 2) / 1000)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_grpc_for_another_model_is_a_bare_plain_message(pack: bool) -> None:
+    made = request(tfs_call("bert", "gzip" if pack else "identity", pack), Candidate("svm", version="3"))
+    assert made.is_grpc
+    message = tfs_pb2.PredictRequest.FromString(made.body)
+    assert (message.model_spec.name, message.model_spec.version.value) == ("svm", 3)
+    assert message.model_spec.signature_name == "serve"
+    assert list(message.inputs["x"].float_val) == [1.0] * 100
+    assert {"grpc-encoding", "grpc-timeout", "host"}.isdisjoint(dict(made.headers))
+
+
+def test_grpc_for_the_same_model_is_untouched() -> None:
+    call = tfs_call("bert")
+    assert request(call, Candidate("bert")).body == call.body[5:]
+
+
+def test_a_packed_message_may_not_unpack_to_more_than_the_limit() -> None:
+    with pytest.raises(CallError) as refused:
+        request(tfs_call("bert", "gzip", pack=True), Candidate("bert"), limit=300)
+    assert refused.value.reason is Reason.TOO_LARGE
+
+
+def test_a_label_that_v2_has_no_words_for() -> None:
+    with pytest.raises(CallError) as refused:
+        request(held("bert", Protocol.V2_REST), Candidate("svm", label="stable"))
+    assert refused.value.reason is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("name", ["bért", "модель", "50%off", "a%20b", "two words", "plain.name-1", "🙂"])
+def test_the_model_header_names_what_naming_reads(name: str) -> None:
+    """Any name that a model may have comes back from the header, and goes through HTTP as plain ASCII."""
+    made = request(tfs_call("bert"), Candidate(name))
+    value = dict(made.headers)["x-tbms-model"].decode("ascii")
+    assert value == value.strip()
+    headers = {":path": made.path, "content-type": "application/grpc", "x-tbms-model": value}
+    assert name_call(headers, 100).model == name
+
+
+def test_a_rest_path_with_any_name_is_read_back() -> None:
+    made = request(held("bert"), Candidate("модель"))
+    assert name_call({":path": made.path}, 100).model == "модель"
+
+
+def test_the_load_of_the_node_ends_with_the_call_however_it_ends() -> None:
+    nodes = Nodes()
+    candidates = Candidates(nodes, HOP, lambda: 100)
+    with pytest.raises(ZeroDivisionError), candidates.placed(held(), Start(0, 0, Candidate("svm"), 5, False), 0.0):
+        raise ZeroDivisionError
+    assert nodes.load == 0
