@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
-from ext_proc.broker.catalogue import Catalogue
+from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
@@ -112,13 +112,13 @@ class Config(Settings):
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
 
-    def catalogue(self) -> Catalogue:
+    def model_table(self) -> ModelTable:
         """The models section, resolved. Raises ConfigError for a cycle or an unknown name in it."""
-        return Catalogue(self.broker, self.models)
+        return ModelTable(self.broker, self.models)
 
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""
-        self.catalogue()
+        self.model_table()
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Purse(Protocol):
+class HedgeBudget(Protocol):
     """What a race asks of a budget. Every amount is estimated work in ms."""
 
     @property
@@ -28,7 +28,7 @@ class Purse(Protocol):
         """Pays for a hedge that is started whatever the budget says."""
 
 
-class Budget:
+class TokenBucket:
     """A token bucket in ms of work. Primary work refills it by `share`; it starts full.
 
     A hedge dearer than the whole bucket is paid by a full one, else it could never start. What is

@@ -10,7 +10,7 @@ from functools import lru_cache
 import http_sfv
 
 from ext_proc.broker import fields
-from ext_proc.broker.plan import AnswerMode, Entrant, Mix
+from ext_proc.broker.plan import AnswerMode, Mix, RankedTarget
 from ext_proc.errors import CallError, Reason
 
 HEADERS = frozenset({"tloc", "backup", "primary", "tbms-key"})
@@ -34,11 +34,11 @@ class TimeLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class CallOptions:
     """All that the headers of one call ask for. `backups` is None where the header is absent."""
 
     limit: TimeLimit | None = None
-    backups: tuple[Entrant, ...] | None = None
+    backups: tuple[RankedTarget, ...] | None = None
     primary: Mix | None = None
     key: str | None = None
     grpc_timeout_ms: float | None = None
@@ -49,7 +49,7 @@ class Ask:
         return self.limit is not None or self.backups is not None or self.primary is not None
 
 
-NOTHING = Ask()
+NOTHING = CallOptions()
 
 
 def joined(lines: Iterable[str]) -> str | None:
@@ -57,18 +57,18 @@ def joined(lines: Iterable[str]) -> str | None:
     return ", ".join(lines) or None
 
 
-def read_ask(
+def read_options(
     *,
     tloc: str | None = None,
     backup: str | None = None,
     primary: str | None = None,
     key: str | None = None,
     grpc_timeout: str | None = None,
-) -> Ask:
+) -> CallOptions:
     """Reads the headers of one call. Raises CallError(INVALID) that names the header, the place in it and the rule."""
     if tloc is backup is primary is key is grpc_timeout is None:
         return NOTHING
-    return Ask(
+    return CallOptions(
         limit=None if tloc is None else read_tloc(tloc),
         backups=None if backup is None else read_backup(backup),
         primary=None if primary is None else read_primary(primary),
@@ -109,7 +109,7 @@ def read_tloc(text: str) -> TimeLimit:
 
 
 @lru_cache(maxsize=512)
-def read_backup(text: str) -> tuple[Entrant, ...]:
+def read_backup(text: str) -> tuple[RankedTarget, ...]:
     """Reads the ranked backups."""
     try:
         return fields.read_entrants(text)

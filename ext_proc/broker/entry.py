@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from ext_proc.broker import fields
-from ext_proc.broker.plan import AnswerMode, Candidate, Entrant, StaticAnswer
+from ext_proc.broker.plan import AnswerMode, Candidate, RankedTarget, StaticAnswer
 from ext_proc.broker.settings import ModelSettings
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +17,14 @@ class Entry:
     limit_ms: float | None
     estimate_ms: float | None
     answer: AnswerMode | None
-    backups: tuple[Entrant, ...]
+    backups: tuple[RankedTarget, ...]
     alias: Candidate | None
     labels: dict[str, str]
     split: tuple[Candidate, ...]
-    virtual: tuple[Entrant, ...]
+    virtual: tuple[RankedTarget, ...]
     shadow: Candidate | None
     shadow_share: float
-    fallback: dict[Protocol, StaticAnswer]
+    fallback: dict[InferenceProtocol, StaticAnswer]
 
     @classmethod
     def read(cls, name: str, settings: ModelSettings) -> "Entry":

@@ -7,7 +7,7 @@ from math import ceil, exp, log
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.broker.schedule import Estimate
 from ext_proc.broker.settings import BrokerSettings
-from mesh.routing.placement import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, ExpectedWait
 
 ENOUGH = 20
 """Observations within the window from which on the live 95th percentile replaces the declared estimate."""
@@ -95,26 +95,26 @@ class Estimates:
         self._settings = settings
         self._series: OrderedDict[tuple[str, bool], Window] = OrderedDict()
 
-    def observe(self, candidate: Candidate, prospect: Prospect, ms: float, now: float) -> None:
+    def observe(self, candidate: Candidate, expected_wait: ExpectedWait, ms: float, now: float) -> None:
         """Counts the time of one completed answer, measured from its start, for which this was the prospect."""
-        self._series_of(candidate, prospect.cold).observe(ms, now)
+        self._series_of(candidate, expected_wait.cold).observe(ms, now)
 
-    def given_up(self, candidate: Candidate, prospect: Prospect, ms: float, now: float) -> None:
+    def given_up(self, candidate: Candidate, expected_wait: ExpectedWait, ms: float, now: float) -> None:
         """Counts a call that was cancelled after `ms`, where that is over the estimate: it would have taken longer yet.
 
         Else the estimate would know of those calls only that came in time, and a model that is always too late
         would be started too late for ever.
         """
-        if ms > self.of(candidate, prospect, now).ms:
-            self._series_of(candidate, prospect.cold).observe(ms, now)
+        if ms > self.of(candidate, expected_wait, now).ms:
+            self._series_of(candidate, expected_wait.cold).observe(ms, now)
 
-    def of(self, candidate: Candidate, prospect: Prospect, now: float) -> Estimate:
+    def of(self, candidate: Candidate, expected_wait: ExpectedWait, now: float) -> Estimate:
         """What to expect of one call: live where known, else declared, else the default.
 
         With a load before it, what the node says of that load comes first: it knows whether one goes on already.
         """
-        if prospect.cold:
-            return self._of_cold(candidate, prospect.load_seconds, now)
+        if expected_wait.cold:
+            return self._of_cold(candidate, expected_wait.load_seconds, now)
         live = self._live(candidate, False, now)
         if live is not None:
             return Estimate(live[0], tail_ms=live[1])
@@ -130,10 +130,12 @@ class Estimates:
         return Estimate(self.of(candidate, RESIDENT, now).ms + load_ms, cold=True)
 
     def of_plan(
-        self, plan: Plan, prospect_of: Callable[[Candidate], Prospect], now: float
+        self, plan: Plan, expected_wait_of: Callable[[Candidate], ExpectedWait], now: float
     ) -> tuple[tuple[Estimate, ...], ...]:
         """The estimates of all candidates, by rank and member."""
-        return tuple(tuple(self.of(one, prospect_of(one), now) for one in members(rank)) for rank in plan.candidates)
+        return tuple(
+            tuple(self.of(one, expected_wait_of(one), now) for one in members(rank)) for rank in plan.candidates
+        )
 
     def _live(self, candidate: Candidate, cold: bool, now: float) -> tuple[float, float] | None:
         window = self._series.get((candidate.title, cold))

@@ -13,7 +13,7 @@ from typing import Any
 
 import http_sfv
 
-from ext_proc.broker.plan import Candidate, Entrant, How, Mix
+from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget
 
 MAX_TEXT = 2048  # characters of one field; the parser's cost grows with the square of it
 MAX_ESTIMATE_MS = 3_600_000
@@ -25,13 +25,13 @@ class FieldError(ValueError):
     """A structured field breaks a rule; the message names the place in it and the rule."""
 
 
-def read_entrants(text: str) -> tuple[Entrant, ...]:
+def read_entrants(text: str) -> tuple[RankedTarget, ...]:
     """Reads a ranked list. Raises FieldError."""
     parsed = parse(http_sfv.List(), text)
     return tuple(_entrant(member, f"member {n}") for n, member in enumerate(parsed, start=1))
 
 
-def read_entrant(text: str) -> Entrant:
+def read_entrant(text: str) -> RankedTarget:
     """Reads a ranked list of exactly one. Raises FieldError."""
     entrants = read_entrants(text)
     if len(entrants) != 1:
@@ -102,7 +102,7 @@ def known(params: Iterable[str], names: set[str], where: str) -> None:
             raise FieldError(f"{where}: parameter {name!r} is not one of {', '.join(sorted(names)) or 'none'}")
 
 
-def _entrant(member: Any, where: str) -> Entrant:
+def _entrant(member: Any, where: str) -> RankedTarget:
     if not isinstance(member, http_sfv.InnerList):
         return candidate(member, where, weighted=False)
     known(member.params, {"mix"}, where)

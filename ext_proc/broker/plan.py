@@ -54,10 +54,10 @@ class Mix:
         return f"{self.how}({' '.join(member.title for member in self.members)})"
 
 
-Entrant = Candidate | Mix
+RankedTarget = Candidate | Mix
 
 
-def members(entrant: Entrant) -> tuple[Candidate, ...]:
+def members(entrant: RankedTarget) -> tuple[Candidate, ...]:
     """The candidates that an entrant sends calls to: itself, or the members of the mix."""
     return entrant.members if isinstance(entrant, Mix) else (entrant,)
 
@@ -82,7 +82,7 @@ class Plan:
     """
 
     model: str
-    candidates: tuple[Entrant, ...]
+    candidates: tuple[RankedTarget, ...]
     limit_ms: float
     answer: AnswerMode = AnswerMode.BEST
     cross_request: bool | None = None

@@ -9,12 +9,12 @@ run again to the same decisions.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ext_proc.broker.budget import Purse
+from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Fallback, Outcome, Start, Why
 from ext_proc.broker.lineup import ask_budget, heir_of, is_hedge, last_of, line_up, next_wake
 from ext_proc.broker.log import Note, Work, started_work
 from ext_proc.broker.plan import AnswerMode, Mix, Plan
-from ext_proc.broker.runner import Leg, Runner, State
+from ext_proc.broker.runner import CallState, RankState, State
 from ext_proc.broker.schedule import Estimate, micros
 from ext_proc.errors import CallError
 
@@ -34,7 +34,7 @@ class Race:
         self,
         plan: Plan,
         estimates: Sequence[Sequence[Estimate]],
-        budget: Purse,
+        budget: HedgeBudget,
         combine: Combine,
         *,
         arrival: float,
@@ -52,7 +52,7 @@ class Race:
         self._limit = micros(plan.limit_ms)
         self._cutoff = max(0, self._limit - micros(margin_ms))
         self._runners = line_up(plan, estimates, self._limit, micros(margin_ms))
-        self._fallen: list[Runner] = []
+        self._fallen: list[RankState] = []
         self._out: list[Effect] = []
         self._wake = 0
 
@@ -82,7 +82,7 @@ class Race:
         if self.over or not runner.is_pending(member):
             return []
         self._note(at, "result", rank, member)
-        runner.legs[member] = Leg.ARRIVED
+        runner.legs[member] = CallState.ARRIVED
         if at <= self._limit:  # what arrives after the limit is not an answer any more
             runner.payloads[member] = payload
             if not runner.pending():
@@ -96,7 +96,7 @@ class Race:
         if self.over or not runner.is_pending(member):
             return []
         self._note(at, "refused" if refused else "failed", rank, member)
-        runner.legs[member] = Leg.FAILED
+        runner.legs[member] = CallState.FAILED
         if runner.error is None:
             runner.error, runner.refused = error, refused
         if at <= self._limit and not runner.pending():
@@ -144,7 +144,7 @@ class Race:
 
     # Who has answered, and who has failed
 
-    def _complete(self, runner: Runner, at: int) -> None:
+    def _complete(self, runner: RankState, at: int) -> None:
         """No call of this rank is awaited any more: it has a result, or has failed."""
         for member in runner.pending():
             self._cancel(runner, member, at)
@@ -165,7 +165,7 @@ class Race:
         if runner.state is State.FAILED:
             self._fallen.append(runner)
 
-    def _hold(self, runner: Runner, at: int) -> None:
+    def _hold(self, runner: RankState, at: int) -> None:
         """This rank has a result: all worse ones are useless from now on."""
         runner.state = State.HELD
         for worse in self._runners[runner.rank + 1 :]:
@@ -191,7 +191,7 @@ class Race:
         elif at >= self._limit:
             self._fail(Why.DEADLINE, None, at)
 
-    def _answer(self, runner: Runner, at: int) -> None:
+    def _answer(self, runner: RankState, at: int) -> None:
         if runner.rank == 0:
             why = Why.PARTIAL if runner.partial else Why.PRIMARY
         elif self._runners[0].state is State.FAILED:
@@ -226,8 +226,8 @@ class Race:
             for member in runner.pending():
                 self._cancel(runner, member, at)
 
-    def _cancel(self, runner: Runner, member: int, at: int) -> None:
-        runner.legs[member] = Leg.FAILED
+    def _cancel(self, runner: RankState, member: int, at: int) -> None:
+        runner.legs[member] = CallState.FAILED
         self._note(at, "cancel", runner.rank, member)
         self._out.append(Cancel(runner.rank, member))
 
@@ -246,7 +246,7 @@ class Race:
             if runner.state is State.WAITING and runner.due is not None and runner.due <= at:
                 self._start(runner, at)
 
-    def _start(self, runner: Runner, at: int) -> None:
+    def _start(self, runner: RankState, at: int) -> None:
         """Starts a rank, unless it is a hedge that the budget refuses."""
         hedge = is_hedge(runner, self._runners)
         if hedge:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ext_proc.broker.effects import Answer, Fail, Fallback
 from ext_proc.broker.log import Note
-from ext_proc.broker.plan import AnswerMode, Candidate, Entrant, How, Mix, Plan, StaticAnswer, members
+from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix, Plan, RankedTarget, StaticAnswer, members
 from ext_proc.broker.race import Race
 from ext_proc.broker.schedule import Estimate
 from ext_proc.errors import TbmsError
@@ -46,7 +46,7 @@ def race_record(race: Race) -> dict[str, Any]:
     }
 
 
-def _models(entrant: Entrant, estimates: Iterable[Estimate]) -> list[dict[str, Any]]:
+def _models(entrant: RankedTarget, estimates: Iterable[Estimate]) -> list[dict[str, Any]]:
     return [
         {
             "model": one.model,
@@ -124,7 +124,7 @@ class RaceRecord(_Recorded):
 
     def plan(self) -> Plan:
         """The plan of the race; the body of a fallback is not recorded."""
-        ranks: list[Entrant] = []
+        ranks: list[RankedTarget] = []
         for rank in self.candidates:
             models = tuple(Candidate(m.model, m.version, m.label, m.estimate_ms, m.weight) for m in rank.models)
             ranks.append(models[0] if rank.mix is None else Mix(models, rank.mix))

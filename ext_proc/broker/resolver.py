@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from ext_proc.broker.entry import Entry
-from ext_proc.broker.plan import Candidate, Entrant, How, Mix
+from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget
 from ext_proc.errors import CallError, ConfigError, Reason
 
 _MAX_DEPTH = 32
@@ -21,7 +21,7 @@ class Resolver:
         """Whether a name leads somewhere, as far as can be told."""
         return self._known is None or model in self._known or model in self._entries
 
-    def resolve(self, candidate: Candidate, key: str) -> tuple[tuple[Entrant, ...], list[Entry]]:
+    def resolve(self, candidate: Candidate, key: str) -> tuple[tuple[RankedTarget, ...], list[Entry]]:
         """The ranked models behind a name, and the entries that the way led through, the named one first.
 
         `key` decides splits. Raises CallError(INVALID) where a virtual model is asked for a version.
@@ -40,7 +40,7 @@ class Resolver:
             break
         return (candidate,), passed
 
-    def expand(self, entrant: Entrant, key: str) -> tuple[Entrant, ...]:
+    def expand(self, entrant: RankedTarget, key: str) -> tuple[RankedTarget, ...]:
         """The ranked models behind an entrant; a virtual model gives several ranks, a mix always one."""
         if isinstance(entrant, Candidate):
             return self.resolve(entrant, key)[0]
@@ -78,7 +78,9 @@ class Inspection:
             if entry.shadow is not None and self._count(entry.shadow, None, (*place, "shadow"), frozenset()) > 1:
                 raise ConfigError(f"models.{name}.shadow: a copy goes to one model, {entry.shadow.model} is a list.")
 
-    def _count_entrant(self, entrant: Entrant, how: How | None, trail: tuple[str, ...], seen: frozenset[str]) -> int:
+    def _count_entrant(
+        self, entrant: RankedTarget, how: How | None, trail: tuple[str, ...], seen: frozenset[str]
+    ) -> int:
         if isinstance(entrant, Candidate):
             return self._count(entrant, how, trail, seen)
         if how is not None and entrant.how is not how:

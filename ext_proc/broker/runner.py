@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
 
-from ext_proc.broker.plan import Entrant, members
+from ext_proc.broker.plan import RankedTarget, members
 from ext_proc.broker.schedule import Estimate
 
 
@@ -18,7 +18,7 @@ class State(Enum):
     DROPPED = auto()  # useless: a better one has a result
 
 
-class Leg(Enum):
+class CallState(Enum):
     """One call of a rank."""
 
     PENDING = auto()
@@ -26,7 +26,7 @@ class Leg(Enum):
     FAILED = auto()
 
 
-class Runner:
+class RankState:
     """State of one rank. `due` is when it starts (None: only if a better one fails), `latest` T - e - m, both in us.
 
     `cost_ms` is its estimated work; none of its calls can work for longer than the limit of the call.
@@ -38,7 +38,7 @@ class Runner:
     )  # fmt: skip
 
     def __init__(
-        self, rank: int, entrant: Entrant, estimates: Sequence[Estimate], due: int, latest: int, limit_ms: float
+        self, rank: int, entrant: RankedTarget, estimates: Sequence[Estimate], due: int, latest: int, limit_ms: float
     ) -> None:
         self.rank = rank
         self.entrant = entrant
@@ -47,7 +47,7 @@ class Runner:
         self.due: int | None = due
         self.latest = latest
         self.state = State.WAITING
-        self.legs = [Leg.PENDING] * len(self.candidates)
+        self.legs = [CallState.PENDING] * len(self.candidates)
         self.payloads: dict[int, Any] = {}
         self.result: Any = None
         self.error: Any = None
@@ -65,13 +65,13 @@ class Runner:
 
     def is_pending(self, member: int) -> bool:
         """Whether this call was started and has not ended."""
-        return self.state is State.RUNNING and self.legs[member] is Leg.PENDING
+        return self.state is State.RUNNING and self.legs[member] is CallState.PENDING
 
     def pending(self) -> list[int]:
         """The calls that were started and have not ended."""
         if self.state is not State.RUNNING:
             return []
-        return [member for member, leg in enumerate(self.legs) if leg is Leg.PENDING]
+        return [member for member, leg in enumerate(self.legs) if leg is CallState.PENDING]
 
     def fail(self, error: Any, *, refused: bool) -> None:
         """The whole rank has failed; the first error of its calls is the one that is told."""

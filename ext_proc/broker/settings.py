@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ext_proc.broker import fields
 from ext_proc.broker.plan import AnswerMode, StaticAnswer, members
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from mesh.settings import Settings
 
 
@@ -89,7 +89,7 @@ class FallbackSettings(Settings):
         except binascii.Error as error:
             raise ValueError(f"body_base64 is not base64: {error}") from error
 
-    def answer(self, protocol: Protocol) -> StaticAnswer:
+    def answer(self, protocol: InferenceProtocol) -> StaticAnswer:
         """The answer as it is given in `protocol`."""
         usual = "application/grpc" if protocol.is_grpc else "application/json"
         return StaticAnswer(self.content(), self.content_type or usual)
@@ -119,7 +119,7 @@ class ModelSettings(Settings):
     split: tuple[CandidateText, ...] = ()
     virtual: tuple[EntrantText, ...] = ()
     shadow: ShadowSettings | None = None
-    fallback: dict[Protocol, FallbackSettings] = Field(default_factory=dict)
+    fallback: dict[InferenceProtocol, FallbackSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ext_proc.broker.budget import Budget
+from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.effects import Effect, Start
 from ext_proc.broker.entry import fraction
 from ext_proc.broker.plan import AnswerMode, Plan
@@ -160,10 +160,10 @@ def _changed(record: RaceRecord, change: WhatIf) -> tuple[Plan, list[list[Estima
     return replace(plan, limit_ms=limit, answer=change.answer or plan.answer), estimates
 
 
-def _budget(records: Sequence[RaceRecord], change: WhatIf) -> Budget:
+def _budget(records: Sequence[RaceRecord], change: WhatIf) -> TokenBucket:
     if not records:
-        return Budget(0.0, 1.0)
+        return TokenBucket(0.0, 1.0)
     first = min(records, key=lambda record: record.arrival).budget
     share = first.share if change.hedge_share is None else change.hedge_share
     burst = first.burst_ms if change.hedge_burst_ms is None else change.hedge_burst_ms
-    return Budget(share, burst, min(first.level_ms, burst))
+    return TokenBucket(share, burst, min(first.level_ms, burst))

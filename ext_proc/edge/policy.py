@@ -4,11 +4,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from ext_proc.broker.catalogue import Catalogue
-from ext_proc.broker.deadline import read_ask
+from ext_proc.broker.deadline import read_options
+from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Amend, Decision, Held, Hold, Lease, Pass, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
@@ -17,16 +17,16 @@ from ext_proc.wire.naming import MODEL_HEADER, write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.node import Node
 from mesh.residency import header as residency_header
-from mesh.residency.hints import Hearsay
+from mesh.residency.hints import ReplyHints
 from mesh.routing.placement import NoNode, Placement
 from mesh.routing.router import Router
 
 # What nodes say to us is not for clients.
-_KEPT_BACK = Amend(remove=(residency_header.NAME,))
+_KEPT_BACK = HeaderMutation(remove=(residency_header.NAME,))
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class HeldRace:
     """What the edge keeps of a held call: its plan, and when it arrived at Envoy (monotonic seconds)."""
 
     plan: Plan
@@ -36,16 +36,16 @@ class Matter:
 Broker = Callable[[Held, Plan, float], Awaitable[Decision]]
 
 
-class Edge:
-    """Names in, nodes out. Lives as long as the process; a reload replaces `catalogue` and `body_limit`."""
+class EdgePolicy:
+    """Names in, nodes out. Lives as long as the process; a reload replaces `model_table` and `body_limit`."""
 
     def __init__(
         self,
         router: Router,
-        catalogue: Catalogue,
+        model_table: ModelTable,
         hop: HopMark,
         body_limit: int,
-        hearsay: Hearsay,
+        hints: ReplyHints,
         wall: Callable[[], float] = time.time,
         follows_replies: bool = False,
     ) -> None:
@@ -53,11 +53,11 @@ class Edge:
         self._wall = wall
         self._router = router
         self._hop = hop
-        self._hearsay = hearsay
+        self._hints = hints
         self._seed = 0
         self.broker: Broker | None = None
         """Races held calls; set once by whoever owns it."""
-        self.catalogue = catalogue
+        self.model_table = model_table
         self.body_limit = body_limit
         self.unbrokered = Unbrokered()
         """Calls that went on plainly because their Envoy cannot hold or answer them."""
@@ -67,20 +67,20 @@ class Edge:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            return Route(nodes, asks=call.model if self._asks(nodes, call.model, now) else "")
+            return Route(nodes, wants_residency=call.model if self._wants_residency(nodes, call.model, now) else "")
         plan = self._plan(head, call)
         if plan is None:
             return self._send(head, call, call, now)
         if plan.races or plan.shadows:
-            return Hold(collect=True, matter=Matter(plan, self._arrival(head, now)))
+            return Hold(collect=True, context=HeldRace(plan, self._arrival(head, now)))
         return self._rename(head, call, plan, now)
 
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call: a race, or a gRPC call that is only renamed."""
-        matter: Matter = held.matter
-        if self.broker is not None and (matter.plan.races or matter.plan.shadows):
-            return await self.broker(held, matter.plan, matter.arrival)
-        return self._renamed_body(held, _only(matter.plan), matter.arrival)
+        context: HeldRace = held.context
+        if self.broker is not None and (context.plan.races or context.plan.shadows):
+            return await self.broker(held, context.plan, context.arrival)
+        return self._renamed_body(held, _only(context.plan), context.arrival)
 
     def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
         """The nodes (`ip:port`) for a candidate call of that protocol to `model`, and the lease on the first of them.
@@ -90,13 +90,15 @@ class Edge:
         placement = self._picked(call, model, now)
         return placement.endpoints(call.protocol.kind), self._router.lease(placement)
 
-    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
+    def replied(
+        self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
+    ) -> HeaderMutation | None:
         """Takes in what a node says of the model that it was asked about, and keeps it back."""
-        if not isinstance(decision, Route) or not decision.asks:
+        if not isinstance(decision, Route) or not decision.wants_residency:
             return None
         word = residency_header.read_word(reply.value(residency_header.NAME))
         if word is not None:
-            self._hearsay.told(reply.upstream, decision.asks, *word, now)
+            self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
     def _picked(self, call: Call, model: str, now: float) -> Placement:
@@ -116,11 +118,13 @@ class Edge:
             named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
         lease = self._router.lease(placement) if self.follows_replies else None
-        return Route(endpoints, lease, named, asks=model if self._asks(endpoints, model, now) else "")
+        return Route(
+            endpoints, lease, named, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
+        )
 
-    def _asks(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
+    def _wants_residency(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
         """Whether the first of `nodes` is to be asked about the model. Costs nothing while all nodes are heard."""
-        return bool(self._hearsay.silent) and self._hearsay.asks(nodes[0], model, now)
+        return bool(self._hints.silent) and self._hints.wants_residency(nodes[0], model, now)
 
     def _arrival(self, head: Head, now: float) -> float:
         """When the call came to Envoy, on the clock of `now`: the time that it waited for us is part of its limit."""
@@ -128,7 +132,7 @@ class Edge:
 
     def _plan(self, head: Head, call: Call) -> Plan | None:
         get = head.headers.get
-        ask = read_ask(
+        ask = read_options(
             tloc=get("tloc"),
             backup=get("backup"),
             primary=get("primary"),
@@ -136,7 +140,7 @@ class Edge:
             grpc_timeout=get("grpc-timeout"),
         )
         self._seed += 1
-        plan = self.catalogue.plan(call, ask, self._seed)
+        plan = self.model_table.plan(call, ask, self._seed)
         if plan is None or not (plan.races or plan.shadows):
             return plan
         if head.end_of_stream:  # without a body there is nothing to predict; the node says so
@@ -157,7 +161,7 @@ class Edge:
         """An alias, a label or a split: the call goes on to another name."""
         if call.protocol.is_grpc:
             can_rename = head.body_can_come
-            return Hold(collect=True, matter=Matter(plan, now)) if can_rename else self._send(head, call, call, now)
+            return Hold(collect=True, context=HeldRace(plan, now)) if can_rename else self._send(head, call, call, now)
         model = _only(plan)
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
         return replace(self._send(head, call, model, now), headers=((":path", path),))

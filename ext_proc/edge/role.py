@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from ext_proc.broker.plan import Candidate
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import write_endpoints
-from ext_proc.edge.policy import Edge
+from ext_proc.edge.policy import EdgePolicy
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.wiring import broker
 from ext_proc.upstream.hop_mark import HopMark
@@ -30,9 +30,9 @@ from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
 from mesh.health.prober import Prober
 from mesh.node import Node
-from mesh.residency.hints import Hearsay
+from mesh.residency.hints import ReplyHints
 from mesh.residency.watcher import ResidencyWatches
-from mesh.routing.placement import Prospect
+from mesh.routing.placement import ExpectedWait
 from mesh.routing.router import Router
 from mesh.warming.plan import WarmPlan
 from mesh.warming.warmer import Warmer
@@ -51,13 +51,13 @@ class EdgeRole(Collector):
         self._config = config
         self._router = Router(config.routing)
         self._hop = HopMark(secrets.token_hex(16))
-        hearsay = Hearsay(self._router.cache_map, config.residency.remember)
-        self.front = Edge(
+        hints = ReplyHints(self._router.cache_map, config.residency.remember)
+        self.front = EdgePolicy(
             self._router,
-            config.catalogue(),
+            config.model_table(),
             self._hop,
             config.limits.body_bytes,
-            hearsay,
+            hints,
             follows_replies=config.envoy.watch_responses,
         )
         self._prober = Prober(
@@ -69,7 +69,7 @@ class EdgeRole(Collector):
             self._router.cache_map,
             random.getrandbits(64),
             self._may_hang_up,
-            hearsay,
+            hints,
             self._router.load_waits,
         )
         self._warmer = Warmer(self._plan)
@@ -88,7 +88,7 @@ class EdgeRole(Collector):
         egress = config.server.egress or config.envoy.egress
         candidates = Candidates(self.front, self._hop, lambda: self.front.body_limit)
         async with (
-            broker(config.broker, egress, candidates, self._prospect_of, time.monotonic) as ours,
+            broker(config.broker, egress, candidates, self._expected_wait_of, time.monotonic) as ours,
             asyncio.TaskGroup() as tasks,
         ):
             self.front.broker = ours.decide
@@ -102,7 +102,7 @@ class EdgeRole(Collector):
 
     def reload(self, config: Config) -> None:
         """Nodes, models and limits. Raises ConfigError, and changes nothing, if the models cannot be resolved."""
-        self.front.catalogue = config.catalogue()
+        self.front.model_table = config.model_table()
         self.front.body_limit = config.limits.body_bytes
         self._tell_envoy(config)
         self._static.replace(_nodes(config))
@@ -153,8 +153,8 @@ class EdgeRole(Collector):
         except OSError as error:
             logger.error("Envoy's endpoint files cannot be written", extra={"folder": folder, "cause": str(error)})
 
-    def _prospect_of(self, call: Call, candidate: Candidate) -> Prospect:
-        return self._router.prospect(candidate.model, time.monotonic(), call.protocol.kind)
+    def _expected_wait_of(self, call: Call, candidate: Candidate) -> ExpectedWait:
+        return self._router.expected_wait(candidate.model, time.monotonic(), call.protocol.kind)
 
     def _free_models(self, node_id: str) -> float:
         heard = self._watches.heard(node_id)

@@ -18,15 +18,15 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import Processin
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from ext_proc.envoy_config.matching import Predicate, all_of, any_of, matches, none_of, one_of_names, present, starts
-from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, Talk, chosen_by_headers
+from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, ProcessorBranch, chosen_by_headers
 from ext_proc.envoy_config.settings import EnvoySettings
-from ext_proc.envoy_config.versions import Conversation, conversation
+from ext_proc.envoy_config.versions import BodyAccess, body_access
 
 # Headers by which a call asks for a race; see ext_proc.broker.deadline.
 RACE_HEADERS = ("tloc", "backup", "primary")
 
 
-class Way(Enum):
+class Branch(Enum):
     """A branch of the matcher; the value is its name in the configuration and in Envoy's statistics."""
 
     OPEN = "open"
@@ -37,9 +37,9 @@ class Way(Enum):
 
 def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
     """The HTTP filter for an Envoy of this version. It stands right before the router."""
-    talk = conversation(version)
-    stream = Way.CLOSED if talk is Conversation.OVERRIDE else Way.STREAM
-    buffer = Way.BUFFER if talk is Conversation.BUFFERED else stream
+    talk = body_access(version)
+    stream = Branch.CLOSED if talk is BodyAccess.OVERRIDE else Branch.STREAM
+    buffer = Branch.BUFFER if talk is BodyAccess.BUFFERED else stream
     is_grpc = starts("content-type", "application/grpc")
     named = present("x-tbms-model")
     races = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
@@ -48,9 +48,9 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
     timed = settings.server_tls is None
     # The first that holds decides.
     choices = [
-        (matches(":path", CONTROL), _talk(Way.CLOSED, settings)),
+        (matches(":path", CONTROL), _talk(Branch.CLOSED, settings)),
         # A candidate call of the server's own: named, and never brokered again.
-        (all_of(present("x-tbms-hop"), named), _talk(Way.OPEN, settings)),
+        (all_of(present("x-tbms-hop"), named), _talk(Branch.OPEN, settings)),
     ]
     if buffer is not stream:
         choices.append((all_of(races, none_of(is_grpc)), _talk(buffer, settings, timed)))
@@ -58,7 +58,7 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
     # May be one of those, too: its body will tell.
     unnamed = all_of(is_grpc, none_of(named), in_body)
     choices.append((unnamed, _talk(stream, settings, timed and bool(settings.body_models))))
-    return chosen_by_headers(choices, _talk(Way.OPEN, settings), version)
+    return chosen_by_headers(choices, _talk(Branch.OPEN, settings), version)
 
 
 def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
@@ -71,22 +71,22 @@ def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
     ]
 
 
-def _talk(way: Way, settings: EnvoySettings, timed: bool = False) -> Talk:
-    body = {Way.STREAM: BodyMode.FULL_DUPLEX_STREAMED, Way.BUFFER: BodyMode.BUFFERED}.get(way, BodyMode.NONE)
-    return Talk(
+def _talk(way: Branch, settings: EnvoySettings, timed: bool = False) -> ProcessorBranch:
+    body = {Branch.STREAM: BodyMode.FULL_DUPLEX_STREAMED, Branch.BUFFER: BodyMode.BUFFERED}.get(way, BodyMode.NONE)
+    return ProcessorBranch(
         way.value,
         timeout=_message_timeout(way, settings),
         body=body,
-        may_pass=way is Way.OPEN,
+        may_pass=way is Branch.OPEN,
         replies=settings.watch_responses,
         may_ask=body is BodyMode.NONE,
         timed=timed,
     )
 
 
-def _message_timeout(way: Way, settings: EnvoySettings) -> float:
+def _message_timeout(way: Branch, settings: EnvoySettings) -> float:
     """Seconds for one answer of the server; a stuck connection is found by keepalive, much earlier."""
-    if way is Way.OPEN:
+    if way is Branch.OPEN:
         return settings.patience_seconds
     # A buffered call is held by its body's message, for as long as its limit allows. Streamed bodies have no timer.
-    return settings.limits.longest_tloc_seconds + OUTAGE_SECONDS if way is Way.BUFFER else OUTAGE_SECONDS
+    return settings.limits.longest_tloc_seconds + OUTAGE_SECONDS if way is Branch.BUFFER else OUTAGE_SECONDS

@@ -21,13 +21,13 @@ from ext_proc.envoy_config.endpoints import assignment, discovery, given
 from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
 from ext_proc.envoy_config.listeners import listener
 from ext_proc.envoy_config.matching import all_of, any_of, matches, none_of, present, starts
-from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, Talk, chosen_by_headers
+from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, ProcessorBranch, chosen_by_headers
 from ext_proc.envoy_config.replies import local_replies
 from ext_proc.envoy_config.routes import node_routes
 from ext_proc.envoy_config.server_cluster import server_cluster
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
-from ext_proc.envoy_config.versions import Conversation, conversation
+from ext_proc.envoy_config.versions import BodyAccess, body_access
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,15 @@ def node_clusters(settings: EnvoySettings, server: str, models: ModelServer) -> 
 
 def node_filter(version: str, hold_seconds: float) -> HttpFilter:
     """The HTTP filter for an Envoy of this version: right before the router, so behind what a mesh forbids."""
-    closed = Talk("closed", timeout=OUTAGE_SECONDS)
+    closed = ProcessorBranch("closed", timeout=OUTAGE_SECONDS)
     # The first word of the server may take as long as a load.
-    opened = Talk("open", hold_seconds + OUTAGE_SECONDS, may_pass=True, replies=True, to_the_end=True)
+    opened = ProcessorBranch("open", hold_seconds + OUTAGE_SECONDS, may_pass=True, replies=True, to_the_end=True)
     choices = [(matches(":path", CONTROL), closed)]
-    if conversation(version) is not Conversation.OVERRIDE:
+    if body_access(version) is not BodyAccess.OVERRIDE:
         body = BodyMode.FULL_DUPLEX_STREAMED
-        stream = Talk("stream", OUTAGE_SECONDS, body, replies=True, to_the_end=True)  # no timer runs for its body
+        stream = ProcessorBranch(
+            "stream", OUTAGE_SECONDS, body, replies=True, to_the_end=True
+        )  # no timer runs for its body
         is_grpc = starts("content-type", "application/grpc")
         in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
         choices.append((all_of(is_grpc, none_of(present("x-tbms-model")), in_body), stream))

@@ -35,7 +35,7 @@ from ext_proc.envoy_config.replies import local_replies
 from ext_proc.envoy_config.routes import edge_routes
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
-from ext_proc.envoy_config.versions import Conversation, conversation
+from ext_proc.envoy_config.versions import BodyAccess, body_access
 from mesh.residency import header as residency_header
 
 # More than the longest hold, so that no idle timer ends a call that the server still answers in time.
@@ -54,7 +54,7 @@ def listeners(settings: EnvoySettings, version: str) -> list[Listener]:
     clients = _edge_listener(
         "clients", settings.listen, settings, [kept_from_clients(residency_header.NAME), talk], own
     )
-    if conversation(version) is Conversation.BUFFERED:
+    if body_access(version) is BodyAccess.BUFFERED:
         # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
         clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
     found = [

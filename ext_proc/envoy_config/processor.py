@@ -34,7 +34,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 
 from ext_proc.envoy_config.matching import Predicate
 from ext_proc.envoy_config.text import extension, seconds, xds_extension
-from ext_proc.envoy_config.versions import Conversation, conversation, short
+from ext_proc.envoy_config.versions import BodyAccess, body_access, short
 from ext_proc.processing.request import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 
 FILTER = "envoy.filters.http.ext_proc"
@@ -54,7 +54,7 @@ NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model"
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class ProcessorBranch:
     """One way to hold the conversation: a branch of the matcher. `name` is that in Envoy's statistics, too.
 
     `timeout` (seconds) bounds the wait for one answer of the server. A call that `may_pass` goes on without the
@@ -73,7 +73,9 @@ class Talk:
     timed: bool = False
 
 
-def chosen_by_headers(choices: Sequence[tuple[Predicate, Talk]], otherwise: Talk, version: str) -> HttpFilter:
+def chosen_by_headers(
+    choices: Sequence[tuple[Predicate, ProcessorBranch]], otherwise: ProcessorBranch, version: str
+) -> HttpFilter:
     """The filter: the first choice that holds decides. It stands right before the router."""
     matchers = [
         MatcherMatcherListFieldMatcher(predicate=predicate, on_match=_branch(talk, version))
@@ -86,18 +88,18 @@ def chosen_by_headers(choices: Sequence[tuple[Predicate, Talk]], otherwise: Talk
     return HttpFilter(name="tbms", typed_config=Any.pack(composite))
 
 
-def _branch(talk: Talk, version: str) -> MatcherOnMatch:
+def _branch(talk: ProcessorBranch, version: str) -> MatcherOnMatch:
     processor = extension(FILTER, external_processor(talk, version))
     return MatcherOnMatch(action=xds_extension(talk.name, ExecuteFilterAction(typed_config=processor)))
 
 
-def external_processor(talk: Talk, version: str) -> ExternalProcessor:
+def external_processor(talk: ProcessorBranch, version: str) -> ExternalProcessor:
     """The external processor of one branch, for an Envoy of this version."""
     processor = ExternalProcessor(
         grpc_service=_server(short(version)),
         failure_mode_allow=talk.may_pass,
         processing_mode=_mode(talk),
-        allow_mode_override=talk.may_ask or conversation(version) is Conversation.OVERRIDE,
+        allow_mode_override=talk.may_ask or body_access(version) is BodyAccess.OVERRIDE,
         request_attributes=[TIME_ATTRIBUTE] if talk.timed else [],
         # Which node answered. It is worked out for those replies only that the server sees.
         response_attributes=[UPSTREAM_ATTRIBUTE] if talk.may_ask else [],
@@ -115,7 +117,7 @@ def external_processor(talk: Talk, version: str) -> ExternalProcessor:
     return processor
 
 
-def _mode(talk: Talk) -> ProcessingMode:
+def _mode(talk: ProcessorBranch) -> ProcessingMode:
     streamed = talk.body is BodyMode.FULL_DUPLEX_STREAMED
     return ProcessingMode(
         request_header_mode=Send.SEND,

@@ -9,7 +9,7 @@ OLDEST = 36
 _VERSION = re.compile(r"v?1\.(\d{1,3})(\.\d{1,3})?", re.ASCII)
 
 
-class Conversation(Enum):
+class BodyAccess(Enum):
     """How the server gets the bodies that it needs."""
 
     BUFFERED = auto()  # 1.36: gRPC streamed, for routing; REST buffered, so that it can be answered
@@ -17,18 +17,18 @@ class Conversation(Enum):
     OVERRIDE = auto()  # 1.40 and later: the server asks for the body
 
 
-def conversation(version: str) -> Conversation:
+def body_access(version: str) -> BodyAccess:
     """The conversation for an Envoy of this version. Raises ConfigError if it is not supported."""
     match = _VERSION.fullmatch(version)
     minor = int(match[1]) if match else 0
     if minor < OLDEST:
         raise ConfigError(f"Envoy version {version!r} is not supported; 1.{OLDEST} and later 1.x are, such as 1.38")
     if minor >= 40:
-        return Conversation.OVERRIDE
-    return Conversation.STREAMED if minor >= 37 else Conversation.BUFFERED
+        return BodyAccess.OVERRIDE
+    return BodyAccess.STREAMED if minor >= 37 else BodyAccess.BUFFERED
 
 
 def short(version: str) -> str:
     """The version as `1.N`, the way it is told to the server."""
-    conversation(version)
+    body_access(version)
     return ".".join(version.removeprefix("v").split(".")[:2])

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from ext_proc.http2.client_stream import Ended, Exchange
+from ext_proc.http2.client_stream import ClientStream, Ended
 from ext_proc.http2.connection import Link
-from ext_proc.http2.frames import PREFACE, STREAM_MASK, Code, Setting, goaway, word
+from ext_proc.http2.frames import PREFACE, STREAM_MASK, ErrorCode, Setting, goaway, word
 from ext_proc.http2.headers import HeadDecoder, read_reply_head
 from ext_proc.http2.limits import Limits
 
@@ -12,7 +12,7 @@ from ext_proc.http2.limits import Limits
 _LAST_NUMBER = 2**30
 
 
-class ClientConnection(Link[Exchange]):
+class ClientConnection(Link[ClientStream]):
     """See `Link`."""
 
     def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
@@ -36,11 +36,11 @@ class ClientConnection(Link[Exchange]):
         usable = not self.ended and not self._draining and self._next < _LAST_NUMBER
         return usable and len(self._streams) < self._most
 
-    def request(self, block: bytes, body: tuple[bytes, ...], limit: int, ended: Ended) -> Exchange:
+    def request(self, block: bytes, body: tuple[bytes, ...], limit: int, ended: Ended) -> ClientStream:
         """Sends one request; only where it `has_room`. `limit` bounds the reply's body, in bytes."""
         number = self._last = self._next
         self._next += 2
-        exchange = self._streams[number] = Exchange(self, number, self._peer_window, limit, ended)
+        exchange = self._streams[number] = ClientStream(self, number, self._peer_window, limit, ended)
         exchange.send(block, body)
         return exchange
 
@@ -53,7 +53,7 @@ class ClientConnection(Link[Exchange]):
         """See `Link.end`."""
         if not self.ended:
             self._drop_streams()
-            self.writer.write(goaway(0, Code.NO_ERROR))
+            self.writer.write(goaway(0, ErrorCode.NO_ERROR))
             self.ended = True
 
     def _on_block(self, number: int, block: bytes, ends: int) -> None:
@@ -78,5 +78,5 @@ class ClientConnection(Link[Exchange]):
 
     def _on_idle(self) -> None:
         if self._draining and not self._streams and not self.ended:
-            self.writer.write(goaway(0, Code.NO_ERROR))
+            self.writer.write(goaway(0, ErrorCode.NO_ERROR))
             self.ended = True

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ext_proc.http2.flow_control import Flow, Home
+from ext_proc.http2.flow_control import FlowControlledStream, StreamOwner
 from ext_proc.http2.frames import (
     CONTINUATION,
     DATA,
@@ -11,7 +11,7 @@ from ext_proc.http2.frames import (
     END_STREAM,
     HEADER,
     HEADERS,
-    Code,
+    ErrorCode,
     StreamFault,
     frame,
     rst_stream,
@@ -41,12 +41,14 @@ Ended = Callable[[Reply | Broken], None]
 """Told once how an exchange ended, unless it was given up; called from within the connection, it must not raise."""
 
 
-class Exchange(Flow):
+class ClientStream(FlowControlledStream):
     """The stream of one request. `limit` bounds the reply's body, in bytes."""
 
     __slots__ = ("_chunks", "_ended", "_head", "_limit", "_room", "_trailers")
 
-    def __init__(self, home: Home[Flow], number: int, window: int, limit: int, ended: Ended) -> None:
+    def __init__(
+        self, home: StreamOwner[FlowControlledStream], number: int, window: int, limit: int, ended: Ended
+    ) -> None:
         super().__init__(home, number, window)
         self._ended = ended
         self._head: ReplyHead | None = None
@@ -80,20 +82,20 @@ class Exchange(Flow):
     def give_up(self) -> None:
         """Nobody wants the reply any more."""
         if not self._over:
-            self._close(Code.CANCEL)
+            self._close(ErrorCode.CANCEL)
 
     def head(self, head: ReplyHead, ends: int) -> None:
         """A header block has come. Raises StreamFault."""
         if head.malformed:
-            raise StreamFault(Code.PROTOCOL_ERROR)
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         if self._head is None:
             if 100 <= head.status < 200 and not ends:
                 return  # says only that there is more to come
             if head.status < 200:
-                raise StreamFault(Code.PROTOCOL_ERROR)
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR)
             self._head = head
         elif head.status or not ends:
-            raise StreamFault(Code.PROTOCOL_ERROR)
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         else:
             self._trailers = head.headers
         if ends:
@@ -101,34 +103,34 @@ class Exchange(Flow):
             self.half_close()
 
     def receive(self, buffer: bytes, start: int, end: int, size: int) -> None:
-        """See `Flow.receive`."""
+        """See `FlowControlledStream.receive`."""
         if self._head is None:
-            raise StreamFault(Code.PROTOCOL_ERROR)
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         self._took(size)
         self._room -= end - start
         if self._room < 0:
-            self._close(Code.CANCEL)
+            self._close(ErrorCode.CANCEL)
             self._ended(Broken(f"the answer is over the limit of {self._limit} bytes"))
             return
         self._chunks.append(buffer[start:end])
 
     def half_close(self) -> None:
-        """See `Flow.half_close`."""
+        """See `FlowControlledStream.half_close`."""
         head = self._head
         if self._over:
             return
         if head is None:
-            raise StreamFault(Code.PROTOCOL_ERROR)
-        self._close(Code.NO_ERROR)
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR)
+        self._close(ErrorCode.NO_ERROR)
         self._ended(Reply(head.status, head.headers, b"".join(self._chunks), self._trailers))
 
     def reset(self, code: int) -> None:
-        """See `Flow.reset`."""
+        """See `FlowControlledStream.reset`."""
         if self._over:
             return
         self._discard()
-        name = Code(code).name if code in _CODES else f"code {code}"
-        self._ended(Broken(f"the stream was reset: {name}", unprocessed=code == Code.REFUSED_STREAM))
+        name = ErrorCode(code).name if code in _CODES else f"code {code}"
+        self._ended(Broken(f"the stream was reset: {name}", unprocessed=code == ErrorCode.REFUSED_STREAM))
 
     def refused(self) -> None:
         """The connection goes away, and the peer says that it has not looked at this one."""
@@ -138,7 +140,7 @@ class Exchange(Flow):
     def _drained(self) -> None:
         """The request is out; its end went with the last frame."""
 
-    def _close(self, code: Code) -> None:
+    def _close(self, code: ErrorCode) -> None:
         """It is over on both sides; the peer is told where it would go on, or wait for more of the request."""
         unsent = self._queued
         self._discard()
@@ -147,4 +149,4 @@ class Exchange(Flow):
         self._home.closed(self)
 
 
-_CODES = frozenset(Code)
+_CODES = frozenset(ErrorCode)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ext_proc.http2 import frames
-from ext_proc.http2.flow_control import Flow
+from ext_proc.http2.flow_control import FlowControlledStream
 from ext_proc.http2.frames import (
     CONTINUATION,
     DATA,
@@ -28,8 +28,8 @@ from ext_proc.http2.frames import (
     PADDED,
     SETTINGS,
     STREAM_MASK,
-    Code,
     ConnectionFault,
+    ErrorCode,
     Flag,
     Setting,
     StreamFault,
@@ -45,7 +45,7 @@ from ext_proc.http2.hpack_literals import NO_TABLE
 from ext_proc.http2.limits import Guard, Limits
 from ext_proc.http2.writer import Writer
 
-StreamT = TypeVar("StreamT", bound=Flow)
+StreamT = TypeVar("StreamT", bound=FlowControlledStream)
 
 
 class Control(ABC, Generic[StreamT]):
@@ -62,7 +62,7 @@ class Control(ABC, Generic[StreamT]):
         self._opening = NO_TABLE
         self._peer_window = frames.DEFAULT_WINDOW
         self._taken = 0
-        self._withheld: set[Flow] = set()
+        self._withheld: set[FlowControlledStream] = set()
         self._handlers = {
             frames.PRIORITY: self._on_priority,
             frames.RST_STREAM: self._on_reset,
@@ -98,14 +98,14 @@ class Control(ABC, Generic[StreamT]):
         opening, self._opening = self._opening, b""
         return opening
 
-    def closed(self, stream: Flow) -> None:
+    def closed(self, stream: FlowControlledStream) -> None:
         """See `Home.closed`."""
         if self._streams.pop(stream.id, None) is not None and not stream.remote_closed:
             self._guard.cut_short(stream.id)
         if not self._streams:
             self._on_idle()
 
-    def withhold(self, stream: Flow) -> None:
+    def withhold(self, stream: FlowControlledStream) -> None:
         """See `Home.withhold`."""
         self._withheld.add(stream)
 
@@ -115,13 +115,13 @@ class Control(ABC, Generic[StreamT]):
         """Priorities of this kind are deprecated (section 5.3), and only checked for their form."""
         self._guard.idle_frame()
         if not number:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a PRIORITY frame names no stream")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PRIORITY frame names no stream")
         if len(payload) != 5:
-            raise StreamFault(Code.FRAME_SIZE_ERROR)
+            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR)
 
     def _on_reset(self, number: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an RST_STREAM frame has not four bytes")
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an RST_STREAM frame has not four bytes")
         self._check_used(number)
         stream = self._streams.pop(number, None)
         if stream is not None:
@@ -132,10 +132,10 @@ class Control(ABC, Generic[StreamT]):
 
     def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
         if number:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a SETTINGS frame names a stream")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a SETTINGS frame names a stream")
         if flags & Flag.ACK:
             if payload:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
             return
         self._guard.idle_frame()
         for setting, value in frames.read_settings(payload):
@@ -157,13 +157,13 @@ class Control(ABC, Generic[StreamT]):
             raise ConnectionFault(fault.code, "INITIAL_WINDOW_SIZE makes a window too large") from None
 
     def _on_push_promise(self, _number: int, _flags: int, _payload: bytes) -> None:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "nothing may be pushed here")
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nothing may be pushed here")
 
     def _on_ping(self, number: int, flags: int, payload: bytes) -> None:
         if number:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a PING frame names a stream")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PING frame names a stream")
         if len(payload) != 8:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
         if flags & Flag.ACK:
             self._on_pong(payload)
         else:
@@ -172,39 +172,39 @@ class Control(ABC, Generic[StreamT]):
 
     def _on_window_update(self, number: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a WINDOW_UPDATE frame has not four bytes")
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a WINDOW_UPDATE frame has not four bytes")
         size = word(payload, 0) & STREAM_MASK
         if number:
             self._check_used(number)
             stream = self._streams.get(number)
             if not size:
-                raise StreamFault(Code.PROTOCOL_ERROR)
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR)
             if stream is not None:
                 stream.widen(size)
             return
         if not size:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a WINDOW_UPDATE frame widens by nothing")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE frame widens by nothing")
         self.writer.window += size
         if self.writer.window > frames.MAX_WINDOW:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "the connection's window is too large")
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     # Common to several.
 
     def _check_goaway(self, number: int, payload: bytes) -> None:
         if number:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a GOAWAY frame names a stream")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a GOAWAY frame names a stream")
         if len(payload) < 8:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a GOAWAY frame is too short")
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY frame is too short")
         self._guard.idle_frame()
 
     def _check_used(self, number: int) -> None:
         if not number or number > self._last or not number & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame names a stream that was never opened")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame names a stream that was never opened")
 
     def _grant(self) -> None:
         """Lets the peer send more on the connection, unless it does not read what we send."""
         if self._taken > self.limits.connection_window:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "the connection's window was not respected")
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not respected")
         if self._taken and not self.writer.paused:
             self.writer.write(window_update(0, self._taken))
             self._taken = 0
@@ -239,7 +239,7 @@ class Traffic(Control[StreamT]):
             self._on_data_of_none(number)
             return
         if stream.remote_closed:
-            raise StreamFault(Code.STREAM_CLOSED)
+            raise StreamFault(ErrorCode.STREAM_CLOSED)
         ends = stream.remote_closed = bool(flags & END_STREAM)
         if size:
             stream.receive(data, start, end, size)
@@ -250,16 +250,16 @@ class Traffic(Control[StreamT]):
         self._check_used(number)
         if not self._guard.was_cut_short(number):
             self._guard.idle_frame()
-            raise StreamFault(Code.STREAM_CLOSED)
+            raise StreamFault(ErrorCode.STREAM_CLOSED)
 
     def _on_headers(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
         if not number & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
         if flags & PADDED:
             start, end = unpadded(data, start, end)
         if flags & Flag.PRIORITY:
             if end - start < 5:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a HEADERS frame is too short for its priority")
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a HEADERS frame is too short for its priority")
             start += 5
         if flags & END_HEADERS:
             self._on_block(number, data[start:end], flags & END_STREAM)
@@ -278,9 +278,9 @@ class Traffic(Control[StreamT]):
         stream = self._streams.get(number)
         if stream is None:
             if not self._guard.was_cut_short(number):
-                raise ConnectionFault(Code.STREAM_CLOSED, "headers came on a stream that was closed")
+                raise ConnectionFault(ErrorCode.STREAM_CLOSED, "headers came on a stream that was closed")
         elif stream.remote_closed:
-            raise StreamFault(Code.STREAM_CLOSED)
+            raise StreamFault(ErrorCode.STREAM_CLOSED)
         return stream
 
 
@@ -338,7 +338,7 @@ class Link(Traffic[StreamT]):
             self._fail(fault)
         except Exception:
             logger.exception("a connection failed")
-            self._fail(ConnectionFault(Code.INTERNAL_ERROR, "the server failed"))
+            self._fail(ConnectionFault(ErrorCode.INTERNAL_ERROR, "the server failed"))
         finally:
             self.writer.busy = False
 
@@ -379,7 +379,7 @@ class Link(Traffic[StreamT]):
             number &= STREAM_MASK
             length = high << 16 | low
             if length > largest:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame is longer than MAX_FRAME_SIZE")
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than MAX_FRAME_SIZE")
             first = start + HEADER_SIZE
             end = first + length
             if end > size:
@@ -406,7 +406,7 @@ class Link(Traffic[StreamT]):
 
     def _check_first(self, kind: int, flags: int) -> None:
         if kind != SETTINGS or flags & Flag.ACK:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._settled = True
 
     # Common to several.
@@ -416,7 +416,7 @@ class Link(Traffic[StreamT]):
         widening = self.limits.connection_window - frames.DEFAULT_WINDOW
         self.writer.write(frames.settings_frame(settings), window_update(0, widening))
 
-    def _reset(self, number: int, code: Code) -> None:
+    def _reset(self, number: int, code: ErrorCode) -> None:
         """Ends one stream for a fault of the peer."""
         stream = self._streams.pop(number, None)
         if stream is not None:
@@ -434,4 +434,4 @@ class Link(Traffic[StreamT]):
     def _drop_streams(self) -> None:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.reset(Code.CANCEL)
+            stream.reset(ErrorCode.CANCEL)

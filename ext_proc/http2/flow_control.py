@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Protocol, TypeVar
 
-from ext_proc.http2.frames import DATA, HEADER, MAX_WINDOW, Code, StreamFault, window_update
+from ext_proc.http2.frames import DATA, HEADER, MAX_WINDOW, ErrorCode, StreamFault, window_update
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.writer import Writer
 
 S_contra = TypeVar("S_contra", contravariant=True)
 
 
-class Home(Protocol[S_contra]):
+class StreamOwner(Protocol[S_contra]):
     """What a stream asks of its connection."""
 
     limits: Limits
@@ -27,7 +27,7 @@ class Home(Protocol[S_contra]):
         """The stream waits for the transport before it lets the peer send more."""
 
 
-class Flow(ABC):
+class FlowControlledStream(ABC):
     """A stream as far as windows go. `window` is how many bytes the peer takes of it now.
 
     `_last_flags` goes on the frame that empties the queue.
@@ -48,7 +48,7 @@ class Flow(ABC):
         "window",
     )
 
-    def __init__(self, home: Home["Flow"], number: int, window: int) -> None:
+    def __init__(self, home: StreamOwner["FlowControlledStream"], number: int, window: int) -> None:
         self._home = home
         self._writer = home.writer
         self._limits = home.limits
@@ -86,7 +86,7 @@ class Flow(ABC):
         """The peer takes `size` bytes more (or, by a change of its settings, fewer). Raises StreamFault."""
         self.window += size
         if self.window > MAX_WINDOW:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR)
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR)
         if self._queued and self.window > 0:
             self._line_up()
 
@@ -131,7 +131,7 @@ class Flow(ABC):
         """Lets the peer send more, unless what it sent before still waits for it to take the answer."""
         taken = self._taken
         if taken > self._limits.stream_window:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR)
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR)
         if self.remote_closed or self._queued > self._limits.stream_queue:
             return
         if self._writer.paused:

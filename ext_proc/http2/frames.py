@@ -36,7 +36,7 @@ class Flag(IntFlag):
 END_STREAM, END_HEADERS, PADDED = int(Flag.END_STREAM), int(Flag.END_HEADERS), int(Flag.PADDED)
 
 
-class Code(IntEnum):
+class ErrorCode(IntEnum):
     """Why a stream or a connection ends (section 7)."""
 
     NO_ERROR = 0x0
@@ -65,7 +65,7 @@ class Setting(IntEnum):
 class ConnectionFault(Exception):
     """The peer broke a rule of the connection, which ends with GOAWAY. `message` goes along as debug data."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -74,7 +74,7 @@ class ConnectionFault(Exception):
 class StreamFault(Exception):
     """The peer broke a rule of one stream, which ends with RST_STREAM."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: ErrorCode) -> None:
         super().__init__(code.name)
         self.code = code
 
@@ -106,19 +106,19 @@ def read_settings(payload: bytes) -> list[tuple[int, int]]:
     Raises ConnectionFault for a value out of its range.
     """
     if len(payload) % _SETTING.size:
-        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a SETTINGS frame is not a whole number of settings")
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a SETTINGS frame is not a whole number of settings")
     pairs = list(_SETTING.iter_unpack(payload))
     for number, value in pairs:
         if number == Setting.ENABLE_PUSH and value > 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
         if number == Setting.INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is over the largest window")
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is over the largest window")
         if number == Setting.MAX_FRAME_SIZE and not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
     return pairs
 
 
-def rst_stream(stream: int, code: Code) -> bytes:
+def rst_stream(stream: int, code: ErrorCode) -> bytes:
     """Ends one stream at once."""
     return frame(RST_STREAM, 0, stream, _WORD.pack(code))
 
@@ -128,7 +128,7 @@ def window_update(stream: int, size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, _WORD.pack(size))
 
 
-def goaway(last: int, code: Code, message: str = "") -> bytes:
+def goaway(last: int, code: ErrorCode, message: str = "") -> bytes:
     """No stream over `last` is or will be served."""
     return frame(GOAWAY, 0, 0, _TWO_WORDS.pack(last, code) + message.encode())
 
@@ -142,8 +142,8 @@ def word(buffer: bytes, start: int) -> int:
 def unpadded(buffer: bytes, start: int, end: int) -> Span:
     """The payload between the length of the padding and the padding. Raises ConnectionFault if there is no such."""
     if start == end:
-        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a padded frame has no room for the length of its padding")
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a padded frame has no room for the length of its padding")
     inner = end - buffer[start]
     if inner <= start:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "the padding is as long as the frame or longer")
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the padding is as long as the frame or longer")
     return Span(start + 1, inner)

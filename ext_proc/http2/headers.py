@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
-from ext_proc.http2.frames import CONTINUATION, END_HEADERS, Code, ConnectionFault
+from ext_proc.http2.frames import CONTINUATION, END_HEADERS, ConnectionFault, ErrorCode
 from ext_proc.http2.limits import Limits
 
 
@@ -38,16 +38,16 @@ class Blocks:
     def check(self, stream: int, kind: int) -> None:
         """Raises ConnectionFault for a frame that comes in between."""
         if kind != CONTINUATION or stream != self._stream:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block was interrupted")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
 
     def go_on(self, flags: int, piece: bytes) -> bytes | None:
         """One more piece; the whole block if it was the last."""
         if not self.pieces:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "there is no header block to continue")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "there is no header block to continue")
         self.pieces.append(piece)
         self._size += len(piece)
         if len(self.pieces) > self._limits.continuations or self._size > self._limits.headers:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block is over the limit")
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block is over the limit")
         if not flags & END_HEADERS:
             return None
         pieces, self.pieces = self.pieces, []
@@ -134,9 +134,9 @@ class HeadDecoder(Generic[HeadT]):
         try:
             fields = self._decoder.decode(block, raw=True)
         except OversizedHeaderListError:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
         except HPACKError as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
         head = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
         if self._table.touched:
             self._known.clear()

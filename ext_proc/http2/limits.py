@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ext_proc.http2.frames import Code, ConnectionFault
+from ext_proc.http2.frames import ConnectionFault, ErrorCode
 
 KiB, MiB = 1 << 10, 1 << 20
 
@@ -79,12 +79,12 @@ class Guard:
     def idle_frame(self) -> None:
         """Counts a frame that moves nothing."""
         if not self._idle_frames.spend(self.now):
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that move nothing")
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that move nothing")
 
     def reset(self, heard: bool) -> None:
         """Counts a stream that the peer reset before it was answered; `heard` says whether it had sent a message."""
         if not (self._resets.spend(self.now) and (heard or self._idle_resets.spend(self.now))):
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many streams were reset")
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
 
     def cut_short(self, stream: int) -> None:
         """We ended the stream before the peer had: what it sent meanwhile is no fault of its own."""

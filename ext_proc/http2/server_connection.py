@@ -9,8 +9,8 @@ from ext_proc.http2.frames import (
     END_STREAM,
     HEADERS,
     STREAM_MASK,
-    Code,
     ConnectionFault,
+    ErrorCode,
     Setting,
     StreamFault,
     frame,
@@ -21,7 +21,7 @@ from ext_proc.http2.grpc_messages import UNIMPLEMENTED
 from ext_proc.http2.headers import Head, HeadDecoder, read_head
 from ext_proc.http2.hpack_literals import http_block
 from ext_proc.http2.limits import Limits
-from ext_proc.http2.server_stream import GrpcStream
+from ext_proc.http2.server_stream import ServerStream
 from ext_proc.http2.session import Open
 
 UNAVAILABLE = 14
@@ -29,7 +29,7 @@ UNAVAILABLE = 14
 _FAREWELL = b"farewell"
 
 
-class Connection(Link[GrpcStream]):
+class ServerConnection(Link[ServerStream]):
     """See `Link`. `sessions` gives what answers, by the request's path."""
 
     def __init__(self, sessions: Mapping[str, Open], wake: Callable[[], None], limits: Limits | None = None) -> None:
@@ -54,7 +54,7 @@ class Connection(Link[GrpcStream]):
         if not self._began:
             self.ended = True
             return
-        self.writer.write(goaway(STREAM_MASK, Code.NO_ERROR), frame(frames.PING, 0, 0, _FAREWELL))
+        self.writer.write(goaway(STREAM_MASK, ErrorCode.NO_ERROR), frame(frames.PING, 0, 0, _FAREWELL))
 
     def end(self) -> None:
         """Ends the connection now; what is not answered is UNAVAILABLE."""
@@ -62,7 +62,7 @@ class Connection(Link[GrpcStream]):
             return
         for stream in list(self._streams.values()):
             stream.withdraw(UNAVAILABLE, "the server is shutting down")
-        self.writer.write(goaway(self._last, Code.NO_ERROR))
+        self.writer.write(goaway(self._last, ErrorCode.NO_ERROR))
         self.ended = True
 
     def _on_preface(self, data: bytes) -> int:
@@ -70,7 +70,7 @@ class Connection(Link[GrpcStream]):
             return 0
         size = len(frames.PREFACE)
         if not frames.PREFACE.startswith(data[:size]):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "this port speaks HTTP/2 without an upgrade")
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2 without an upgrade")
         if len(data) < size:
             return -1
         self._began = True
@@ -95,7 +95,7 @@ class Connection(Link[GrpcStream]):
         if stream is None:
             return
         if not ends:
-            raise StreamFault(Code.PROTOCOL_ERROR)
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         stream.remote_closed = True
         stream.half_close()
 
@@ -105,11 +105,11 @@ class Connection(Link[GrpcStream]):
             self._refuse(number)
             return
         if head.malformed:
-            raise StreamFault(Code.PROTOCOL_ERROR)
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         if head.method != "POST" or not head.is_grpc:
             self._answer_http(number, 405 if head.method != "POST" else 415, ends)
             return
-        stream = self._streams[number] = GrpcStream(self, number, head, self._peer_window)
+        stream = self._streams[number] = ServerStream(self, number, head, self._peer_window)
         stream.remote_closed = bool(ends)
         start = self._sessions.get(head.path)
         if start is None:
@@ -127,23 +127,23 @@ class Connection(Link[GrpcStream]):
         """The peer may send it elsewhere: nothing of it was looked at."""
         self._guard.idle_frame()
         self._guard.cut_short(number)
-        self.writer.write(rst_stream(number, Code.REFUSED_STREAM))
+        self.writer.write(rst_stream(number, ErrorCode.REFUSED_STREAM))
 
     def _answer_http(self, number: int, status: int, ends: int) -> None:
         block = self.opening() + http_block(status)
         self.writer.write(frame(HEADERS, END_HEADERS | END_STREAM, number, block))
         if not ends:
             self._guard.cut_short(number)
-            self.writer.write(rst_stream(number, Code.NO_ERROR))
+            self.writer.write(rst_stream(number, ErrorCode.NO_ERROR))
 
-    def _on_reset_of(self, stream: GrpcStream) -> None:
+    def _on_reset_of(self, stream: ServerStream) -> None:
         if not stream.answered:  # Envoy ends those so that were, once it has heard what it wanted to know
             self._guard.reset(stream.heard)
 
     def _on_pong(self, payload: bytes) -> None:
         if payload == _FAREWELL and self._draining and self._accept_up_to == STREAM_MASK:
             self._accept_up_to = self._last
-            self.writer.write(goaway(self._last, Code.NO_ERROR))
+            self.writer.write(goaway(self._last, ErrorCode.NO_ERROR))
 
     def _on_goaway(self, number: int, _flags: int, payload: bytes) -> None:
         """The peer will take no streams from us, which we never open. Its own go on until it closes the connection."""

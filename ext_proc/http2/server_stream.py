@@ -4,8 +4,8 @@ import logging
 import struct
 from collections.abc import Mapping
 
-from ext_proc.http2.flow_control import Flow, Home
-from ext_proc.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, Code, frame, rst_stream
+from ext_proc.http2.flow_control import FlowControlledStream, StreamOwner
+from ext_proc.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, ErrorCode, frame, rst_stream
 from ext_proc.http2.grpc_messages import INTERNAL, PREFIX, PREFIX_SIZE, Assembly, MessageFault
 from ext_proc.http2.headers import Head
 from ext_proc.http2.hpack_literals import HEADERS_BLOCK, TRAILERS_OK, trailers_block
@@ -19,16 +19,16 @@ _HEADERS_HEAD = frame(HEADERS, END_HEADERS, 0, HEADERS_BLOCK)[:5]
 _TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_OK)[:5]
 
 
-class GrpcStream(Flow):
+class ServerStream(FlowControlledStream):
     """A stream as its session knows it (`ext_proc.http2.session.Stream`), and as the connection drives it.
 
-    It is over after the trailers were written, which `Home.closed` tells, or at a reset. From `finish` or a reset on it
-    has no session. `heard` says whether a message has come, `answered` whether one was sent.
+    It is over after the trailers were written, which `StreamOwner.closed` tells, or at a reset. From `finish` or a
+    reset on it has no session. `heard` says whether a message has come, `answered` whether one was sent.
     """
 
     __slots__ = ("_assembly", "_session", "_trailers", "answered", "heard", "metadata")
 
-    def __init__(self, home: Home[Flow], number: int, head: Head, window: int) -> None:
+    def __init__(self, home: StreamOwner[FlowControlledStream], number: int, head: Head, window: int) -> None:
         super().__init__(home, number, window)
         self._session: Session | None = None
         self._assembly: Assembly | None = None  # only where a message does not come in one frame
@@ -81,7 +81,7 @@ class GrpcStream(Flow):
             self._session = session
 
     def receive(self, buffer: bytes, start: int, end: int, size: int) -> None:
-        """See `Flow.receive`."""
+        """See `FlowControlledStream.receive`."""
         self._took(size)
         if self._session is None:
             return  # finished, with an answer that still waits for room
@@ -105,7 +105,7 @@ class GrpcStream(Flow):
             self.withdraw(fault.code, fault.details)
 
     def half_close(self) -> None:
-        """See `Flow.half_close`."""
+        """See `FlowControlledStream.half_close`."""
         session = self._session
         if session is None:
             return
@@ -118,7 +118,7 @@ class GrpcStream(Flow):
             self.crashed()
 
     def reset(self, code: int) -> None:
-        """See `Flow.reset`."""
+        """See `FlowControlledStream.reset`."""
         self._discard()
         session = self._session
         self._session = None
@@ -166,7 +166,7 @@ class GrpcStream(Flow):
         else:
             self._writer.write(frame(HEADERS, flags, self.id, trailers))
         if not self.remote_closed:
-            self._writer.write(rst_stream(self.id, Code.NO_ERROR))
+            self._writer.write(rst_stream(self.id, ErrorCode.NO_ERROR))
         self._home.closed(self)
 
 

@@ -16,12 +16,12 @@ from mesh.model_cache.manager import Manager
 Command = Callable[[str, int | None], Awaitable[int | None]]
 
 
-class OperatorDesk:
+class OperatorApi:
     """Carries commands out."""
 
     def __init__(self, manager: Manager) -> None:
         self._commands = manager.commands
-        self._outlook = manager.outlook
+        self._node_report = manager.node_report
 
     def routes(self) -> list[web.RouteDef]:
         """For the admin port only."""
@@ -32,7 +32,7 @@ class OperatorDesk:
         return (await self._commands.load(model, version)).version
 
     async def _unload(self, model: str, version: int | None) -> int | None:
-        if model not in self._outlook.residency().models:
+        if model not in self._node_report.residency().models:
             raise ModelMissing(f"Model {model!a} is not loaded on this node.")
         await self._commands.unload(model, version)
         return None

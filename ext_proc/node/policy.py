@@ -4,7 +4,7 @@ import asyncio
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.node.caller_deadline import patience
-from ext_proc.processing.decision import Amend, Decision, Held, Hold, Pass, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.wire.call import Call, Verb
 from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
@@ -27,7 +27,7 @@ _REASONS: dict[type[CacheError], Reason] = {
 }
 
 
-class NodeDesk:
+class NodePolicy:
     """Decides about calls that arrive at this node. A hit is one look-up in memory, and asks nobody."""
 
     # The lease on a model is held until the reply has ended.
@@ -35,7 +35,7 @@ class NodeDesk:
 
     def __init__(self, manager: Manager, body_limit: int, hold_seconds: float) -> None:
         self._manager = manager
-        self._outlook = manager.outlook
+        self._node_report = manager.node_report
         self._hold_seconds = hold_seconds
         self.body_limit = body_limit
 
@@ -63,7 +63,9 @@ class NodeDesk:
                 return Pass()  # the model server says "not ready" in its own words
             raise refusal(error) from None
 
-    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
+    def replied(
+        self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
+    ) -> HeaderMutation | None:
         """Has the model server looked at if it seems to lack what it should hold; else tells how the model stands."""
         if decision.lease is None:
             return None
@@ -72,8 +74,8 @@ class NodeDesk:
             return None
         if head.headers.get(residency_header.NAME) != residency_header.ASK:
             return None
-        word = residency_header.write_word(*self._outlook.standing(call.model))
-        return Amend(headers=((residency_header.NAME, word),))
+        word = residency_header.write_word(*self._node_report.standing(call.model))
+        return HeaderMutation(headers=((residency_header.NAME, word),))
 
 
 def refusal(error: CacheError) -> CallError:

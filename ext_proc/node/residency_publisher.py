@@ -31,7 +31,7 @@ class Publisher:
 
     def __init__(self, manager: Manager, heartbeat: float) -> None:
         self._commands = manager.commands
-        self._outlook = manager.outlook
+        self._node_report = manager.node_report
         self._heartbeat = heartbeat
         self._warming = 0
         self.leaving = False
@@ -62,7 +62,7 @@ class Publisher:
         return reply
 
     async def _lines(self) -> AsyncGenerator[bytes, None]:
-        reports = self._outlook.subscribe()
+        reports = self._node_report.subscribe()
         coming: asyncio.Task[Report] | None = None
         report = Report({})
         try:
@@ -81,7 +81,7 @@ class Publisher:
             await reports.aclose()
 
     def _heard(self, report: Report) -> Heard:
-        free, forecast = self._outlook.free(), self._outlook.forecast(report)
+        free, forecast = self._node_report.free(), self._node_report.forecast(report)
         return Heard(
             report.models,
             report.full,
@@ -97,7 +97,7 @@ class Publisher:
             return _refused(CallError(Reason.UNAVAILABLE, "This node is leaving."))
         if self._warming >= MAX_WARMING:
             return _refused(CallError(Reason.UNAVAILABLE, "Too many models are to be warmed at once."))
-        free = self._outlook.free()
+        free = self._node_report.free()
         if request.query.get("room") == "free" and (free.models < 1 or free.memory_bytes <= 0):
             return _refused(CallError(Reason.UNAVAILABLE, "Another model would have to go."))
         self._warming += 1

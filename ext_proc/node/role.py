@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 
 from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import Config, NodeRoleSettings
-from ext_proc.node.operator_api import OperatorDesk
-from ext_proc.node.policy import NodeDesk
+from ext_proc.node.operator_api import OperatorApi
+from ext_proc.node.policy import NodePolicy
 from ext_proc.node.residency_publisher import Publisher
 from mesh.model_cache.books.states import Room
 from mesh.model_cache.loaders import open_loader
@@ -33,12 +33,12 @@ class NodeRole(Collector):
     def __init__(self, config: Config, settings: NodeRoleSettings) -> None:
         self._settings = settings
         self._body_limit = config.limits.body_bytes
-        self._front: NodeDesk | None = None
+        self._front: NodePolicy | None = None
         self._manager: Manager | None = None
         self._publisher: Publisher | None = None
 
     @property
-    def front(self) -> NodeDesk:
+    def front(self) -> NodePolicy:
         """The desk, while `running`."""
         if self._front is None:
             raise RuntimeError("the node role is not running")
@@ -59,7 +59,7 @@ class NodeRole(Collector):
             manager = Manager(cache, open_store(self._settings.store), loader)
             async with manager.running():
                 self._manager = manager
-                self._front = NodeDesk(manager, self._body_limit, self._settings.hold_seconds)
+                self._front = NodePolicy(manager, self._body_limit, self._settings.hold_seconds)
                 async with self._publishing(manager):
                     yield
 
@@ -69,7 +69,7 @@ class NodeRole(Collector):
 
     def leave(self) -> None:
         """Tells the edges that what is here is going."""
-        self.manager.outlook.leave()
+        self.manager.node_report.leave()
         if self._publisher is not None:
             self._publisher.leaving = True
 
@@ -87,7 +87,7 @@ class NodeRole(Collector):
     def routes(self) -> Iterable[AbstractRouteDef]:
         """Commands, and the same stream that edges follow: for people to look at, and not counted as an edge."""
         stream = Publisher(self.manager, self._settings.heartbeat_seconds)
-        return [*OperatorDesk(self.manager).routes(), *(each for each in stream.routes() if each.method == "GET")]
+        return [*OperatorApi(self.manager).routes(), *(each for each in stream.routes() if each.method == "GET")]
 
     def status(self) -> dict[str, Any]:
         """The models of this node."""

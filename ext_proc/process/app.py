@@ -19,7 +19,7 @@ from ext_proc.process import heap
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import Role
 from ext_proc.process.stopping import Stop
-from ext_proc.server.processor import SERVICE, Pump
+from ext_proc.server.processor import SERVICE, ExtProcService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
 
@@ -48,7 +48,7 @@ class App:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
-            pump = Pump(self._role.front, self._metrics, tasks, time.monotonic)
+            pump = ExtProcService(self._role.front, self._metrics, tasks, time.monotonic)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
             server = Http2Server(settings, {SERVICE: pump.open}, limits)

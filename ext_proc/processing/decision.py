@@ -27,16 +27,16 @@ class Route:
     """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
 
     `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
-    and `body`, if given, goes on in place of the client's (only for a call that was collected). `asks` names a model:
-    the node is asked to say in its reply how it stands there, and the reply is shown to the desk. Where Envoy cannot do
-    that, the call goes on without.
+    and `body`, if given, goes on in place of the client's (only for a call that was collected). `wants_residency` names
+    a model: the node is asked to say in its reply how it stands there, and the reply is shown to the policy. Where
+    Envoy cannot do that, the call goes on without.
     """
 
     nodes: tuple[str, ...]
     lease: Lease | None = None
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
-    asks: str = ""
+    wants_residency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Respond:
     """Answered by us. With `trailers` it is a gRPC answer: `body` is one framed message, or empty for an error.
 
     Header values are bytes, so that what a node sent goes on as it was.
@@ -63,18 +63,18 @@ class Answer:
 class Hold:
     """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
 
-    `matter` is what the desk wants to find again in `Held`.
+    `context` is what the desk wants to find again in `Held`.
     """
 
     collect: bool = False
-    matter: Any = None
+    context: Any = None
 
 
-Decision = Pass | Route | Refuse | Answer | Hold
+Decision = Pass | Route | Refuse | Respond | Hold
 
 
 @dataclass(frozen=True, slots=True)
-class Amend:
+class HeaderMutation:
     """What is changed of a reply's headers before it goes on."""
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -88,4 +88,4 @@ class Held:
     head: Head
     call: Call
     body: bytes
-    matter: Any = None
+    context: Any = None

@@ -19,11 +19,11 @@ from typing import Any
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing import response
 from ext_proc.processing.body import Body
-from ext_proc.processing.decision import Amend, Answer, Decision, Held, Hold, Lease, Pass, Refuse, Route
-from ext_proc.processing.policy import Desk
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Refuse, Respond, Route
+from ext_proc.processing.policy import RequestPolicy
 from ext_proc.processing.request import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
 from ext_proc.protos.ext_proc_pb2 import HttpBody
-from ext_proc.wire.call import Call, Protocol
+from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
 from mesh.digits import number
@@ -54,11 +54,11 @@ class Machine:
     __slots__ = (
         "_body",
         "_call",
+        "_context",
         "_desk",
         "_envoy",
         "_head",
-        "_matter",
-        "_nodded",
+        "_headers_continued",
         "_remove",
         "_through",
         "_unnamed",
@@ -69,10 +69,10 @@ class Machine:
         "state",
     )
 
-    def __init__(self, desk: Desk, envoy: Version = NEWEST) -> None:
+    def __init__(self, desk: RequestPolicy, envoy: Version = NEWEST) -> None:
         self._desk = desk
         self._envoy = envoy
-        self._matter: Any = None
+        self._context: Any = None
         self.state = State.START
         self.held: Held | None = None
         self.lease: Lease | None = None
@@ -84,7 +84,7 @@ class Machine:
         self._remove: tuple[str, ...] = ()
         self._unnamed: Unnamed | None = None
         self._call: Call | None = None
-        self._nodded = False  # the headers were let through already, so that a buffered body comes
+        self._headers_continued = False  # the headers were let through already, so that a buffered body comes
 
     def receive(self, data: bytes, now: float) -> list[bytes]:
         """Takes one message from Envoy. Raises StreamError if it is not to be understood."""
@@ -144,7 +144,7 @@ class Machine:
         self.state = State.NAMING
         return self._open_body()
 
-    def _on_reply(self, reply: ReplyPart, now: float) -> Amend | None:
+    def _on_reply(self, reply: ReplyPart, now: float) -> HeaderMutation | None:
         if self._head is None or self._call is None or self._through is None:
             return None
         return self._desk.replied(self._through, self._head, self._call, reply, now)
@@ -163,7 +163,7 @@ class Machine:
             to_the_end = self._desk.follows_replies
             return [response.OVERRIDE_TO_THE_END if to_the_end else response.OVERRIDE_TO_FULL_DUPLEX]
         if self._body.mode is BodyMode.BUFFERED:
-            self._nodded = True
+            self._headers_continued = True
             return [response.continue_headers((), self._remove)]
         return []
 
@@ -223,14 +223,14 @@ class Machine:
             return self._release(_NOWHERE)
         if isinstance(decision, Refuse):
             return self._refuse(decision.error)
-        if isinstance(decision, Answer):
+        if isinstance(decision, Respond):
             self.state = State.ENDED
             self._body.drop()
             return response.answer(decision)
         return self._wait(decision)
 
     def _wait(self, hold: Hold) -> list[bytes]:
-        self._matter = hold.matter
+        self._context = hold.context
         if not hold.collect or self._body.ended:
             self._hold()
             return []
@@ -242,10 +242,10 @@ class Machine:
         assert self._head is not None
         assert self._call is not None
         self.state = State.HELD
-        self.held = Held(self._head, self._call, self._body.whole(), self._matter)
+        self.held = Held(self._head, self._call, self._body.whole(), self._context)
 
     def _release(self, route: Route) -> list[bytes]:
-        if self._nodded:
+        if self._headers_continued:
             self.state = State.RELEASED
             return [response.continue_buffered(route.nodes)]
         if route.body is not None:
@@ -254,7 +254,7 @@ class Machine:
             self._remove += ("content-length",)
         # Before 1.40 a filter that streams bodies takes no other mode.
         mode = self._body.mode
-        if route.asks and (mode is BodyMode.NONE or self._envoy >= (1, 40)):
+        if route.wants_residency and (mode is BodyMode.NONE or self._envoy >= (1, 40)):
             out = [response.continue_and_hear(route.nodes, self._remove, route.headers + _ASK, mode)]
         else:
             out = [response.continue_headers(route.nodes, self._remove, route.headers)]
@@ -270,11 +270,11 @@ class Machine:
         self._body.drop()
         return [response.immediate(error_reply(self._protocol(), error))]
 
-    def _protocol(self) -> Protocol | None:
+    def _protocol(self) -> InferenceProtocol | None:
         """The protocol that an error is worded in; None where not even that is known."""
         if self._call is not None:
             return self._call.protocol
         if self._unnamed is not None:
             return self._unnamed.protocol
         is_grpc = self._head is not None and self._head.headers.get("content-type", "").startswith("application/grpc")
-        return Protocol.TFS_GRPC if is_grpc else None
+        return InferenceProtocol.TFS_GRPC if is_grpc else None

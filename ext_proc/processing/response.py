@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ext_proc.processing.decision import Amend, Answer
+from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
 from ext_proc.wire.reply import Reply
@@ -54,7 +54,7 @@ def _continue_headers(
 
 
 @lru_cache(maxsize=256)
-def continue_reply(amend: Amend) -> bytes:
+def continue_reply(amend: HeaderMutation) -> bytes:
     """Lets a reply go on with other headers; there are few such changes, and they are the same for many replies."""
     message = pb.ProcessingResponse()
     message.response_headers.SetInParent()
@@ -131,7 +131,7 @@ def immediate(reply: Reply) -> bytes:
     return _immediate(reply.status, headers, reply.body, reply.grpc_status)
 
 
-def answer(reply: Answer) -> list[bytes]:
+def answer(reply: Respond) -> list[bytes]:
     """The messages that answer a call: streamed for gRPC, whose trailers only a streamed answer carries."""
     if reply.trailers is None:
         return [_immediate(reply.status, reply.headers, reply.body, None)]

@@ -12,10 +12,10 @@ from ext_proc.broker.plan import Candidate, Mix, Plan
 from ext_proc.broker.race import Combine
 from ext_proc.errors import CallError, Reason
 from ext_proc.http2.headers import Headers
-from ext_proc.processing.decision import Answer, Held
+from ext_proc.processing.decision import Held, Respond
 from ext_proc.upstream.client import Response
 from ext_proc.upstream.headers import write_status
-from ext_proc.wire.call import Call, Protocol
+from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.framing import frame
 from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
 from ext_proc.wire.reply import error_reply
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _GRPC = (("content-type", b"application/grpc"),)
 
 
-def compose(held: Held, plan: Plan, outcome: Outcome) -> Answer:
+def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
     """The answer with its `tbms-answer` header; headers and trailers of the winner are kept."""
     protocol = held.call.protocol
     if isinstance(outcome, effects.Answer):
@@ -43,13 +43,13 @@ def compose(held: Held, plan: Plan, outcome: Outcome) -> Answer:
     return _error(_cause(plan, outcome), protocol, header)
 
 
-def _response(response: Response, protocol: Protocol, header: str) -> Answer:
+def _response(response: Response, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((HEADER, header.encode("ascii")),)
     if not protocol.is_grpc:
-        return Answer(response.status, _without(response.headers, HEADER) + told, response.body)
+        return Respond(response.status, _without(response.headers, HEADER) + told, response.body)
     headers = _GRPC + _without(_without(response.headers, "content-type"), HEADER) + told
     body = frame(response.body) if response.grpc_status == 0 else b""
-    return Answer(200, headers, body, response.trailers or ())
+    return Respond(200, headers, body, response.trailers or ())
 
 
 def _cause(plan: Plan, outcome: Fail) -> CallError:
@@ -62,12 +62,12 @@ def _cause(plan: Plan, outcome: Fail) -> CallError:
     return CallError(Reason.UNAVAILABLE, str(outcome.error))
 
 
-def _error(error: CallError, protocol: Protocol, header: str) -> Answer:
+def _error(error: CallError, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((HEADER, header.encode("ascii")),)
     if protocol.is_grpc:
-        return Answer(200, _GRPC + told, b"", write_status(error.reason.grpc, error.message))
+        return Respond(200, _GRPC + told, b"", write_status(error.reason.grpc, error.message))
     reply = error_reply(protocol, error)
-    return Answer(
+    return Respond(
         reply.status, tuple((key, value.encode("latin-1")) for key, value in reply.headers) + told, reply.body
     )
 

@@ -12,18 +12,18 @@ from functools import partial
 from math import ceil
 from typing import Protocol
 
-from ext_proc.broker.budget import Purse
+from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.broker.race import Race
 from ext_proc.errors import CallError, Reason, TbmsError
-from ext_proc.processing.decision import Answer, Held
+from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.answer import combiner, compose
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wire.call import Call
-from mesh.routing.placement import Prospect
+from mesh.routing.placement import ExpectedWait
 
 logger = logging.getLogger(__name__)
 
@@ -39,35 +39,35 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FanOut:
+class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
-    called once for every race, after its answer is on its way. `prospect_of` tells whether a candidate would wait for a
-    load. `clock` in seconds, monotonic.
+    called once for every race, after its answer is on its way. `expected_wait_of` tells whether a candidate would wait
+    for a load. `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
     upstream: Caller
     candidates: Candidates
     estimates: Estimates
-    budget: Purse
+    budget: HedgeBudget
     margin_ms: float
-    prospect_of: Callable[[Call, Candidate], Prospect]
+    expected_wait_of: Callable[[Call, Candidate], ExpectedWait]
     report: Callable[[Race, Held], None]
     clock: Callable[[], float]
 
-    async def run(self, held: Held, plan: Plan, arrival: float) -> Answer:
+    async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
         """Races the call: the answer, an error included. To be cancelled when the client goes away."""
         race = Race(
             plan,
-            self.estimates.of_plan(plan, partial(self.prospect_of, held.call), self.clock()),
+            self.estimates.of_plan(plan, partial(self.expected_wait_of, held.call), self.clock()),
             self.budget,
             combiner(held.call, self.candidates.body_limit()),
             arrival=arrival,
             margin_ms=self.margin_ms,
         )
-        heat = _Heat(self, race, held)
+        heat = _RaceRun(self, race, held)
         try:
             return compose(held, plan, await heat.run())
         finally:
@@ -75,12 +75,12 @@ class FanOut:
             asyncio.get_running_loop().call_soon(self.report, race, held)
 
 
-class _Heat:
+class _RaceRun:
     """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
 
     __slots__ = ("_armed", "_held", "_legs", "_loop", "_outcome", "_race", "_shared", "_timer")
 
-    def __init__(self, shared: FanOut, race: Race, held: Held) -> None:
+    def __init__(self, shared: RaceRunner, race: Race, held: Held) -> None:
         self._shared = shared
         self._race = race
         self._held = held
@@ -155,13 +155,13 @@ class _Heat:
         shared = self._shared
         response: Response | None = None
         error: TbmsError | None = None
-        began, prospect = shared.clock(), shared.prospect_of(self._held.call, start.candidate)
+        began, expected_wait = shared.clock(), shared.expected_wait_of(self._held.call, start.candidate)
         try:
             with shared.candidates.placed(self._held, start, began) as request:
                 response = await shared.upstream.call(request)
         except asyncio.CancelledError:
             now = shared.clock()
-            shared.estimates.given_up(start.candidate, prospect, (now - began) * 1000, now)
+            shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)
             raise
         except (UpstreamError, CallError) as caught:
             error = caught
@@ -170,7 +170,7 @@ class _Heat:
             error = CallError(Reason.INTERNAL, f"The server failed on a candidate: {type(caught).__name__}.")
         if response is not None and response.ok:
             now = shared.clock()
-            shared.estimates.observe(start.candidate, prospect, (now - began) * 1000, now)
+            shared.estimates.observe(start.candidate, expected_wait, (now - began) * 1000, now)
             self._happens(partial(self._race.result, start.rank, start.member, response))
         else:
             refused = _is_refusal(response, error)

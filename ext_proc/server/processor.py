@@ -13,7 +13,7 @@ from ext_proc.errors import CallError
 from ext_proc.http2.session import Stream
 from ext_proc.processing.decision import Decision, Held, Refuse
 from ext_proc.processing.machine import Machine, State
-from ext_proc.processing.policy import Desk
+from ext_proc.processing.policy import RequestPolicy
 from ext_proc.processing.request import NEWEST, StreamError, read_version
 from ext_proc.telemetry import metrics
 from ext_proc.telemetry.metrics import Metrics
@@ -29,14 +29,14 @@ VERSION_METADATA = "x-tbms-envoy"
 INVALID_ARGUMENT, INTERNAL = 3, 13
 
 
-class Front(Desk, Protocol):
+class Front(RequestPolicy, Protocol):
     """A desk that also decides what it has held."""
 
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call. Cancelled when the client goes away."""
 
 
-class Pump:
+class ExtProcService:
     """Opens sessions for the streams of `ExternalProcessor.Process`, and owns the tasks of held calls."""
 
     def __init__(self, front: Front, tally: Metrics, tasks: asyncio.TaskGroup, clock: Callable[[], float]) -> None:
@@ -46,17 +46,17 @@ class Pump:
         self.clock = clock
         self.refusals = Refusals()
 
-    def open(self, stream: Stream) -> "Conversation":
+    def open(self, stream: Stream) -> "ExtProcStream":
         """A session for one stream."""
-        return Conversation(stream, self)
+        return ExtProcStream(stream, self)
 
 
-class Conversation:
+class ExtProcStream:
     """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
 
     __slots__ = ("_counted", "_machine", "_pump", "_stream", "_task")
 
-    def __init__(self, stream: Stream, pump: Pump) -> None:
+    def __init__(self, stream: Stream, pump: ExtProcService) -> None:
         version = stream.metadata.get(VERSION_METADATA)
         self._machine = Machine(pump.front, NEWEST if version is None else read_version(version))
         self._stream = stream

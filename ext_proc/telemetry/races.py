@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
-from ext_proc.broker.budget import Purse
+from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Fail, Fallback
 from ext_proc.broker.plan import members
 from ext_proc.broker.race import Race
@@ -24,7 +24,7 @@ _MOST_MODELS = 1000
 class RaceReport:
     """Counts races and writes their records. One for the process."""
 
-    def __init__(self, budget: Purse) -> None:
+    def __init__(self, budget: HedgeBudget) -> None:
         self._budget = budget
         self._models: set[str] = set()
         self._races = Counter("tbms_races", "Races, by how they ended.", ["outcome", "why"], registry=None)

@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.processing.request import Version
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Unbrokered(Collector):
         )
         self._told: set[tuple[Version, bool]] = set()
 
-    def count(self, envoy: Version, protocol: Protocol) -> None:
+    def count(self, envoy: Version, protocol: InferenceProtocol) -> None:
         """One more."""
         version = "{}.{}".format(*envoy)
         self._calls.labels(version, protocol).inc()

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from ext_proc.errors import CallError, TbmsError
-from ext_proc.http2.aio.connection_pool import Pool
+from ext_proc.http2.aio.connection_pool import ConnectionPool
 from ext_proc.http2.client_stream import Reply
 from ext_proc.http2.headers import Headers
 from ext_proc.http2.hpack_literals import literal
@@ -71,7 +71,7 @@ class Upstream:
     """The client side of the server. An async context manager; `body_limit` bounds answers, in bytes."""
 
     def __init__(self, egress: str, body_limit: Callable[[], int]) -> None:
-        self._pool = Pool(egress)
+        self._pool = ConnectionPool(egress)
         self._body_limit = body_limit
 
     async def __aenter__(self) -> Self:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from mesh.node import ProtocolKind
 
 
-class Protocol(StrEnum):
+class InferenceProtocol(StrEnum):
     """The four protocols understood. The value is the name used in logs, metrics and docs."""
 
     TFS_GRPC = "tfs-grpc"
@@ -17,7 +17,7 @@ class Protocol(StrEnum):
     @property
     def is_grpc(self) -> bool:
         """Whether calls are framed gRPC messages and errors a grpc-status."""
-        return self is Protocol.TFS_GRPC or self is Protocol.V2_GRPC
+        return self is InferenceProtocol.TFS_GRPC or self is InferenceProtocol.V2_GRPC
 
     @property
     def kind(self) -> ProtocolKind:
@@ -50,7 +50,7 @@ class Call:
     label; at most one of the two is set. `signature` is TF Serving's signature name.
     """
 
-    protocol: Protocol
+    protocol: InferenceProtocol
     verb: Verb
     model: str
     version: str | None = None

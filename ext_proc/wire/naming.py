@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.framing import FirstMessage
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
 from ext_proc.wire.scan import Scanner
@@ -32,7 +32,7 @@ class Finder(typing.Protocol):
 
 
 class _Method(typing.NamedTuple):
-    protocol: Protocol
+    protocol: InferenceProtocol
     verb: Verb
     finder: Callable[[Verb], Finder]
 
@@ -139,10 +139,12 @@ def _by_header(path: str, value: str) -> Call:
 
 
 def _methods() -> dict[str, _Method]:
-    table = {path: _Method(Protocol.V2_GRPC, verb, v2_grpc.NameFinder) for path, verb in v2_grpc.METHODS.items()}
+    table = {
+        path: _Method(InferenceProtocol.V2_GRPC, verb, v2_grpc.NameFinder) for path, verb in v2_grpc.METHODS.items()
+    }
     for path, verb in tfs_grpc.METHODS.items():
         finder = tfs_grpc.TaskFinder if verb is Verb.MULTI_INFERENCE else tfs_grpc.SpecFinder
-        table[path] = _Method(Protocol.TFS_GRPC, verb, finder)
+        table[path] = _Method(InferenceProtocol.TFS_GRPC, verb, finder)
     return table
 
 

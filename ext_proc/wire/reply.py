@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 
 RETRY_AFTER = 1  # seconds
 ELSEWHERE_HEADER = "x-tbms-elsewhere"
@@ -27,7 +27,7 @@ class Reply:
     grpc_status: int | None = None
 
 
-def error_reply(protocol: Protocol | None, error: CallError) -> Reply:
+def error_reply(protocol: InferenceProtocol | None, error: CallError) -> Reply:
     """What the client gets for this error; `protocol` is None where not even that is known."""
     reason = error.reason
     again = _again(error) + (((ELSEWHERE_HEADER, "1"),) if error.elsewhere else ())
@@ -43,9 +43,9 @@ def _again(error: CallError) -> tuple[tuple[str, str], ...]:
     return (("retry-after", str(RETRY_AFTER)),) if error.reason is Reason.OVERLOADED else ()
 
 
-def _json(protocol: Protocol | None, message: str) -> bytes:
+def _json(protocol: InferenceProtocol | None, message: str) -> bytes:
     """TF Serving indents its JSON by four spaces; Triton writes it without a space."""
-    if protocol is Protocol.TFS_REST:
+    if protocol is InferenceProtocol.TFS_REST:
         text = json.dumps({"error": message}, ensure_ascii=False, indent=4)
     else:
         text = json.dumps({"error": message}, ensure_ascii=False, separators=(",", ":"))

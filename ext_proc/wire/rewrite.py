@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.fields import LEN, Field, len_field, malformed, varint_field, walk
 from ext_proc.wire.framing import frame, unframe
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
@@ -33,7 +33,7 @@ def swap_model(
 def swap_message(call: Call, message: bytes, model: str, version: str | None, label: str | None) -> bytes:
     """As `swap_model`, for the bare message of a gRPC call."""
     _check(model, version, label)
-    if call.protocol is Protocol.V2_GRPC:
+    if call.protocol is InferenceProtocol.V2_GRPC:
         _no_label(model, label)
         return _swap_names(message, model, version)
     spec = _named(model, version, label)
@@ -48,7 +48,7 @@ def swap_path(call: Call, path: str, model: str, version: str | None, label: str
     _check(model, version, label)
     place, mark, query = path.partition("?")
     root, *parts = place.removeprefix("/").split("/")
-    if call.protocol is Protocol.V2_REST:
+    if call.protocol is InferenceProtocol.V2_REST:
         _no_label(model, label)
         parts = v2_rest.swap(parts, model, version)
     else:

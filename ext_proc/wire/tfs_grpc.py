@@ -1,7 +1,7 @@
 """TF Serving's gRPC API: its methods, and where its requests name their model."""
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.fields import LEN, VARINT, walk
 from ext_proc.wire.names import check_label, check_name, check_version, decode
 
@@ -52,7 +52,7 @@ class Spec:
     def call(self, verb: Verb) -> Call:
         """The call that this names. Raises CallError(INVALID) for a bad name, version or label."""
         return Call(
-            Protocol.TFS_GRPC,
+            InferenceProtocol.TFS_GRPC,
             verb,
             check_name(decode(self.name)),
             None if self.version is None else check_version(str(self.version)),

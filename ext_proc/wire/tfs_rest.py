@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
 
 VERBS = {"predict": Verb.PREDICT, "classify": Verb.CLASSIFY, "regress": Verb.REGRESS}
@@ -30,7 +30,7 @@ def name_path(parts: Sequence[str]) -> Call | None:
     None if it is none of ours. Raises CallError(INVALID) if it is one that TF Serving would call malformed.
     """
     path = _read(parts)
-    return None if path is None else Call(Protocol.TFS_REST, path.verb, path.name, path.version, path.label)
+    return None if path is None else Call(InferenceProtocol.TFS_REST, path.verb, path.name, path.version, path.label)
 
 
 def swap(parts: Sequence[str], model: str, version: str | None, label: str | None) -> list[str]:

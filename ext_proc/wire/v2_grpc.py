@@ -1,7 +1,7 @@
 """The V2 (KServe, Triton) gRPC API: its methods, and where its requests name their model."""
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_name, check_version, decode
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -57,4 +57,4 @@ class NameFinder:
 
     def _call(self) -> Call:
         version = check_version(decode(self._version, "model version")) if self._version else None
-        return Call(Protocol.V2_GRPC, self._verb, check_name(decode(self._name)), version)
+        return Call(InferenceProtocol.V2_GRPC, self._verb, check_name(decode(self._name)), version)

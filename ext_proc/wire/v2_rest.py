@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_name, check_version
 
 VERBS = {
@@ -45,7 +45,7 @@ def name_path(parts: Sequence[str]) -> Call | None:
         return None
     if version is not None:
         check_version(version)
-    return Call(Protocol.V2_REST, verb, check_name(name), version)
+    return Call(InferenceProtocol.V2_REST, verb, check_name(name), version)
 
 
 def swap(parts: Sequence[str], model: str, version: str | None) -> list[str]:

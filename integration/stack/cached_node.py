@@ -10,7 +10,7 @@ from typing import Any
 
 from integration.stack.embedded import EmbeddedNode, NodeSpec
 from integration.stack.ports import free_port
-from integration.stack.sidecar import Edge, Section
+from integration.stack.sidecar import Section, Sidecar
 from mesh.node import Node
 
 
@@ -72,7 +72,7 @@ class CachedNode:
             "envoy": {"upstream_header": False},
             "server": {"drain_seconds": drain_seconds},
         }
-        self.agent = Edge(folder, (), envoy=spec.envoy, sections=sections)
+        self.agent = Sidecar(folder, (), envoy=spec.envoy, sections=sections)
         target = self.agent.target
         self.node = Node(spec.id, grpc=target, rest=target, zone=spec.zone, residency=section["publish"])
 
@@ -134,7 +134,7 @@ class CachedStack:
         self.nodes = {spec.id: CachedNode(spec, shelf, folder / spec.id) for spec in nodes}
         population = [node.node for node in self.nodes.values()]
         (folder / "edge").mkdir()
-        self.edge = Edge(folder / "edge", population, envoy=envoy, sections=sections)
+        self.edge = Sidecar(folder / "edge", population, envoy=envoy, sections=sections)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "CachedStack":

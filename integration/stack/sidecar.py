@@ -26,7 +26,7 @@ Section = Mapping[str, Any]
 _rendering = threading.Lock()
 
 
-class Edge:
+class Sidecar:
     """The server and its Envoy, started and stopped one by one or (`async with`) together.
 
     `http` is the base URL of the Envoy listener, `target` its `ip:port` for gRPC channels, `admin` and `envoy_admin`
@@ -86,7 +86,7 @@ class Edge:
             folder / "envoy.log",
         )
 
-    async def __aenter__(self) -> "Edge":
+    async def __aenter__(self) -> "Sidecar":
         try:
             self.write_config()
             await asyncio.to_thread(self._render_bootstrap)

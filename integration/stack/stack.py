@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from integration.stack.embedded import EmbeddedNode, NodeSpec
-from integration.stack.sidecar import Edge, Section
+from integration.stack.sidecar import Section, Sidecar
 
 
 class Stack:
@@ -26,7 +26,7 @@ class Stack:
         self._folder = tempfile.TemporaryDirectory(prefix="tbms-")
         folder = Path(self._folder.name)
         self.nodes = {spec.id: EmbeddedNode(spec, repository, folder) for spec in nodes}
-        self.edge = Edge(folder, [node.node for node in self.nodes.values()], envoy=envoy, sections=sections)
+        self.edge = Sidecar(folder, [node.node for node in self.nodes.values()], envoy=envoy, sections=sections)
 
     async def __aenter__(self) -> "Stack":
         try:

@@ -7,14 +7,14 @@ from mesh.node import Node
 
 
 @dataclass(frozen=True, slots=True)
-class Population:
+class NodeSet:
     """Nodes with distinct ids and endpoints, and one sentence for each node that was left out."""
 
     nodes: tuple[Node, ...]
     conflicts: tuple[str, ...]
 
 
-def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> Population:
+def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> NodeSet:
     """Put (name of the source, its nodes) together. Of two nodes that clash, the first stays.
 
     Two nodes with one endpoint clash: Envoy chooses by endpoint, so calls for one would reach the
@@ -41,4 +41,4 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> Population:
                 nodes[node.id] = node
                 sources[node.id] = source
                 owners.update(dict.fromkeys(used, node.id))
-    return Population(tuple(nodes.values()), tuple(conflicts))
+    return NodeSet(tuple(nodes.values()), tuple(conflicts))

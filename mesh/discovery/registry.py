@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from mesh.discovery.merge import merge
-from mesh.discovery.source import Source
+from mesh.discovery.node_source import NodeSource
 from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.routing.router import Router
@@ -18,7 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until a source that failed is asked again: doubled with every failure in a row."""
 
 
-class Follower(Protocol):
+class NodeSetListener(Protocol):
     """Somebody who works for every node of the population, after the router: the prober, the residency watches."""
 
     def update(self, nodes: Iterable[Node]) -> None:
@@ -37,7 +37,7 @@ class Registry:
     followers run as long as the registry does, and are told of every change.
     """
 
-    def __init__(self, sources: Mapping[str, Source], router: Router, *followers: Follower) -> None:
+    def __init__(self, sources: Mapping[str, NodeSource], router: Router, *followers: NodeSetListener) -> None:
         self._sources = dict(sources)
         self._router = router
         self._followers = followers
@@ -58,7 +58,7 @@ class Registry:
                 tasks.create_task(follower.run(), name=type(follower).__name__)
             self._heard()
 
-    async def _follow(self, name: str, source: Source) -> None:
+    async def _follow(self, name: str, source: NodeSource) -> None:
         pause = FIRST_PAUSE
         while True:
             try:

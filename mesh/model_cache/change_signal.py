@@ -5,7 +5,7 @@ import asyncio
 _SOON = 0.01  # seconds
 
 
-class Bell:
+class ChangeSignal:
     """Tasks wait here, and look again each time it rings, in the order in which they came."""
 
     def __init__(self) -> None:

@@ -3,20 +3,22 @@
 from dataclasses import replace
 
 from mesh.model_cache.books.names import Key, check_name, check_version
-from mesh.model_cache.catalog import Catalog
-from mesh.model_cache.core import Core
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError, Refused
 from mesh.model_cache.loads.jobs import Jobs
 from mesh.model_cache.loads.unloading import Unloading
+from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.versions import Version, Versions
 
 
 class Commands:
     """Each returns when it is done. Whoever stops waiting does not stop a load."""
 
-    def __init__(self, core: Core, catalog: Catalog, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
+    def __init__(
+        self, core: CacheState, store_index: StoreIndex, versions: Versions, jobs: Jobs, unloading: Unloading
+    ) -> None:
         self._core = core
-        self._catalog = catalog
+        self._store_index = store_index
         self._versions = versions
         self._jobs = jobs
         self._unloading = unloading
@@ -24,9 +26,9 @@ class Commands:
     async def load(self, model: str, version: Version = None, label: str | None = None) -> Key:
         """Bring a model now, whatever happened to it before. Raises CacheError."""
         check_name(model)
-        self._catalog.drop(model)
+        self._store_index.drop(model)
         key = await self._versions.resolve(model, version, label)
-        self._core.quarantine.forgive(key)
+        self._core.quarantine.clear(key)
         await self._bring_absent(key)
         return key
 

@@ -5,16 +5,16 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mesh.model_cache.books.states import Entry, State
+from mesh.model_cache.books.states import Entry, ModelState
 from mesh.residency.cache_map import Residency
 
 _RESIDENCY = {
-    State.ABSENT: Residency.ABSENT,
-    State.FETCHING: Residency.LOADING,
-    State.LOADING: Residency.LOADING,
-    State.AVAILABLE: Residency.AVAILABLE,
-    State.DRAINING: Residency.DRAINING,
-    State.FAILED: Residency.FAILED,
+    ModelState.ABSENT: Residency.ABSENT,
+    ModelState.FETCHING: Residency.LOADING,
+    ModelState.LOADING: Residency.LOADING,
+    ModelState.AVAILABLE: Residency.AVAILABLE,
+    ModelState.DRAINING: Residency.DRAINING,
+    ModelState.FAILED: Residency.FAILED,
 }
 _WORTH = (Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.FAILED)
 

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterable
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.files import Found
 from mesh.model_cache.loads.jobs import Jobs
@@ -14,13 +14,13 @@ from mesh.model_cache.loads.unloading import Unloading
 from mesh.model_cache.tasks import Spawn
 from mesh.model_cache.versions import Versions
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-class Upkeep:
+class Maintenance:
     """Keeps a node's books true, and its pinned models there."""
 
-    def __init__(self, core: Core, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
+    def __init__(self, core: CacheState, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
         self._core = core
         self._spawn = spawn
         self._versions = versions
@@ -43,11 +43,11 @@ class Upkeep:
             entry = core.ledger.open(key, now)
             entry.begun = True
             entry.memory_bytes = core.memory_estimate(key.model, entry.disk_bytes)
-            core.move(entry, State.AVAILABLE)
+            core.move(entry, ModelState.AVAILABLE)
             self._versions.serve_as_newest(entry, now)
         if not core.ledger.rules.keep_files:
             for entry in list(core.ledger.entries.values()):
-                if entry.state is State.ABSENT and entry.complete:
+                if entry.state is ModelState.ABSENT and entry.complete:
                     await core.remove_files(entry)
         self._unloading.carry_out(core.ledger.make_reserve(now))
 
@@ -56,7 +56,7 @@ class Upkeep:
         for entry in lost:
             entry.begun = False
             entry.memory_bytes = 0
-            self._core.move(entry, State.ABSENT)
+            self._core.move(entry, ModelState.ABSENT)
         self._spawn(self._refill([entry.key for entry in lost]))
 
     async def run(self) -> None:
@@ -65,7 +65,7 @@ class Upkeep:
             self._forget_failures()
             self._unloading.carry_out(self._core.ledger.make_reserve(self._core.clock()))
             for model in self._core.ledger.rules.pinned:
-                if all(entry.state is not State.AVAILABLE for entry in self._core.ledger.of_model(model)):
+                if all(entry.state is not ModelState.AVAILABLE for entry in self._core.ledger.of_model(model)):
                     self._spawn(self._bring_pinned(model))
             await asyncio.sleep(self._core.settings.poll_seconds)
 
@@ -77,7 +77,7 @@ class Upkeep:
                 if key in self._core.ledger.entries:
                     await self._jobs.bring(key)
             except CacheError as error:
-                log.warning("model not loaded again", extra={"model": str(key), "error": error.cause})
+                logger.warning("model not loaded again", extra={"model": str(key), "error": error.cause})
             finally:
                 places.release()
 
@@ -89,12 +89,12 @@ class Upkeep:
         """A failure whose time is over no longer keeps edges away."""
         now = self._core.clock()
         for entry in list(self._core.ledger.entries.values()):
-            if entry.state is State.FAILED and self._core.quarantine.check(entry.key, now) is None:
-                self._core.move(entry, State.ABSENT)
+            if entry.state is ModelState.FAILED and self._core.quarantine.check(entry.key, now) is None:
+                self._core.move(entry, ModelState.ABSENT)
                 self._core.ledger.forget_if_empty(entry)
 
     async def _bring_pinned(self, model: str) -> None:
         try:
             await self._jobs.bring(await self._versions.resolve(model, None, None))
         except CacheError as error:
-            log.warning("pinned model cannot be had", extra={"model": model, "error": error.cause})
+            logger.warning("pinned model cannot be had", extra={"model": model, "error": error.cause})

@@ -5,7 +5,7 @@
         with lease:
             ...  # the call is in flight
 
-Here are the calls, and how the parts are put together; `commands` are for operators, `outlook` is for edges.
+Here are the calls, and how the parts are put together; `commands` are for operators, `node_report` is for edges.
 
 A hit takes dictionary look-ups and no call to anybody. A miss joins the load of that model, or starts it; the load goes
 on for later callers whatever becomes of those who wait. There is no lock, so no model ever waits for another one but
@@ -17,16 +17,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mesh.model_cache.books.back_off import Quarantine
+from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.eviction import Rules
 from mesh.model_cache.books.ledger import Ledger
 from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.names import check_name, check_version
-from mesh.model_cache.books.states import Entry, State
+from mesh.model_cache.books.states import Entry, ModelState
 from mesh.model_cache.books.status import CacheStatus, describe
-from mesh.model_cache.catalog import Catalog
+from mesh.model_cache.cache_state import CacheState, Offload
 from mesh.model_cache.commands import Commands
-from mesh.model_cache.core import Core, Offload
 from mesh.model_cache.files import Files
 from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loads.admission import Admission
@@ -34,10 +33,11 @@ from mesh.model_cache.loads.fetching import Fetching
 from mesh.model_cache.loads.jobs import Job, Jobs, Lease
 from mesh.model_cache.loads.loading import Loading
 from mesh.model_cache.loads.unloading import Unloading
-from mesh.model_cache.maintenance import Upkeep
-from mesh.model_cache.report import Outlook
-from mesh.model_cache.server import ServerWatch
+from mesh.model_cache.maintenance import Maintenance
+from mesh.model_cache.report import NodeReport
+from mesh.model_cache.server_health import ServerHealth
 from mesh.model_cache.settings import CacheSettings
+from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.stores.leftovers import clean_leftovers
 from mesh.model_cache.stores.store import Store
 from mesh.model_cache.tasks import Tasks
@@ -65,26 +65,26 @@ class Manager:
             settings.capacity.disk_bytes is not None,
         )
         back_off = settings.back_off
-        self._core = core = Core(
+        self._core = core = CacheState(
             settings,
             Files(settings.folder),
             Ledger(rules, settings.reserve.room()),
             clock,
             offload,
-            Quarantine(back_off.first_seconds, back_off.most_seconds),
+            BackOff(back_off.first_seconds, back_off.most_seconds),
         )
         self._tasks = tasks = Tasks()
-        self._catalog = catalog = Catalog(settings, store, clock, tasks.spawn)
-        self._server = server = ServerWatch(core, loader)
+        self._store_index = store_index = StoreIndex(settings, store, clock, tasks.spawn)
+        self._server = server = ServerHealth(core, loader)
         self._unloading = unloading = Unloading(core, loader, server, tasks.spawn)
-        admission = Admission(core, catalog, unloading.carry_out)
-        loading = Loading(core, admission, Fetching(core, catalog, store), loader, server)
+        admission = Admission(core, store_index, unloading.carry_out)
+        loading = Loading(core, admission, Fetching(core, store_index, store), loader, server)
         self._load_times = LoadTimes()
         self._jobs = jobs = Jobs(core, tasks.spawn, loading.bring, self._arrived)
-        self._versions = versions = Versions(core, catalog, tasks.spawn, jobs.bring)
-        self._upkeep = Upkeep(core, tasks.spawn, versions, jobs, unloading)
-        self.commands = Commands(core, catalog, versions, jobs, unloading)
-        self.outlook = Outlook(core, catalog, versions, jobs, self._load_times)
+        self._versions = versions = Versions(core, store_index, tasks.spawn, jobs.bring)
+        self._upkeep = Maintenance(core, tasks.spawn, versions, jobs, unloading)
+        self.commands = Commands(core, store_index, versions, jobs, unloading)
+        self.node_report = NodeReport(core, store_index, versions, jobs, self._load_times)
         self.cold_calls = 0
         """Calls that had to wait for a load and got their model."""
 
@@ -110,7 +110,7 @@ class Manager:
             return None
         now = self._core.clock()
         entry = self._versions.called(model, version, label, now)
-        if entry is None or entry.state is not State.AVAILABLE:
+        if entry is None or entry.state is not ModelState.AVAILABLE:
             return None
         return self._lease(entry, now)
 
@@ -152,7 +152,11 @@ class Manager:
             waiting = 0 if job is None else len(job)
             models.append(describe(entry, waiting, entry.key.model in pinned, attempts, retry_at, now))
         return CacheStatus(
-            tuple(models), core.ledger.rules.capacity, self.outlook.free(), self._server.cause, self._catalog.causes()
+            tuple(models),
+            core.ledger.rules.capacity,
+            self.node_report.free(),
+            self._server.cause,
+            self._store_index.causes(),
         )
 
     @property
@@ -163,7 +167,7 @@ class Manager:
     def _arrived(self, entry: Entry, job: Job) -> None:
         now = self._core.clock()
         self._load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
-        remote = self._catalog.newest_known(entry.key.model)
+        remote = self._store_index.newest_known(entry.key.model)
         if remote is None or remote.version <= entry.key.version:
             self._versions.serve_as_newest(entry, now)
         job.grant(lambda: self._cold_lease(entry))

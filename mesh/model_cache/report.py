@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Room, State
-from mesh.model_cache.catalog import Catalog
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import ModelState, Room
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.feed import Report
 from mesh.model_cache.loads.jobs import Jobs
+from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.versions import Version, Versions
 from mesh.residency.cache_map import Residency
 
@@ -18,7 +18,7 @@ FORECAST_MODELS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class LoadForecast:
     """Seconds that a call for a model would wait for it: what is left of a load that goes on, else a whole one.
 
     `default` is for models that are not named; None while nothing was ever loaded here.
@@ -28,12 +28,14 @@ class Forecast:
     default: float | None = None
 
 
-class Outlook:
+class NodeReport:
     """Reads the books, and changes nothing but for the announcement that the node goes."""
 
-    def __init__(self, core: Core, catalog: Catalog, versions: Versions, jobs: Jobs, load_times: LoadTimes) -> None:
+    def __init__(
+        self, core: CacheState, store_index: StoreIndex, versions: Versions, jobs: Jobs, load_times: LoadTimes
+    ) -> None:
         self._core = core
-        self._catalog = catalog
+        self._store_index = store_index
         self._versions = versions
         self._jobs = jobs
         self._load_times = load_times
@@ -46,8 +48,8 @@ class Outlook:
         """How one model stands, and whether the node has announced that it goes. One look-up."""
         return self._core.feed.state(model), self._core.feed.leaving
 
-    def forecast(self, report: Report) -> Forecast:
-        """How long calls would wait for the models of a report that are not available; see `Forecast`.
+    def forecast(self, report: Report) -> LoadForecast:
+        """How long calls would wait for the models of a report that are not available; see `LoadForecast`.
 
         With a full report the models of the latest loads are in it, too: what is absent is not in the report.
         """
@@ -61,7 +63,7 @@ class Outlook:
                 seconds = self.expected_load_seconds(model)
                 if seconds is not None:
                     waits[model] = seconds
-        return Forecast(waits, self._load_times.mean)
+        return LoadForecast(waits, self._load_times.mean)
 
     def subscribe(self) -> AsyncGenerator[Report, None]:
         """How every model stands, then every change; slow readers get the last state of each model."""
@@ -75,9 +77,11 @@ class Outlook:
         """How long a call would wait for the model now: 0.0 if it is resident; None if nothing is known."""
         number = self._versions.number(model, version, label)
         in_use = self._versions.in_use(model)
-        if number is None and in_use is not None and in_use.state is State.AVAILABLE:
+        if number is None and in_use is not None and in_use.state is ModelState.AVAILABLE:
             return 0.0
-        remote = self._catalog.newest_known(model) if number is None else self._catalog.known(Key(model, number))
+        remote = (
+            self._store_index.newest_known(model) if number is None else self._store_index.known(Key(model, number))
+        )
         if remote is not None:
             number = remote.version
         key = None if number is None else Key(model, number)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh.model_cache.errors import Busy
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Runs a piece of background work. Raises Busy when the cache is being shut down."""
@@ -54,4 +54,4 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception:
-        log.exception("a task of the model cache failed")
+        logger.exception("a task of the model cache failed")

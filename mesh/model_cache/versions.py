@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from mesh.digits import number
 from mesh.model_cache.books.names import LATEST, Key
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.catalog import Catalog
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError, ModelMissing, StoreAway
+from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.tasks import Spawn
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Version = int | str | None
 """A version as a number or as its digits; None: not said."""
@@ -29,9 +29,11 @@ class _Newest:
 class Versions:
     """Calls that name no version never wait for a newer one: `bring` brings it meanwhile, and then it takes over."""
 
-    def __init__(self, core: Core, catalog: Catalog, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]) -> None:
+    def __init__(
+        self, core: CacheState, store_index: StoreIndex, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]
+    ) -> None:
         self._core = core
-        self._catalog = catalog
+        self._store_index = store_index
         self._spawn = spawn
         self._bring = bring
         self._newest: dict[str, _Newest] = {}
@@ -68,7 +70,7 @@ class Versions:
         if label is not None and label != LATEST:
             raise ModelMissing(f"Model {model!a} has no version with the label {label!a}.")
         try:
-            return Key(model, (await self._catalog.newest(model)).version)
+            return Key(model, (await self._store_index.newest(model)).version)
         except StoreAway:
             # Whole files on the disk are as good as the store while it is away.
             kept = [entry.key for entry in self._core.ledger.of_model(model) if entry.complete]
@@ -79,17 +81,17 @@ class Versions:
     def serve_as_newest(self, entry: Entry, now: float) -> None:
         """Calls that name no version get this one, unless a newer one is available."""
         known = self.in_use(entry.key.model)
-        if known is None or known.state is not State.AVAILABLE or known.key.version <= entry.key.version:
+        if known is None or known.state is not ModelState.AVAILABLE or known.key.version <= entry.key.version:
             self._newest[entry.key.model] = _Newest(entry, now + self._core.settings.refresh_seconds)
 
     async def _bring_newer(self, model: str, known: Key) -> None:
         """Calls go on with the version they have until the newer one is available; if it fails, they stay with it."""
         try:
-            remote = await self._catalog.newest(model, fresh=True)
+            remote = await self._store_index.newest(model, fresh=True)
             if remote.version > known.version:
                 await self._bring(Key(model, remote.version))
         except CacheError as error:
-            log.warning("no newer version could be had", extra={"model": model, "error": error.cause})
+            logger.warning("no newer version could be had", extra={"model": model, "error": error.cause})
 
 
 def _numbered(version: str) -> int:

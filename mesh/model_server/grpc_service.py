@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from mesh.model_server.errors import Code, ServingError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Unary: TypeAlias = Callable[[Any], Awaitable[Message]]
 Stream: TypeAlias = Callable[[AsyncIterator[Any]], AsyncIterator[Message]]
@@ -62,7 +62,7 @@ def _unary(method: UnaryMethod) -> grpc.RpcMethodHandler:
         except ServingError as error:
             await context.abort(_CODES[error.code], error.message)
         except Exception:
-            log.exception("a call failed")
+            logger.exception("a call failed")
             await context.abort(grpc.StatusCode.INTERNAL, "internal error of the model server")
         raise AssertionError("abort returned")
 

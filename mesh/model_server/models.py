@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh.model_server.errors import Code, ServingError
-from mesh.model_server.registry import Entry, Registry, State, Version
+from mesh.model_server.loaded_models import Entry, LoadedModels, Version, VersionState
 from mesh.model_server.repository import MODEL_FILE, Repository, VersionPolicy, knobs, versions
 from mesh.model_server.runtime import OnnxModel
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Models:
 
     def __init__(self, repository: Repository, *, load_delay_ms: float = 0.0) -> None:
         self.repository = repository
-        self.registry = Registry()
+        self.registry = LoadedModels()
         self._load_delay = load_delay_ms / 1000
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="load")
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +70,7 @@ class Models:
     def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
         del self._loading[name]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("model did not load", extra={"model": name, "error": str(error)})
+            logger.warning("model did not load", extra={"model": name, "error": str(error)})
 
     async def unload(self, name: str) -> None:
         """Refuse new calls for a model and drop it once those in flight have ended. Unknown names are no error."""
@@ -132,9 +132,9 @@ class Models:
     async def _load_version(self, entry: Entry, number: int, folder: Path) -> ServingError | None:
         """Load one version unless it is loaded. The error, if any, is also kept in the version's state."""
         before = entry.versions.get(number)
-        serving = before is not None and before.state is State.AVAILABLE
+        serving = before is not None and before.state is VersionState.AVAILABLE
         loop = asyncio.get_running_loop()
-        version = Version(entry.name, number, State.LOADING)
+        version = Version(entry.name, number, VersionState.LOADING)
         try:
             version.stamp = await asyncio.to_thread(_stamp, folder)
             if before is not None and serving and before.stamp == version.stamp:
@@ -146,24 +146,24 @@ class Models:
             version.model = await loop.run_in_executor(self._loaders, OnnxModel, folder / MODEL_FILE)
         except ServingError as error:
             version.error = error
-            version.state = State.END
+            version.state = VersionState.END
             if not serving:
                 entry.versions[number] = version
             return error
-        version.state = State.AVAILABLE
+        version.state = VersionState.AVAILABLE
         entry.versions[number] = version
         if before is not None and serving:
             self._retire(before)
-        log.info("model loaded", extra={"model": entry.name, "version": number})
+        logger.info("model loaded", extra={"model": entry.name, "version": number})
         return None
 
     def _retire(self, version: Version) -> None:
         def drop() -> None:
             version.model = None
-            version.state = State.END
-            log.info("model unloaded", extra={"model": version.name, "version": version.number})
+            version.state = VersionState.END
+            logger.info("model unloaded", extra={"model": version.name, "version": version.number})
 
-        version.state = State.UNLOADING
+        version.state = VersionState.UNLOADING
         version.when_idle(drop)
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from mesh.model_server.errors import Code, ServingError, invalid
 from mesh.model_server.rest_call import RestAnswer, RestCall
 from mesh.model_server.v2.triton_json import compact
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Api = Callable[[RestCall], Awaitable[RestAnswer]]
 
@@ -35,7 +35,7 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
         try:
             answer = await api(RestCall(request.method, path, request.headers, body))
         except Exception:
-            log.exception("a call failed")
+            logger.exception("a call failed")
             answer = RestAnswer(500, compact({"error": "internal error of the model server"}))
         return _response(request, answer)
 

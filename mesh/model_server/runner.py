@@ -8,7 +8,7 @@ from random import Random
 from typing import TypeVar
 
 from mesh.model_server.errors import ServingError
-from mesh.model_server.registry import Version
+from mesh.model_server.loaded_models import Version
 from mesh.tensors.dtypes import Array
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from mesh.model_server.v2.grpc_api import V2Grpc
 from mesh.model_server.v2.rest_api import V2Rest
 from mesh.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 #: How long calls in flight may take to end when the server is stopped (seconds).
 DRAIN_SECONDS = 30.0
@@ -80,7 +80,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
         if loading.done():
             loading.result()
             started.set()
-            log.info(
+            logger.info(
                 "model server ready",
                 extra={"node": settings.node, "grpc_port": grpc_port, "rest_port": rest_port},
             )
@@ -124,6 +124,6 @@ async def _load(models: Models, settings: ModelServerSettings) -> None:
     results = await asyncio.gather(*(models.load(name) for name in names), return_exceptions=True)
     for name, result in zip(names, results, strict=True):
         if isinstance(result, ServingError):
-            log.error("model of the start did not load", extra={"model": name, "error": result.message})
+            logger.error("model of the start did not load", extra={"model": name, "error": result.message})
         elif isinstance(result, BaseException):
             raise result

@@ -12,7 +12,7 @@ MOST = 10_000
 """Models of one node that are remembered."""
 
 
-class Hearsay:
+class ReplyHints:
     """Pure: time comes in as `now`, in seconds of one monotonic clock. `remember` is how long a word holds, in seconds.
 
     A node is asked about a model at most twice in that time, however many calls there are.
@@ -41,7 +41,7 @@ class Hearsay:
             del self._asked[node_id], self._told[node_id]
             self._leaving.pop(node_id, None)
 
-    def asks(self, endpoint: str | None, model: str, now: float) -> bool:
+    def wants_residency(self, endpoint: str | None, model: str, now: float) -> bool:
         """Whether a call for the model that is about to go to `endpoint` (`ip:port`) is to ask how it stands there."""
         node_id = self.silent.get(endpoint or "")
         if node_id is None:

@@ -10,7 +10,7 @@ import aiohttp
 
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
-from mesh.residency.hints import Hearsay
+from mesh.residency.hints import ReplyHints
 from mesh.residency.line import Heard, ResidencyError
 from mesh.residency.load_waits import LoadWaits
 from mesh.residency.settings import ResidencySettings
@@ -36,11 +36,11 @@ class ResidencyWatches:
     """One watch for each node that names a residency endpoint. `update` may be called at any time, `run` once.
 
     While a node's stream lasts, the cache map holds what it says; when it is lost, the map forgets the node, so that
-    the ring alone decides, and what the node says in its replies (`hearsay`). Only of a node that has announced that
+    the ring alone decides, and what the node says in its replies (`hints`). Only of a node that has announced that
     it goes this is remembered for `gone` seconds.
 
     `may_hang_up` says of a leaving node whether this edge has no more need of it: then the stream is ended, which is
-    what the node waits for before it stops. `load_waits` learns what loads take. It and `hearsay` go by `clock`.
+    what the node waits for before it stops. `load_waits` learns what loads take. It and `hints` go by `clock`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ResidencyWatches:
         cache_map: CacheMap,
         seed: int,
         may_hang_up: Callable[[str], bool] = lambda _: False,
-        hearsay: Hearsay | None = None,
+        hints: ReplyHints | None = None,
         load_waits: LoadWaits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,7 +57,7 @@ class ResidencyWatches:
         self._cache_map = cache_map
         self._random = Random(seed)
         self._may_hang_up = may_hang_up
-        self._hearsay = Hearsay(cache_map, settings.remember) if hearsay is None else hearsay
+        self._hints = ReplyHints(cache_map, settings.remember) if hints is None else hints
         self._load_waits = LoadWaits() if load_waits is None else load_waits
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
@@ -75,13 +75,13 @@ class ResidencyWatches:
                 if watch.task is not None:
                     watch.task.cancel()
                 self._forget(watch)
-                self._hearsay.heard(node_id)
+                self._hints.heard(node_id)
         for node_id, node in fresh.items():
             if node_id not in self._watches and node.residency is not None:
                 self._watches[node_id] = _Watch(node)
                 self._start(self._watches[node_id])
             if node_id in self._watches and not self._cache_map.is_live(node_id):
-                self._hearsay.silence(node)
+                self._hints.silence(node)
 
     def heard(self, node_id: str) -> Heard | None:
         """The last line of that node; None while it is not heard."""
@@ -134,7 +134,7 @@ class ResidencyWatches:
         if watch.heard is None:
             logger.info("residency is heard", extra={"node": node_id, "models": len(heard.models)})
         watch.heard, watch.cause, watch.lost_at = heard, None, None
-        self._hearsay.heard(node_id)
+        self._hints.heard(node_id)
         if heard.full:
             self._cache_map.snapshot(node_id, heard.models)
         else:
@@ -160,8 +160,8 @@ class ResidencyWatches:
             return
         watch.lost_at = None
         self._forget(watch)
-        self._hearsay.silence(watch.node)
-        self._hearsay.expire(watch.node.id, self._clock())
+        self._hints.silence(watch.node)
+        self._hints.expire(watch.node.id, self._clock())
 
     def _forget(self, watch: _Watch) -> None:
         self._load_waits.forget(watch.node.id)

@@ -4,22 +4,22 @@ from collections.abc import Callable, Collection
 
 from mesh.node import ProtocolKind
 from mesh.routing.load import NodeLoad
-from mesh.routing.shortlist import Seat, Shortlist
+from mesh.routing.shortlist import NodeState, Shortlist
 
 Rank = Callable[[NodeLoad], tuple[bool, int]]
 """Whether one more call would bring a node over its bound, and in which step its load is: `Loads.rank`."""
 
 
-def choose(shortlist: Shortlist, width: int, want: int, rank: Rank) -> list[Seat]:
+def choose(shortlist: Shortlist, width: int, want: int, rank: Rank) -> list[NodeState]:
     """The best `want` living seats of a shortlist, for a model that is spread over `width` nodes.
 
     Looks no further than the group in which enough are found within bounds.
     """
-    chosen: list[Seat] = []
+    chosen: list[NodeState] = []
     for places, seats in shortlist.tiers:
         missing, last = want - len(chosen), -1
-        within: list[tuple[int, bool, int, int, Seat]] = []
-        beyond: list[tuple[int, bool, int, int, Seat]] = []
+        within: list[tuple[int, bool, int, int, NodeState]] = []
+        beyond: list[tuple[int, bool, int, int, NodeState]] = []
         for place, seat in zip(places, seats, strict=True):
             group = place // width
             if group != last:
@@ -39,7 +39,7 @@ def choose(shortlist: Shortlist, width: int, want: int, rank: Rank) -> list[Seat
     return chosen
 
 
-def why_none(seats: Collection[Seat], model: str, kind: ProtocolKind) -> str:
+def why_none(seats: Collection[NodeState], model: str, kind: ProtocolKind) -> str:
     """One sentence fit for a client: why of all these seats none can be chosen."""
     if not seats:
         return "No model server is known."

@@ -23,7 +23,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class NodeStanding:
     """One node's standing for one model, for people to read.
 
     `place` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight.
@@ -37,12 +37,12 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
+class ExpectedWait:
     """With `cold` a load comes first, of so many seconds as far as the node has told (None: it has not)."""
 
     cold: bool = False
     load_seconds: float | None = None
 
 
-RESIDENT = Prospect()
+RESIDENT = ExpectedWait()
 """The node holds the model, or nobody knows."""

@@ -13,9 +13,9 @@ from mesh.residency.load_waits import LoadWaits
 from mesh.routing.choice import choose, why_none
 from mesh.routing.demand import Demand
 from mesh.routing.load import InFlight, Loads
-from mesh.routing.placement import RESIDENT, Candidate, NoNode, Placement, Prospect
+from mesh.routing.placement import RESIDENT, ExpectedWait, NodeStanding, NoNode, Placement
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.shortlist import Seat, Shortlists
+from mesh.routing.shortlist import NodeState, Shortlists
 
 
 class Router:
@@ -36,7 +36,7 @@ class Router:
         self.demand = Demand(settings.demand_seconds, settings.memo_models)
         self._loads = Loads(settings)
         self._widths: dict[str, int] = {}
-        self._seats: dict[str, Seat] = {}
+        self._seats: dict[str, NodeState] = {}
         self._shortlists = Shortlists(self.cache_map, settings.memo_models)
         self.update(())
 
@@ -61,7 +61,7 @@ class Router:
         for node_id, node in fresh.items():
             known = self._seats.get(node_id)
             if known is None:
-                known = self._seats[node_id] = Seat(node)
+                known = self._seats[node_id] = NodeState(node)
                 self.cache_map.declare(node_id, node.models)
             elif known.node.models != node.models:
                 self.cache_map.declare(node_id, node.models)
@@ -119,7 +119,7 @@ class Router:
         """The ids of all nodes in the model's rendezvous order, dead ones included, whatever they hold."""
         return tuple([seat.node.id for seat in self._shortlists.order(model)])
 
-    def prospect(self, model: str, now: float, protocol_kind: ProtocolKind) -> Prospect:
+    def expected_wait(self, model: str, now: float, protocol_kind: ProtocolKind) -> ExpectedWait:
         """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
 
         Of a node that reports nothing nobody knows; it is taken to hold the model, as it is for picking.
@@ -129,7 +129,7 @@ class Router:
         node_id = seats[0].node.id if seats else ""
         if not self.cache_map.is_live(node_id) or self.cache_map.state(node_id, model) is Residency.AVAILABLE:
             return RESIDENT
-        return Prospect(cold=True, load_seconds=self.load_waits.seconds(node_id, model, now))
+        return ExpectedWait(cold=True, load_seconds=self.load_waits.seconds(node_id, model, now))
 
     def lease(self, placement: Placement) -> InFlight:
         """Counts the call that was just picked exactly, until the lease is released: for calls whose end is seen.
@@ -138,10 +138,12 @@ class Router:
         """
         return InFlight(self._loads, self._seats[placement.nodes[0].id].load)
 
-    def placements(self, model: str, protocol_kind: ProtocolKind = "grpc") -> tuple[Candidate, ...]:
+    def placements(self, model: str, protocol_kind: ProtocolKind = "grpc") -> tuple[NodeStanding, ...]:
         """Every candidate of the model, dead ones included, in the order of residency and place. Changes nothing."""
         return tuple(
-            Candidate(seat.node, place, seat.alive, self.cache_map.state(seat.node.id, model), self.load(seat.node.id))
+            NodeStanding(
+                seat.node, place, seat.alive, self.cache_map.state(seat.node.id, model), self.load(seat.node.id)
+            )
             for place, seat in self._shortlists.afresh(model, protocol_kind)
         )
 

@@ -35,7 +35,7 @@ _TIERS = {
 }
 
 
-class Seat:
+class NodeState:
     """A node's place in the router: what it is, whether it lives, and how busy it is."""
 
     __slots__ = ("alive", "load", "node", "remote")
@@ -57,25 +57,25 @@ class Shortlist:
 
     __slots__ = ("row", "tiers")
 
-    def __init__(self, row: bytes | None, tiers: tuple[tuple[Sequence[int], tuple[Seat, ...]], ...]) -> None:
+    def __init__(self, row: bytes | None, tiers: tuple[tuple[Sequence[int], tuple[NodeState, ...]], ...]) -> None:
         self.row = row
         self.tiers = tiers
 
-    def __iter__(self) -> Iterator[tuple[int, Seat]]:
+    def __iter__(self) -> Iterator[tuple[int, NodeState]]:
         for places, seats in self.tiers:
             yield from zip(places, seats, strict=True)
 
 
-class Planner:
+class Ranking:
     """Works out shortlists for one population of nodes."""
 
-    def __init__(self, seats: Sequence[Seat], cache_map: CacheMap) -> None:
+    def __init__(self, seats: Sequence[NodeState], cache_map: CacheMap) -> None:
         by_id = {seat.node.id: seat for seat in seats}
         self._rendezvous = Rendezvous((seat.node.id, seat.node.weight) for seat in seats)
         self._seats = tuple(by_id[node_id] for node_id in self._rendezvous.ids)
         self._cache_map = cache_map
 
-    def order(self, model: str) -> tuple[Seat, ...]:
+    def order(self, model: str) -> tuple[NodeState, ...]:
         """All nodes in the model's rendezvous order, whatever they hold."""
         return tuple(map(self._seats.__getitem__, self._rendezvous.order(model)))
 
@@ -114,18 +114,18 @@ class Shortlists:
     def __init__(self, cache_map: CacheMap, models: int) -> None:
         self._cache_map = cache_map
         self._models = models
-        self._planners: dict[ProtocolKind, Planner] = {}
+        self._planners: dict[ProtocolKind, Ranking] = {}
         self._memos: dict[ProtocolKind, Memo[Shortlist]] = {}
         self._generation = -1
 
-    def plan(self, seats: tuple[Seat, ...]) -> None:
+    def plan(self, seats: tuple[NodeState, ...]) -> None:
         """Plan anew for the population. Where all nodes speak both kinds, both share planner and memo."""
-        everyone = self._everyone = Planner(seats, self._cache_map)
+        everyone = self._everyone = Ranking(seats, self._cache_map)
         shared = Memo[Shortlist](self._models)
         for kind in _KINDS:
             speakers = tuple(seat for seat in seats if seat.node.endpoint(kind) is not None)
             whole = len(speakers) == len(seats)
-            self._planners[kind] = everyone if whole else Planner(speakers, self._cache_map)
+            self._planners[kind] = everyone if whole else Ranking(speakers, self._cache_map)
             self._memos[kind] = shared if whole else Memo(self._models)
         self._generation = self._cache_map.generation
 
@@ -146,6 +146,6 @@ class Shortlists:
         """The same, worked out anew: nothing is remembered, and nothing forgotten for it."""
         return self._planners[kind].shortlist(model)
 
-    def order(self, model: str) -> tuple[Seat, ...]:
+    def order(self, model: str) -> tuple[NodeState, ...]:
         """All seats in the model's rendezvous order, whatever they hold and speak."""
         return self._everyone.order(model)

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from mesh.residency.cache_map import Residency
 from mesh.routing.router import Router
-from mesh.warming.asks import CHUNK, Asks, WarmUp
+from mesh.warming.load_requests import CHUNK, LoadRequests, WarmUp
 
 
 class Handover:
     """Remembers of each leaving node what is still to be loaded elsewhere. Times are seconds of one monotonic clock."""
 
-    def __init__(self, router: Router, asks: Asks) -> None:
+    def __init__(self, router: Router, asks: LoadRequests) -> None:
         self._router = router
         self._map = router.cache_map
         self._asks = asks

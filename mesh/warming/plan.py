@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from mesh.routing.router import Router
-from mesh.warming.asks import Asks, WarmUp
 from mesh.warming.handover import Handover
+from mesh.warming.load_requests import LoadRequests, WarmUp
 from mesh.warming.settings import WarmSettings
 from mesh.warming.spread import Spread
 
@@ -26,7 +26,7 @@ class WarmPlan:
 
     def __init__(self, settings: WarmSettings, router: Router, free_models: Callable[[str], float]) -> None:
         self._per_second = settings.per_second
-        self._asks = Asks(settings, router, free_models)
+        self._asks = LoadRequests(settings, router, free_models)
         self._handover = Handover(router, self._asks)
         self._spread = Spread(router, self._asks, settings.replica_load)
         self._tokens = 1.0

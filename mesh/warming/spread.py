@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from mesh.routing.router import Router
-from mesh.warming.asks import CHUNK, Asks, WarmUp
+from mesh.warming.load_requests import CHUNK, LoadRequests, WarmUp
 
 _SHRINK = 0.5
 """A replica goes when the load fills the others to no more than this share: growth and shrinkage never alternate."""
@@ -16,7 +16,7 @@ class Spread:
     `replica_load` is how many calls in flight one copy of a model carries.
     """
 
-    def __init__(self, router: Router, asks: Asks, replica_load: float) -> None:
+    def __init__(self, router: Router, asks: LoadRequests, replica_load: float) -> None:
         self._router = router
         self._asks = asks
         self._replica_load = replica_load

@@ -12,7 +12,7 @@ import aiohttp
 
 from mesh.digits import number
 from mesh.node import Node
-from mesh.warming.asks import WarmUp
+from mesh.warming.load_requests import WarmUp
 from mesh.warming.plan import WarmPlan
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from integration.stack import models
 from integration.stack.embedded import EmbeddedNode, NodeSpec
 from integration.stack.envoys import envoy_binary
 from integration.stack.process import Process
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.routing.rendezvous import Rendezvous
 
 TENANTS = ("acme", "birch", "cobalt")
@@ -80,16 +80,16 @@ async def edge_of(
     nodes: dict[str, EmbeddedNode], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Callable[[str], object]]:
     """Gives the edge with an Envoy of some version, in front of `nodes`; each is started once."""
-    edges: dict[str, Edge] = {}
+    edges: dict[str, Sidecar] = {}
     async with AsyncExitStack() as stack:
 
-        async def edge(version: str) -> Edge:
+        async def edge(version: str) -> Sidecar:
             need_envoy(version)
             if version not in edges:
                 folder = tmp_path_factory.mktemp(f"edge-{version}")
                 population = [node.node for node in nodes.values()]
                 edges[version] = await stack.enter_async_context(
-                    Edge(folder, population, envoy=version, sections=STRICTLY_BY_THE_RING)
+                    Sidecar(folder, population, envoy=version, sections=STRICTLY_BY_THE_RING)
                 )
             return edges[version]
 
@@ -97,13 +97,13 @@ async def edge_of(
 
 
 @pytest_asyncio.fixture(params=["1.40", "1.38"], loop_scope="session")
-async def edge(request: pytest.FixtureRequest, edge_of: Callable[[str], object]) -> Edge:
+async def edge(request: pytest.FixtureRequest, edge_of: Callable[[str], object]) -> Sidecar:
     """The versions on which every call passes."""
     return await edge_of(request.param)
 
 
 @pytest_asyncio.fixture(params=["1.40", "1.38", "1.36"], loop_scope="session")
-async def any_edge(request: pytest.FixtureRequest, edge_of: Callable[[str], object]) -> Edge:
+async def any_edge(request: pytest.FixtureRequest, edge_of: Callable[[str], object]) -> Sidecar:
     """The versions on which calls are routed."""
     return await edge_of(request.param)
 

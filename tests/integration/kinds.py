@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 from tritonclient.grpc import service_pb2 as pb
 
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.load import Outcomes, steady
 from tests.integration.raw import channel, rest_client, unary
@@ -18,7 +18,7 @@ WORKERS = 4
 
 
 @asynccontextmanager
-async def every_kind(edge: Edge, names: Sequence[str]) -> AsyncIterator[dict[str, Outcomes]]:
+async def every_kind(edge: Sidecar, names: Sequence[str]) -> AsyncIterator[dict[str, Outcomes]]:
     """Steady calls for every model: over REST, over gRPC with the model's name in the headers, and without."""
     async with AsyncExitStack() as opened:
         http = await opened.enter_async_context(rest_client(edge.http))

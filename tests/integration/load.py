@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.raw import channel, rest_client, unary
 
@@ -59,7 +59,7 @@ async def steady(ask: Callable[[int], Awaitable[str]], workers: int) -> AsyncIte
 
 
 @asynccontextmanager
-async def steady_rest(edge: Edge, wanted: list[calls.Rest], workers: int = 4) -> AsyncIterator[Outcomes]:
+async def steady_rest(edge: Sidecar, wanted: list[calls.Rest], workers: int = 4) -> AsyncIterator[Outcomes]:
     """Plain REST calls, one after the other of `wanted`; the outcome is the status, or the error's name."""
     async with rest_client(edge.http) as client:
 
@@ -76,7 +76,7 @@ async def steady_rest(edge: Edge, wanted: list[calls.Rest], workers: int = 4) ->
 
 
 @asynccontextmanager
-async def steady_grpc(edge: Edge, wanted: list[calls.Grpc], workers: int = 4) -> AsyncIterator[Outcomes]:
+async def steady_grpc(edge: Sidecar, wanted: list[calls.Grpc], workers: int = 4) -> AsyncIterator[Outcomes]:
     """gRPC calls with a deadline of 20 s; the outcome is the status."""
     async with channel(edge.target) as through:
 

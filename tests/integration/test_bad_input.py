@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from integration.stack.embedded import EmbeddedNode
 from integration.stack.ports import free_ports
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 from tests.integration import calls
@@ -40,7 +40,7 @@ LIMIT = 1 << 20
     ],
 )
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-async def test_rest(edge: Edge, path: str, status: int, fault: str, http2: bool) -> None:
+async def test_rest(edge: Sidecar, path: str, status: int, fault: str, http2: bool) -> None:
     async with rest_client(edge.http, http2=http2) as client:
         # Given as a target the path is not tidied up on its way out.
         reply = await client.post("/", content=b'{"instances": [[0]]}', extensions={"target": path.encode()})
@@ -76,14 +76,14 @@ def predict(name: str) -> calls.Grpc:
         ),
     ],
 )
-async def test_grpc(edge: Edge, call: calls.Grpc, code: str, fault: str) -> None:
+async def test_grpc(edge: Sidecar, call: calls.Grpc, code: str, fault: str) -> None:
     async with channel(edge.target) as through:
         reply = await unary(through, call.method, call.message)
     assert (reply.code, reply.message) == (code, b""), reply.details
     assert fault in reply.details
 
 
-async def test_a_bad_call_does_not_disturb_its_neighbours(edge: Edge, nodes: dict[str, EmbeddedNode]) -> None:
+async def test_a_bad_call_does_not_disturb_its_neighbours(edge: Sidecar, nodes: dict[str, EmbeddedNode]) -> None:
     good = calls.tfs_grpc("acme-bayes", IMAGE)
     async with channel(edge.target) as through:
         for _ in range(20):
@@ -95,17 +95,17 @@ async def test_a_bad_call_does_not_disturb_its_neighbours(edge: Edge, nodes: dic
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38"])
 async def small_edge(
     request: pytest.FixtureRequest, nodes: dict[str, EmbeddedNode], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Edge]:
+) -> AsyncIterator[Sidecar]:
     """An edge that takes bodies up to LIMIT."""
     need_envoy(request.param)
     folder = tmp_path_factory.mktemp(f"small-{request.param}")
     sections = {"limits": {"body_bytes": LIMIT}}
-    async with Edge(folder, [node.node for node in nodes.values()], envoy=request.param, sections=sections) as edge:
+    async with Sidecar(folder, [node.node for node in nodes.values()], envoy=request.param, sections=sections) as edge:
         yield edge
 
 
 @pytest.mark.parametrize("write", [calls.tfs_rest, calls.v2_rest], ids=["tfs", "v2"])
-async def test_a_rest_body_over_the_limit(small_edge: Edge, write: object) -> None:
+async def test_a_rest_body_over_the_limit(small_edge: Sidecar, write: object) -> None:
     call = write("acme-bayes", np.zeros((2 * LIMIT // 256, 64), dtype=np.float32))
     async with rest_client(small_edge.http) as client:
         reply = await client.post(call.path, content=call.body, headers=call.headers)
@@ -113,7 +113,7 @@ async def test_a_rest_body_over_the_limit(small_edge: Edge, write: object) -> No
     assert "limit" in reply.json()["error"]
 
 
-async def test_a_grpc_body_over_the_limit(small_edge: Edge) -> None:
+async def test_a_grpc_body_over_the_limit(small_edge: Sidecar) -> None:
     call = calls.tfs_grpc("acme-bayes", np.zeros((2 * LIMIT // 256, 64), dtype=np.float32))
     async with channel(small_edge.target) as through:
         reply = await unary(through, call.method, call.message)
@@ -126,7 +126,7 @@ async def test_no_node_alive(version: str, tmp_path_factory: pytest.TempPathFact
     need_envoy(version)
     grpc_port, rest_port = free_ports(2)
     dead = Node("dead", grpc=f"127.0.0.1:{grpc_port}", rest=f"127.0.0.1:{rest_port}")
-    async with Edge(tmp_path_factory.mktemp("dead"), [dead], envoy=version) as edge:
+    async with Sidecar(tmp_path_factory.mktemp("dead"), [dead], envoy=version) as edge:
         while (await edge.status())["nodes"][0]["alive"]:
             pass
         started = time.monotonic()

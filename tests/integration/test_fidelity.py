@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from integration.stack import models
 from integration.stack.embedded import EmbeddedNode
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.protos import tfs_pb2
 from tests.integration import calls
 from tests.integration.conftest import owner
@@ -29,7 +29,7 @@ def digits(size: int) -> np.ndarray:
 class Rest:
     """Makes the same call twice: through Envoy, and directly to the node that the call went to."""
 
-    def __init__(self, edge: Edge, node: EmbeddedNode, http2: bool) -> None:
+    def __init__(self, edge: Sidecar, node: EmbeddedNode, http2: bool) -> None:
         self._mesh, self._direct = rest_client(edge.http, http2=http2), rest_client(node.rest)
         self._node = node
 
@@ -45,7 +45,7 @@ class Rest:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def over_rest(edge: Edge, nodes: dict[str, EmbeddedNode], http2: bool) -> AsyncIterator[Rest]:
+async def over_rest(edge: Sidecar, nodes: dict[str, EmbeddedNode], http2: bool) -> AsyncIterator[Rest]:
     pair = Rest(edge, nodes[owner(MODEL)], http2)
     yield pair
     await pair.close()
@@ -125,7 +125,7 @@ async def test_a_body_of_unknown_length(over_rest: Rest) -> None:
 class Grpc:
     """Makes the same call twice: through Envoy, and directly to the node that the call went to."""
 
-    def __init__(self, edge: Edge, node: EmbeddedNode) -> None:
+    def __init__(self, edge: Sidecar, node: EmbeddedNode) -> None:
         self._mesh, self._direct = channel(edge.target), channel(node.grpc)
         self._node = node
 
@@ -141,7 +141,7 @@ class Grpc:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def over_grpc(edge: Edge, nodes: dict[str, EmbeddedNode]) -> AsyncIterator[Grpc]:
+async def over_grpc(edge: Sidecar, nodes: dict[str, EmbeddedNode]) -> AsyncIterator[Grpc]:
     pair = Grpc(edge, nodes[owner(MODEL)])
     yield pair
     await pair.close()

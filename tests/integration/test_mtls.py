@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from integration.stack.ports import free_port
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from tests.integration.conftest import need_envoy
 from tests.integration.recorder import recorder
 
@@ -44,7 +44,7 @@ async def test_calls_are_routed_over_mtls(version: str, tmp_path: Path) -> None:
     port = free_port()
     async with (
         recorder("only") as node,
-        Edge(tmp_path, [node.node], envoy=version, sections=sections(files, port)) as edge,
+        Sidecar(tmp_path, [node.node], envoy=version, sections=sections(files, port)) as edge,
     ):
         url = f"{edge.http}/v1/models/m:predict"
         async with aiohttp.ClientSession() as http, http.post(url, json={}) as reply:

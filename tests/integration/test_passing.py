@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, need_envoy, owner
 from tests.integration.raw import channel, rest, rest_client, unary
@@ -30,11 +30,11 @@ async def recorders() -> AsyncIterator[dict[str, Recorder]]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38", "1.36"])
 async def recorded_edge(
     request: pytest.FixtureRequest, recorders: dict[str, Recorder], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Edge]:
+) -> AsyncIterator[Sidecar]:
     need_envoy(request.param)
     nodes = [seen.node for seen in recorders.values()]
     folder = tmp_path_factory.mktemp(f"passing-{request.param}")
-    async with Edge(folder, nodes, envoy=request.param, sections=BY_THE_RING) as edge:
+    async with Sidecar(folder, nodes, envoy=request.param, sections=BY_THE_RING) as edge:
         yield edge
 
 
@@ -57,7 +57,7 @@ def steering(recorders: dict[str, Recorder], model: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 async def test_a_client_cannot_steer_a_rest_call(
-    recorded_edge: Edge, recorders: dict[str, Recorder], http2: bool
+    recorded_edge: Sidecar, recorders: dict[str, Recorder], http2: bool
 ) -> None:
     async with rest_client(recorded_edge.http, http2=http2) as client:
         for model in MODELS:
@@ -69,7 +69,7 @@ async def test_a_client_cannot_steer_a_rest_call(
             assert arrival.header("x-tbms-hop") is None
 
 
-async def test_a_client_cannot_steer_a_grpc_call(recorded_edge: Edge, recorders: dict[str, Recorder]) -> None:
+async def test_a_client_cannot_steer_a_grpc_call(recorded_edge: Sidecar, recorders: dict[str, Recorder]) -> None:
     async with channel(recorded_edge.target) as through:
         for model in MODELS:
             call = calls.tfs_grpc(model, IMAGE)
@@ -83,7 +83,7 @@ async def test_a_client_cannot_steer_a_grpc_call(recorded_edge: Edge, recorders:
 
 @pytest.mark.parametrize("path", ["/v1/models/model-0:predict", "/v2/models/model-1/infer", "/any/thing?x=%2F..&y=1"])
 async def test_a_rest_call_arrives_as_it_was_sent(
-    recorded_edge: Edge, recorders: dict[str, Recorder], path: str
+    recorded_edge: Sidecar, recorders: dict[str, Recorder], path: str
 ) -> None:
     body = bytes(range(256)) * 40
     headers = {"X-Mixed-Case": "Kept", "authorization": "Bearer abc", "content-type": "application/x-any"}
@@ -113,7 +113,7 @@ async def test_a_rest_call_arrives_as_it_was_sent(
     ],
 )
 async def test_what_is_no_inference_passes_untouched(
-    recorded_edge: Edge, recorders: dict[str, Recorder], method: str, path: str
+    recorded_edge: Sidecar, recorders: dict[str, Recorder], method: str, path: str
 ) -> None:
     async with rest_client(recorded_edge.http) as client:
         # Given as a target the path is not tidied up on its way out.
@@ -123,7 +123,7 @@ async def test_what_is_no_inference_passes_untouched(
     assert (arrival.method, arrival.path, arrival.body) == (method, path, b"as it is")
 
 
-async def test_another_grpc_service_passes_untouched(recorded_edge: Edge, recorders: dict[str, Recorder]) -> None:
+async def test_another_grpc_service_passes_untouched(recorded_edge: Sidecar, recorders: dict[str, Recorder]) -> None:
     message = bytes(range(256)) * 100
     async with channel(recorded_edge.target) as through:
         reply = await unary(through, "/some.other.Service/Method", message, [("x-any", "thing")])

@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 from integration.peers.tf_client import TfClient
 from integration.stack import models
 from integration.stack.embedded import EmbeddedNode
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.protos import tfs_pb2
 from tests.integration import calls
 from tests.integration.conftest import owner
@@ -24,7 +24,7 @@ def node(nodes: dict[str, EmbeddedNode]) -> EmbeddedNode:
     return nodes[owner(MODEL)]
 
 
-async def test_tensorflow_predicts(edge: Edge, node: EmbeddedNode, tensorflow: TfClient) -> None:
+async def test_tensorflow_predicts(edge: Sidecar, node: EmbeddedNode, tensorflow: TfClient) -> None:
     arrays = {"image": ("float32", models.digits()[1].images[:100].tolist())}
     mesh = await tensorflow.predict(edge.target, MODEL, arrays)
     direct = await tensorflow.predict(node.grpc, MODEL, arrays)
@@ -35,7 +35,7 @@ async def test_tensorflow_predicts(edge: Edge, node: EmbeddedNode, tensorflow: T
 
 
 @pytest.mark.parametrize("size", [1 << 20, 20 << 20], ids=["1MiB", "20MiB"])
-async def test_tensorflow_sends_much(edge: Edge, node: EmbeddedNode, tensorflow: TfClient, size: int) -> None:
+async def test_tensorflow_sends_much(edge: Sidecar, node: EmbeddedNode, tensorflow: TfClient, size: int) -> None:
     request = calls.tfs_grpc(MODEL, calls.images(calls.rows_of(size), models.digits()[1].images)).message
     mesh = await tensorflow.call("Predict", edge.target, request)
     direct = await tensorflow.call("Predict", node.grpc, request)
@@ -43,13 +43,13 @@ async def test_tensorflow_sends_much(edge: Edge, node: EmbeddedNode, tensorflow:
     assert mesh.response == direct.response
 
 
-async def test_tensorflow_reads_the_digits(edge: Edge, tensorflow: TfClient) -> None:
+async def test_tensorflow_reads_the_digits(edge: Sidecar, tensorflow: TfClient) -> None:
     held = models.digits()[1]
     reply = await tensorflow.predict(edge.target, MODEL, {"image": ("float32", held.images.tolist())}, version=1)
     assert (np.array(reply.arrays["label"][1]) == held.labels).mean() > 0.9
 
 
-async def test_tensorflow_gets_the_errors_of_the_node(edge: Edge, node: EmbeddedNode, tensorflow: TfClient) -> None:
+async def test_tensorflow_gets_the_errors_of_the_node(edge: Sidecar, node: EmbeddedNode, tensorflow: TfClient) -> None:
     for ask in ({"images": ("float32", [[0.0] * 64])}, {"image": ("float32", [[0.0] * 3])}, {}):
         mesh = await tensorflow.predict(edge.target, MODEL, ask)
         direct = await tensorflow.predict(node.grpc, MODEL, ask)
@@ -68,7 +68,7 @@ async def test_tensorflow_gets_the_errors_of_the_node(edge: Edge, node: Embedded
     ],
 )
 async def test_tensorflow_asks_about_a_model(
-    edge: Edge, node: EmbeddedNode, tensorflow: TfClient, method: str, request_: tfs_pb2.GetModelStatusRequest
+    edge: Sidecar, node: EmbeddedNode, tensorflow: TfClient, method: str, request_: tfs_pb2.GetModelStatusRequest
 ) -> None:
     mesh = await tensorflow.call(method, edge.target, request_)
     direct = await tensorflow.call(method, node.grpc, request_)
@@ -76,7 +76,7 @@ async def test_tensorflow_asks_about_a_model(
     assert mesh.response == direct.response
 
 
-async def test_tritonclient_over_grpc(edge: Edge, node: EmbeddedNode) -> None:
+async def test_tritonclient_over_grpc(edge: Sidecar, node: EmbeddedNode) -> None:
     images = models.digits()[1].images
     tensor = v2_grpc.InferInput("image", list(images.shape), "FP32")
     tensor.set_data_from_numpy(images)
@@ -96,7 +96,7 @@ async def test_tritonclient_over_grpc(edge: Edge, node: EmbeddedNode) -> None:
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-async def test_tritonclient_over_http(edge: Edge, node: EmbeddedNode, binary: bool) -> None:
+async def test_tritonclient_over_http(edge: Sidecar, node: EmbeddedNode, binary: bool) -> None:
     images = models.digits()[1].images
     tensor = v2_rest.InferInput("image", list(images.shape), "FP32")
     tensor.set_data_from_numpy(images, binary_data=binary)

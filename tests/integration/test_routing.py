@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from integration.stack.embedded import EmbeddedNode
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.conftest import owner
 from tests.integration.raw import channel, rest, rest_client, unary
@@ -17,7 +17,7 @@ IMAGE = np.full((1, 64), 8, dtype=np.float32)
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 @pytest.mark.parametrize("write", [calls.tfs_rest, calls.v2_rest], ids=["tfs", "v2"])
 async def test_rest(
-    any_edge: Edge, nodes: dict[str, EmbeddedNode], names: list[str], write: Callable[..., calls.Rest], http2: bool
+    any_edge: Sidecar, nodes: dict[str, EmbeddedNode], names: list[str], write: Callable[..., calls.Rest], http2: bool
 ) -> None:
     async with rest_client(any_edge.http, http2=http2) as client:
         for model in names:
@@ -30,7 +30,7 @@ async def test_rest(
 
 @pytest.mark.parametrize("write", [calls.tfs_grpc, calls.v2_grpc], ids=["tfs", "v2"])
 async def test_grpc(
-    any_edge: Edge, nodes: dict[str, EmbeddedNode], names: list[str], write: Callable[..., calls.Grpc]
+    any_edge: Sidecar, nodes: dict[str, EmbeddedNode], names: list[str], write: Callable[..., calls.Grpc]
 ) -> None:
     async with channel(any_edge.target) as through:
         for model in names:
@@ -41,7 +41,7 @@ async def test_grpc(
 
 
 async def test_a_header_of_the_mesh_names_the_model_of_a_grpc_call(
-    any_edge: Edge, nodes: dict[str, EmbeddedNode], names: list[str]
+    any_edge: Sidecar, nodes: dict[str, EmbeddedNode], names: list[str]
 ) -> None:
     async with channel(any_edge.target) as through:
         for model in names:

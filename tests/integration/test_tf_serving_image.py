@@ -12,7 +12,7 @@ from testcontainers.core.container import DockerContainer
 
 from integration.peers import tf_client
 from integration.stack.process import answers
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 from tests.integration import calls
@@ -73,7 +73,7 @@ async def test_its_replies_come_through_unchanged(
     async with asyncio.timeout(60):
         while not await ready():
             await asyncio.sleep(0.1)
-    async with Edge(tmp_path, [tf_serving]) as edge:
+    async with Sidecar(tmp_path, [tf_serving]) as edge:
         mesh, direct = rest_client(edge.http), rest_client(f"http://{tf_serving.rest}")
         async with mesh, direct:
             for path, body in (

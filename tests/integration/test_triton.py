@@ -11,7 +11,7 @@ import tritonclient.http.aio as v2_rest
 from tritonclient.utils import InferenceServerException
 
 from integration.peers.triton import Triton, missing, triton, write_model
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.node import Node
 from tests.integration.conftest import need_envoy
 
@@ -23,7 +23,7 @@ LOADED, ABSENT = "doubler", "sleeper"
 
 @dataclass
 class Behind:
-    edge: Edge
+    edge: Sidecar
     triton: Triton
 
 
@@ -45,7 +45,7 @@ async def behind(
     need_envoy(request.param)
     folder = tmp_path_factory.mktemp(f"before-triton-{request.param}")
     node = Node("triton", grpc=a_triton.grpc, rest=a_triton.rest)
-    async with Edge(folder, [node], envoy=request.param) as edge:
+    async with Sidecar(folder, [node], envoy=request.param) as edge:
         yield Behind(edge, a_triton)
 
 

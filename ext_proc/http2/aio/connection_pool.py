@@ -18,7 +18,7 @@ _CONNECT_SECONDS = 1.0
 _TRIES = 3
 
 
-class Pool:
+class ConnectionPool:
     """An async context manager; `address` is `ip:port` or `unix:PATH`. Every reply is read whole."""
 
     def __init__(self, address: str, limits: Limits | None = None) -> None:

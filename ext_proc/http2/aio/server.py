@@ -12,7 +12,7 @@ from ext_proc.config import ServerSettings, TlsSettings
 from ext_proc.errors import TbmsError
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.limits import Limits
-from ext_proc.http2.server_connection import Connection
+from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.session import Open
 from ext_proc.server.health import Health
 
@@ -29,7 +29,7 @@ class Http2Server:
         self._limits = limits or Limits()
         self._health = Health(path.split("/")[1] for path in sessions)
         self._sessions = {**sessions, **self._health.sessions()}
-        self._connections: set[Http2Protocol[Connection]] = set()
+        self._connections: set[Http2Protocol[ServerConnection]] = set()
         self._stopping = False
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -94,18 +94,18 @@ class Http2Server:
                 async with asyncio.timeout(within):
                     await self._empty.wait()
 
-    def _connect(self) -> Http2Protocol[Connection]:
+    def _connect(self) -> Http2Protocol[ServerConnection]:
         return Http2Protocol(self._join, self._made, self._lost)
 
-    def _join(self, wake: Callable[[], None]) -> Connection:
-        return Connection(self._sessions, wake, self._limits)
+    def _join(self, wake: Callable[[], None]) -> ServerConnection:
+        return ServerConnection(self._sessions, wake, self._limits)
 
-    def _made(self, connection: Http2Protocol[Connection]) -> None:
+    def _made(self, connection: Http2Protocol[ServerConnection]) -> None:
         self._connections.add(connection)
         if self._stopping:
             connection.end()
 
-    def _lost(self, connection: Http2Protocol[Connection]) -> None:
+    def _lost(self, connection: Http2Protocol[ServerConnection]) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ext_proc.errors import CallError
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.framing import inflate
 from ext_proc.wire.names import quoted
 from ext_proc.wire.outputs import tfs_grpc, tfs_rest, v2_grpc, v2_rest
@@ -29,12 +29,12 @@ def decode_outputs(call: Call, headers: Mapping[str, str], body: bytes, limit: i
     output, for anything but floats and integers.
     """
     _check(call)
-    if call.protocol is Protocol.TFS_GRPC:
+    if call.protocol is InferenceProtocol.TFS_GRPC:
         return tfs_grpc.decode(body)
-    if call.protocol is Protocol.V2_GRPC:
+    if call.protocol is InferenceProtocol.V2_GRPC:
         return v2_grpc.decode(body)
     body = _plain(headers, body, limit)
-    if call.protocol is Protocol.TFS_REST:
+    if call.protocol is InferenceProtocol.TFS_REST:
         return tfs_rest.decode(body)
     return v2_rest.decode(body, headers.get(v2_rest.HEADER))
 
@@ -46,13 +46,13 @@ def encode_outputs(call: Call, headers: Mapping[str, str], body: bytes, outputs:
     as in `decode_outputs`.
     """
     _check(call)
-    if call.protocol is Protocol.TFS_GRPC:
+    if call.protocol is InferenceProtocol.TFS_GRPC:
         return Rewritten(tfs_grpc.encode(body, outputs), (), ())
-    if call.protocol is Protocol.V2_GRPC:
+    if call.protocol is InferenceProtocol.V2_GRPC:
         return Rewritten(v2_grpc.encode(body, outputs), (), ())
     body = _plain(headers, body, limit)
     removed = ("content-length", "content-encoding")
-    if call.protocol is Protocol.TFS_REST:
+    if call.protocol is InferenceProtocol.TFS_REST:
         return Rewritten(tfs_rest.encode(body, outputs), (), removed)
     body, size = v2_rest.encode(body, headers.get(v2_rest.HEADER), outputs)
     return Rewritten(body, () if size is None else ((v2_rest.HEADER, size),), removed)

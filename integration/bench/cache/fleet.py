@@ -29,7 +29,7 @@ from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
-from mesh.warming.asks import WarmUp
+from mesh.warming.load_requests import WarmUp
 from mesh.warming.plan import WarmPlan
 from mesh.warming.settings import WarmSettings
 from mesh.warming.warmer import STEP
@@ -69,7 +69,9 @@ class _Fleet:
         # Defaults wherever there are any: what a user would run.
         self.router = Router(RoutingSettings(call_seconds=case.call_seconds), CacheMap())
         self.router.update(nodes)
-        self._plan = WarmPlan(WarmSettings(), self.router, lambda node_id: self.managers[node_id].outlook.free().models)
+        self._plan = WarmPlan(
+            WarmSettings(), self.router, lambda node_id: self.managers[node_id].node_report.free().models
+        )
         store = TimedStore(shelf)
         self.servers = {node.id: TimedServer(shelf, case.slots) for node in nodes}
         self.managers = {node.id: self._manager(folder / node.id, store, self.servers[node.id]) for node in nodes}
@@ -114,7 +116,7 @@ class _Fleet:
     async def follow(self, node_id: str) -> None:
         """Keeps the cache map as the node's reports say, a moment late."""
         cache_map = self.router.cache_map
-        async for report in self.managers[node_id].outlook.subscribe():
+        async for report in self.managers[node_id].node_report.subscribe():
             await asyncio.sleep(_NEWS_SECONDS)
             if report.full:
                 cache_map.snapshot(node_id, report.models)
@@ -132,7 +134,7 @@ class _Fleet:
 
     async def _warm(self, warm_up: WarmUp) -> None:
         manager = self.managers[warm_up.node_id]
-        loaded = not warm_up.into_free_room or manager.outlook.free().models >= 1
+        loaded = not warm_up.into_free_room or manager.node_report.free().models >= 1
         if loaded:
             try:
                 await manager.commands.warm(warm_up.model)

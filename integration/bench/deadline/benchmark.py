@@ -20,7 +20,7 @@ from integration.bench.deadline.pending_races import RACES, pending_races
 from integration.bench.deadline.trace import BACKUP_MS, CASES, LIMIT_MS, MEDIAN_MS, Call, trace
 from integration.peers.scripted_node import ScriptedNode, scripted_node
 from integration.peers.sleeper import sleeper
-from integration.stack.sidecar import Edge, Section
+from integration.stack.sidecar import Section, Sidecar
 
 _PRIMARY, _BACKUP = "primary", "backup"
 _PRIMARY_MS, _BACKUP_MS = "x-primary-ms", "x-backup-ms"
@@ -67,7 +67,7 @@ class Run:
 class Bench:
     """The nodes and the edge in front of them, and what is sent."""
 
-    def __init__(self, edge: Edge, primary: ScriptedNode, backup: ScriptedNode, folder: Path) -> None:
+    def __init__(self, edge: Sidecar, primary: ScriptedNode, backup: ScriptedNode, folder: Path) -> None:
         self._edge = edge
         self._primary = primary
         self._backup = backup
@@ -98,7 +98,7 @@ async def measure() -> dict[str, float]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tbms-bench-")))
         primary = await stack.enter_async_context(scripted_node(_PRIMARY, _PRIMARY_MS, folder))
         backup = await stack.enter_async_context(scripted_node(_BACKUP, _BACKUP_MS, folder))
-        edge = await stack.enter_async_context(Edge(folder, [primary.node, backup.node], sections=sections))
+        edge = await stack.enter_async_context(Sidecar(folder, [primary.node, backup.node], sections=sections))
         bench = Bench(edge, primary, backup, folder)
         await bench.play(trace(CASES[0], _RATE, _WARM_UP_SECONDS, _SEED + 1), _BACKED)
         async with sleeper(folder) as lateness:

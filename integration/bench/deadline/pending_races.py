@@ -9,7 +9,7 @@ from integration.bench.cpu import cpu_seconds
 from integration.bench.deadline.open_loop import Play, open_loop
 from integration.peers.scripted_node import ScriptedNode
 from integration.stack.process import ProcessError
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 
 RACES = 1000
 # They begin within two seconds, and wait for all of a window in which nothing else happens.
@@ -28,7 +28,7 @@ class Pending:
 
 
 async def pending_races(
-    edge: Edge, primary: ScriptedNode, model: str, headers: Mapping[str, str], folder: Path
+    edge: Sidecar, primary: ScriptedNode, model: str, headers: Mapping[str, str], folder: Path
 ) -> Pending:
     """`headers` make every candidate hang. Raises ProcessError if the races are not all pending at once."""
     quiet = await _share(edge.server.pid)

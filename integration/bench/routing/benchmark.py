@@ -20,7 +20,7 @@ from integration.bench.cpu import cpu_seconds
 from integration.bench.routing.h2load import Load, LoadError, Request, h2load
 from integration.peers.answerer import answerer
 from integration.stack.ports import free_port
-from integration.stack.sidecar import Edge, Section
+from integration.stack.sidecar import Section, Sidecar
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 
@@ -73,7 +73,7 @@ class Pair:
 class Bench:
     """The two ways to the upstream, and what is sent on them."""
 
-    def __init__(self, edge: Edge, direct: str) -> None:
+    def __init__(self, edge: Sidecar, direct: str) -> None:
         self._edge = edge
         self._direct = direct
 
@@ -118,7 +118,7 @@ async def measure() -> dict[str, float]:
             node = Node("upstream", grpc=upstream, rest=upstream)
             direct = f"127.0.0.1:{free_port()}"
             sections: dict[str, Section] = {"envoy": {"direct_listen": direct}, "server": {"log": {"level": "warning"}}}
-            async with Edge(folder, [node], sections=sections) as edge:
+            async with Sidecar(folder, [node], sections=sections) as edge:
                 bench = Bench(edge, f"http://{direct}")
                 busy = {case: await bench.compare(request, _BUSY) for case, request in requests.items()}
                 alone = await bench.compare(requests["rest_headers"], _ALONE)

@@ -25,7 +25,7 @@ class Failure:
         return self.kind(self.message, self.cause)
 
 
-class Quarantine(Generic[K]):
+class BackOff(Generic[K]):
     """Failures with an exponential back-off: `first` seconds, doubled each time, never more than `most`.
 
     A failure is remembered for `most` seconds after its back-off, so that the next one in that time waits for longer.
@@ -63,7 +63,7 @@ class Quarantine(Generic[K]):
         """Everything that must not be tried now."""
         return ((key, failure) for key, failure in self._failures.items() if now < failure.until)
 
-    def forgive(self, key: K) -> None:
+    def clear(self, key: K) -> None:
         """It went well, or an operator wants another try now."""
         self._failures.pop(key, None)
 

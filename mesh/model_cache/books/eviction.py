@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, Room, State
+from mesh.model_cache.books.states import Entry, ModelState, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer:
     for entry in entries:
         if _enough(short):
             break
-        if entry.state is not State.AVAILABLE or entry.in_flight or entry.key.model in rules.pinned:
+        if entry.state is not ModelState.AVAILABLE or entry.in_flight or entry.key.model in rules.pinned:
             continue
         if not _helps(entry, short):
             continue
@@ -89,7 +89,7 @@ def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer:
 
 
 def _is_kept(entry: Entry) -> bool:
-    return entry.state in (State.ABSENT, State.FAILED) and entry.disk_bytes > 0 and not entry.leaving
+    return entry.state in (ModelState.ABSENT, ModelState.FAILED) and entry.disk_bytes > 0 and not entry.leaving
 
 
 def _enough(short: Room) -> bool:

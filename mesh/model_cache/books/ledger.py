@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mesh.model_cache.books.eviction import Evict, Rules, TooLarge, Verdict, Wait, make_room
 from mesh.model_cache.books.lru import Lru
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, Room, State
+from mesh.model_cache.books.states import Entry, ModelState, Room
 
 
 class Ledger:
@@ -36,7 +36,7 @@ class Ledger:
     def available(self, key: Key) -> Entry | None:
         """The entry of that key, if calls can use it."""
         entry = self.entries.get(key)
-        return entry if entry is not None and entry.state is State.AVAILABLE else None
+        return entry if entry is not None and entry.state is ModelState.AVAILABLE else None
 
     def open(self, key: Key, now: float) -> Entry:
         """The entry of that key; made, as the one used last, if there is none."""
@@ -73,7 +73,7 @@ class Ledger:
             entry.disk_bytes = disk_bytes
             entry.memory_bytes = memory_bytes
             entry.begun = False
-            entry.move(State.FETCHING, now)
+            entry.move(ModelState.FETCHING, now)
         return verdict
 
     def may_begin(self, entry: Entry) -> bool:
@@ -94,12 +94,12 @@ class Ledger:
 
     def drain(self, entry: Entry, now: float) -> None:
         """An operator wants this model out: no new calls, and its files go with it."""
-        entry.move(State.DRAINING, now)
+        entry.move(ModelState.DRAINING, now)
         entry.leaving = not self.rules.keep_files
 
     def forget_if_empty(self, entry: Entry) -> bool:
         """Drop an entry of which nothing is left. Whether it was dropped."""
-        if entry.state is not State.ABSENT or entry.disk_bytes or entry.in_flight or entry.leaving:
+        if entry.state is not ModelState.ABSENT or entry.disk_bytes or entry.in_flight or entry.leaving:
             return False
         if self.entries.pop(entry.key, None) is not None:
             self._order.discard(entry.key)
@@ -111,6 +111,6 @@ class Ledger:
 
     def _condemn(self, evict: Evict, now: float) -> None:
         for key in evict.unload:
-            self.entries[key].move(State.DRAINING, now)
+            self.entries[key].move(ModelState.DRAINING, now)
         for key in evict.delete:
             self.entries[key].leaving = True

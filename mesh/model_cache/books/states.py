@@ -7,7 +7,7 @@ from mesh.errors import MeshError
 from mesh.model_cache.books.names import Key
 
 
-class State(StrEnum):
+class ModelState(StrEnum):
     """Where a model version stands."""
 
     ABSENT = "absent"  # not in the model server; its files may still lie on the disk
@@ -18,20 +18,20 @@ class State(StrEnum):
     FAILED = "failed"  # could not be brought; tried again after a back-off
 
 
-LEGAL: dict[State, frozenset[State]] = {
+LEGAL: dict[ModelState, frozenset[ModelState]] = {
     # To AVAILABLE at once: adopted, the model server held it already.
-    State.ABSENT: frozenset({State.FETCHING, State.AVAILABLE}),
-    State.FETCHING: frozenset({State.LOADING, State.FAILED, State.ABSENT}),
-    State.LOADING: frozenset({State.AVAILABLE, State.FAILED, State.ABSENT}),
+    ModelState.ABSENT: frozenset({ModelState.FETCHING, ModelState.AVAILABLE}),
+    ModelState.FETCHING: frozenset({ModelState.LOADING, ModelState.FAILED, ModelState.ABSENT}),
+    ModelState.LOADING: frozenset({ModelState.AVAILABLE, ModelState.FAILED, ModelState.ABSENT}),
     # To ABSENT at once: the model server was restarted and has lost it.
-    State.AVAILABLE: frozenset({State.DRAINING, State.ABSENT}),
-    State.DRAINING: frozenset({State.ABSENT}),
-    State.FAILED: frozenset({State.FETCHING, State.ABSENT}),
+    ModelState.AVAILABLE: frozenset({ModelState.DRAINING, ModelState.ABSENT}),
+    ModelState.DRAINING: frozenset({ModelState.ABSENT}),
+    ModelState.FAILED: frozenset({ModelState.FETCHING, ModelState.ABSENT}),
 }
 
-IN_SERVER = frozenset({State.LOADING, State.AVAILABLE, State.DRAINING})
+IN_SERVER = frozenset({ModelState.LOADING, ModelState.AVAILABLE, ModelState.DRAINING})
 """The states in which a model takes memory of the model server."""
-CLAIMING = frozenset({State.FETCHING, State.LOADING, State.AVAILABLE})
+CLAIMING = frozenset({ModelState.FETCHING, ModelState.LOADING, ModelState.AVAILABLE})
 """The states in which a model has a right to its place and its memory."""
 
 
@@ -71,7 +71,7 @@ class Entry:
     """One model version in the books of a node. Times in seconds of one monotonic clock."""
 
     key: Key
-    state: State = State.ABSENT
+    state: ModelState = ModelState.ABSENT
     disk_bytes: int = 0
     """What its files take, or will have taken at the end of its fetch."""
     memory_bytes: int = 0
@@ -91,7 +91,7 @@ class Entry:
     cause: str = ""
     """Why it failed, or why it could not be unloaded yet."""
 
-    def move(self, state: State, now: float, cause: str = "") -> None:
+    def move(self, state: ModelState, now: float, cause: str = "") -> None:
         """Go to another state. Raises IllegalTransition."""
         if state not in LEGAL[self.state]:
             raise IllegalTransition(f"Model {self.key} cannot go from {self.state} to {state}.")
@@ -108,7 +108,7 @@ class Entry:
     @property
     def present(self) -> Room:
         """What it takes at this moment, or is taking bit by bit."""
-        place = self.state in IN_SERVER or (self.state is State.FETCHING and self.begun)
+        place = self.state in IN_SERVER or (self.state is ModelState.FETCHING and self.begun)
         waiting = self.state in CLAIMING and not self.begun
         disk = self.fetched_bytes if waiting else self.disk_bytes
         return Room(int(place), disk, self.memory_bytes if place else 0)

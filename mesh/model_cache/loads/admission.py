@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from mesh.model_cache.books.eviction import Evict, TooLarge, Wait
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.catalog import Catalog
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy, NoRoom, StoreAway
+from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.stores.store import Remote
 
 
@@ -17,9 +17,9 @@ class Admission:
     `carry_out` starts what an eviction has decided.
     """
 
-    def __init__(self, core: Core, catalog: Catalog, carry_out: Callable[[Evict], None]) -> None:
+    def __init__(self, core: CacheState, store_index: StoreIndex, carry_out: Callable[[Evict], None]) -> None:
         self._core = core
-        self._catalog = catalog
+        self._store_index = store_index
         self._carry_out = carry_out
 
     async def admit(self, key: Key) -> tuple[Entry, Remote]:
@@ -58,11 +58,11 @@ class Admission:
         """What is to be brought. Whole files on the disk are as good as the store, unless it has others by now."""
         entry = self._core.ledger.entries.get(key)
         if entry is None or not entry.complete:
-            return await self._catalog.find(key)
-        remote = self._catalog.known(key)
-        if entry.state is State.FAILED:
+            return await self._store_index.find(key)
+        remote = self._store_index.known(key)
+        if entry.state is ModelState.FAILED:
             try:
-                remote = await self._catalog.find(key)
+                remote = await self._store_index.find(key)
             except StoreAway:
                 if not entry.complete:
                     raise

@@ -5,18 +5,18 @@ import errno
 
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import Entry
-from mesh.model_cache.catalog import Catalog
-from mesh.model_cache.core import Core
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
+from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.stores.store import Remote, Store, StoreCorrupt, StoreError, StoreFull, StoreMissing
 
 
 class Fetching:
     """At most `fetch_concurrency` at once; one that makes no progress for `fetch_stall_seconds` is given up."""
 
-    def __init__(self, core: Core, catalog: Catalog, store: Store) -> None:
+    def __init__(self, core: CacheState, store_index: StoreIndex, store: Store) -> None:
         self._core = core
-        self._catalog = catalog
+        self._store_index = store_index
         self._store = store
         self._fetches = asyncio.Semaphore(core.settings.fetch_concurrency)
 
@@ -39,7 +39,7 @@ class Fetching:
                 cause = f"The fetch of model {key} made no progress for {stall:g} s."
                 raise StoreAway(_cannot_fetch(key), cause) from None
             except (StoreError, OSError) as error:
-                self._catalog.drop(key.model)  # it may have changed since it was listed
+                self._store_index.drop(key.model)  # it may have changed since it was listed
                 raise _refusal(key, error) from error
         await core.offload(core.files.note, key, remote.digest)
         entry.complete = True

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy, CacheError, ModelBroken
 from mesh.model_cache.tasks import Spawn
 
@@ -110,14 +110,18 @@ def copy_of(error: CacheError) -> CacheError:
     return type(error)(error.message, error.cause)
 
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Jobs:
     """`work` brings a model; `arrived` is told in the step in which it is available, before anybody else."""
 
     def __init__(
-        self, core: Core, spawn: Spawn, work: Callable[[Key], Awaitable[Entry]], arrived: Callable[[Entry, Job], None]
+        self,
+        core: CacheState,
+        spawn: Spawn,
+        work: Callable[[Key], Awaitable[Entry]],
+        arrived: Callable[[Entry, Job], None],
     ) -> None:
         self._core = core
         self._spawn = spawn
@@ -156,7 +160,7 @@ class Jobs:
         job, entry = self._jobs.get(key), self._core.ledger.entries.get(key)
         if job is None:
             return
-        if job.task is not None and (entry is None or entry.state is not State.LOADING):
+        if job.task is not None and (entry is None or entry.state is not ModelState.LOADING):
             job.task.cancel()
         await job.join()
 
@@ -165,7 +169,7 @@ class Jobs:
             entry = await self._work(job.key)
         except CacheError as failure:
             job.error = failure
-            log.warning("model not loaded", extra={"model": str(job.key), "error": failure.cause})
+            logger.warning("model not loaded", extra={"model": str(job.key), "error": failure.cause})
         except Exception as failure:  # a mistake here must reach those who wait, too
             job.error = ModelBroken(f"Model {job.key.model!a} does not load: the cache failed.", repr(failure))
             raise

@@ -4,16 +4,16 @@ import asyncio
 import logging
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy, CacheError, ModelBroken
 from mesh.model_cache.loaders.loader import Loader, LoadFailed, ServerAway
 from mesh.model_cache.loads.admission import Admission
 from mesh.model_cache.loads.fetching import Fetching
-from mesh.model_cache.server import ServerWatch
+from mesh.model_cache.server_health import ServerHealth
 from mesh.model_cache.stores.store import StoreCorrupt
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _DEATHS = 3  # times that a server may go away under one load before the model is held to be the reason
 _WORDS = 500  # characters of a model server's explanation that are handed on
@@ -23,7 +23,7 @@ class Loading:
     """The steps from a wanted model to an available one. `bring` runs at most once at a time for a key."""
 
     def __init__(
-        self, core: Core, admission: Admission, fetching: Fetching, loader: Loader, server: ServerWatch
+        self, core: CacheState, admission: Admission, fetching: Fetching, loader: Loader, server: ServerHealth
     ) -> None:
         self._core = core
         self._admission = admission
@@ -51,14 +51,14 @@ class Loading:
 
     async def _load(self, entry: Entry) -> None:
         core, key = self._core, entry.key
-        core.move(entry, State.LOADING)
+        core.move(entry, ModelState.LOADING)
         for _ in range(_DEATHS):
             await self._server.up()
             try:
                 async with asyncio.timeout(core.settings.load_seconds):
                     loaded = await self._loader.load(key, core.files.model(key.model))
             except ServerAway as error:
-                log.warning("model server went away under a load", extra={"model": str(key), "error": str(error)})
+                logger.warning("model server went away under a load", extra={"model": str(key), "error": str(error)})
                 self._server.gone()
                 continue
             except LoadFailed as error:
@@ -66,26 +66,26 @@ class Loading:
             except TimeoutError:
                 seconds = core.settings.load_seconds
                 raise ModelBroken(f"Model {key.model!a} does not load: not ready after {seconds:g} s.") from None
-            core.quarantine.forgive(key)
+            core.quarantine.clear(key)
             if loaded.memory_bytes is not None and key.model not in core.settings.memory_bytes:
                 entry.memory_bytes = loaded.memory_bytes
-            core.move(entry, State.AVAILABLE)
+            core.move(entry, ModelState.AVAILABLE)
             return
         raise ModelBroken(f"Model {key.model!a} does not load: the model server ended {_DEATHS} times under it.")
 
     async def _undo(self, entry: Entry, error: BaseException) -> None:
         """The books after a load that failed or was called off. Files that arrived stay for the next try."""
         core = self._core
-        was_loading = entry.state is State.LOADING
+        was_loading = entry.state is ModelState.LOADING
         entry.begun = False
         entry.memory_bytes = 0
         if not entry.complete:
             entry.disk_bytes = entry.fetched_bytes
         if isinstance(error, CacheError) and not isinstance(error, Busy):
             core.quarantine.record(entry.key, error, core.clock())
-            core.move(entry, State.FAILED, error.cause)
+            core.move(entry, ModelState.FAILED, error.cause)
         else:
-            core.move(entry, State.ABSENT)
+            core.move(entry, ModelState.ABSENT)
         if isinstance(error, asyncio.CancelledError):
             core.ledger.forget_if_empty(entry)
             return
@@ -102,4 +102,4 @@ class Loading:
             async with asyncio.timeout(self._core.settings.poll_seconds):
                 await self._loader.unload(key, self._core.files.model(key.model))
         except (LoadFailed, ServerAway, TimeoutError) as error:
-            log.info("no unload after a failed load", extra={"model": str(key), "error": str(error)})
+            logger.info("no unload after a failed load", extra={"model": str(key), "error": str(error)})

@@ -4,14 +4,14 @@ import asyncio
 import logging
 
 from mesh.model_cache.books.eviction import Evict
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.loaders.loader import Loader, LoadFailed, ServerAway
-from mesh.model_cache.server import ServerWatch
+from mesh.model_cache.server_health import ServerHealth
 from mesh.model_cache.tasks import Spawn
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _AGAIN_FIRST, _AGAIN_MOST = 0.5, 30.0  # seconds between attempts to unload what the server does not let go
 
@@ -19,7 +19,7 @@ _AGAIN_FIRST, _AGAIN_MOST = 0.5, 30.0  # seconds between attempts to unload what
 class Unloading:
     """Takes DRAINING models out of the model server, and their files from the disk where they are to go."""
 
-    def __init__(self, core: Core, loader: Loader, server: ServerWatch, spawn: Spawn) -> None:
+    def __init__(self, core: CacheState, loader: Loader, server: ServerHealth, spawn: Spawn) -> None:
         self._core = core
         self._loader = loader
         self._server = server
@@ -46,12 +46,12 @@ class Unloading:
         await self._unload(entry)
         entry.memory_bytes = 0
         entry.begun = False
-        core.move(entry, State.ABSENT)
+        core.move(entry, ModelState.ABSENT)
         if entry.leaving:
             await core.remove_files(entry)
         else:
             core.ledger.forget_if_empty(entry)
-        log.info("model unloaded", extra={"model": str(entry.key)})
+        logger.info("model unloaded", extra={"model": str(entry.key)})
 
     async def _unload(self, entry: Entry) -> None:
         delay = _AGAIN_FIRST
@@ -68,6 +68,6 @@ class Unloading:
                 continue
             except (LoadFailed, TimeoutError) as error:
                 entry.cause = str(error) or "The model server does not answer the unload."
-                log.warning("model is not let go", extra={"model": str(entry.key), "error": entry.cause})
+                logger.warning("model is not let go", extra={"model": str(entry.key), "error": entry.cause})
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _AGAIN_MOST)

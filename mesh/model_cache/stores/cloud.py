@@ -11,9 +11,9 @@ from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import AzureStore, S3Store
 
 from mesh.model_cache.stores.failures import failure
+from mesh.model_cache.stores.object_source import Data, changed
 from mesh.model_cache.stores.objects import Object
 from mesh.model_cache.stores.settings import StoreSettings
-from mesh.model_cache.stores.source import Data, changed
 from mesh.model_cache.stores.store import StoreCorrupt, StoreMissing, StoreTransient
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mesh.model_cache.stores.object_source import Data, changed
 from mesh.model_cache.stores.objects import MAX_DEPTH, Object
 from mesh.model_cache.stores.settings import StoreSettings
-from mesh.model_cache.stores.source import Data, changed
 from mesh.model_cache.stores.store import StoreCorrupt, StoreCredentials, StoreError, StoreMissing, StoreTransient
 
 T = TypeVar("T")

@@ -2,9 +2,9 @@
 
 from mesh.errors import MeshError
 from mesh.model_cache.stores.disk import DiskSource
+from mesh.model_cache.stores.object_source import ObjectSource
 from mesh.model_cache.stores.repository import Repository
 from mesh.model_cache.stores.settings import StoreSettings
-from mesh.model_cache.stores.source import Source
 from mesh.model_cache.stores.store import Store
 
 
@@ -17,7 +17,7 @@ def open_store(settings: StoreSettings) -> Store:
     return Repository(_source(settings), settings)
 
 
-def _source(settings: StoreSettings) -> Source:
+def _source(settings: StoreSettings) -> ObjectSource:
     if settings.kind == "file":
         return DiskSource(settings)
     try:

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from mesh.model_cache.books.names import check_name
 from mesh.model_cache.errors import BadName
+from mesh.model_cache.stores.object_source import Data, ObjectSource
 from mesh.model_cache.stores.objects import Package, packages
 from mesh.model_cache.stores.settings import StoreSettings
-from mesh.model_cache.stores.source import Data, Source
 from mesh.model_cache.stores.staging import Staging
 from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreFull, StoreMissing, StoreTransient
-from mesh.model_cache.stores.transfer import Part, in_order, missing_parts
+from mesh.model_cache.stores.transfer import ByteRange, in_order, missing_parts
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Repository:
     """Implements `mesh.model_cache.stores.store.Store`."""
 
-    def __init__(self, source: Source, settings: StoreSettings) -> None:
+    def __init__(self, source: ObjectSource, settings: StoreSettings) -> None:
         self._source = source
         self._settings = settings
 
@@ -53,7 +53,7 @@ class Repository:
         finally:
             staging.close()
 
-    async def _read(self, model: str, part: Part) -> Data:
+    async def _read(self, model: str, part: ByteRange) -> Data:
         data = await self._source.read(model, part.object, part.offset, part.length)
         if len(data) != part.length:
             raise StoreCorrupt(

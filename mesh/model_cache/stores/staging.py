@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mesh.model_cache.stores.leftovers import locked, sync_folder, write_durably
 from mesh.model_cache.stores.manifest import manifest, trusted
+from mesh.model_cache.stores.object_source import Data
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package
-from mesh.model_cache.stores.source import Data
 from mesh.model_cache.stores.store import StoreCorrupt, StoreError, StoreFull, StoreTransient, partial
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

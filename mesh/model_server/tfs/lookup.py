@@ -1,8 +1,8 @@
 """Which version of a model a ModelSpec means, and TF Serving's words where there is none."""
 
 from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.loaded_models import Version
 from mesh.model_server.models import Models
-from mesh.model_server.registry import Version
 from mesh.protos import tfs_pb2 as pb
 
 

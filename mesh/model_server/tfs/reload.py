@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.loaded_models import VersionState
 from mesh.model_server.models import Failures, Models, Wanted
-from mesh.model_server.registry import State
 from mesh.model_server.repository import Keep, VersionPolicy, is_valid_name
 from mesh.protos import tfs_pb2 as pb
 
@@ -79,7 +79,7 @@ def _apply_labels(models: Models, configs: Sequence[pb.ModelConfig]) -> None:
     for config in configs:
         for number in config.version_labels.values():
             version = entries[config.name].versions.get(number)
-            if version is None or version.state is not State.AVAILABLE:
+            if version is None or version.state is not VersionState.AVAILABLE:
                 raise ServingError(
                     Code.FAILED_PRECONDITION,
                     f"Request to assign label to version {number} of model {config.name}, "

@@ -4,8 +4,8 @@ from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_server.errors import invalid
+from mesh.model_server.loaded_models import Version
 from mesh.model_server.models import Models
-from mesh.model_server.registry import Version
 from mesh.model_server.repository import MODEL_FILE
 from mesh.model_server.statistics import Duration
 from mesh.model_server.v2 import lookup

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.model_server.errors import Code, ServingError, invalid
-from mesh.model_server.registry import Version
+from mesh.model_server.loaded_models import Version
 from mesh.model_server.runner import Runner
 from mesh.model_server.runtime import OnnxModel
 from mesh.tensors.dtypes import Array, TensorSpec

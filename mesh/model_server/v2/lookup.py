@@ -3,8 +3,8 @@
 import re
 
 from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.loaded_models import Version
 from mesh.model_server.models import Models
-from mesh.model_server.registry import Version
 from mesh.model_server.repository import MAX_VERSION
 
 _INTEGER = re.compile(r"\s*([+-]?\d+)", re.ASCII)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.loaded_models import Entry, VersionState
 from mesh.model_server.models import Failures, Models
-from mesh.model_server.registry import Entry, State
 
 
 def repository_index(models: Models, repository_name: str, ready: bool) -> pb.RepositoryIndexResponse:
@@ -24,7 +24,7 @@ def repository_index(models: Models, repository_name: str, ready: bool) -> pb.Re
 
 
 def _add_index(response: pb.RepositoryIndexResponse, entry: Entry, ready: bool) -> None:
-    states = {State.AVAILABLE: "READY", State.LOADING: "LOADING", State.UNLOADING: "UNLOADING"}
+    states = {VersionState.AVAILABLE: "READY", VersionState.LOADING: "LOADING", VersionState.UNLOADING: "UNLOADING"}
     for number, version in sorted(entry.versions.items()):
         state = states.get(version.state, "UNAVAILABLE")
         if ready and state != "READY":

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ext_proc.broker.budget import Budget
+from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Fallback, Start
-from ext_proc.broker.plan import AnswerMode, Candidate, Entrant, How, Mix, Plan, StaticAnswer, members
+from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix, Plan, RankedTarget, StaticAnswer, members
 from ext_proc.broker.race import Race
 from ext_proc.broker.schedule import Estimate
 from ext_proc.errors import CallError, Reason
@@ -33,7 +33,7 @@ class Arena:
 
     def __init__(
         self,
-        entrants: Sequence[Entrant],
+        entrants: Sequence[RankedTarget],
         estimates: Sequence[float],
         limit_ms: float,
         *,
@@ -47,7 +47,7 @@ class Arena:
         self.times = [
             tuple(Estimate(ms) for _ in members(entrant)) for entrant, ms in zip(entrants, estimates, strict=True)
         ]
-        self.budget = Budget(0.5, max(level_ms, 500), level_ms)
+        self.budget = TokenBucket(0.5, max(level_ms, 500), level_ms)
         self.race = Race(plan, self.times, self.budget, combine, arrival=arrival, margin_ms=margin_ms)
         self.entrants, self.limit, self.cutoff = entrants, limit_ms, max(0.0, limit_ms - margin_ms)
         self.answer_mode, self.fallback, self.arrival = answer, fallback, arrival

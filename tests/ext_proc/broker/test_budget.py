@@ -1,11 +1,11 @@
 import hypothesis.strategies as st
 from hypothesis import given
 
-from ext_proc.broker.budget import Budget
+from ext_proc.broker.budget import TokenBucket
 
 
 def test_it_starts_full_and_refills_by_the_share() -> None:
-    budget = Budget(0.2, 100)
+    budget = TokenBucket(0.2, 100)
     assert budget.take(100)
     assert not budget.take(1)
     budget.earn(50)
@@ -16,7 +16,7 @@ def test_it_starts_full_and_refills_by_the_share() -> None:
 
 
 def test_a_hedge_dearer_than_the_bucket_needs_a_full_one() -> None:
-    budget = Budget(0.2, 100)
+    budget = TokenBucket(0.2, 100)
     assert budget.take(250)
     assert budget.level_ms == -150
     budget.earn(1000)
@@ -26,7 +26,7 @@ def test_a_hedge_dearer_than_the_bucket_needs_a_full_one() -> None:
 
 
 def test_debt_has_a_floor() -> None:
-    budget = Budget(0.2, 100)
+    budget = TokenBucket(0.2, 100)
     for _ in range(10):
         budget.owe(80)
     assert budget.level_ms == -100
@@ -35,7 +35,7 @@ def test_debt_has_a_floor() -> None:
 
 
 def test_a_share_of_nothing_allows_nothing() -> None:
-    budget = Budget(0, 100)
+    budget = TokenBucket(0, 100)
     assert not budget.take(1)
 
 
@@ -44,7 +44,7 @@ steps = st.lists(st.tuples(st.sampled_from(["earn", "take", "owe"]), st.integers
 
 @given(steps, st.integers(1, 500), st.floats(0.01, 1))
 def test_granted_work_never_exceeds_the_share(steps: list[tuple[str, int]], burst: int, share: float) -> None:
-    budget = Budget(share, burst)
+    budget = TokenBucket(share, burst)
     primary = granted = 0.0
     for what, ms in steps:
         if what == "earn":

@@ -7,12 +7,12 @@ from hypothesis import given
 
 from ext_proc.broker.deadline import (
     NOTHING,
-    Ask,
+    CallOptions,
     TimeLimit,
     joined,
-    read_ask,
     read_backup,
     read_grpc_timeout,
+    read_options,
     read_tloc,
 )
 from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix
@@ -21,13 +21,13 @@ from ext_proc.errors import CallError, Reason
 
 def refused(**headers: str) -> str:
     with pytest.raises(CallError) as caught:
-        read_ask(**headers)
+        read_options(**headers)
     assert caught.value.reason is Reason.INVALID
     return caught.value.message
 
 
 def test_the_headers_of_the_design_page() -> None:
-    ask = read_ask(
+    ask = read_options(
         tloc="50;est=35;cross-request=1;cross-lag=10;priority=0;answer=best",
         backup="svm;est=25, (bayes;est=15 keysearch;est=5);mix=avg",
         primary="(embedding;est=35 svm;est=25);mix=max",
@@ -43,9 +43,9 @@ def test_the_headers_of_the_design_page() -> None:
 
 
 def test_no_header_asks_for_nothing() -> None:
-    assert read_ask() is NOTHING
+    assert read_options() is NOTHING
     assert not NOTHING.races
-    assert not Ask(key="a", grpc_timeout_ms=5).races
+    assert not CallOptions(key="a", grpc_timeout_ms=5).races
 
 
 def test_what_a_header_leaves_out_is_left_to_the_settings() -> None:
@@ -170,4 +170,4 @@ def test_what_is_written_is_read(entrants: list[Candidate | Mix]) -> None:
 )
 def test_any_text_is_read_or_refused(text: str, header: str) -> None:
     with suppress(CallError):  # any other error fails the test
-        assert isinstance(read_ask(**{header: text}), Ask)
+        assert isinstance(read_options(**{header: text}), CallOptions)

@@ -7,9 +7,9 @@ from ext_proc.broker.estimates import ENOUGH, Estimates, Window
 from ext_proc.broker.plan import Candidate, How, Mix, Plan
 from ext_proc.broker.schedule import Estimate
 from ext_proc.broker.settings import BrokerSettings
-from mesh.routing.placement import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, ExpectedWait
 
-COLD = Prospect(cold=True)  # and nobody knows how long a load takes
+COLD = ExpectedWait(cold=True)  # and nobody knows how long a load takes
 BERT = Candidate("bert", estimate_ms=35)
 
 
@@ -61,12 +61,12 @@ def test_old_observations_fall_out_of_the_window() -> None:
 def test_a_cold_model_carries_its_load_time() -> None:
     live = estimates(default_load_ms=2000)
     assert live.of(BERT, COLD, 0.0) == Estimate(2035, cold=True)
-    assert live.of(BERT, Prospect(True, 0.5), 0.0) == Estimate(535, cold=True)  # as its node says
+    assert live.of(BERT, ExpectedWait(True, 0.5), 0.0) == Estimate(535, cold=True)  # as its node says
     for _ in range(ENOUGH):
         live.observe(BERT, COLD, 700, 0.0)
     assert live.of(BERT, COLD, 0.0).ms == pytest.approx(700, rel=0.05)
     # A load that goes on already is not seen in what others have waited.
-    assert live.of(BERT, Prospect(True, 0.1), 0.0) == Estimate(135, cold=True)
+    assert live.of(BERT, ExpectedWait(True, 0.1), 0.0) == Estimate(135, cold=True)
 
 
 def test_the_estimates_of_a_plan() -> None:

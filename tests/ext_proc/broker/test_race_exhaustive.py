@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from ext_proc.broker.effects import Answer, Fail, Fallback
-from ext_proc.broker.plan import AnswerMode, Entrant
+from ext_proc.broker.plan import AnswerMode, RankedTarget
 from tests.ext_proc.broker.rules import Arena, mix, single
 
 Step = tuple[object, ...]
@@ -86,7 +86,7 @@ def test_four_candidates_with_little_budget(answer: AnswerMode) -> None:
     ids=["mix first", "mix as backup", "mix alone", "two mixes"],
 )
 @pytest.mark.parametrize("fallback", [False, True])
-def test_mixes(entrants: list[Entrant], fallback: bool) -> None:
+def test_mixes(entrants: list[RankedTarget], fallback: bool) -> None:
     ends = explore(lambda: Arena(entrants, [6, 4][: len(entrants)], 12, fallback=fallback))
     answers = [end.final for end in ends if isinstance(end.final, Answer)]
     assert {answer.partial for answer in answers} == {False, True}

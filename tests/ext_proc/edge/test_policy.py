@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ext_proc.broker.catalogue import Catalogue
+from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
-from ext_proc.edge.policy import Edge, Matter
+from ext_proc.edge.policy import EdgePolicy, HeldRace
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Amend, Answer, Held, Hold, Route
+from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
 from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
 from ext_proc.wire.call import Call
@@ -23,7 +23,7 @@ from ext_proc.wire.naming import name_call
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 from mesh.residency.cache_map import Residency
-from mesh.residency.hints import Hearsay
+from mesh.residency.hints import ReplyHints
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.ext_proc.processing import envoy_says as envoy
@@ -47,12 +47,14 @@ def edge(
     nodes: int = 2,
     wall: Callable[[], float] = time.time,
     residency: str | None = None,
-) -> Edge:
+) -> EdgePolicy:
     router = Router(RoutingSettings(replicas=2))
     router.update(Node(f"node-{n}", grpc=GRPC[n], rest=REST[n], residency=residency) for n in range(nodes))
     known = MODELS if models is None else models
     settings = {name: ModelSettings.model_validate(model) for name, model in known.items()}
-    return Edge(router, Catalogue(BrokerSettings(), settings), HOP, 1 << 20, Hearsay(router.cache_map, 10.0), wall)
+    return EdgePolicy(
+        router, ModelTable(BrokerSettings(), settings), HOP, 1 << 20, ReplyHints(router.cache_map, 10.0), wall
+    )
 
 
 def rest(model: str, version: Version = (1, 40), mode: BodyMode | None = None, end: bool = False, **more: str) -> Head:
@@ -76,7 +78,7 @@ def named(head: Head, model: str = "") -> Call:
     return call
 
 
-def decided(desk: Edge, head: Head, model: str = "") -> Any:
+def decided(desk: EdgePolicy, head: Head, model: str = "") -> Any:
     return desk.decide(head, named(head, model), 1.0)
 
 
@@ -120,7 +122,7 @@ class TestNodesOfOurs:
         desk = edge(residency="10.0.0.1:9904")
         head = grpc()
         hold = decided(desk, head, "prod")
-        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.matter)))
+        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_others_hear_nothing_of_it(self) -> None:
@@ -145,41 +147,41 @@ class TestRaces:
         hold = decided(edge(), rest("bert"))
         assert isinstance(hold, Hold)
         assert hold.collect
-        assert isinstance(hold.matter, Matter)
-        assert hold.matter.arrival == 1.0
-        assert [one.model for one in hold.matter.plan.candidates] == ["bert", "svm"]
+        assert isinstance(hold.context, HeldRace)
+        assert hold.context.arrival == 1.0
+        assert [one.model for one in hold.context.plan.candidates] == ["bert", "svm"]
 
     @pytest.mark.parametrize(("received", "arrival"), [(999.75, 0.75), (1000.0, 1.0), (1007.0, 1.0)])
     def test_the_clock_starts_when_envoy_got_the_call(self, received: float, arrival: float) -> None:
         """A clock that was set back in between tells nothing."""
         hold = decided(edge(wall=lambda: 1000.0), replace(rest("bert"), received=received))
-        assert hold.matter.arrival == arrival
+        assert hold.context.arrival == arrival
 
     def test_a_header_asks_for_one(self) -> None:
         hold = decided(edge(), grpc(tloc="30", backup="svm;est=5"), "plain")
-        assert (hold.matter.plan.limit_ms, hold.collect) == (30, True)
+        assert (hold.context.plan.limit_ms, hold.collect) == (30, True)
 
     def test_a_grpc_deadline_shortens_the_limit(self) -> None:
-        assert decided(edge(), grpc(grpc_timeout="20m"), "bert").matter.plan.limit_ms == 18
+        assert decided(edge(), grpc(grpc_timeout="20m"), "bert").context.plan.limit_ms == 18
 
     def test_a_call_that_is_only_copied_is_held_too(self) -> None:
         hold = decided(edge(), rest("copied"))
-        assert (hold.matter.plan.races, [one.model for one in hold.matter.plan.shadows]) == (False, ["svm"])
+        assert (hold.context.plan.races, [one.model for one in hold.context.plan.shadows]) == (False, ["svm"])
 
     def test_held_calls_go_to_the_broker(self) -> None:
         desk = edge()
         asked: list[tuple[Plan, float]] = []
-        answer = Answer(200, (), b"")
+        answer = Respond(200, (), b"")
 
-        async def broker(held: Held, plan: Plan, arrival: float) -> Answer:
+        async def broker(held: Held, plan: Plan, arrival: float) -> Respond:
             asked.append((plan, arrival))
             return answer
 
         desk.broker = broker
         head = rest("bert")
         hold = decided(desk, head)
-        assert asyncio.run(desk.resolve(Held(head, named(head), b"{}", hold.matter))) is answer
-        assert asked == [(hold.matter.plan, 1.0)]
+        assert asyncio.run(desk.resolve(Held(head, named(head), b"{}", hold.context))) is answer
+        assert asked == [(hold.context.plan, 1.0)]
 
     def test_a_call_without_a_body_is_not_raced(self) -> None:
         desk = edge()
@@ -198,7 +200,7 @@ class TestNames:
         head = grpc()
         hold = decided(desk, head, "prod")
         assert hold.collect
-        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.matter)))
+        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
         spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
         assert (spec.name, spec.version.value) == ("plain", 7)
         assert route.headers == ()
@@ -208,7 +210,7 @@ class TestNames:
         desk = edge()
         head = grpc(x_tbms_model="prod")
         hold = decided(desk, head)
-        route = asyncio.run(desk.resolve(Held(head, named(head), message("prod"), hold.matter)))
+        route = asyncio.run(desk.resolve(Held(head, named(head), message("prod"), hold.context)))
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_a_label_is_a_version(self) -> None:
@@ -228,7 +230,7 @@ class TestNames:
         assert len(without) == 2
 
 
-def total(desk: Edge) -> float:
+def total(desk: EdgePolicy) -> float:
     """Calls that were not raced, by the metric."""
     return sum(sample.value for metric in desk.unbrokered.collect() for sample in metric.samples
                if sample.name == "tbms_calls_unbrokered_total")  # fmt: skip
@@ -265,8 +267,8 @@ class TestOldEnvoys:
         desk = edge()
         head = grpc((1, 36))
         hold = decided(desk, head, "both")
-        assert not hold.matter.plan.races
-        route = asyncio.run(desk.resolve(Held(head, named(head, "both"), message("both"), hold.matter)))
+        assert not hold.context.plan.races
+        route = asyncio.run(desk.resolve(Held(head, named(head, "both"), message("both"), hold.context)))
         spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
         assert spec.name == "svm"
         over_rest = decided(desk, rest("both", (1, 38), BodyMode.NONE))
@@ -293,18 +295,18 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
     router = Router(RoutingSettings(replicas=2))
     nodes = [Node(f"node-{n}", grpc=GRPC[n], rest=REST[n]) for n in range(2)]
     router.update(nodes)
-    hearsay = Hearsay(router.cache_map, 10.0)
-    ours = Edge(router, Catalogue(BrokerSettings(), {}), HOP, 1 << 20, hearsay)
+    hints = ReplyHints(router.cache_map, 10.0)
+    ours = EdgePolicy(router, ModelTable(BrokerSettings(), {}), HOP, 1 << 20, hints)
     head = rest("plain")
     route = ours.decide(head, named(head), 0.0)
     assert isinstance(route, Route)
-    assert not route.asks
+    assert not route.wants_residency
     assert ours.replied(route, head, named(head), _reply(route.nodes[0]), 0.0) is None
     for node in nodes:
-        hearsay.silence(node)
+        hints.silence(node)
     route = ours.decide(head, named(head), 0.0)
     assert isinstance(route, Route)
-    assert route.asks == "plain"
+    assert route.wants_residency == "plain"
     told: dict[str, dict[str, Residency]] = {
         "10.0.0.9:8501": {},
         REST[0]: {"node-0": AVAILABLE},
@@ -312,7 +314,7 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
     }
     for upstream, known in told.items():  # a stranger says nothing; a retry may have gone to another node
         amend = ours.replied(route, head, named(head), _reply(upstream), 0.0)
-        assert amend == Amend(remove=("x-tbms-residency",))
+        assert amend == HeaderMutation(remove=("x-tbms-residency",))
         assert router.cache_map.holders("plain") == known
     for silly in ("", "?1", "available" * 100, "\x00"):
         ours.replied(route, head, named(head), _reply(REST[0], silly), 0.0)
@@ -322,8 +324,8 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
 
 def test_a_candidates_call_asks_when_it_comes_back() -> None:
     ours = edge()
-    ours._hearsay.silence(Node("node-0", grpc=GRPC[0], rest=REST[0]))
+    ours._hints.silence(Node("node-0", grpc=GRPC[0], rest=REST[0]))
     hop = rest("plain", x_tbms_hop=HOP.write((REST[0], REST[1])))
     route = ours.decide(hop, named(hop), 0.0)
     assert isinstance(route, Route)
-    assert (route.asks, route.nodes) == ("plain", (REST[0], REST[1]))
+    assert (route.wants_residency, route.nodes) == ("plain", (REST[0], REST[1]))

@@ -9,14 +9,14 @@ from collections import Counter
 
 import pytest
 
-from ext_proc.broker.catalogue import Catalogue
+from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.settings import BrokerSettings
-from ext_proc.edge.policy import Edge
-from ext_proc.server.processor import Conversation, Pump
+from ext_proc.edge.policy import EdgePolicy
+from ext_proc.server.processor import ExtProcService, ExtProcStream
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.upstream.hop_mark import HopMark
 from mesh.node import Node
-from mesh.residency.hints import Hearsay
+from mesh.residency.hints import ReplyHints
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.ext_proc.processing import envoy_says as envoy
@@ -47,18 +47,18 @@ class Fleet:
         self.router = Router(RoutingSettings(**({"replicas": 4} | routing)))  # type: ignore[arg-type]
         models = frozenset({"resnet"} if declared else ())
         self.router.update(Node(f"n{n}", grpc=None, rest=f"10.0.0.{n}:8501", models=models) for n in range(4))
-        edge = Edge(
+        edge = EdgePolicy(
             self.router,
-            Catalogue(BrokerSettings(), {}),
+            ModelTable(BrokerSettings(), {}),
             HopMark("s" * 32),
             1 << 20,
-            Hearsay(self.router.cache_map, 10.0),
+            ReplyHints(self.router.cache_map, 10.0),
             follows_replies=follows_replies,
         )
-        self._pump = Pump(edge, Metrics(), None, lambda: self.now)  # type: ignore[arg-type]  # no call is held
+        self._pump = ExtProcService(edge, Metrics(), None, lambda: self.now)  # type: ignore[arg-type]  # no call is held
         self._sees_ends = follows_replies
 
-    def call(self) -> tuple[Conversation, str]:
+    def call(self) -> tuple[ExtProcStream, str]:
         """One plain call: its session, and the node that it goes to. Envoy ends the stream when it has heard enough."""
         session = self._pump.open(stream := Stream())
         session.message(envoy.rest(PREDICT))
@@ -66,14 +66,14 @@ class Fleet:
             session.half_closed()
         return session, stream.node
 
-    def over(self, session: Conversation) -> None:
+    def over(self, session: ExtProcStream) -> None:
         if self._sees_ends:
             session.gone()
 
     def closed_loop(self, in_flight: int, seconds: float, calls: int) -> Counter[str]:
         """So many calls, always as many of them in flight; each takes that long."""
         count: Counter[str] = Counter()
-        running: list[tuple[float, int, Conversation]] = []
+        running: list[tuple[float, int, ExtProcStream]] = []
         for number in range(calls):
             if len(running) == in_flight:
                 self.now, _, session = heapq.heappop(running)
@@ -99,7 +99,7 @@ def test_every_holder_gets_its_share(in_flight: int, seconds: float, declared: b
 def test_a_rate_over_the_bound_reaches_further_nodes(follows_replies: bool) -> None:
     """Rate x duration is 200 calls, and no node takes more than the factor times its share of them."""
     fleet = Fleet(True, follows_replies, replicas=1, call_seconds=0.1)
-    running: list[tuple[float, int, Conversation]] = []
+    running: list[tuple[float, int, ExtProcStream]] = []
     count: Counter[str] = Counter()
     for number in range(4000):
         fleet.now += 1 / 2000
@@ -120,7 +120,7 @@ def test_a_call_whose_end_is_seen_counts_until_then() -> None:
     fleet = Fleet(True, True)
     session, _ = fleet.call()
     fleet.now += 3600
-    fleet.router.prospect("resnet", fleet.now, "rest")
+    fleet.router.expected_wait("resnet", fleet.now, "rest")
     assert sum(fleet.router.load(f"n{n}") for n in range(4)) == pytest.approx(1.0)
     session.gone()
     assert sum(fleet.router.load(f"n{n}") for n in range(4)) == pytest.approx(0.0)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ext_proc.envoy_config import EnvoyLimits, EnvoySettings, render, render_endpoints
 from ext_proc.envoy_config.address import endpoint, place
 from ext_proc.envoy_config.settings import ServerTls
-from ext_proc.envoy_config.versions import Conversation, conversation, short
+from ext_proc.envoy_config.versions import BodyAccess, body_access, short
 from ext_proc.errors import ConfigError
 from mesh.node import Node
 from tests.ext_proc.envoy_config.documents import VERSIONS, Document, chosen, cluster, everything, manager, validate
@@ -382,16 +382,16 @@ def test_settings_that_would_be_unsafe_or_wrong_are_refused(setting: dict[str, A
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("1.36", Conversation.BUFFERED),
-        ("1.36.8", Conversation.BUFFERED),
-        ("v1.37.0", Conversation.STREAMED),
-        ("1.39", Conversation.STREAMED),
-        ("1.40", Conversation.OVERRIDE),
-        ("1.101.2", Conversation.OVERRIDE),
+        ("1.36", BodyAccess.BUFFERED),
+        ("1.36.8", BodyAccess.BUFFERED),
+        ("v1.37.0", BodyAccess.STREAMED),
+        ("1.39", BodyAccess.STREAMED),
+        ("1.40", BodyAccess.OVERRIDE),
+        ("1.101.2", BodyAccess.OVERRIDE),
     ],
 )
-def test_versions(version: str, expected: Conversation) -> None:
-    assert conversation(version) is expected
+def test_versions(version: str, expected: BodyAccess) -> None:
+    assert body_access(version) is expected
     assert re.fullmatch(r"1\.\d+", short(version))
 
 

@@ -9,7 +9,7 @@ import h2.events
 
 from ext_proc.http2.frames import HEADER, HEADER_SIZE, PREFACE, Setting, settings_frame
 from ext_proc.http2.limits import Limits
-from ext_proc.http2.server_connection import Connection
+from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.session import Open, Stream
 
 PATH = "/test.Service/Method"
@@ -76,7 +76,7 @@ class Peer:
     def __init__(self, session: Open, limits: Limits | None = None, paths: Mapping[str, Open] | None = None) -> None:
         self.woken = 0
         self.now = 0.0
-        self.connection = Connection(paths or {PATH: session}, self._wake, limits)
+        self.connection = ServerConnection(paths or {PATH: session}, self._wake, limits)
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
         self.client = h2.connection.H2Connection(config)
         self.client.initiate_connection()
@@ -143,9 +143,9 @@ def frames_of(data: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
-def raw(session: Callable[[Stream], Any], limits: Limits | None = None) -> Connection:
+def raw(session: Callable[[Stream], Any], limits: Limits | None = None) -> ServerConnection:
     """A connection that has been greeted; what it said to that is taken."""
-    connection = Connection({PATH: session}, lambda: None, limits)
+    connection = ServerConnection({PATH: session}, lambda: None, limits)
     connection.receive(PREFACE + settings_frame({Setting.ENABLE_PUSH: 0}), 0.0)
     connection.take()
     return connection

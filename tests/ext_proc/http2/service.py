@@ -9,7 +9,7 @@ import h2.events
 from h2.settings import SettingCodes
 
 from ext_proc.http2.client_connection import ClientConnection
-from ext_proc.http2.client_stream import Broken, Exchange, Reply
+from ext_proc.http2.client_stream import Broken, ClientStream, Reply
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.http2.limits import Limits
 
@@ -55,9 +55,9 @@ class Service:
     def _wake(self) -> None:
         self.woken += 1
 
-    def ask(self, *body: bytes, limit: int = 1 << 20, block: bytes = BLOCK) -> Exchange:
+    def ask(self, *body: bytes, limit: int = 1 << 20, block: bytes = BLOCK) -> ClientStream:
         """Sends a request; its outcome comes into `outcomes` by the number of its stream."""
-        exchange: Exchange | None = None
+        exchange: ClientStream | None = None
 
         def ended(outcome: Reply | Broken) -> None:
             assert exchange is not None

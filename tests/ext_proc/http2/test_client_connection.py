@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ext_proc.http2 import frames
 from ext_proc.http2.client_stream import Broken, Reply
-from ext_proc.http2.frames import Code, frame
+from ext_proc.http2.frames import ErrorCode, frame
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.http2.limits import Limits
 from tests.ext_proc.http2.peer import frames_of
@@ -107,7 +107,7 @@ def test_giving_up_resets_the_stream_and_nothing_else() -> None:
     lost.give_up()
     lost.give_up()
     service.exchange()
-    assert service.asked[lost.id].reset == Code.CANCEL
+    assert service.asked[lost.id].reset == ErrorCode.CANCEL
     service.reply(kept.id, OK, b"answer")
     assert list(service.outcomes) == [kept.id]
 
@@ -138,7 +138,7 @@ def test_a_request_that_is_given_up_half_way_stops() -> None:
     assert 0 < len(service.asked[lost.id].body) < 200_000
     lost.give_up()
     service.exchange()
-    assert service.asked[lost.id].reset == Code.CANCEL
+    assert service.asked[lost.id].reset == ErrorCode.CANCEL
     assert not service.connection.unsent
 
 
@@ -152,7 +152,7 @@ def test_a_reply_before_the_end_of_the_request_stops_the_request() -> None:
     assert isinstance(reply, Reply)
     assert reply.status == 413
     service.exchange()
-    assert service.asked[exchange.id].reset == Code.NO_ERROR
+    assert service.asked[exchange.id].reset == ErrorCode.NO_ERROR
 
 
 def test_a_reply_over_the_limit_is_cut_off() -> None:
@@ -163,14 +163,14 @@ def test_a_reply_over_the_limit_is_cut_off() -> None:
     service.server.send_data(exchange.id, b"a" * 101)
     service.exchange()
     assert service.outcomes[exchange.id] == Broken("the answer is over the limit of 100 bytes")
-    assert service.asked[exchange.id].reset == Code.CANCEL
+    assert service.asked[exchange.id].reset == ErrorCode.CANCEL
 
 
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (Code.REFUSED_STREAM, Broken("the stream was reset: REFUSED_STREAM", unprocessed=True)),
-        (Code.INTERNAL_ERROR, Broken("the stream was reset: INTERNAL_ERROR")),
+        (ErrorCode.REFUSED_STREAM, Broken("the stream was reset: REFUSED_STREAM", unprocessed=True)),
+        (ErrorCode.INTERNAL_ERROR, Broken("the stream was reset: INTERNAL_ERROR")),
         (0x77, Broken("the stream was reset: code 119")),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_connection_that_goes_away_takes_no_more_and_ends_with_its_last_stream
     first, second = service.ask(b"a"), service.ask(b"b")
     service.exchange()
     assert service.connection.has_room
-    service.raw(frames.goaway(first.id, Code.NO_ERROR))
+    service.raw(frames.goaway(first.id, ErrorCode.NO_ERROR))
     assert not service.connection.has_room
     assert service.outcomes == {second.id: Broken("the connection is going away", unprocessed=True)}
     assert not service.connection.ended

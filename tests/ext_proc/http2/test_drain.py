@@ -4,7 +4,7 @@ import hpack
 
 from ext_proc.http2 import frames
 from ext_proc.http2.frames import PREFACE, frame
-from ext_proc.http2.server_connection import Connection
+from ext_proc.http2.server_connection import ServerConnection
 from tests.ext_proc.http2.peer import PATH, Book, frames_of, message, raw
 from tests.ext_proc.http2.test_hostile import OPEN
 
@@ -42,7 +42,7 @@ def test_a_stream_that_crosses_the_goodbye_is_served_and_a_later_one_refused() -
     connection.receive(frame(frames.PING, frames.Flag.ACK, 0, ping[3]), 0.0)
     assert goodbyes(frames_of(connection.take())) == [3]
     connection.receive(later, 0.0)
-    refused = (frames.RST_STREAM, 0, 5, int(frames.Code.REFUSED_STREAM).to_bytes(4, "big"))
+    refused = (frames.RST_STREAM, 0, 5, int(frames.ErrorCode.REFUSED_STREAM).to_bytes(4, "big"))
     assert frames_of(connection.take()) == [refused]
     assert book.what() == ["open", "open"]
     for session in book.sessions:
@@ -70,7 +70,7 @@ def test_a_connection_waits_until_the_peer_has_taken_the_last_answer() -> None:
 
 
 def test_a_connection_that_has_not_begun_is_closed_at_once() -> None:
-    connection = Connection({PATH: Book().open}, lambda: None)
+    connection = ServerConnection({PATH: Book().open}, lambda: None)
     connection.receive(PREFACE[:10], 0.0)
     connection.shut_down()
     assert connection.ended

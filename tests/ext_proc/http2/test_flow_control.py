@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ext_proc.http2 import frames
 from ext_proc.http2.frames import Setting, frame, settings_frame
 from ext_proc.http2.limits import Limits
-from ext_proc.http2.server_connection import Connection
+from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.writer import BURST
 from tests.ext_proc.http2.peer import HEADERS, Book, frames_of, message, raw, split
 from tests.ext_proc.http2.test_server_connection import Echoes
@@ -18,16 +18,16 @@ from tests.ext_proc.http2.test_server_connection import Echoes
 BLOCK = hpack.Encoder().encode([(*field, True) for field in HEADERS])
 
 
-def opened(connection: Connection, *streams: int) -> None:
+def opened(connection: ServerConnection, *streams: int) -> None:
     for stream in streams:
         connection.receive(frame(frames.HEADERS, frames.END_HEADERS, stream, BLOCK), 0.0)
 
 
-def update(connection: Connection, stream: int, size: int) -> None:
+def update(connection: ServerConnection, stream: int, size: int) -> None:
     connection.receive(frames.window_update(stream, size), 0.0)
 
 
-def taken(connection: Connection) -> list[tuple[int, int, int, bytes]]:
+def taken(connection: ServerConnection) -> list[tuple[int, int, int, bytes]]:
     """Everything that there is to take, and how a shell takes it."""
     out = b""
     while connection.unsent:
@@ -48,7 +48,7 @@ def windows(found: Any) -> dict[int, int]:
     return granted
 
 
-def greeted(book: Book, window: int, limits: Limits | None = None) -> Connection:
+def greeted(book: Book, window: int, limits: Limits | None = None) -> ServerConnection:
     connection = raw(book.open, limits)
     connection.receive(settings_frame({Setting.INITIAL_WINDOW_SIZE: window}), 0.0)
     connection.take()
@@ -240,7 +240,7 @@ def test_a_reset_stream_leaves_the_line() -> None:
     for session in book.sessions:
         session.stream.send(bytes(70_000))
     taken(connection)
-    connection.receive(frames.rst_stream(1, frames.Code.CANCEL), 0.0)
+    connection.receive(frames.rst_stream(1, frames.ErrorCode.CANCEL), 0.0)
     update(connection, 0, 1 << 20)
     assert {number for kind, _, number, _ in taken(connection) if kind == frames.DATA} == {3}
     assert not connection.unsent

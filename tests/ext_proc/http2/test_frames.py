@@ -1,7 +1,7 @@
 import pytest
 
 from ext_proc.http2 import frames
-from ext_proc.http2.frames import Code, ConnectionFault, Setting, frame, read_settings, unpadded
+from ext_proc.http2.frames import ConnectionFault, ErrorCode, Setting, frame, read_settings, unpadded
 from tests.ext_proc.http2.peer import frames_of
 
 
@@ -20,14 +20,14 @@ def test_settings_are_read_in_their_order_as_they_were_written() -> None:
 @pytest.mark.parametrize(
     ("payload", "code"),
     [
-        (b"12345", Code.FRAME_SIZE_ERROR),
-        (b"\0\2\0\0\0\2", Code.PROTOCOL_ERROR),
-        (b"\0\4\x80\0\0\0", Code.FLOW_CONTROL_ERROR),
-        (b"\0\5\0\0\x3f\xff", Code.PROTOCOL_ERROR),
-        (b"\0\5\1\0\0\0", Code.PROTOCOL_ERROR),
+        (b"12345", ErrorCode.FRAME_SIZE_ERROR),
+        (b"\0\2\0\0\0\2", ErrorCode.PROTOCOL_ERROR),
+        (b"\0\4\x80\0\0\0", ErrorCode.FLOW_CONTROL_ERROR),
+        (b"\0\5\0\0\x3f\xff", ErrorCode.PROTOCOL_ERROR),
+        (b"\0\5\1\0\0\0", ErrorCode.PROTOCOL_ERROR),
     ],
 )
-def test_settings_out_of_range_are_refused(payload: bytes, code: Code) -> None:
+def test_settings_out_of_range_are_refused(payload: bytes, code: ErrorCode) -> None:
     with pytest.raises(ConnectionFault) as caught:
         read_settings(payload)
     assert caught.value.code is code
@@ -43,9 +43,9 @@ def test_padding_is_taken_off() -> None:
 
 @pytest.mark.parametrize(
     ("buffer", "code"),
-    [(b"", Code.FRAME_SIZE_ERROR), (b"\x01", Code.PROTOCOL_ERROR), (b"\x05abcd", Code.PROTOCOL_ERROR)],
+    [(b"", ErrorCode.FRAME_SIZE_ERROR), (b"\x01", ErrorCode.PROTOCOL_ERROR), (b"\x05abcd", ErrorCode.PROTOCOL_ERROR)],
 )
-def test_padding_that_is_longer_than_its_frame_is_refused(buffer: bytes, code: Code) -> None:
+def test_padding_that_is_longer_than_its_frame_is_refused(buffer: bytes, code: ErrorCode) -> None:
     with pytest.raises(ConnectionFault) as caught:
         unpadded(buffer, 0, len(buffer))
     assert caught.value.code is code

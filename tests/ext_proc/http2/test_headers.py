@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_proc.http2.frames import Code, ConnectionFault
+from ext_proc.http2.frames import ConnectionFault, ErrorCode
 from ext_proc.http2.headers import Head, HeadDecoder, read_head
 from tests.ext_proc.http2.peer import HEADERS, PATH
 
@@ -64,16 +64,16 @@ def test_malformed_requests_are_told_apart_from_undecodable_ones(headers: Any) -
 @pytest.mark.parametrize(
     ("block", "code"),
     [
-        (b"\xff\xff\xff\xff\xff\xff\xff", Code.COMPRESSION_ERROR),
-        (b"\xc0", Code.COMPRESSION_ERROR),  # an index beyond the tables
-        (b"\x00\x05ab", Code.COMPRESSION_ERROR),
-        (b"\x3f\xe2\x1f", Code.COMPRESSION_ERROR),  # a table larger than ours
-        (hpack.Encoder().encode([("a", "x" * LIMIT)]), Code.ENHANCE_YOUR_CALM),
+        (b"\xff\xff\xff\xff\xff\xff\xff", ErrorCode.COMPRESSION_ERROR),
+        (b"\xc0", ErrorCode.COMPRESSION_ERROR),  # an index beyond the tables
+        (b"\x00\x05ab", ErrorCode.COMPRESSION_ERROR),
+        (b"\x3f\xe2\x1f", ErrorCode.COMPRESSION_ERROR),  # a table larger than ours
+        (hpack.Encoder().encode([("a", "x" * LIMIT)]), ErrorCode.ENHANCE_YOUR_CALM),
         # A small block that unpacks to much: one entry of 4,000 bytes, a hundred times.
-        (hpack.Encoder().encode([("a", "x" * 4000)] * 100), Code.ENHANCE_YOUR_CALM),
+        (hpack.Encoder().encode([("a", "x" * 4000)] * 100), ErrorCode.ENHANCE_YOUR_CALM),
     ],
 )
-def test_blocks_that_cannot_be_decoded_end_the_connection(block: bytes, code: Code) -> None:
+def test_blocks_that_cannot_be_decoded_end_the_connection(block: bytes, code: ErrorCode) -> None:
     with pytest.raises(ConnectionFault) as caught:
         HeadDecoder(LIMIT, read_head).decode(block)
     assert caught.value.code is code

@@ -24,12 +24,12 @@ from ext_proc.http2.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Code,
+    ErrorCode,
     frame,
     settings_frame,
 )
 from ext_proc.http2.limits import Allowance, Limits, Rate
-from ext_proc.http2.server_connection import Connection
+from ext_proc.http2.server_connection import ServerConnection
 from tests.ext_proc.http2.peer import HEADERS as FIELDS
 from tests.ext_proc.http2.peer import PATH, Book, frames_of, message, raw
 from tests.ext_proc.http2.test_server_connection import Echoes
@@ -39,7 +39,7 @@ OPEN = frame(HEADERS, END_HEADERS, 1, BLOCK)
 HUGE_WINDOW = b"\x7f\xff\xff\xff"
 
 
-def goaway_of(connection: Connection) -> tuple[int, int] | None:
+def goaway_of(connection: ServerConnection) -> tuple[int, int] | None:
     """(last stream, code) of the GOAWAY, if there is one."""
     for kind, _, _, payload in frames_of(connection.take()):
         if kind == GOAWAY:
@@ -47,76 +47,76 @@ def goaway_of(connection: Connection) -> tuple[int, int] | None:
     return None
 
 
-CONNECTION_FAULTS: dict[str, tuple[bytes, Code]] = {
-    "data on stream 0": (frame(DATA, 0, 0, b"x"), Code.PROTOCOL_ERROR),
-    "data on an idle stream": (frame(DATA, 0, 9, b"x"), Code.PROTOCOL_ERROR),
-    "headers on stream 0": (frame(HEADERS, END_HEADERS, 0, BLOCK), Code.PROTOCOL_ERROR),
-    "headers on an even stream": (frame(HEADERS, END_HEADERS, 2, BLOCK), Code.PROTOCOL_ERROR),
-    "headers on a stream that was closed": (OPEN + frame(RST_STREAM, 0, 1, bytes(4)) + OPEN, Code.STREAM_CLOSED),
+CONNECTION_FAULTS: dict[str, tuple[bytes, ErrorCode]] = {
+    "data on stream 0": (frame(DATA, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "data on an idle stream": (frame(DATA, 0, 9, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "headers on stream 0": (frame(HEADERS, END_HEADERS, 0, BLOCK), ErrorCode.PROTOCOL_ERROR),
+    "headers on an even stream": (frame(HEADERS, END_HEADERS, 2, BLOCK), ErrorCode.PROTOCOL_ERROR),
+    "headers on a stream that was closed": (OPEN + frame(RST_STREAM, 0, 1, bytes(4)) + OPEN, ErrorCode.STREAM_CLOSED),
     "headers below the highest stream": (
         frame(HEADERS, END_HEADERS, 5, BLOCK) + frame(HEADERS, END_HEADERS, 3, BLOCK),
-        Code.STREAM_CLOSED,
+        ErrorCode.STREAM_CLOSED,
     ),
-    "headers not HPACK": (frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"), Code.COMPRESSION_ERROR),
-    "trailers not HPACK": (OPEN + frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xc0"), Code.COMPRESSION_ERROR),
-    "headers padded beyond their end": (frame(HEADERS, END_HEADERS | PADDED, 1, b"\x09abc"), Code.PROTOCOL_ERROR),
-    "headers shorter than their priority": (frame(HEADERS, END_HEADERS | 0x20, 1, b"abc"), Code.FRAME_SIZE_ERROR),
-    "data padded beyond its end": (OPEN + frame(DATA, PADDED, 1, b"\x09abc"), Code.PROTOCOL_ERROR),
-    "a block interrupted": (frame(HEADERS, 0, 1, BLOCK[:4]) + frame(PING, 0, 0, bytes(8)), Code.PROTOCOL_ERROR),
+    "headers not HPACK": (frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
+    "trailers not HPACK": (OPEN + frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xc0"), ErrorCode.COMPRESSION_ERROR),
+    "headers padded beyond their end": (frame(HEADERS, END_HEADERS | PADDED, 1, b"\x09abc"), ErrorCode.PROTOCOL_ERROR),
+    "headers shorter than their priority": (frame(HEADERS, END_HEADERS | 0x20, 1, b"abc"), ErrorCode.FRAME_SIZE_ERROR),
+    "data padded beyond its end": (OPEN + frame(DATA, PADDED, 1, b"\x09abc"), ErrorCode.PROTOCOL_ERROR),
+    "a block interrupted": (frame(HEADERS, 0, 1, BLOCK[:4]) + frame(PING, 0, 0, bytes(8)), ErrorCode.PROTOCOL_ERROR),
     "a block of another stream": (
         frame(HEADERS, 0, 1, BLOCK[:4]) + frame(CONTINUATION, 0, 3, BLOCK[4:]),
-        Code.PROTOCOL_ERROR,
+        ErrorCode.PROTOCOL_ERROR,
     ),
-    "a continuation of nothing": (OPEN + frame(CONTINUATION, END_HEADERS, 1, b""), Code.PROTOCOL_ERROR),
+    "a continuation of nothing": (OPEN + frame(CONTINUATION, END_HEADERS, 1, b""), ErrorCode.PROTOCOL_ERROR),
     "continuations without end": (
         frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1, b"") * 40,
-        Code.ENHANCE_YOUR_CALM,
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "a block over the limit": (
         frame(HEADERS, 0, 1, bytes(40_000)) + frame(CONTINUATION, 0, 1, bytes(40_000)),
-        Code.ENHANCE_YOUR_CALM,
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
-    "priority on stream 0": (frame(PRIORITY, 0, 0, bytes(5)), Code.PROTOCOL_ERROR),
-    "reset on stream 0": (frame(RST_STREAM, 0, 0, bytes(4)), Code.PROTOCOL_ERROR),
-    "reset of an idle stream": (frame(RST_STREAM, 0, 9, bytes(4)), Code.PROTOCOL_ERROR),
-    "reset of the wrong size": (OPEN + frame(RST_STREAM, 0, 1, bytes(3)), Code.FRAME_SIZE_ERROR),
-    "settings on a stream": (frame(SETTINGS, 0, 1), Code.PROTOCOL_ERROR),
-    "settings of the wrong size": (frame(SETTINGS, 0, 0, b"x"), Code.FRAME_SIZE_ERROR),
-    "settings acknowledged with words": (frame(SETTINGS, 1, 0, bytes(6)), Code.FRAME_SIZE_ERROR),
+    "priority on stream 0": (frame(PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
+    "reset on stream 0": (frame(RST_STREAM, 0, 0, bytes(4)), ErrorCode.PROTOCOL_ERROR),
+    "reset of an idle stream": (frame(RST_STREAM, 0, 9, bytes(4)), ErrorCode.PROTOCOL_ERROR),
+    "reset of the wrong size": (OPEN + frame(RST_STREAM, 0, 1, bytes(3)), ErrorCode.FRAME_SIZE_ERROR),
+    "settings on a stream": (frame(SETTINGS, 0, 1), ErrorCode.PROTOCOL_ERROR),
+    "settings of the wrong size": (frame(SETTINGS, 0, 0, b"x"), ErrorCode.FRAME_SIZE_ERROR),
+    "settings acknowledged with words": (frame(SETTINGS, 1, 0, bytes(6)), ErrorCode.FRAME_SIZE_ERROR),
     "settings that make a window too large": (
         OPEN
         + frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\0\0")
         + settings_frame({frames.Setting.INITIAL_WINDOW_SIZE: 2**20}),
-        Code.FLOW_CONTROL_ERROR,
+        ErrorCode.FLOW_CONTROL_ERROR,
     ),
-    "push": (frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4) + BLOCK), Code.PROTOCOL_ERROR),
-    "ping on a stream": (frame(PING, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
-    "ping of the wrong size": (frame(PING, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
-    "goaway on a stream": (frame(GOAWAY, 0, 1, bytes(8)), Code.PROTOCOL_ERROR),
-    "goaway too short": (frame(GOAWAY, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
-    "window update by nothing": (frame(WINDOW_UPDATE, 0, 0, bytes(4)), Code.PROTOCOL_ERROR),
-    "window update of the wrong size": (frame(WINDOW_UPDATE, 0, 0, bytes(5)), Code.FRAME_SIZE_ERROR),
-    "window update of an idle stream": (frame(WINDOW_UPDATE, 0, 9, HUGE_WINDOW), Code.PROTOCOL_ERROR),
-    "window of the connection too large": (frame(WINDOW_UPDATE, 0, 0, HUGE_WINDOW), Code.FLOW_CONTROL_ERROR),
-    "a frame too long": (frame(DATA, 0, 1, bytes(64 * 1024 + 1)), Code.FRAME_SIZE_ERROR),
+    "push": (frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4) + BLOCK), ErrorCode.PROTOCOL_ERROR),
+    "ping on a stream": (frame(PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+    "ping of the wrong size": (frame(PING, 0, 0, bytes(7)), ErrorCode.FRAME_SIZE_ERROR),
+    "goaway on a stream": (frame(GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+    "goaway too short": (frame(GOAWAY, 0, 0, bytes(7)), ErrorCode.FRAME_SIZE_ERROR),
+    "window update by nothing": (frame(WINDOW_UPDATE, 0, 0, bytes(4)), ErrorCode.PROTOCOL_ERROR),
+    "window update of the wrong size": (frame(WINDOW_UPDATE, 0, 0, bytes(5)), ErrorCode.FRAME_SIZE_ERROR),
+    "window update of an idle stream": (frame(WINDOW_UPDATE, 0, 9, HUGE_WINDOW), ErrorCode.PROTOCOL_ERROR),
+    "window of the connection too large": (frame(WINDOW_UPDATE, 0, 0, HUGE_WINDOW), ErrorCode.FLOW_CONTROL_ERROR),
+    "a frame too long": (frame(DATA, 0, 1, bytes(64 * 1024 + 1)), ErrorCode.FRAME_SIZE_ERROR),
 }
 
-STREAM_FAULTS: dict[str, tuple[bytes, Code]] = {
-    "malformed headers": (frame(HEADERS, END_HEADERS, 1, BLOCK + b"\x00\x01A\x01b"), Code.PROTOCOL_ERROR),
-    "no path": (frame(HEADERS, END_HEADERS, 1, b"\x83\x86"), Code.PROTOCOL_ERROR),
-    "trailers that end nothing": (OPEN + OPEN, Code.PROTOCOL_ERROR),
+STREAM_FAULTS: dict[str, tuple[bytes, ErrorCode]] = {
+    "malformed headers": (frame(HEADERS, END_HEADERS, 1, BLOCK + b"\x00\x01A\x01b"), ErrorCode.PROTOCOL_ERROR),
+    "no path": (frame(HEADERS, END_HEADERS, 1, b"\x83\x86"), ErrorCode.PROTOCOL_ERROR),
+    "trailers that end nothing": (OPEN + OPEN, ErrorCode.PROTOCOL_ERROR),
     "data after the end": (
         frame(HEADERS, END_HEADERS | END_STREAM, 1, BLOCK) + frame(DATA, 0, 1, b"x"),
-        Code.STREAM_CLOSED,
+        ErrorCode.STREAM_CLOSED,
     ),
     "headers after the end": (
         frame(HEADERS, END_HEADERS | END_STREAM, 1, BLOCK) + frame(HEADERS, END_HEADERS | END_STREAM, 1, BLOCK),
-        Code.STREAM_CLOSED,
+        ErrorCode.STREAM_CLOSED,
     ),
-    "data after a reset": (OPEN + frame(RST_STREAM, 0, 1, bytes(4)) + frame(DATA, 0, 1, b"x"), Code.STREAM_CLOSED),
-    "priority of the wrong size": (frame(PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
-    "window update by nothing": (OPEN + frame(WINDOW_UPDATE, 0, 1, bytes(4)), Code.PROTOCOL_ERROR),
-    "window too large": (OPEN + frame(WINDOW_UPDATE, 0, 1, HUGE_WINDOW), Code.FLOW_CONTROL_ERROR),
+    "data after a reset": (OPEN + frame(RST_STREAM, 0, 1, bytes(4)) + frame(DATA, 0, 1, b"x"), ErrorCode.STREAM_CLOSED),
+    "priority of the wrong size": (frame(PRIORITY, 0, 1, bytes(4)), ErrorCode.FRAME_SIZE_ERROR),
+    "window update by nothing": (OPEN + frame(WINDOW_UPDATE, 0, 1, bytes(4)), ErrorCode.PROTOCOL_ERROR),
+    "window too large": (OPEN + frame(WINDOW_UPDATE, 0, 1, HUGE_WINDOW), ErrorCode.FLOW_CONTROL_ERROR),
 }
 
 
@@ -150,10 +150,10 @@ def test_a_fault_of_a_stream_ends_only_that(name: str) -> None:
     "sent", [b"GET / HTTP/1.1\r\n", PREFACE + frame(PING, 0, 0, bytes(8)), PREFACE + frame(SETTINGS, 1, 0)]
 )
 def test_a_peer_that_speaks_something_else_is_sent_away(sent: bytes) -> None:
-    connection = Connection({}, lambda: None)
+    connection = ServerConnection({}, lambda: None)
     connection.receive(sent, 0.0)
     assert connection.ended
-    assert (goaway_of(connection) or (0, 0))[1] == Code.PROTOCOL_ERROR
+    assert (goaway_of(connection) or (0, 0))[1] == ErrorCode.PROTOCOL_ERROR
 
 
 def test_a_stream_over_its_window_is_reset() -> None:
@@ -165,7 +165,7 @@ def test_a_stream_over_its_window_is_reset() -> None:
     connection.receive(frame(DATA, 0, 1, book_stream), 0.0)
     connection.receive(frame(DATA, 0, 1, book_stream), 0.0)
     resets = [payload for kind, _, _, payload in frames_of(connection.take()) if kind == RST_STREAM]
-    assert resets == [int(Code.FLOW_CONTROL_ERROR).to_bytes(4, "big")]
+    assert resets == [int(ErrorCode.FLOW_CONTROL_ERROR).to_bytes(4, "big")]
     assert not connection.ended
 
 
@@ -174,7 +174,7 @@ def test_a_connection_over_its_window_ends() -> None:
     connection.pause()
     for number in range(1, 21, 2):
         connection.receive(frame(HEADERS, END_HEADERS, number, BLOCK) + frame(DATA, 0, number, bytes(10_000)), 0.0)
-    assert (goaway_of(connection) or (0, 0))[1] == Code.FLOW_CONTROL_ERROR
+    assert (goaway_of(connection) or (0, 0))[1] == ErrorCode.FLOW_CONTROL_ERROR
 
 
 def test_streams_over_the_limit_are_refused_and_may_go_elsewhere() -> None:
@@ -183,11 +183,11 @@ def test_streams_over_the_limit_are_refused_and_may_go_elsewhere() -> None:
     for number in (1, 3, 5):
         connection.receive(frame(HEADERS, END_HEADERS, number, BLOCK), 0.0)
     connection.receive(frame(DATA, 0, 5, message(b"under way")), 0.0)
-    assert frames_of(connection.take()) == [(RST_STREAM, 0, 5, int(Code.REFUSED_STREAM).to_bytes(4, "big"))]
+    assert frames_of(connection.take()) == [(RST_STREAM, 0, 5, int(ErrorCode.REFUSED_STREAM).to_bytes(4, "big"))]
     assert book.what() == ["open", "open"]
 
 
-def storm(connection: Connection, cycle: Any, count: int, seconds: float) -> int:
+def storm(connection: ServerConnection, cycle: Any, count: int, seconds: float) -> int:
     """Sends `cycle(number)` for stream after stream, evenly over the time; how many until the connection ended."""
     for index in range(count):
         connection.receive(cycle(2 * index + 1), index * seconds / count)
@@ -272,7 +272,7 @@ def bears(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for a, b in itertools.pairwise(edges):
         connection.receive(data[a:b], 0.0)
-        assert (goaway_of(connection) or (0, 0))[1] != Code.INTERNAL_ERROR, "an exception of our own was caught"
+        assert (goaway_of(connection) or (0, 0))[1] != ErrorCode.INTERNAL_ERROR, "an exception of our own was caught"
     connection.lost()
     ended = [entry for entry in book.log if entry[1] == "gone"]
     assert len(ended) == len(set(ended)), "no session is told twice"
@@ -287,6 +287,6 @@ def test_no_frames_raise(script: list[bytes], cuts: list[int]) -> None:
 @given(st.binary(max_size=400), st.lists(st.integers(0), max_size=5))
 def test_no_bytes_raise(data: bytes, cuts: list[int]) -> None:
     bears(data, cuts)
-    connection = Connection({PATH: Book().open}, lambda: None)
+    connection = ServerConnection({PATH: Book().open}, lambda: None)
     connection.receive(data, 0.0)
-    assert (goaway_of(connection) or (0, 0))[1] in (Code.NO_ERROR, Code.PROTOCOL_ERROR)
+    assert (goaway_of(connection) or (0, 0))[1] in (ErrorCode.NO_ERROR, ErrorCode.PROTOCOL_ERROR)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ext_proc.http2 import frames
 from ext_proc.http2.frames import PREFACE, Setting, frame, settings_frame
 from ext_proc.http2.limits import Limits
-from ext_proc.http2.server_connection import Connection
+from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.session import Stream
 from tests.ext_proc.http2.peer import HEADERS, PATH, Book, Echo, Peer, frames_of, message, raw
 
@@ -298,7 +298,7 @@ def test_a_peer_that_says_goodbye_still_gets_its_answers() -> None:
     peer = Peer(book.open)
     stream = peer.call(b"x")
     peer.connection.receive(peer.client.data_to_send(), 0.0)
-    peer.connection.receive(frames.goaway(0, frames.Code.NO_ERROR), 0.0)
+    peer.connection.receive(frames.goaway(0, frames.ErrorCode.NO_ERROR), 0.0)
     peer.connection.receive(frame(frames.DATA, frames.END_STREAM, stream, message(b"y")), 0.0)
     assert book.what() == ["open", "message", "message", "half_closed"]
     assert not peer.connection.ended
@@ -325,7 +325,7 @@ SCRIPT = (
 
 def run(pieces: list[bytes]) -> tuple[list[Any], bytes]:
     book = Echoes()
-    connection = Connection({PATH: book.open}, lambda: None, Limits())
+    connection = ServerConnection({PATH: book.open}, lambda: None, Limits())
     out = b""
     for piece in pieces:
         connection.receive(piece, 0.0)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.node.policy import NodeDesk, refusal
-from ext_proc.processing.decision import Amend, Decision, Held, Hold, Pass
+from ext_proc.node.policy import NodePolicy, refusal
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, parse
-from ext_proc.server.processor import Pump
+from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry.metrics import Metrics
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.reply import error_reply
 from integration.virtual_time import VirtualLoop
 from mesh.model_cache.books.names import Key
@@ -31,20 +31,20 @@ HEAD = Head({":path": "/v2/models/m/infer"}, end_of_stream=False, mode=BodyMode.
 
 
 def call(model: str = "m", verb: Verb = Verb.INFER, version: str | None = None, label: str | None = None) -> Call:
-    return Call(Protocol.V2_REST, verb, model, version, label)
+    return Call(InferenceProtocol.V2_REST, verb, model, version, label)
 
 
-def desk_of(cache: Cache, hold_seconds: float = HOLD_SECONDS) -> NodeDesk:
-    return NodeDesk(cache.manager, 1 << 20, hold_seconds)
+def desk_of(cache: Cache, hold_seconds: float = HOLD_SECONDS) -> NodePolicy:
+    return NodePolicy(cache.manager, 1 << 20, hold_seconds)
 
 
-async def outcome(desk: NodeDesk, asked: Call) -> Decision:
+async def outcome(desk: NodePolicy, asked: Call) -> Decision:
     """What becomes of a call, held or not."""
     decision = desk.decide(HEAD, asked, 0.0)
     return await desk.resolve(Held(HEAD, asked, b"")) if isinstance(decision, Hold) else decision
 
 
-async def refused(desk: NodeDesk, asked: Call) -> CallError:
+async def refused(desk: NodePolicy, asked: Call) -> CallError:
     with pytest.raises(CallError) as caught:
         await outcome(desk, asked)
     return caught.value
@@ -208,9 +208,9 @@ SECRET = "HTTP 403 from bucket models-prod, key AKIA"
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, CacheError) else None,
 )
-@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("protocol", InferenceProtocol)
 def test_clients_get_the_message_and_never_the_cause(
-    error: CacheError, reason: Reason, retry_after: str | None, protocol: Protocol
+    error: CacheError, reason: Reason, retry_after: str | None, protocol: InferenceProtocol
 ) -> None:
     told = refusal(error)
     assert (told.reason, told.message) == (reason, "A.")
@@ -379,7 +379,7 @@ def leave_at(folder: Path, turn: int, how: str) -> tuple[bool, bool]:
                         give_back(decision)
             else:
                 stream = Stream()
-                session = Pump(desk, Metrics(), tasks, lambda: 0.0).open(stream)
+                session = ExtProcService(desk, Metrics(), tasks, lambda: 0.0).open(stream)
                 session.message(envoy.rest("/v2/models/m/infer"))
 
                 def leave() -> None:
@@ -418,7 +418,7 @@ def test_a_call_that_was_held_is_in_flight_until_its_stream_ends(tmp_path: Path)
     async def scenario(cache: Cache) -> None:
         cache.store.put("m")
         async with cache.running(), asyncio.TaskGroup() as tasks:
-            pump = Pump(desk_of(cache), Metrics(), tasks, lambda: 0.0)
+            pump = ExtProcService(desk_of(cache), Metrics(), tasks, lambda: 0.0)
             streams = [Stream(), Stream()]
             sessions = [pump.open(stream) for stream in streams]
             sessions[0].message(envoy.rest("/v2/models/m/infer"))
@@ -441,7 +441,7 @@ def test_an_override_asks_for_the_reply_as_well(tmp_path: Path) -> None:
     async def scenario(cache: Cache) -> None:
         async with cache.running(), asyncio.TaskGroup() as tasks:
             stream = Stream()
-            session = Pump(desk_of(cache), Metrics(), tasks, lambda: 0.0).open(stream)
+            session = ExtProcService(desk_of(cache), Metrics(), tasks, lambda: 0.0).open(stream)
             session.message(envoy.grpc("/inference.GRPCInferenceService/ModelInfer"))
             (reply,) = envoy.read(stream.sent)
             mode = reply.message.mode_override
@@ -470,15 +470,15 @@ def test_an_edge_that_asks_is_told_how_the_model_stands(tmp_path: Path) -> None:
             asking = Head(dict(HEAD.headers) | {"x-tbms-residency": "?1"}, end_of_stream=False, mode=BodyMode.NONE)
             ok = _reply(envoy.response_headers())
             assert desk.replied(decision, HEAD, call(), ok, 0.0) is None
-            assert desk.replied(decision, asking, call(), ok, 0.0) == Amend(
+            assert desk.replied(decision, asking, call(), ok, 0.0) == HeaderMutation(
                 headers=(("x-tbms-residency", "available"),)
             )
             assert desk.replied(Pass(), asking, call(), ok, 0.0) is None  # a question about the server's state
             assert (
                 desk.replied(decision, asking, call(), _reply(envoy.response_headers(503)), 0.0) is None
             )  # it is in doubt
-            cache.manager.outlook.leave()
-            assert desk.replied(decision, asking, call(), ok, 0.0) == Amend(
+            cache.manager.node_report.leave()
+            assert desk.replied(decision, asking, call(), ok, 0.0) == HeaderMutation(
                 headers=(("x-tbms-residency", "available;leaving"),)
             )
             give_back(decision)

@@ -13,7 +13,7 @@ from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import NodeRoleSettings
 from ext_proc.errors import TbmsError
 from ext_proc.node import residency_publisher
-from ext_proc.node.operator_api import OperatorDesk
+from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.residency_publisher import Publisher
 from integration.stack.ports import free_port
 from mesh.model_cache.manager import Manager
@@ -76,7 +76,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Node]:
     port = free_port()
     async with manager.running(), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
         node = Node(manager, store, server, port, http)
-        routes = [*node.publisher.routes(), *OperatorDesk(manager).routes()]
+        routes = [*node.publisher.routes(), *OperatorApi(manager).routes()]
         listener = HttpListener("node.publish", f"127.0.0.1:{port}", routes)
         await listener.start()
         try:
@@ -96,7 +96,7 @@ async def test_everything_first_then_changes_then_signs_of_life(tmp_path: Path) 
             assert (await ear.next()).models == {}
             await node.manager.commands.load("b")
             assert (await ear.until("b", AVAILABLE)).free_models == 1
-            node.manager.outlook.leave()
+            node.manager.node_report.leave()
             while not (heard := await ear.next()).leaving:
                 pass
             assert heard.models == {}
@@ -159,14 +159,14 @@ async def test_commands(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         node.store.put("a", version=3)
         assert await node.post("/models/a/load") == (200, {"model": "a", "version": 3})
-        assert node.manager.outlook.residency().models == {"a": AVAILABLE}
+        assert node.manager.node_report.residency().models == {"a": AVAILABLE}
         assert (await node.post("/models/a/pin"))[0] == 200
         status, answer = await node.post("/models/a/unload")
         assert status == 409
         assert "pinned" in answer["error"]
         assert (await node.post("/models/a/unpin"))[0] == 200
         assert (await node.post("/models/a/unload?version=3"))[0] == 200
-        assert node.manager.outlook.residency().models == {}
+        assert node.manager.node_report.residency().models == {}
         assert (await node.post("/models/a/unload")) == (
             404,
             {"error": "Model 'a' is not loaded on this node.", "cause": "Model 'a' is not loaded on this node."},
@@ -175,7 +175,7 @@ async def test_commands(tmp_path: Path) -> None:
         assert (await node.post("/models/a/pin?version=3"))[0] == 400
         assert (await node.post("/models/a/load?version=9"))[0] == 404
         assert (await node.post("/models/a/load", origin="http://evil.example"))[0] == 403
-        assert node.manager.outlook.residency().models == {}
+        assert node.manager.node_report.residency().models == {}
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

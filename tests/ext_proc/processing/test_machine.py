@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Amend, Answer, Decision, Hold, Pass, Refuse, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Hold, Pass, Refuse, Respond, Route
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.request import Head, ReplyPart, StreamError
 from ext_proc.wire.call import Call
@@ -29,7 +29,7 @@ class Desk:
         self.body_limit = limit
         self.asked: list[Call] = []
         self.replies: list[tuple[Pass | Route, int, int, str | None]] = []
-        self.amend: Amend | None = None
+        self.amend: HeaderMutation | None = None
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         self.asked.append(call)
@@ -37,7 +37,9 @@ class Desk:
             raise self.decision
         return self.decision
 
-    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
+    def replied(
+        self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
+    ) -> HeaderMutation | None:
         self.replies.append((decision, reply.status, reply.grpc_status, reply.upstream))
         return self.amend
 
@@ -305,7 +307,7 @@ def test_a_rewritten_body_drops_the_length_that_no_longer_holds() -> None:
 def test_a_rest_answer_is_immediate() -> None:
     machine = Machine(Desk(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, envoy.FULL_DUPLEX), envoy.body(b"{}", end=True))
-    (reply,) = envoy.read(machine.decided(Answer(200, (("content-type", b"application/json"),), b"[1]")))
+    (reply,) = envoy.read(machine.decided(Respond(200, (("content-type", b"application/json"),), b"[1]")))
     answer = reply.message.immediate_response
     assert answer is not None
     assert (answer.body, answer.grpc_status) == (b"[1]", None)
@@ -317,7 +319,7 @@ def test_a_grpc_answer_is_streamed_with_its_trailers(body: bytes) -> None:
     machine = Machine(Desk(Hold(collect=True)))
     drive(machine, envoy.grpc(INFER, envoy.FULL_DUPLEX), envoy.body(framed("bert"), end=True))
     headers = (("content-type", b"application/grpc"), ("x-raw", b"\xff"))
-    replies = envoy.read(machine.decided(Answer(200, headers, body, trailers=(("grpc-status", b"0"),))))
+    replies = envoy.read(machine.decided(Respond(200, headers, body, trailers=(("grpc-status", b"0"),))))
     parts = [reply.message.streamed_immediate_response for reply in replies]
     assert parts[0] is not None
     assert parts[0].headers_response is not None
@@ -333,7 +335,7 @@ def test_a_grpc_answer_is_streamed_with_its_trailers(body: bytes) -> None:
 # Replies of nodes.
 
 
-ASKING = Route(nodes=("10.0.0.1:8501",), asks="resnet")
+ASKING = Route(nodes=("10.0.0.1:8501",), wants_residency="resnet")
 
 
 def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:
@@ -350,7 +352,7 @@ def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:
     assert [(each.header.key, each.header.raw_value) for each in mutation.set_headers if each.header] == [
         ("x-tbms-residency", b"?1")
     ]
-    desk.amend = Amend(remove=("x-tbms-residency",))
+    desk.amend = HeaderMutation(remove=("x-tbms-residency",))
     (answer,) = drive(machine, envoy.response_headers(upstream="10.0.0.1:8501"))
     assert desk.replies == [(ASKING, 200, 0, "10.0.0.1:8501")]
     assert answer.message.response_headers is not None

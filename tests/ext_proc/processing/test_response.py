@@ -3,14 +3,14 @@
 import pytest
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingResponse
 
-from ext_proc.processing.decision import Answer
+from ext_proc.processing.decision import Respond
 from ext_proc.processing.response import answer
 
 REPEATED = (("set-cookie", b"a=1"), ("x-mine", b"1"), ("set-cookie", b"b=2"))
 
 
 def test_a_rest_answer_keeps_them_line_by_line() -> None:
-    (message,) = answer(Answer(200, REPEATED, b"{}"))
+    (message,) = answer(Respond(200, REPEATED, b"{}"))
     with pytest.warns(DeprecationWarning, match="append"):  # Envoy's ext_proc reads no other
         options = ProcessingResponse.parse(message).immediate_response.headers.set_headers
     told = [(one.header.key, one.header.raw_value, bool(one.append)) for one in options]
@@ -19,7 +19,7 @@ def test_a_rest_answer_keeps_them_line_by_line() -> None:
 
 def test_a_grpc_answer_joins_text_and_keeps_the_last_of_binary_values() -> None:
     lines = (("x-two", b"a"), ("x-bin", b"AQ"), ("x-two", b"b"), ("x-bin", b"Ag"))
-    head, _, last = [ProcessingResponse.parse(one) for one in answer(Answer(200, lines, b"\0\0\0\0\0", lines))]
+    head, _, last = [ProcessingResponse.parse(one) for one in answer(Respond(200, lines, b"\0\0\0\0\0", lines))]
     for headers in (
         head.streamed_immediate_response.headers_response.headers.headers,
         last.streamed_immediate_response.trailers_response.headers,

@@ -6,21 +6,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ext_proc.broker.budget import Budget
+from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.estimates import Estimates
-from ext_proc.broker.plan import Candidate, Entrant, Plan
+from ext_proc.broker.plan import Candidate, Plan, RankedTarget
 from ext_proc.broker.race import Race
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.processing.request import BodyMode, Head
 from ext_proc.racing.candidate_request import Candidates
-from ext_proc.racing.race_runner import FanOut
+from ext_proc.racing.race_runner import RaceRunner
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import MODEL_HEADER
-from mesh.routing.placement import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, ExpectedWait
 
 LIMIT = 1 << 20
 NODE = "10.0.0.1:8501"
@@ -30,21 +30,23 @@ def rest_reply(body: bytes = b"{}", status: int = 200, *headers: tuple[str, byte
     return Response(status, (("content-type", b"application/json"), *headers), body, None, node=NODE)
 
 
-def held(model: str = "bert", protocol: Protocol = Protocol.TFS_REST, body: bytes = b"{}", **headers: str) -> Held:
+def held(
+    model: str = "bert", protocol: InferenceProtocol = InferenceProtocol.TFS_REST, body: bytes = b"{}", **headers: str
+) -> Held:
     """A collected call. Underscores in the names of headers stand for dashes."""
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     path = {
-        Protocol.TFS_REST: f"/v1/models/{model}:predict",
-        Protocol.V2_REST: f"/v2/models/{model}/infer",
-        Protocol.TFS_GRPC: "/tensorflow.serving.PredictionService/Predict",
-        Protocol.V2_GRPC: "/inference.GRPCInferenceService/ModelInfer",
+        InferenceProtocol.TFS_REST: f"/v1/models/{model}:predict",
+        InferenceProtocol.V2_REST: f"/v2/models/{model}/infer",
+        InferenceProtocol.TFS_GRPC: "/tensorflow.serving.PredictionService/Predict",
+        InferenceProtocol.V2_GRPC: "/inference.GRPCInferenceService/ModelInfer",
     }[protocol]
     own = {":method": "POST", ":path": path, ":authority": "models.local", ":scheme": "http"}
-    verb = Verb.INFER if protocol in (Protocol.V2_GRPC, Protocol.V2_REST) else Verb.PREDICT
+    verb = Verb.INFER if protocol in (InferenceProtocol.V2_GRPC, InferenceProtocol.V2_REST) else Verb.PREDICT
     return Held(Head(own | named, False, BodyMode.FULL_DUPLEX), Call(protocol, verb, model), body)
 
 
-def plan(*candidates: str | Entrant, limit_ms: float = 50, **more: Any) -> Plan:
+def plan(*candidates: str | RankedTarget, limit_ms: float = 50, **more: Any) -> Plan:
     """Candidates by name, with an estimate of 10 ms each."""
     ranks = tuple(Candidate(one, estimate_ms=10) if isinstance(one, str) else one for one in candidates)
     return Plan("bert", ranks, limit_ms, **more)
@@ -118,32 +120,34 @@ class Nodes:
 class Scene:
     """A fan-out and what it works with."""
 
-    fan_out: FanOut
+    race_runner: RaceRunner
     upstream: Scripted
     nodes: Nodes
     estimates: Estimates
-    budget: Budget
+    budget: TokenBucket
     reports: list[tuple[Race, Held]]
 
 
 @asynccontextmanager
 async def scene(
-    margin_ms: float = 2.0, prospect_of: Callable[[Candidate], Prospect] = lambda _: RESIDENT, **scripts: Script
+    margin_ms: float = 2.0,
+    expected_wait_of: Callable[[Candidate], ExpectedWait] = lambda _: RESIDENT,
+    **scripts: Script,
 ) -> AsyncIterator[Scene]:
     """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
     upstream, nodes, reports = Scripted(scripts), Nodes(), []
-    estimates, budget = Estimates(BrokerSettings()), Budget(0.2, 500.0)
+    estimates, budget = Estimates(BrokerSettings()), TokenBucket(0.2, 500.0)
     candidates = Candidates(nodes, HopMark("0" * 32), lambda: LIMIT)
     async with asyncio.TaskGroup() as group:
-        fan_out = FanOut(
+        race_runner = RaceRunner(
             group,
             upstream,
             candidates,
             estimates,
             budget,
             margin_ms,
-            lambda _, candidate: prospect_of(candidate),
+            lambda _, candidate: expected_wait_of(candidate),
             lambda race, held: reports.append((race, held)),
             asyncio.get_running_loop().time,
         )
-        yield Scene(fan_out, upstream, nodes, estimates, budget, reports)
+        yield Scene(race_runner, upstream, nodes, estimates, budget, reports)

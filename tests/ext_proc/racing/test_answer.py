@@ -13,11 +13,11 @@ from ext_proc.errors import CallError, Reason, TbmsError
 from ext_proc.processing import decision
 from ext_proc.racing.answer import combine, combiner, compose
 from ext_proc.upstream.client import Response
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from mesh.protos import tfs_pb2
 from tests.ext_proc.racing.scene import LIMIT, NODE, held, plan, rest_reply
 
-PROTOCOLS = tuple(Protocol)
+PROTOCOLS = tuple(InferenceProtocol)
 RACE = plan("bert", "svm")
 
 
@@ -26,11 +26,11 @@ def grpc_reply(body: bytes = b"message", status: int = 0, *trailers: tuple[str, 
     return Response(200, headers, body, (("grpc-status", b"%d" % status), *trailers), status, NODE)
 
 
-def reply_of(protocol: Protocol, body: bytes) -> Response:
+def reply_of(protocol: InferenceProtocol, body: bytes) -> Response:
     return grpc_reply(body) if protocol.is_grpc else rest_reply(body)
 
 
-def composed(protocol: Protocol, outcome: Outcome) -> decision.Answer:
+def composed(protocol: InferenceProtocol, outcome: Outcome) -> decision.Respond:
     answer = compose(held(protocol=protocol), RACE, outcome)
     told = [value for key, value in answer.headers if key == "tbms-answer"]
     assert len(told) == 1, "every reply says who answered, once"
@@ -46,11 +46,11 @@ def won(payload: Response, rank: int = 0, why: Why = Why.PRIMARY) -> Answer:
     return Answer(rank, payload, why, (0,), False, 12.0, 38.0)
 
 
-def told(answer: decision.Answer) -> str:
+def told(answer: decision.Respond) -> str:
     return dict(answer.headers)["tbms-answer"].decode()
 
 
-def error_of(answer: decision.Answer) -> tuple[int, str]:
+def error_of(answer: decision.Respond) -> tuple[int, str]:
     """Status and message, as the client reads them."""
     if answer.trailers is None:
         return answer.status, json.loads(answer.body)["error"]
@@ -60,14 +60,14 @@ def error_of(answer: decision.Answer) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_winner_as_it_came(protocol: Protocol) -> None:
+def test_the_winner_as_it_came(protocol: InferenceProtocol) -> None:
     answer = composed(protocol, won(reply_of(protocol, b"body"), 1, Why.OVERDUE))
     assert answer.body == (b"\0\0\0\0\4body" if protocol.is_grpc else b"body")
     assert told(answer) == f'svm;rank=1;elapsed=12.0;why=overdue;left=38.0;node="{NODE}"'
 
 
 def test_headers_and_trailers_of_a_grpc_winner_are_kept() -> None:
-    answer = composed(Protocol.TFS_GRPC, won(grpc_reply(b"", 0, ("x-trailing", b"2"), ("x-t-bin", b"AQ"))))
+    answer = composed(InferenceProtocol.TFS_GRPC, won(grpc_reply(b"", 0, ("x-trailing", b"2"), ("x-t-bin", b"AQ"))))
     assert answer.headers[1:3] == (("x-initial", b"1"), ("x-initial-bin", b"AAEC"))
     assert answer.trailers == (("grpc-status", b"0"), ("x-trailing", b"2"), ("x-t-bin", b"AQ"))
     assert answer.body == b"\0\0\0\0\0", "an empty message is a message"
@@ -75,24 +75,24 @@ def test_headers_and_trailers_of_a_grpc_winner_are_kept() -> None:
 
 def test_headers_of_a_rest_winner_are_kept_line_by_line() -> None:
     lines = (("set-cookie", b"a=1"), ("set-cookie", b"b=2"), ("content-encoding", b"gzip"), ("x-odd", b"\xfc"))
-    answer = composed(Protocol.TFS_REST, won(rest_reply(b"packed", 201, *lines)))
+    answer = composed(InferenceProtocol.TFS_REST, won(rest_reply(b"packed", 201, *lines)))
     assert answer.status == 201
     assert answer.headers[1:-1] == lines
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_node_cannot_say_who_answered(protocol: Protocol) -> None:
+def test_a_node_cannot_say_who_answered(protocol: InferenceProtocol) -> None:
     forged = reply_of(protocol, b"x")
     forged = replace(forged, headers=(*forged.headers, ("tbms-answer", b"forged")))
     assert told(composed(protocol, won(forged))).startswith("bert;rank=0;")
 
 
 def test_an_unknown_node_is_not_named() -> None:
-    assert "node" not in told(composed(Protocol.TFS_REST, won(replace(rest_reply(), node=""))))
+    assert "node" not in told(composed(InferenceProtocol.TFS_REST, won(replace(rest_reply(), node=""))))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_nobody_in_time(protocol: Protocol) -> None:
+def test_nobody_in_time(protocol: InferenceProtocol) -> None:
     answer = composed(protocol, Fail(Why.DEADLINE, None, 50.0, 0.0))
     assert error_of(answer) == (
         4 if protocol.is_grpc else 504,
@@ -102,7 +102,7 @@ def test_nobody_in_time(protocol: Protocol) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_too_late_already(protocol: Protocol) -> None:
+def test_too_late_already(protocol: InferenceProtocol) -> None:
     status, message = error_of(composed(protocol, Fail(Why.EXPIRED, None, 60.0, -10.0)))
     assert status == (4 if protocol.is_grpc else 504)
     assert message == "the limit of 50 ms had passed before a model was asked"
@@ -110,7 +110,7 @@ def test_too_late_already(protocol: Protocol) -> None:
 
 def test_the_primarys_own_rest_error() -> None:
     own = rest_reply(b'{"error": "shape"}', 400, ("x-mine", b"1"))
-    answer = composed(Protocol.TFS_REST, Fail(Why.FAILED, own, 5.0, 45.0))
+    answer = composed(InferenceProtocol.TFS_REST, Fail(Why.FAILED, own, 5.0, 45.0))
     assert (answer.status, answer.body) == (400, own.body)
     assert ("x-mine", b"1") in answer.headers
     assert told(answer) == "bert;elapsed=5.0;why=failed;left=45.0"
@@ -118,7 +118,7 @@ def test_the_primarys_own_rest_error() -> None:
 
 def test_the_primarys_own_grpc_error() -> None:
     details = (("grpc-message", b"bad shape"), ("grpc-status-details-bin", b"CAMSAA"), ("x-trailing", b"2"))
-    answer = composed(Protocol.V2_GRPC, Fail(Why.FAILED, grpc_reply(b"", 3, *details), 5.0, 45.0))
+    answer = composed(InferenceProtocol.V2_GRPC, Fail(Why.FAILED, grpc_reply(b"", 3, *details), 5.0, 45.0))
     assert answer.body == b""
     assert answer.trailers == (("grpc-status", b"3"), *details)
     assert ("x-initial", b"1") in answer.headers
@@ -132,13 +132,13 @@ def test_the_primarys_own_grpc_error() -> None:
         (TbmsError("the call got no answer: reset"), Reason.UNAVAILABLE, "the call got no answer: reset"),
     ],
 )
-def test_errors_of_our_own(protocol: Protocol, error: TbmsError, reason: Reason, message: str) -> None:
+def test_errors_of_our_own(protocol: InferenceProtocol, error: TbmsError, reason: Reason, message: str) -> None:
     answer = composed(protocol, Fail(Why.FAILED, error, 5.0, 45.0))
     assert error_of(answer) == (reason.grpc if protocol.is_grpc else reason.http, message)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_configured_answer(protocol: Protocol) -> None:
+def test_the_configured_answer(protocol: InferenceProtocol) -> None:
     static = StaticAnswer(b"fixed", "application/grpc" if protocol.is_grpc else "text/csv")
     answer = composed(protocol, Fallback(static, Why.DEADLINE, 50.0, 0.0))
     assert told(answer) == "bert;elapsed=50.0;why=fallback;left=0.0"
@@ -148,18 +148,18 @@ def test_the_configured_answer(protocol: Protocol) -> None:
         assert (answer.status, answer.body, answer.headers[0]) == (200, b"fixed", ("content-type", b"text/csv"))
 
 
-def outputs(protocol: Protocol, **arrays: list[float]) -> Response:
+def outputs(protocol: InferenceProtocol, **arrays: list[float]) -> Response:
     """A reply with FP32 vectors, in the shape of each protocol."""
-    if protocol is Protocol.TFS_REST:
+    if protocol is InferenceProtocol.TFS_REST:
         (values,) = arrays.values()
         return rest_reply(json.dumps({"predictions": values}).encode())
-    if protocol is Protocol.V2_REST:
+    if protocol is InferenceProtocol.V2_REST:
         listed = [
             {"name": name, "datatype": "FP32", "shape": [len(values)], "data": values}
             for name, values in arrays.items()
         ]
         return rest_reply(json.dumps({"model_name": "m", "outputs": listed}).encode())
-    if protocol is Protocol.TFS_GRPC:
+    if protocol is InferenceProtocol.TFS_GRPC:
         reply = tfs_pb2.PredictResponse()
         for name, values in arrays.items():
             tensor = reply.outputs[name]
@@ -174,7 +174,7 @@ def outputs(protocol: Protocol, **arrays: list[float]) -> Response:
     return grpc_reply(message.SerializeToString())
 
 
-def read(protocol: Protocol, response: Response) -> list[float]:
+def read(protocol: InferenceProtocol, response: Response) -> list[float]:
     from ext_proc.wire.outputs.codec import decode_outputs
 
     call = held(protocol=protocol).call
@@ -193,7 +193,7 @@ def mix(how: How, *weights: float) -> Mix:
     [(mix(How.MAX, 1, 1), [3.0, 8.0]), (mix(How.AVG, 1, 1), [2.0, 5.0]), (mix(How.AVG, 3, 1), [1.5, 6.5])],
     ids=["max", "avg", "weighted"],
 )
-def test_a_mix_is_one_reply(protocol: Protocol, mixed: Mix, expected: list[float]) -> None:
+def test_a_mix_is_one_reply(protocol: InferenceProtocol, mixed: Mix, expected: list[float]) -> None:
     payloads = {0: outputs(protocol, y=[1.0, 8.0]), 1: outputs(protocol, y=[3.0, 2.0])}
     combined = combine(held(protocol=protocol).call, mixed, payloads, LIMIT)
     assert read(protocol, combined) == expected
@@ -202,13 +202,13 @@ def test_a_mix_is_one_reply(protocol: Protocol, mixed: Mix, expected: list[float
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_of_a_partial_mix_what_has_come(protocol: Protocol) -> None:
+def test_of_a_partial_mix_what_has_come(protocol: InferenceProtocol) -> None:
     payloads = {1: outputs(protocol, y=[3.0, 2.0])}
     assert read(protocol, combine(held(protocol=protocol).call, mix(How.AVG, 3, 1), payloads, LIMIT)) == [3.0, 2.0]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_members_that_do_not_fit_are_named(protocol: Protocol) -> None:
+def test_members_that_do_not_fit_are_named(protocol: InferenceProtocol) -> None:
     payloads = {0: outputs(protocol, y=[1.0, 8.0]), 1: outputs(protocol, y=[3.0])}
     with pytest.raises(CallError, match=r"member b .*shape") as unfit:
         combine(held(protocol=protocol).call, mix(How.AVG, 1, 1), payloads, LIMIT)
@@ -218,7 +218,7 @@ def test_members_that_do_not_fit_are_named(protocol: Protocol) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"", b"[" * 100_000])
 def test_garbage_of_a_member_is_an_error_of_the_mix(
-    protocol: Protocol, body: bytes, caplog: pytest.LogCaptureFixture
+    protocol: InferenceProtocol, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     payloads: dict[int, Any] = {0: outputs(protocol, y=[1.0]), 1: reply_of(protocol, body)}
     with pytest.raises(CallError) as broken:
@@ -233,7 +233,7 @@ def test_a_packed_member_may_not_unpack_to_more_than_the_limit() -> None:
     packer = zlib.compressobj(wbits=31)
     body = packer.compress(b'{"predictions": [' + b"1," * 50_000 + b"1]}") + packer.flush()
     payloads = {0: rest_reply(body, 200, ("content-encoding", b"gzip"))}
-    call = held(protocol=Protocol.TFS_REST).call
+    call = held(protocol=InferenceProtocol.TFS_REST).call
     with pytest.raises(CallError):
         combine(call, mix(How.AVG, 1, 1), payloads, 1000)
     combined = combine(call, mix(How.AVG, 1, 1), payloads, LIMIT)

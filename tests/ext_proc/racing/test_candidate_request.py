@@ -11,7 +11,7 @@ from ext_proc.processing.decision import Held
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.upstream.client import Request
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from ext_proc.wire.framing import frame
 from ext_proc.wire.naming import name_call
 from mesh.protos import tfs_pb2
@@ -35,11 +35,11 @@ def tfs_call(model: str, encoding: str = "identity", pack: bool = False) -> Held
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(raw) + packer.flush()
     body = b"\x01" + len(packed).to_bytes(4, "big") + packed if pack else frame(raw)
-    return held(model, Protocol.TFS_GRPC, body, grpc_encoding=encoding, grpc_timeout="50m")
+    return held(model, InferenceProtocol.TFS_GRPC, body, grpc_encoding=encoding, grpc_timeout="50m")
 
 
 def test_rest_for_another_model() -> None:
-    call = held("bert", Protocol.TFS_REST, b'{"instances": [1]}', x_mine="1", accept_encoding="gzip")
+    call = held("bert", InferenceProtocol.TFS_REST, b'{"instances": [1]}', x_mine="1", accept_encoding="gzip")
     made = request(call, Candidate("svm", version="3"))
     assert (made.method, made.path, made.body) == ("POST", "/v1/models/svm/versions/3:predict", call.body)
     assert not made.is_grpc
@@ -101,7 +101,7 @@ def test_a_packed_message_may_not_unpack_to_more_than_the_limit() -> None:
 
 def test_a_label_that_v2_has_no_words_for() -> None:
     with pytest.raises(CallError) as refused:
-        request(held("bert", Protocol.V2_REST), Candidate("svm", label="stable"))
+        request(held("bert", InferenceProtocol.V2_REST), Candidate("svm", label="stable"))
     assert refused.value.reason is Reason.UNSUPPORTED
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ext_proc.broker.budget import Budget
+from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.effects import Answer, Fail, Why
 from ext_proc.broker.estimates import ENOUGH
 from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix
@@ -14,15 +14,15 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.processing import decision
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import UpstreamError
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from integration.virtual_time import run
-from mesh.routing.placement import RESIDENT, Prospect
+from mesh.routing.placement import RESIDENT, ExpectedWait
 from tests.ext_proc.racing.scene import LIMIT, Scene, Script, held, plan, rest_reply, scene
 
-COLD = Prospect(cold=True)
+COLD = ExpectedWait(cold=True)
 
 
-def told(answer: decision.Answer) -> str:
+def told(answer: decision.Respond) -> str:
     (header,) = [value for key, value in answer.headers if key == "tbms-answer"]
     return header.decode()
 
@@ -39,7 +39,7 @@ def playing(play: Callable[[Scene], Awaitable[None]], **scripts: Script) -> None
 
 def test_the_primary_answers_and_nobody_else_is_asked() -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.body == b"bert"
         assert told(answer).startswith("bert;rank=0;elapsed=5.0;why=primary;left=45.0;")
         assert asyncio.get_running_loop().time() == pytest.approx(0.005)
@@ -53,7 +53,7 @@ def test_the_primary_answers_and_nobody_else_is_asked() -> None:
 
 def test_a_slow_primary_is_backed_up_and_cancelled_when_the_time_is_up() -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.body == b"svm"
         assert told(answer).startswith("svm;rank=1;elapsed=48.0;why=overdue;left=2.0;")
         assert stage.upstream.starts() == {"bert": 0.0, "svm": pytest.approx(0.010)}
@@ -66,7 +66,7 @@ def test_a_slow_primary_is_backed_up_and_cancelled_when_the_time_is_up() -> None
 
 def test_the_answer_does_not_wait_for_a_loser_that_is_slow_to_give_up() -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.body == b"svm"
         assert asyncio.get_running_loop().time() == pytest.approx(0.048)
         assert stage.upstream.running == ["bert"]
@@ -85,7 +85,7 @@ def test_a_result_that_comes_while_its_call_is_given_up_changes_nothing() -> Non
                 return rest_reply(b"too late")
 
         stage.upstream.call = answers_all_the_same
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.body == b"svm"
         await asyncio.sleep(1)
         assert [type(race.outcome) for race, _ in stage.reports] == [Answer]
@@ -95,7 +95,7 @@ def test_a_result_that_comes_while_its_call_is_given_up_changes_nothing() -> Non
 
 def test_a_failed_primary_is_replaced_at_once() -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.body == b"svm"
         assert "why=failed" in told(answer)
         assert stage.upstream.starts()["svm"] == pytest.approx(0.001)
@@ -118,7 +118,7 @@ def test_a_failed_primary_is_replaced_at_once() -> None:
 )
 def test_why_says_whether_any_work_was_done(end: object, why: str, caplog: pytest.LogCaptureFixture) -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.body == b"svm"
         assert f"why={why}" in told(answer)
 
@@ -129,7 +129,7 @@ def test_why_says_whether_any_work_was_done(end: object, why: str, caplog: pytes
 def test_nobody_is_alive() -> None:
     async def play(stage: Scene) -> None:
         stage.nodes.dead = True
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert (answer.status, b"No model server is alive" in answer.body) == (503, True)
         assert asyncio.get_running_loop().time() == 0
         assert stage.upstream.sent == []
@@ -139,7 +139,7 @@ def test_nobody_is_alive() -> None:
 
 def test_nobody_answers_in_time() -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm"), 0.0)
         assert answer.status == 504
         assert asyncio.get_running_loop().time() == pytest.approx(0.050)
         await asyncio.sleep(0)
@@ -151,7 +151,7 @@ def test_nobody_answers_in_time() -> None:
 def test_a_limit_that_has_passed_on_arrival_asks_nobody() -> None:
     async def play(stage: Scene) -> None:
         await asyncio.sleep(1)
-        answer = await stage.fan_out.run(held(), plan("bert", limit_ms=50), 0.9)
+        answer = await stage.race_runner.run(held(), plan("bert", limit_ms=50), 0.9)
         assert answer.status == 504
         assert "why=expired" in told(answer)
         assert stage.upstream.sent == []
@@ -161,7 +161,7 @@ def test_a_limit_that_has_passed_on_arrival_asks_nobody() -> None:
 
 def test_the_first_answer_is_taken_where_the_call_says_so() -> None:
     async def play(stage: Scene) -> None:
-        answer = await stage.fan_out.run(held(), plan("bert", "svm", answer=AnswerMode.FIRST), 0.0)
+        answer = await stage.race_runner.run(held(), plan("bert", "svm", answer=AnswerMode.FIRST), 0.0)
         assert answer.body == b"svm"
         assert asyncio.get_running_loop().time() == pytest.approx(0.013)
 
@@ -174,7 +174,7 @@ PREDICTIONS = {name: rest_reply(b'{"predictions": [%d]}' % n) for name, n in (("
 def test_a_mix_starts_together_and_is_one_answer() -> None:
     async def play(stage: Scene) -> None:
         both = Mix((Candidate("a", estimate_ms=10), Candidate("b", estimate_ms=10)), How.MAX)
-        answer = await stage.fan_out.run(held(), plan(both), 0.0)
+        answer = await stage.race_runner.run(held(), plan(both), 0.0)
         assert answer.body.split() == b'{"predictions": [4]}'.split()
         assert stage.upstream.starts() == {"a": 0.0, "b": 0.0}
         assert told(answer).startswith("(a b);rank=0;elapsed=6.0;why=primary;left=44.0;mix=max")
@@ -192,14 +192,14 @@ def test_a_mix_that_breaks_in_our_hands_gives_way_to_the_backup(
 
     async def play(stage: Scene) -> None:
         both = Mix((Candidate("a", estimate_ms=10), Candidate("b", estimate_ms=10)), How.MAX)
-        answer = await stage.fan_out.run(held(), plan(both, "svm"), 0.0)
+        answer = await stage.race_runner.run(held(), plan(both, "svm"), 0.0)
         assert answer.body == b"svm"
 
     playing(play, a=Script(0.004), b=Script(0.006), svm=Script(0.001, rest_reply(b"svm")))
     assert "mix failed" in caplog.text
 
 
-class BrokenBudget(Budget):
+class BrokenBudget(TokenBucket):
     """A mistake of ours, deep inside the race."""
 
     def take(self, cost_ms: float) -> bool:
@@ -208,7 +208,7 @@ class BrokenBudget(Budget):
 
 def test_a_mistake_in_the_race_itself_is_an_error_and_not_a_hang() -> None:
     async def play(stage: Scene) -> None:
-        broken = replace(stage.fan_out, budget=BrokenBudget(0.2, 500.0))
+        broken = replace(stage.race_runner, budget=BrokenBudget(0.2, 500.0))
         with pytest.raises(ZeroDivisionError):
             await broken.run(held(), plan("bert", "svm"), 0.0)
         await asyncio.sleep(0)
@@ -222,7 +222,7 @@ class TestReport:
     def test_once_for_each_race_after_its_answer(self) -> None:
         async def play(stage: Scene) -> None:
             call = held()
-            await stage.fan_out.run(call, plan("bert"), 0.0)
+            await stage.race_runner.run(call, plan("bert"), 0.0)
             assert stage.reports == []
             await asyncio.sleep(0)
             ((race, reported),) = stage.reports
@@ -238,7 +238,7 @@ class TestReport:
             async with scene(bert=Script(0.001, rest_reply(b"bert"))) as stage:
                 failures: list[dict[str, object]] = []
                 asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-                broken = replace(stage.fan_out, report=lambda race, held: 1 / 0)
+                broken = replace(stage.race_runner, report=lambda race, held: 1 / 0)
                 answer = await broken.run(held(), plan("bert"), 0.0)
                 assert answer.body == b"bert"
                 await asyncio.sleep(0)
@@ -252,14 +252,14 @@ class TestEstimates:
         async def main() -> None:
             cold = {"svm"}
             async with scene(
-                prospect_of=lambda one: COLD if one.model in cold else RESIDENT,
+                expected_wait_of=lambda one: COLD if one.model in cold else RESIDENT,
                 bert=Script(0.020),
                 svm=Script(0.020),
             ) as stage:
                 clock = asyncio.get_running_loop().time
                 for model in ("bert", "svm"):
                     for _ in range(ENOUGH):
-                        await stage.fan_out.run(held(), plan(model), clock())
+                        await stage.race_runner.run(held(), plan(model), clock())
                 now = clock()
                 assert stage.estimates.of(Candidate("bert"), RESIDENT, now).ms == pytest.approx(20, rel=0.06)
                 assert stage.estimates.of(Candidate("svm"), COLD, now).ms == pytest.approx(20, rel=0.06)
@@ -273,7 +273,7 @@ class TestEstimates:
             async with scene(bert=Script(None), svm=Script(0.020, rest_reply(b"svm"))) as stage:
                 clock = asyncio.get_running_loop().time
                 asked = plan(Candidate("bert", estimate_ms=50), Candidate("svm", estimate_ms=5))
-                answers = [await stage.fan_out.run(held(), asked, clock()) for _ in range(10 * ENOUGH)]
+                answers = [await stage.race_runner.run(held(), asked, clock()) for _ in range(10 * ENOUGH)]
                 assert answers[0].status == 504
                 assert [answer.body for answer in answers[-ENOUGH:]] == [b"svm"] * ENOUGH
 
@@ -283,7 +283,7 @@ class TestEstimates:
     def test_failures_are_not(self, end: object) -> None:
         async def play(stage: Scene) -> None:
             for _ in range(2 * ENOUGH):
-                await stage.fan_out.run(held(), plan("bert"), asyncio.get_running_loop().time())
+                await stage.race_runner.run(held(), plan("bert"), asyncio.get_running_loop().time())
             estimate = stage.estimates.of(Candidate("bert"), RESIDENT, asyncio.get_running_loop().time())
             assert estimate.ms == 50
 
@@ -325,13 +325,13 @@ def test_a_client_may_leave_at_any_moment(name: str, caplog: pytest.LogCaptureFi
         async def main() -> int:
             async with scene(**SCENES[name]) as stage:
                 before = asyncio.all_tasks()
-                task = asyncio.create_task(stage.fan_out.run(held(), plan("bert", "svm", "bayes"), 0.0))
+                task = asyncio.create_task(stage.race_runner.run(held(), plan("bert", "svm", "bayes"), 0.0))
                 steps = Steps(task, at)
                 await steps.drive()
                 if at is None:
-                    assert isinstance(task.result(), decision.Answer)
+                    assert isinstance(task.result(), decision.Respond)
                 else:
-                    assert task.cancelled() or isinstance(task.result(), decision.Answer)
+                    assert task.cancelled() or isinstance(task.result(), decision.Respond)
                 for _ in range(5):
                     await asyncio.sleep(0)
                 slow = any(script.stubborn for script in SCENES[name].values())
@@ -361,7 +361,7 @@ def test_a_thousand_races_that_wait_cost_nothing() -> None:
     async def play(stage: Scene) -> None:
         loop = asyncio.get_running_loop()
         races = [
-            asyncio.create_task(stage.fan_out.run(held(), plan("bert", limit_ms=30_000), loop.time()))
+            asyncio.create_task(stage.race_runner.run(held(), plan("bert", limit_ms=30_000), loop.time()))
             for _ in range(1000)
         ]
         await asyncio.sleep(0.001)
@@ -381,8 +381,8 @@ def test_a_thousand_races_that_wait_cost_nothing() -> None:
 
 def test_grpc_calls_are_raced_with_bare_messages() -> None:
     async def play(stage: Scene) -> None:
-        call: Held = held(protocol=Protocol.V2_GRPC, body=b"\x01\x00\x00\x00\x05hello", grpc_encoding="br")
-        answer = await stage.fan_out.run(call, plan("bert"), 0.0)
+        call: Held = held(protocol=InferenceProtocol.V2_GRPC, body=b"\x01\x00\x00\x00\x05hello", grpc_encoding="br")
+        answer = await stage.race_runner.run(call, plan("bert"), 0.0)
         assert dict(answer.trailers or ())["grpc-status"] == b"12"  # an encoding that nobody here can unpack
         assert stage.upstream.sent == []
         assert len(call.body) < LIMIT
@@ -392,7 +392,7 @@ def test_grpc_calls_are_raced_with_bare_messages() -> None:
 
 def test_the_outcome_of_a_race_that_failed_is_in_its_report() -> None:
     async def play(stage: Scene) -> None:
-        await stage.fan_out.run(held(), plan("bert"), 0.0)
+        await stage.race_runner.run(held(), plan("bert"), 0.0)
         await asyncio.sleep(0)
         ((race, _),) = stage.reports
         assert isinstance(race.outcome, Fail)

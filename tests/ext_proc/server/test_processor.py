@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Amend, Answer, Decision, Held, Hold, Pass, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Respond, Route
 from ext_proc.processing.request import Head, ReplyPart
-from ext_proc.server.processor import Conversation, Pump
+from ext_proc.server.processor import ExtProcService, ExtProcStream
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.wire.call import Call
 from tests.ext_proc.processing import envoy_says as envoy
@@ -61,30 +61,32 @@ class Front:
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         return self.decision
 
-    def replied(self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float) -> Amend | None:
+    def replied(
+        self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
+    ) -> HeaderMutation | None:
         return None
 
     async def resolve(self, held: Held) -> Decision:
         assert self._resolve is not None
         outcome = await self._resolve()
-        assert isinstance(outcome, Pass | Route | Answer)
+        assert isinstance(outcome, Pass | Route | Respond)
         return outcome
 
 
 @asynccontextmanager
-async def pump(front: Front) -> AsyncIterator[Pump]:
+async def pump(front: Front) -> AsyncIterator[ExtProcService]:
     async with asyncio.TaskGroup() as tasks:
-        yield Pump(front, Metrics(), tasks, lambda: 0.0)
+        yield ExtProcService(front, Metrics(), tasks, lambda: 0.0)
 
 
-def talk(pump: Pump, stream: Stream, *messages: bytes) -> Conversation:
+def talk(pump: ExtProcService, stream: Stream, *messages: bytes) -> ExtProcStream:
     session = pump.open(stream)
     for message in messages:
         session.message(message)
     return session
 
 
-def counts(pump: Pump) -> dict[str, int]:
+def counts(pump: ExtProcService) -> dict[str, int]:
     return {outcome: count for (_, _, outcome), count in pump.metrics.calls.items()}
 
 
@@ -167,7 +169,7 @@ async def test_a_lease_that_comes_in_the_step_in_which_the_client_leaves_is_give
 
 async def test_a_collected_call_is_answered() -> None:
     async def resolve() -> Decision:
-        return Answer(200, (), b"[1]")
+        return Respond(200, (), b"[1]")
 
     async with pump(Front(Hold(collect=True), resolve)) as pumping:
         talk(pumping, stream := Stream(), envoy.rest(PREDICT), envoy.body(b"{}", end=True))

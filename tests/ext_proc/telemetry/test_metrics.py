@@ -3,12 +3,12 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from ext_proc.telemetry.metrics import REFUSED, ROUTED, Metrics, exposition
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 
 
 def test_counters_come_out_with_their_labels() -> None:
     metrics = Metrics()
-    call = Call(Protocol.TFS_REST, Verb.PREDICT, "m")
+    call = Call(InferenceProtocol.TFS_REST, Verb.PREDICT, "m")
     metrics.count(call, ROUTED)
     metrics.count(call, ROUTED)
     metrics.count(None, REFUSED)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as v2
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.fields import len_field, varint, varint_field
 from mesh.protos import tfs_pb2 as tfs
 from tests.ext_proc.wire.messages import (
@@ -33,7 +33,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MULTI = "/tensorflow.serving.PredictionService/MultiInference"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
-TFS, V2 = Protocol.TFS_GRPC, Protocol.V2_GRPC
+TFS, V2 = InferenceProtocol.TFS_GRPC, InferenceProtocol.V2_GRPC
 
 TFS_METHODS: list[tuple[str, Verb, type[Message]]] = [
     (PREDICT, Verb.PREDICT, tfs.PredictRequest),

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_name
 from ext_proc.wire.naming import Unnamed, name_call, write_model
 from tests.ext_proc.wire.messages import GOOD_NAMES, LIMIT, VERSIONS, outcome
 
-TFS, V2 = Protocol.TFS_REST, Protocol.V2_REST
+TFS, V2 = InferenceProtocol.TFS_REST, InferenceProtocol.V2_REST
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -174,22 +174,24 @@ def test_control_is_not_open_to_clients(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "protocol", "verb"),
     [
-        (PREDICT, Protocol.TFS_GRPC, Verb.PREDICT),
-        ("/tensorflow.serving.PredictionService/Classify", Protocol.TFS_GRPC, Verb.CLASSIFY),
-        ("/tensorflow.serving.PredictionService/Regress", Protocol.TFS_GRPC, Verb.REGRESS),
-        ("/tensorflow.serving.PredictionService/MultiInference", Protocol.TFS_GRPC, Verb.MULTI_INFERENCE),
-        ("/tensorflow.serving.PredictionService/GetModelMetadata", Protocol.TFS_GRPC, Verb.METADATA),
-        ("/tensorflow.serving.ModelService/GetModelStatus", Protocol.TFS_GRPC, Verb.STATUS),
-        ("/tensorflow.serving.SessionService/SessionRun", Protocol.TFS_GRPC, Verb.SESSION_RUN),
-        (INFER, Protocol.V2_GRPC, Verb.INFER),
-        ("/inference.GRPCInferenceService/ModelStreamInfer", Protocol.V2_GRPC, Verb.STREAM_INFER),
-        ("/inference.GRPCInferenceService/ModelReady", Protocol.V2_GRPC, Verb.READY),
-        ("/inference.GRPCInferenceService/ModelMetadata", Protocol.V2_GRPC, Verb.METADATA),
-        ("/inference.GRPCInferenceService/ModelConfig", Protocol.V2_GRPC, Verb.CONFIG),
-        ("/inference.GRPCInferenceService/ModelStatistics", Protocol.V2_GRPC, Verb.STATISTICS),
+        (PREDICT, InferenceProtocol.TFS_GRPC, Verb.PREDICT),
+        ("/tensorflow.serving.PredictionService/Classify", InferenceProtocol.TFS_GRPC, Verb.CLASSIFY),
+        ("/tensorflow.serving.PredictionService/Regress", InferenceProtocol.TFS_GRPC, Verb.REGRESS),
+        ("/tensorflow.serving.PredictionService/MultiInference", InferenceProtocol.TFS_GRPC, Verb.MULTI_INFERENCE),
+        ("/tensorflow.serving.PredictionService/GetModelMetadata", InferenceProtocol.TFS_GRPC, Verb.METADATA),
+        ("/tensorflow.serving.ModelService/GetModelStatus", InferenceProtocol.TFS_GRPC, Verb.STATUS),
+        ("/tensorflow.serving.SessionService/SessionRun", InferenceProtocol.TFS_GRPC, Verb.SESSION_RUN),
+        (INFER, InferenceProtocol.V2_GRPC, Verb.INFER),
+        ("/inference.GRPCInferenceService/ModelStreamInfer", InferenceProtocol.V2_GRPC, Verb.STREAM_INFER),
+        ("/inference.GRPCInferenceService/ModelReady", InferenceProtocol.V2_GRPC, Verb.READY),
+        ("/inference.GRPCInferenceService/ModelMetadata", InferenceProtocol.V2_GRPC, Verb.METADATA),
+        ("/inference.GRPCInferenceService/ModelConfig", InferenceProtocol.V2_GRPC, Verb.CONFIG),
+        ("/inference.GRPCInferenceService/ModelStatistics", InferenceProtocol.V2_GRPC, Verb.STATISTICS),
     ],
 )
-def test_a_grpc_method_is_named_by_the_header_or_by_its_body(path: str, protocol: Protocol, verb: Verb) -> None:
+def test_a_grpc_method_is_named_by_the_header_or_by_its_body(
+    path: str, protocol: InferenceProtocol, verb: Verb
+) -> None:
     assert by_grpc(path, x_tbms_model="m") == Call(protocol, verb, "m")
     unnamed = by_grpc(path)
     assert isinstance(unnamed, Unnamed)
@@ -201,7 +203,7 @@ def test_a_grpc_method_is_named_by_the_header_or_by_its_body(path: str, protocol
     [("m/versions/3", "3", None), ("m/labels/stable", None, "stable"), ("%6d/labels/a%20b", None, "a b")],
 )
 def test_the_header_may_name_a_version(value: str, version: str | None, label: str | None) -> None:
-    assert by_grpc(PREDICT, x_tbms_model=value) == Call(Protocol.TFS_GRPC, Verb.PREDICT, "m", version, label)
+    assert by_grpc(PREDICT, x_tbms_model=value) == Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m", version, label)
 
 
 @pytest.mark.parametrize("value", ["m/versions/x", "m/versions/", "m/labels/", "m/labels/%2F", "m/versions/1/2", "m/"])
@@ -225,7 +227,7 @@ def test_what_the_header_says_is_what_was_written(model: str, version: str | Non
     label = None if version is not None else label
     value = write_model(model, version, label)
     assert value.isascii()
-    assert by_grpc(PREDICT, x_tbms_model=value) == Call(Protocol.TFS_GRPC, Verb.PREDICT, model, version, label)
+    assert by_grpc(PREDICT, x_tbms_model=value) == Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, model, version, label)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "a\tb", "x" * 256])

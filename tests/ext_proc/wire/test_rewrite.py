@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as v2
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.fields import len_field, varint_field
 from ext_proc.wire.naming import name_call
 from ext_proc.wire.rewrite import swap_model, swap_path
@@ -146,7 +146,7 @@ def test_only_name_and_version_of_a_v2_request_change(
 
 
 def test_a_call_that_its_header_named_is_given_a_spec() -> None:
-    call = Call(Protocol.TFS_GRPC, Verb.PREDICT, "m")
+    call = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
     body = framed(tfs.PredictRequest(output_filter=["y"]).SerializeToString())
     swapped = swap_model(call, body, "n", None, None, encoding="identity", limit=LIMIT)
     assert tfs.PredictRequest.FromString(swapped[5:]) == tfs.PredictRequest(
@@ -155,7 +155,7 @@ def test_a_call_that_its_header_named_is_given_a_spec() -> None:
 
 
 def test_v2_has_no_labels() -> None:
-    grpc, rest = Call(Protocol.V2_GRPC, Verb.INFER, "m"), Call(Protocol.V2_REST, Verb.INFER, "m")
+    grpc, rest = Call(InferenceProtocol.V2_GRPC, Verb.INFER, "m"), Call(InferenceProtocol.V2_REST, Verb.INFER, "m")
     with pytest.raises(CallError, match="no version labels, so 'canary' of 'n'") as caught:
         swap_model(grpc, framed(b""), "n", None, "canary", encoding="identity", limit=LIMIT)
     assert caught.value.reason is Reason.UNSUPPORTED
@@ -167,11 +167,11 @@ def test_v2_has_no_labels() -> None:
     ("model", "version", "label"), [("a/b", None, None), ("..", None, None), ("n", "x", None), ("n", None, "a/b")]
 )
 def test_the_other_model_is_checked_too(model: str, version: str | None, label: str | None) -> None:
-    call = Call(Protocol.TFS_GRPC, Verb.PREDICT, "m")
+    call = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
     with pytest.raises(CallError):
         swap_model(call, framed(b""), model, version, label, encoding="identity", limit=LIMIT)
     with pytest.raises(CallError):
-        swap_path(Call(Protocol.TFS_REST, Verb.PREDICT, "m"), "/v1/models/m:predict", model, version, label)
+        swap_path(Call(InferenceProtocol.TFS_REST, Verb.PREDICT, "m"), "/v1/models/m:predict", model, version, label)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_the_other_model_is_checked_too(model: str, version: str | None, label: 
     ],
 )
 def test_what_cannot_be_swapped(body: bytes, reason: Reason, says: str) -> None:
-    call = Call(Protocol.TFS_GRPC, Verb.PREDICT, "m")
+    call = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
     with pytest.raises(CallError, match=says) as caught:
         swap_model(call, body, "n", None, None, encoding="gzip", limit=1000)
     assert caught.value.reason is reason
@@ -196,7 +196,9 @@ def test_reading_specs_is_bounded() -> None:
     specs = len_field(1, varint_field(9, 1) * 4_000) * 10
     for verb in (Verb.PREDICT, Verb.MULTI_INFERENCE):
         with pytest.raises(CallError, match="are too large"):
-            swap_model(Call(Protocol.TFS_GRPC, verb, "m"), framed(specs), "n", None, None, encoding="", limit=LIMIT)
+            swap_model(
+                Call(InferenceProtocol.TFS_GRPC, verb, "m"), framed(specs), "n", None, None, encoding="", limit=LIMIT
+            )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_a_swapped_path_names_the_other_model(path: str, model: str, choice: tup
     version, label = choice
     call = name_call({":path": path}, LIMIT)
     assert isinstance(call, Call)
-    if call.protocol is Protocol.V2_REST:
+    if call.protocol is InferenceProtocol.V2_REST:
         label = None
     swapped = swap_path(call, path, model, version, label)
     named = name_call({":path": swapped}, LIMIT)

@@ -11,7 +11,7 @@ import h2.events
 import pytest
 from h2.settings import SettingCodes
 
-from ext_proc.http2.aio.connection_pool import Pool
+from ext_proc.http2.aio.connection_pool import ConnectionPool
 from ext_proc.http2.client_stream import Broken, Reply
 from ext_proc.http2.hpack_literals import literal
 
@@ -64,7 +64,7 @@ class Session(asyncio.Protocol):
 @asynccontextmanager
 async def serving(
     script: Callable[[Session, int], None], address: str = "127.0.0.1:0", streams: int = 100
-) -> AsyncIterator[tuple[Server, Pool]]:
+) -> AsyncIterator[tuple[Server, ConnectionPool]]:
     loop = asyncio.get_running_loop()
     server = Server(script, streams)
     if address.startswith("unix:"):
@@ -73,7 +73,7 @@ async def serving(
         listening = await loop.create_server(lambda: Session(server), "127.0.0.1", 0)
         address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     try:
-        async with Pool(address) as pool:
+        async with ConnectionPool(address) as pool:
             yield server, pool
     finally:
         listening.close()
@@ -167,7 +167,7 @@ async def test_whoever_stops_waiting_for_a_connection_does_not_stop_the_others()
 
 async def test_where_nobody_listens_the_error_says_so_and_the_next_call_tries_again(tmp_path: Path) -> None:
     path = tmp_path / "egress"
-    async with Pool(f"unix:{path}") as pool:
+    async with ConnectionPool(f"unix:{path}") as pool:
         with pytest.raises(OSError, match=r"egress|No such file"):
             await pool.request(BLOCK, (), LIMIT)
         server = Server(Session.answer, 100)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from tests.integration.conftest import need_envoy
 from tests.integration.racing.puppet import Part, Puppet, puppet
 from tests.integration.racing.racing import RULES, Client
@@ -36,7 +36,7 @@ MODELS = {
 class Stage:
     """One edge, a client of it, and the node behind it."""
 
-    edge: Edge
+    edge: Sidecar
     client: Client
     puppet: Puppet
 
@@ -56,7 +56,7 @@ async def stage_of(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ca
             if version not in stages:
                 folder = tmp_path_factory.mktemp(f"races-{version}")
                 sections = {"broker": RULES, "models": MODELS}
-                edge = await stack.enter_async_context(Edge(folder, [show.node], envoy=version, sections=sections))
+                edge = await stack.enter_async_context(Sidecar(folder, [show.node], envoy=version, sections=sections))
                 stages[version] = Stage(edge, await stack.enter_async_context(Client(edge)), show)
             return stages[version]
 

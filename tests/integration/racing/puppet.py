@@ -16,7 +16,7 @@ import grpc.aio
 from aiohttp import web
 from tritonclient.grpc import service_pb2
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from integration.stack.ports import free_ports
 from mesh.node import Node
 from mesh.protos import tfs_pb2
@@ -48,7 +48,7 @@ class Seen:
     `left` is the time in seconds until its gRPC deadline; None where it has none.
     """
 
-    protocol: Protocol
+    protocol: InferenceProtocol
     model: str
     version: str
     headers: tuple[tuple[str, str], ...]
@@ -102,14 +102,14 @@ class Puppet:
             self._changed.set()
 
 
-def reply(protocol: Protocol, model: str, value: float) -> bytes:
+def reply(protocol: InferenceProtocol, model: str, value: float) -> bytes:
     """A prediction of that one number."""
-    if protocol is Protocol.TFS_REST:
+    if protocol is InferenceProtocol.TFS_REST:
         return json.dumps({"predictions": [value]}).encode()
-    if protocol is Protocol.V2_REST:
+    if protocol is InferenceProtocol.V2_REST:
         output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [value]}
         return json.dumps({"model_name": model, "model_version": "1", "outputs": [output]}).encode()
-    if protocol is Protocol.TFS_GRPC:
+    if protocol is InferenceProtocol.TFS_GRPC:
         predicted = tfs_pb2.PredictResponse()
         predicted.model_spec.name = model
         tensor = predicted.outputs["y"]
@@ -123,13 +123,13 @@ def reply(protocol: Protocol, model: str, value: float) -> bytes:
     return bytes(inferred.SerializeToString())
 
 
-def value_of(protocol: Protocol, body: bytes) -> float:
+def value_of(protocol: InferenceProtocol, body: bytes) -> float:
     """The number that a reply predicts."""
-    if protocol is Protocol.TFS_REST:
+    if protocol is InferenceProtocol.TFS_REST:
         return float(json.loads(body)["predictions"][0])
-    if protocol is Protocol.V2_REST:
+    if protocol is InferenceProtocol.V2_REST:
         return float(json.loads(body)["outputs"][0]["data"][0])
-    if protocol is Protocol.TFS_GRPC:
+    if protocol is InferenceProtocol.TFS_GRPC:
         tensor = tfs_pb2.PredictResponse.FromString(body).outputs["y"]
         return _float(tensor.tensor_content) if tensor.tensor_content else tensor.float_val[0]
     inferred = service_pb2.ModelInferResponse.FromString(body)
@@ -151,11 +151,11 @@ class _Generic(grpc.GenericRpcHandler):
         async def answer(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
             headers = tuple((name, str(value)) for name, value in context.invocation_metadata() or ())
             if method.startswith("/tensorflow."):
-                protocol, spec = Protocol.TFS_GRPC, tfs_pb2.PredictRequest.FromString(message).model_spec
+                protocol, spec = InferenceProtocol.TFS_GRPC, tfs_pb2.PredictRequest.FromString(message).model_spec
                 model, version = spec.name, str(spec.version.value or spec.version_label)
             else:
                 asked = service_pb2.ModelInferRequest.FromString(message)
-                protocol, model, version = Protocol.V2_GRPC, asked.model_name, asked.model_version
+                protocol, model, version = InferenceProtocol.V2_GRPC, asked.model_name, asked.model_version
             seen = Seen(
                 protocol, model, version, headers, method, message, time.monotonic(), left=context.time_remaining()
             )
@@ -176,7 +176,7 @@ async def puppet(name: str = "puppet") -> AsyncIterator[Puppet]:
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.read()
-        protocol = Protocol.V2_REST if request.raw_path.startswith("/v2/") else Protocol.TFS_REST
+        protocol = InferenceProtocol.V2_REST if request.raw_path.startswith("/v2/") else InferenceProtocol.TFS_REST
         words = request.path.split("/")  # "", v1, models, name, ...
         model = words[3].partition(":")[0]
         version = words[5].partition(":")[0] if len(words) > 5 else ""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ext_proc.wire.call import Protocol
-from integration.stack.sidecar import Edge
+from ext_proc.wire.call import InferenceProtocol
+from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.racing.puppet import value_of
 from tests.integration.raw import Pairs, channel, rest_client, unary
@@ -46,7 +46,7 @@ class Got:
 class Client:
     """Calls one edge in all four protocols."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Sidecar) -> None:
         self._edge = edge
 
     async def __aenter__(self) -> "Client":
@@ -60,7 +60,7 @@ class Client:
 
     async def call(
         self,
-        protocol: Protocol,
+        protocol: InferenceProtocol,
         model: str,
         headers: Mapping[str, str] | None = None,
         *,
@@ -70,7 +70,7 @@ class Client:
     ) -> Got:
         if protocol.is_grpc:
             return await self._grpc(protocol, model, headers or {}, images, timeout)
-        write = calls.tfs_rest if protocol is Protocol.TFS_REST else calls.v2_rest
+        write = calls.tfs_rest if protocol is InferenceProtocol.TFS_REST else calls.v2_rest
         asked = write(model, images, version)
         reply = await self.http.post(asked.path, content=asked.body, headers={**asked.headers, **(headers or {})})
         value = value_of(protocol, reply.content) if reply.status_code == 200 else None
@@ -78,9 +78,9 @@ class Client:
         return Got(reply.status_code, value, error, reply.headers)
 
     async def _grpc(
-        self, protocol: Protocol, model: str, headers: Mapping[str, str], images: np.ndarray, timeout: float
+        self, protocol: InferenceProtocol, model: str, headers: Mapping[str, str], images: np.ndarray, timeout: float
     ) -> Got:
-        write = calls.tfs_grpc if protocol is Protocol.TFS_GRPC else calls.v2_grpc
+        write = calls.tfs_grpc if protocol is InferenceProtocol.TFS_GRPC else calls.v2_grpc
         asked = write(model, images)
         metadata: Sequence[tuple[str, str]] = list(headers.items())
         reply = await unary(self.channel, asked.method, asked.message, metadata, timeout)

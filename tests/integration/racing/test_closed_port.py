@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from integration.stack.ports import free_ports
-from integration.stack.sidecar import Edge
+from integration.stack.sidecar import Sidecar
 from mesh.node import Node
 from tests.integration.conftest import need_envoy
 from tests.integration.racing.conftest import Stage
@@ -29,14 +29,14 @@ async def half_gone(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     async with puppet() as show:
         nodes = [gone, replace(show.node, models=frozenset({"svm"}))]
         async with (
-            Edge(tmp_path_factory.mktemp("gone"), nodes, envoy=request.param, sections=sections) as edge,
+            Sidecar(tmp_path_factory.mktemp("gone"), nodes, envoy=request.param, sections=sections) as edge,
             Client(edge) as client,
         ):
             yield Stage(edge, client, show)
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
-async def test_another_node_is_asked_for_the_same_model(half_gone: Stage, protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", list(InferenceProtocol))
+async def test_another_node_is_asked_for_the_same_model(half_gone: Stage, protocol: InferenceProtocol) -> None:
     """Envoy sends on what was provably not processed, so that the best candidate still answers, and no backup runs."""
     half_gone.plays(bert=Part(1), svm=Part(2))
     got = await half_gone.client.call(protocol, "bert", LONG)

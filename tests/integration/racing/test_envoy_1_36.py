@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from tests.integration import calls
 from tests.integration.racing.conftest import Stage
 from tests.integration.racing.puppet import Part
 
-REST, GRPC = (Protocol.TFS_REST, Protocol.V2_REST), (Protocol.TFS_GRPC, Protocol.V2_GRPC)
+REST, GRPC = (
+    (InferenceProtocol.TFS_REST, InferenceProtocol.V2_REST),
+    (InferenceProtocol.TFS_GRPC, InferenceProtocol.V2_GRPC),
+)
 BACKED = {"tloc": "400;est=20", "backup": "svm;est=200"}
 
 
@@ -23,7 +26,7 @@ async def old(stage_of: Callable[[str], Awaitable[Stage]]) -> Stage:
     return built
 
 
-async def unbrokered(stage: Stage, protocol: Protocol) -> float:
+async def unbrokered(stage: Stage, protocol: InferenceProtocol) -> float:
     async with aiohttp.ClientSession() as http, http.get(f"{stage.edge.admin}/metrics") as reply:
         lines = (await reply.text()).splitlines()
     name = f'tbms_calls_unbrokered_total{{envoy="1.36",protocol="{protocol}"}} '
@@ -31,7 +34,7 @@ async def unbrokered(stage: Stage, protocol: Protocol) -> float:
 
 
 @pytest.mark.parametrize("protocol", REST)
-async def test_rest_calls_are_raced(old: Stage, protocol: Protocol) -> None:
+async def test_rest_calls_are_raced(old: Stage, protocol: InferenceProtocol) -> None:
     old.plays(bert=Part(seconds=None), svm=Part(2))
     got = await old.client.call(protocol, "bert", BACKED)
     assert (got.value, got.tell("why")) == (2, "overdue")
@@ -39,11 +42,11 @@ async def test_rest_calls_are_raced(old: Stage, protocol: Protocol) -> None:
     assert (await old.client.call(protocol, "known")).value == 2
     big = np.zeros((calls.rows_of(4 << 20), 64), np.float32)
     old.plays(bert=Part(1))
-    assert (await old.client.call(Protocol.V2_REST, "bert", {"tloc": "20000"}, images=big)).value == 1
+    assert (await old.client.call(InferenceProtocol.V2_REST, "bert", {"tloc": "20000"}, images=big)).value == 1
 
 
 @pytest.mark.parametrize("protocol", GRPC)
-async def test_grpc_calls_are_routed_and_it_is_told(old: Stage, protocol: Protocol) -> None:
+async def test_grpc_calls_are_routed_and_it_is_told(old: Stage, protocol: InferenceProtocol) -> None:
     before = await unbrokered(old, protocol)
     old.plays(bert=Part(1, seconds=0.3), svm=Part(2), known=Part(3))
     got = await old.client.call(protocol, "bert", BACKED)
@@ -55,7 +58,7 @@ async def test_grpc_calls_are_routed_and_it_is_told(old: Stage, protocol: Protoc
 
 
 @pytest.mark.parametrize("protocol", GRPC)
-async def test_names_still_lead_to_models(old: Stage, protocol: Protocol) -> None:
+async def test_names_still_lead_to_models(old: Stage, protocol: InferenceProtocol) -> None:
     old.plays(bert=Part(5))
     assert (await old.client.call(protocol, "prod")).value == 5
     assert (await old.client.call(protocol, "assistant")).value == 5

@@ -9,14 +9,14 @@ import httpx
 import numpy as np
 import pytest
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from tests.integration import calls
 from tests.integration.racing.conftest import Stage
 from tests.integration.racing.puppet import Part, reply
 from tests.integration.racing.racing import IMAGE
 from tests.integration.raw import unary
 
-PROTOCOLS = tuple(Protocol)
+PROTOCOLS = tuple(InferenceProtocol)
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 LONG = {"tloc": "20000;est=10000", "backup": "svm;est=1000"}
 
@@ -38,10 +38,12 @@ async def test_headers_of_a_rest_winner(stage: Stage) -> None:
 
 
 @protocols
-async def test_an_answer_without_a_body_or_a_type(stage: Stage, protocol: Protocol) -> None:
+async def test_an_answer_without_a_body_or_a_type(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(body=b"", headers=(("content-type", ""),) if not protocol.is_grpc else ()))
     if protocol.is_grpc:
-        asked = calls.tfs_grpc("bert", IMAGE) if protocol is Protocol.TFS_GRPC else calls.v2_grpc("bert", IMAGE)
+        asked = (
+            calls.tfs_grpc("bert", IMAGE) if protocol is InferenceProtocol.TFS_GRPC else calls.v2_grpc("bert", IMAGE)
+        )
         got = await unary(stage.client.channel, asked.method, asked.message, list(LONG.items()))
         assert (got.code, got.message) == ("OK", b"")
     else:
@@ -50,7 +52,7 @@ async def test_an_answer_without_a_body_or_a_type(stage: Stage, protocol: Protoc
 
 
 async def test_a_packed_reply_stays_packed(stage: Stage) -> None:
-    packed = gzip.compress(reply(Protocol.TFS_REST, "bert", 4.0))
+    packed = gzip.compress(reply(InferenceProtocol.TFS_REST, "bert", 4.0))
     stage.plays(bert=Part(body=packed, headers=(("content-encoding", "gzip"), ("etag", '"7"'))))
     got = await rest(stage, **{"accept-encoding": "gzip"})
     assert (got.headers["content-encoding"], got.headers["etag"]) == ("gzip", '"7"')
@@ -59,12 +61,12 @@ async def test_a_packed_reply_stays_packed(stage: Stage) -> None:
     assert stage.puppet.calls[0].header("accept-encoding") == "gzip"
 
 
-@pytest.mark.parametrize("protocol", [Protocol.TFS_GRPC, Protocol.V2_GRPC])
-async def test_metadata_of_a_grpc_winner(stage: Stage, protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", [InferenceProtocol.TFS_GRPC, InferenceProtocol.V2_GRPC])
+async def test_metadata_of_a_grpc_winner(stage: Stage, protocol: InferenceProtocol) -> None:
     initial = (("x-initial", "1"), ("x-initial-bin", b"\x00\xff\x80"), ("x-two", "a"), ("x-two", "b"))
     trailing = (("x-trailing", "2"), ("x-trailing-bin", bytes(range(256))))
     stage.plays(bert=Part(1, headers=initial, trailers=trailing))
-    write = calls.tfs_grpc if protocol is Protocol.TFS_GRPC else calls.v2_grpc
+    write = calls.tfs_grpc if protocol is InferenceProtocol.TFS_GRPC else calls.v2_grpc
     asked = write("bert", IMAGE)
     metadata = [*LONG.items(), ("x-sent-bin", b"\x00\x01\xff")]
     got = await unary(stage.client.channel, asked.method, asked.message, metadata)
@@ -88,21 +90,21 @@ async def test_a_packed_grpc_call(stage: Stage) -> None:
 
 
 @protocols
-async def test_bodies_of_4_mib_are_raced(stage: Stage, protocol: Protocol) -> None:
+async def test_bodies_of_4_mib_are_raced(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(status=(500, grpc.StatusCode.INTERNAL)), svm=Part(2))
     images = np.random.default_rng(1).random((calls.rows_of(4 << 20), 64), np.float32)
-    if protocol is Protocol.TFS_REST:
+    if protocol is InferenceProtocol.TFS_REST:
         images = images[: len(images) // 5].round(3)
     got = await stage.client.call(protocol, "bert", {"tloc": "20000", "backup": "svm;est=20"}, images=images)
     assert (got.value, got.tell("why")) == (2, "failed")
     bert, svm = stage.puppet.calls
-    assert len(svm.body) > 4_000_000 or protocol is Protocol.TFS_REST
+    assert len(svm.body) > 4_000_000 or protocol is InferenceProtocol.TFS_REST
     if not protocol.is_grpc:
         assert bert.body == svm.body
 
 
 @protocols
-async def test_everything_ends_when_the_client_goes(stage: Stage, protocol: Protocol) -> None:
+async def test_everything_ends_when_the_client_goes(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(seconds=None), svm=Part(seconds=None))
     headers = {"tloc": "30000;est=1", "backup": "svm;est=20"}
     call = asyncio.create_task(stage.client.call(protocol, "bert", headers))

@@ -6,22 +6,22 @@ import signal
 
 import pytest
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from tests.integration.racing.conftest import Stage
 from tests.integration.racing.puppet import Part
 
-PROTOCOLS = tuple(Protocol)
+PROTOCOLS = tuple(InferenceProtocol)
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
-def deadline(protocol: Protocol) -> int | str:
+def deadline(protocol: InferenceProtocol) -> int | str:
     return "DEADLINE_EXCEEDED" if protocol.is_grpc else 504
 
 
 @protocols
 @pytest.mark.parametrize("ms", [1, 5, 20])
 async def test_a_short_limit_ends_with_an_error_or_an_answer_and_nothing_else(
-    stage: Stage, protocol: Protocol, ms: int
+    stage: Stage, protocol: InferenceProtocol, ms: int
 ) -> None:
     stage.plays(bert=Part(seconds=None))
     got = await stage.client.call(protocol, "bert", {"tloc": str(ms)})
@@ -31,7 +31,7 @@ async def test_a_short_limit_ends_with_an_error_or_an_answer_and_nothing_else(
 
 
 @protocols
-async def test_a_long_limit_with_a_quick_answer(stage: Stage, protocol: Protocol) -> None:
+async def test_a_long_limit_with_a_quick_answer(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(1))
     got = await stage.client.call(protocol, "bert", {"tloc": "30000;est=20000", "backup": "svm;est=100"})
     assert got.value == 1
@@ -40,7 +40,7 @@ async def test_a_long_limit_with_a_quick_answer(stage: Stage, protocol: Protocol
 
 
 @protocols
-async def test_a_limit_that_has_passed_asks_nobody(stage: Stage, protocol: Protocol) -> None:
+async def test_a_limit_that_has_passed_asks_nobody(stage: Stage, protocol: InferenceProtocol) -> None:
     got = await stage.client.call(protocol, "fixed", {"tloc": "0"})
     assert got.status == deadline(protocol)
     assert got.error == "the limit of 0 ms had passed before a model was asked"
@@ -49,7 +49,9 @@ async def test_a_limit_that_has_passed_asks_nobody(stage: Stage, protocol: Proto
 
 
 @protocols
-async def test_the_time_that_a_call_waits_for_the_server_is_part_of_its_limit(stage: Stage, protocol: Protocol) -> None:
+async def test_the_time_that_a_call_waits_for_the_server_is_part_of_its_limit(
+    stage: Stage, protocol: InferenceProtocol
+) -> None:
     stage.plays(bert=Part(1))
     server = stage.edge.server.pid
     os.kill(server, signal.SIGSTOP)
@@ -87,7 +89,7 @@ async def test_the_time_that_a_call_waits_for_the_server_is_part_of_its_limit(st
     ],
 )
 async def test_a_header_that_cannot_hold_is_named(
-    stage: Stage, protocol: Protocol, headers: dict[str, str], says: str
+    stage: Stage, protocol: InferenceProtocol, headers: dict[str, str], says: str
 ) -> None:
     got = await stage.client.call(protocol, "bert", headers)
     assert got.status == ("INVALID_ARGUMENT" if protocol.is_grpc else 400)
@@ -95,8 +97,8 @@ async def test_a_header_that_cannot_hold_is_named(
     assert stage.puppet.calls == []
 
 
-@pytest.mark.parametrize("protocol", [Protocol.TFS_GRPC, Protocol.V2_GRPC])
-async def test_a_grpc_deadline_is_a_limit(stage: Stage, protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", [InferenceProtocol.TFS_GRPC, InferenceProtocol.V2_GRPC])
+async def test_a_grpc_deadline_is_a_limit(stage: Stage, protocol: InferenceProtocol) -> None:
     """The backup of the configuration answers in time by the client's deadline, before the configured limit."""
     stage.plays(known=Part(1, seconds=None), svm=Part(2))
     got = await stage.client.call(protocol, "known", timeout=0.3)
@@ -107,7 +109,7 @@ async def test_a_grpc_deadline_is_a_limit(stage: Stage, protocol: Protocol) -> N
 
 
 @protocols
-async def test_a_candidate_is_told_the_time_that_is_left(stage: Stage, protocol: Protocol) -> None:
+async def test_a_candidate_is_told_the_time_that_is_left(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(1, seconds=None), svm=Part(2))
     headers = {"tloc": "300;est=100", "backup": "svm;est=20"}
     if protocol.is_grpc:
@@ -137,6 +139,6 @@ async def test_limits_end_when_they_end(stage: Stage) -> None:
     stage.plays(bert=Part(seconds=None), svm=Part(2))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    got = await stage.client.call(Protocol.V2_GRPC, "bert", {"tloc": "500;est=20", "backup": "svm;est=200"})
+    got = await stage.client.call(InferenceProtocol.V2_GRPC, "bert", {"tloc": "500;est=20", "backup": "svm;est=200"})
     assert got.value == 2
     assert loop.time() - began >= float(got.tell("elapsed")) / 1000

@@ -7,7 +7,7 @@ import pytest
 import tritonclient.grpc.aio as v2_grpc
 import tritonclient.http.aio as v2_rest
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from integration.peers.tf_client import TfClient
 from tests.integration import calls
 from tests.integration.racing.conftest import Stage
@@ -15,12 +15,12 @@ from tests.integration.racing.puppet import Part
 from tests.integration.racing.racing import IMAGE
 from tests.integration.raw import rest
 
-PROTOCOLS = tuple(Protocol)
+PROTOCOLS = tuple(InferenceProtocol)
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 @protocols
-async def test_limit_and_backups_are_the_configurations(stage: Stage, protocol: Protocol) -> None:
+async def test_limit_and_backups_are_the_configurations(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(known=Part(1, seconds=None), svm=Part(2))
     got = await stage.client.call(protocol, "known")
     assert (got.value, got.tell("why")) == (2, "overdue")
@@ -46,7 +46,7 @@ async def test_tritons_own_clients(stage: Stage) -> None:
 
 
 @protocols
-async def test_the_configured_answer_where_nobody_answers(stage: Stage, protocol: Protocol) -> None:
+async def test_the_configured_answer_where_nobody_answers(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(fixed=Part(seconds=None))
     got = await stage.client.call(protocol, "fixed")
     assert (got.value, got.tell("why")) == (77, "fallback")
@@ -55,7 +55,7 @@ async def test_the_configured_answer_where_nobody_answers(stage: Stage, protocol
 
 
 @protocols
-async def test_an_alias_leads_to_a_version(stage: Stage, protocol: Protocol) -> None:
+async def test_an_alias_leads_to_a_version(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(5))
     got = await stage.client.call(protocol, "prod")
     assert (got.value, got.answer) == (5, ""), "a renamed call is not raced"
@@ -65,13 +65,13 @@ async def test_an_alias_leads_to_a_version(stage: Stage, protocol: Protocol) -> 
 
 async def test_a_label_is_a_version(stage: Stage) -> None:
     stage.plays(tagged=Part(5))
-    await stage.client.call(Protocol.TFS_REST, "tagged", version="/labels/stable")
+    await stage.client.call(InferenceProtocol.TFS_REST, "tagged", version="/labels/stable")
     (call,) = stage.puppet.calls
     assert (call.model, call.version, call.path) == ("tagged", "3", "/v1/models/tagged/versions/3:predict")
 
 
 @protocols
-async def test_a_split_is_sticky_by_key_and_even_without(stage: Stage, protocol: Protocol) -> None:
+async def test_a_split_is_sticky_by_key_and_even_without(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(one=Part(1), two=Part(2))
     for key in ("user-1", "user-2", "user-3", "user-4"):
         sides = {(await stage.client.call(protocol, "trial", {"tbms-key": key})).value for _ in range(4)}
@@ -81,7 +81,7 @@ async def test_a_split_is_sticky_by_key_and_even_without(stage: Stage, protocol:
 
 
 @protocols
-async def test_a_shadow_gets_a_copy_and_its_answer_is_dropped(stage: Stage, protocol: Protocol) -> None:
+async def test_a_shadow_gets_a_copy_and_its_answer_is_dropped(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(copied=Part(1), svm=Part(2, seconds=0.1))
     got = await stage.client.call(protocol, "copied")
     assert got.value == 1
@@ -92,7 +92,7 @@ async def test_a_shadow_gets_a_copy_and_its_answer_is_dropped(stage: Stage, prot
 
 
 @protocols
-async def test_a_virtual_model_is_the_list_behind_it(stage: Stage, protocol: Protocol) -> None:
+async def test_a_virtual_model_is_the_list_behind_it(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(1), one=Part(2), two=Part(4))
     assert (await stage.client.call(protocol, "assistant")).value == 1
     stage.plays(bert=Part(seconds=None), one=Part(2), two=Part(4))
@@ -103,7 +103,9 @@ async def test_a_virtual_model_is_the_list_behind_it(stage: Stage, protocol: Pro
 
 @pytest.mark.parametrize("name", ["modèle", "two words", "50%off"])
 @protocols
-async def test_any_name_that_a_model_may_have_can_be_raced(stage: Stage, protocol: Protocol, name: str) -> None:
+async def test_any_name_that_a_model_may_have_can_be_raced(
+    stage: Stage, protocol: InferenceProtocol, name: str
+) -> None:
     stage.plays(**{name: Part(1)})
     path = "".join(f"%{byte:02x}" for byte in name.encode()) if not protocol.is_grpc else name
     got = await stage.client.call(protocol, path, {"tloc": "5000"})
@@ -119,11 +121,16 @@ async def test_questions_about_a_raced_model_are_not_raced(stage: Stage) -> None
 
 
 @protocols
-async def test_no_header_and_no_configuration_is_a_plain_call(stage: Stage, protocol: Protocol) -> None:
+async def test_no_header_and_no_configuration_is_a_plain_call(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(1))
     got = await stage.client.call(protocol, "bert")
     assert (got.value, got.answer) == (1, "")
     (call,) = stage.puppet.calls
-    written = {Protocol.TFS_REST: calls.tfs_rest, Protocol.V2_REST: calls.v2_rest,
-               Protocol.TFS_GRPC: calls.tfs_grpc, Protocol.V2_GRPC: calls.v2_grpc}[protocol]("bert", IMAGE)  # fmt: skip
+    write = {
+        InferenceProtocol.TFS_REST: calls.tfs_rest,
+        InferenceProtocol.V2_REST: calls.v2_rest,
+        InferenceProtocol.TFS_GRPC: calls.tfs_grpc,
+        InferenceProtocol.V2_GRPC: calls.v2_grpc,
+    }[protocol]
+    written = write("bert", IMAGE)
     assert call.body == getattr(written, "body", None) or getattr(written, "message", None)

@@ -5,11 +5,11 @@ import asyncio
 import grpc
 import pytest
 
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from tests.integration.racing.conftest import Stage
 from tests.integration.racing.puppet import Part
 
-PROTOCOLS = tuple(Protocol)
+PROTOCOLS = tuple(InferenceProtocol)
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 REFUSED = (503, grpc.StatusCode.UNAVAILABLE)
 SHED = (429, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -18,7 +18,7 @@ BACKED = {"tloc": "400;est=20", "backup": "svm;est=200"}  # room for a busy mach
 
 
 @protocols
-async def test_a_primary_in_time_answers_itself(stage: Stage, protocol: Protocol) -> None:
+async def test_a_primary_in_time_answers_itself(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(1), svm=Part(2))
     got = await stage.client.call(protocol, "bert", {"tloc": "5000;est=4000", "backup": "svm;est=10"})
     assert (got.value, got.tell("rank"), got.tell("why")) == (1, "0", "primary")
@@ -42,7 +42,7 @@ async def test_a_primary_in_time_answers_itself(stage: Stage, protocol: Protocol
     ids=["slow", "hanging", "cold", "failing", "refusing", "shedding"],
 )
 async def test_a_backup_answers_for_a_primary_that_does_not(
-    stage: Stage, protocol: Protocol, primary: Part, why: str
+    stage: Stage, protocol: InferenceProtocol, primary: Part, why: str
 ) -> None:
     stage.plays(bert=primary, svm=Part(2))
     got = await stage.client.call(protocol, "bert", BACKED)
@@ -58,7 +58,9 @@ async def test_a_backup_answers_for_a_primary_that_does_not(
 
 
 @protocols
-async def test_a_model_that_was_cold_answers_itself_once_it_is_loaded(stage: Stage, protocol: Protocol) -> None:
+async def test_a_model_that_was_cold_answers_itself_once_it_is_loaded(
+    stage: Stage, protocol: InferenceProtocol
+) -> None:
     stage.plays(bert=Part(1, first=5.0), svm=Part(2))
     headers = BACKED
     assert (await stage.client.call(protocol, "bert", headers)).value == 2
@@ -66,7 +68,7 @@ async def test_a_model_that_was_cold_answers_itself_once_it_is_loaded(stage: Sta
 
 
 @protocols
-async def test_nobody_answers_in_time(stage: Stage, protocol: Protocol) -> None:
+async def test_nobody_answers_in_time(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(seconds=None), svm=Part(seconds=None))
     got = await stage.client.call(protocol, "bert", {"tloc": "100;est=20", "backup": "svm;est=20"})
     assert got.status == ("DEADLINE_EXCEEDED" if protocol.is_grpc else 504)
@@ -77,7 +79,9 @@ async def test_nobody_answers_in_time(stage: Stage, protocol: Protocol) -> None:
 
 
 @protocols
-async def test_the_error_of_a_primary_that_nobody_made_up_for_is_its_own(stage: Stage, protocol: Protocol) -> None:
+async def test_the_error_of_a_primary_that_nobody_made_up_for_is_its_own(
+    stage: Stage, protocol: InferenceProtocol
+) -> None:
     trailers = (("x-detail", "7"), ("grpc-status-details-bin", b"\x08\x0d\xff"))
     stage.plays(bert=Part(status=BROKEN, headers=(("x-mine", "1"),), trailers=trailers), svm=Part(status=REFUSED))
     got = await stage.client.call(protocol, "bert", BACKED)
@@ -90,7 +94,7 @@ async def test_the_error_of_a_primary_that_nobody_made_up_for_is_its_own(stage: 
 
 
 @protocols
-async def test_the_first_answer_is_taken_where_the_call_says_so(stage: Stage, protocol: Protocol) -> None:
+async def test_the_first_answer_is_taken_where_the_call_says_so(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(1, seconds=2.0), svm=Part(2))
     got = await stage.client.call(protocol, "bert", {"tloc": "3000;est=20;answer=first", "backup": "svm;est=20"})
     assert (got.value, got.tell("why")) == (2, "first")
@@ -101,7 +105,7 @@ async def test_the_first_answer_is_taken_where_the_call_says_so(stage: Stage, pr
 @pytest.mark.parametrize(
     ("how", "expected"), [("max", 5.0), ("avg", 3.0), ("avg;w", 2.0)], ids=["max", "avg", "weights"]
 )
-async def test_a_mix_is_one_answer(stage: Stage, protocol: Protocol, how: str, expected: float) -> None:
+async def test_a_mix_is_one_answer(stage: Stage, protocol: InferenceProtocol, how: str, expected: float) -> None:
     stage.plays(one=Part(1.0), two=Part(5.0), bert=Part())
     weighted = "(one;w=3 two;w=1);mix=avg" if how == "avg;w" else f"(one two);mix={how}"
     got = await stage.client.call(protocol, "bert", {"tloc": "2000", "primary": weighted})
@@ -112,7 +116,7 @@ async def test_a_mix_is_one_answer(stage: Stage, protocol: Protocol, how: str, e
 
 
 @protocols
-async def test_of_a_mix_what_has_come_by_the_limit(stage: Stage, protocol: Protocol) -> None:
+async def test_of_a_mix_what_has_come_by_the_limit(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(one=Part(1.0), two=Part(seconds=None))
     got = await stage.client.call(protocol, "bert", {"tloc": "300;est=20", "primary": "(one two);mix=avg"})
     assert got.value == 1.0
@@ -123,7 +127,7 @@ async def test_of_a_mix_what_has_come_by_the_limit(stage: Stage, protocol: Proto
 
 
 @protocols
-async def test_a_mix_whose_members_do_not_fit_gives_way(stage: Stage, protocol: Protocol) -> None:
+async def test_a_mix_whose_members_do_not_fit_gives_way(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(one=Part(1.0), two=Part(body=b"garbage"), svm=Part(2.0))
     headers = {"tloc": "2000;est=20", "primary": "(one two);mix=avg", "backup": "svm;est=20"}
     got = await stage.client.call(protocol, "bert", headers)
@@ -132,14 +136,14 @@ async def test_a_mix_whose_members_do_not_fit_gives_way(stage: Stage, protocol: 
 
 async def test_a_broken_mix_alone_is_an_error_that_names_the_member(stage: Stage) -> None:
     stage.plays(one=Part(1.0), two=Part(body=b'{"predictions": [1, 2]}'))
-    got = await stage.client.call(Protocol.TFS_REST, "bert", {"tloc": "2000", "primary": "(one two);mix=avg"})
+    got = await stage.client.call(InferenceProtocol.TFS_REST, "bert", {"tloc": "2000", "primary": "(one two);mix=avg"})
     assert got.status == 424
     assert "member two is int64" in got.error
     assert got.tell("why") == "failed"
 
 
 @protocols
-async def test_a_candidate_gets_the_call_and_not_what_steered_it(stage: Stage, protocol: Protocol) -> None:
+async def test_a_candidate_gets_the_call_and_not_what_steered_it(stage: Stage, protocol: InferenceProtocol) -> None:
     stage.plays(bert=Part(status=BROKEN), svm=Part(2))
     headers = {**BACKED, "x-mine": "kept", "x-request-id": "7-a", "authorization": "Bearer x"}
     await stage.client.call(protocol, "bert", headers)

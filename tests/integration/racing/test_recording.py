@@ -7,7 +7,7 @@ import grpc
 from typer.testing import CliRunner
 
 from ext_proc.cli.main import app
-from ext_proc.wire.call import Protocol
+from ext_proc.wire.call import InferenceProtocol
 from tests.integration.racing.conftest import Stage
 from tests.integration.racing.puppet import Part
 
@@ -29,7 +29,7 @@ async def test_a_recording_is_reproduced(stage: Stage, tmp_path: Path) -> None:
     for number, (bert, svm) in enumerate(SCENES):
         stage.plays(bert=bert, svm=svm)
         headers = {"tloc": "150;est=20", "backup": "svm;est=60", "x-request-id": f"scene-{number}"}
-        await stage.client.call(Protocol.TFS_REST, "bert", headers)
+        await stage.client.call(InferenceProtocol.TFS_REST, "bert", headers)
     async with aiohttp.ClientSession() as http, http.get(f"{stage.edge.admin}/metrics") as reply:
         told = await reply.text()
     assert 'tbms_candidates_total{fate="late",model="bert",rank="0"}' in told

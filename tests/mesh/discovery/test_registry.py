@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from integration.virtual_time import run
+from mesh.discovery.node_source import NodeSource
 from mesh.discovery.registry import Registry
-from mesh.discovery.source import Source
 from mesh.discovery.sources.static import StaticSource
 from mesh.errors import MeshError
 from mesh.health.prober import Prober
@@ -128,7 +128,7 @@ def test_the_pauses_begin_anew_after_a_success() -> None:
 
 def test_it_is_ready_when_every_source_was_heard_even_if_one_is_down() -> None:
     router = Router(RoutingSettings())
-    sources: dict[str, Source] = {"file": StaticSource((node(1),)), "dns": Scripted()}
+    sources: dict[str, NodeSource] = {"file": StaticSource((node(1),)), "dns": Scripted()}
     registry = Registry(sources, router)
 
     async def story() -> None:

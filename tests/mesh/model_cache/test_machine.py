@@ -184,7 +184,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert len(there) <= PLACES
         assert sum(each.memory_bytes for each in there) <= MEMORY
         if self.cache.settings.capacity.disk_bytes is not None:
-            free = self.cache.manager.outlook.free()
+            free = self.cache.manager.node_report.free()
             assert free.disk_bytes >= 0
             on_disk = sum(path.stat().st_size for path in (self.folder / "models").rglob("weights"))
             assert on_disk <= DISK

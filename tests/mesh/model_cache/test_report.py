@@ -7,7 +7,7 @@ import pytest
 
 from mesh.model_cache.errors import ModelBroken
 from mesh.model_cache.feed import Report
-from mesh.model_cache.report import Forecast
+from mesh.model_cache.report import LoadForecast
 from mesh.residency.cache_map import Residency
 from tests.mesh.model_cache.cache import Cache, play
 
@@ -17,17 +17,17 @@ def test_expected_load_time(tmp_path: Path) -> None:
         cache.store.put("m", size=100)
         cache.store.put("n", size=300)
         async with cache.running() as manager:
-            assert manager.outlook.expected_load_seconds("m") is None
+            assert manager.node_report.expected_load_seconds("m") is None
             await manager.commands.load("m")
-            assert manager.outlook.expected_load_seconds("m") == 0.0
+            assert manager.node_report.expected_load_seconds("m") == 0.0
             await manager.commands.unload("m")
-            seconds = manager.outlook.expected_load_seconds("m")
+            seconds = manager.node_report.expected_load_seconds("m")
             assert seconds == pytest.approx(3.0, abs=0.1)
-            assert manager.outlook.expected_load_seconds("unknown") == pytest.approx(3.0, abs=0.1)
+            assert manager.node_report.expected_load_seconds("unknown") == pytest.approx(3.0, abs=0.1)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await manager.ensure("n")
-            assert manager.outlook.expected_load_seconds("n") == pytest.approx(8.0, abs=0.2)
+            assert manager.node_report.expected_load_seconds("n") == pytest.approx(8.0, abs=0.2)
 
     play(tmp_path, scenario)
 
@@ -37,21 +37,21 @@ def test_the_forecast_for_edges(tmp_path: Path) -> None:
         for name in ("m", "n", "away"):
             cache.store.put(name)
         async with cache.running() as manager:
-            assert manager.outlook.forecast(manager.outlook.residency()) == Forecast({})
+            assert manager.node_report.forecast(manager.node_report.residency()) == LoadForecast({})
             await manager.commands.load("m")
-            assert manager.outlook.forecast(manager.outlook.residency()).models == {}
-            assert manager.outlook.forecast(manager.outlook.residency()).default == pytest.approx(3.0, abs=0.1)
+            assert manager.node_report.forecast(manager.node_report.residency()).models == {}
+            assert manager.node_report.forecast(manager.node_report.residency()).default == pytest.approx(3.0, abs=0.1)
             await manager.commands.load("n")
             await manager.commands.unload("m")
             # It is absent, so that only the forecast names it.
-            forecast = manager.outlook.forecast(manager.outlook.residency())
+            forecast = manager.node_report.forecast(manager.node_report.residency())
             assert forecast.models == {"m": pytest.approx(3.0, abs=0.1)}
             waiting = asyncio.create_task(manager.ensure("away"))
             await asyncio.sleep(1)
             change = Report({"away": Residency.LOADING, "n": Residency.AVAILABLE})
-            assert manager.outlook.forecast(change).models == {"away": pytest.approx(2.0, abs=0.1)}  # what is left
+            assert manager.node_report.forecast(change).models == {"away": pytest.approx(2.0, abs=0.1)}  # what is left
             (await waiting).release()
-            assert manager.outlook.forecast(change).models == {}
+            assert manager.node_report.forecast(change).models == {}
 
     play(tmp_path, scenario)
 
@@ -65,7 +65,7 @@ def test_residency_is_told_as_it_changes(tmp_path: Path) -> None:
 
         async def listen() -> None:
             nonlocal told
-            async for report in cache.manager.outlook.subscribe():
+            async for report in cache.manager.node_report.subscribe():
                 told += [(report.full, dict(report.models))]
 
         async with cache.running() as manager:
@@ -77,7 +77,7 @@ def test_residency_is_told_as_it_changes(tmp_path: Path) -> None:
             await asyncio.sleep(0.5)
             await manager.commands.unload("m")
             await asyncio.sleep(10)
-            manager.outlook.leave()
+            manager.node_report.leave()
             listener.cancel()
         assert told[0] == (True, {"m": Residency.AVAILABLE})
         assert not any(full for full, _ in told[1:])
@@ -97,12 +97,12 @@ def test_a_node_that_leaves_says_so_and_still_serves(tmp_path: Path) -> None:
         cache.store.put("m")
         async with cache.running() as manager:
             await manager.commands.load("m")
-            listener = manager.outlook.subscribe()
+            listener = manager.node_report.subscribe()
             assert not (await anext(listener)).leaving
-            manager.outlook.leave()
+            manager.node_report.leave()
             told = await anext(listener)
             assert (told.leaving, told.full, dict(told.models)) == (True, False, {})
-            assert manager.outlook.residency() == Report({"m": Residency.AVAILABLE}, full=True, leaving=True)
+            assert manager.node_report.residency() == Report({"m": Residency.AVAILABLE}, full=True, leaving=True)
             assert manager.try_acquire("m") is not None
 
     play(tmp_path, scenario)
@@ -113,7 +113,7 @@ def test_free_room(tmp_path: Path) -> None:
         cache.store.put("m", size=1000)
         async with cache.running() as manager:
             await manager.commands.load("m")
-            free = manager.outlook.free()
+            free = manager.node_report.free()
             assert (free.models, free.disk_bytes, free.memory_bytes) == (4, 4096 - 1000, 8192 - 2000)
 
     play(tmp_path, scenario, capacity={"models": 5, "disk_bytes": 4096, "memory_bytes": "8KiB"}, memory_factor=2)

@@ -11,8 +11,8 @@ import pytest
 
 from mesh.model_server import models as room
 from mesh.model_server.errors import Code, ServingError
+from mesh.model_server.loaded_models import Version, VersionState
 from mesh.model_server.models import Failures, Models, Wanted
-from mesh.model_server.registry import State, Version
 from mesh.model_server.repository import Keep, Repository, VersionPolicy
 from mesh.model_server.runtime import OnnxModel
 from tests.mesh.model_server import graphs
@@ -70,7 +70,7 @@ async def test_load_run_unload(models: Models, tmp_path: Path) -> None:
     assert run(version, [1, 2]) == [[2, 4]]
     await models.unload("m")
     assert models.registry.find("m") is None
-    assert (version.state, version.model) == (State.END, None)
+    assert (version.state, version.model) == (VersionState.END, None)
     await models.load("m")
     assert run(available(models, "m"), [1, 2]) == [[2, 4]]
 
@@ -80,7 +80,7 @@ async def test_concurrent_loads_are_one(models: Models, gate: Gate, tmp_path: Pa
     loads = [asyncio.create_task(models.load("m")) for _ in range(20)]
     await gate.entered.wait()
     loads[0].cancel()  # one caller that leaves does not take the load along
-    assert models.registry.entries["m"].versions[1].state is State.LOADING
+    assert models.registry.entries["m"].versions[1].state is VersionState.LOADING
     assert models.registry.find("m") is None
     gate.open()
     results = await asyncio.gather(*loads, return_exceptions=True)
@@ -98,12 +98,12 @@ async def test_a_new_version_takes_over_and_a_changed_file_is_loaded_again(model
     graphs.scaling(tmp_path / "m" / "2", 3)
     await models.load("m")
     assert available(models, "m").number == 2
-    assert first.state is State.END
+    assert first.state is VersionState.END
     graphs.scaling(tmp_path / "m" / "2", 44.5)
     (tmp_path / "m" / "2" / "model.onnx").touch()
     before = available(models, "m")
     await models.load("m")
-    assert before.state is State.END
+    assert before.state is VersionState.END
     assert run(available(models, "m"), [1, 2]) == [[44.5, 89]]
 
 
@@ -117,7 +117,7 @@ async def test_a_version_that_does_not_load_leaves_the_old_one_serving(models: M
     assert [number for number, _ in caught.value.causes] == [2]
     assert available(models, "m").number == 1
     failed = models.registry.entries["m"].versions[2]
-    assert failed.state is State.END
+    assert failed.state is VersionState.END
     assert failed.error is not None
 
 

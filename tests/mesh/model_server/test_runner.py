@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mesh.model_server.errors import Code, ServingError
+from mesh.model_server.loaded_models import Version, VersionState
 from mesh.model_server.models import Models
-from mesh.model_server.registry import State, Version
 from mesh.model_server.repository import Repository
 from mesh.model_server.runner import Runner
 from tests.mesh.model_server import graphs
@@ -44,10 +44,10 @@ async def test_unload_waits_for_calls_in_flight(models: Models, runner: Runner, 
     with version.lease():
         await models.unload("m")
         assert models.registry.find("m") is None
-        assert version.state is State.UNLOADING
+        assert version.state is VersionState.UNLOADING
         assert (await runner.infer(version, {"x": np.ones((1, 2), np.float32)}, ["y"]))["y"].tolist() == [[2, 2]]
-        assert version.state is State.UNLOADING
-    assert (version.state, version.model) == (State.END, None)
+        assert version.state is VersionState.UNLOADING
+    assert (version.state, version.model) == (VersionState.END, None)
 
 
 async def test_a_cancelled_call_holds_the_model_until_its_thread_ends(
@@ -77,12 +77,12 @@ async def test_a_cancelled_call_holds_the_model_until_its_thread_ends(
     await asyncio.gather(task, return_exceptions=True)
     assert version.in_flight == 1
     await models.unload("m")
-    assert version.state is State.UNLOADING
+    assert version.state is VersionState.UNLOADING
     gone = asyncio.Event()
     version.when_idle(gone.set)
     leave.set()
     await gone.wait()
-    assert version.state is State.END
+    assert version.state is VersionState.END
 
 
 async def test_statistics(models: Models, runner: Runner, tmp_path: Path) -> None:

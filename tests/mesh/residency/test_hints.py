@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mesh.node import Node
 from mesh.residency import hints as module
 from mesh.residency.cache_map import CacheMap, Residency
-from mesh.residency.hints import Hearsay
+from mesh.residency.hints import ReplyHints
 
 AVAILABLE, ABSENT = Residency.AVAILABLE, Residency.ABSENT
 A = Node("a", grpc="10.0.0.1:8500", rest="10.0.0.1:8501")
@@ -14,31 +14,31 @@ GRPC_A, REST_A = A.grpc, A.rest
 REMEMBER = 10.0
 
 
-def hearsay() -> tuple[Hearsay, CacheMap]:
+def hints() -> tuple[ReplyHints, CacheMap]:
     cache_map = CacheMap()
-    return Hearsay(cache_map, REMEMBER), cache_map
+    return ReplyHints(cache_map, REMEMBER), cache_map
 
 
 def test_nobody_is_asked_while_all_are_heard() -> None:
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     assert not ours.silent
-    assert not ours.asks(GRPC_A, "m", 0.0)
+    assert not ours.wants_residency(GRPC_A, "m", 0.0)
     ours.told(GRPC_A, "m", AVAILABLE, True, 0.0)
     assert (len(cache_map), cache_map.leaving) == (0, frozenset())
 
 
 def test_a_silent_node_is_asked_about_each_model_twice_in_the_time_that_its_word_holds() -> None:
-    ours, _ = hearsay()
+    ours, _ = hints()
     ours.silence(A)
-    asked = [now for now in (0.0, 0.1, 4.9, 5.0, 9.9, 10.0) if ours.asks(REST_A, "m", now)]
+    asked = [now for now in (0.0, 0.1, 4.9, 5.0, 9.9, 10.0) if ours.wants_residency(REST_A, "m", now)]
     assert asked == [0.0, 5.0, 10.0]
-    assert ours.asks(GRPC_A, "n", 0.0)
-    assert not ours.asks(B.grpc, "m", 0.0)
-    assert not ours.asks(None, "m", 0.0)
+    assert ours.wants_residency(GRPC_A, "n", 0.0)
+    assert not ours.wants_residency(B.grpc, "m", 0.0)
+    assert not ours.wants_residency(None, "m", 0.0)
 
 
 def test_what_it_says_holds_for_a_while_and_is_renewed() -> None:
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     ours.silence(A)
     ours.told(GRPC_A, "m", AVAILABLE, False, 0.0)
     ours.told(REST_A, "n", AVAILABLE, False, 1.0)
@@ -54,7 +54,7 @@ def test_what_it_says_holds_for_a_while_and_is_renewed() -> None:
 
 
 def test_a_node_that_says_it_goes_is_believed_for_the_same_time() -> None:
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     ours.silence(A)
     ours.told(GRPC_A, "m", AVAILABLE, True, 0.0)
     ours.expire("a", 9.9)
@@ -67,7 +67,7 @@ def test_a_node_that_says_it_goes_is_believed_for_the_same_time() -> None:
 
 
 def test_a_stream_makes_its_word_void() -> None:
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     ours.silence(A)
     ours.told(GRPC_A, "m", AVAILABLE, True, 0.0)
     ours.heard("a")
@@ -80,7 +80,7 @@ def test_a_stream_makes_its_word_void() -> None:
 
 
 def test_a_declaration_stands() -> None:
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     cache_map.declare("a", ["n"])
     ours.silence(A)
     ours.told(GRPC_A, "m", AVAILABLE, False, 0.0)
@@ -89,7 +89,7 @@ def test_a_declaration_stands() -> None:
 
 
 def test_new_addresses_take_the_place_of_the_old_ones() -> None:
-    ours, _ = hearsay()
+    ours, _ = hints()
     ours.silence(A)
     ours.silence(Node("a", grpc="10.0.0.9:8500"))
     ours.silence(B)
@@ -98,10 +98,10 @@ def test_new_addresses_take_the_place_of_the_old_ones() -> None:
 
 def test_memory_is_bounded_and_what_is_forgotten_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     ours.silence(A)
     for number in range(5):
-        assert ours.asks(GRPC_A, f"m{number}", 0.0)
+        assert ours.wants_residency(GRPC_A, f"m{number}", 0.0)
         ours.told(GRPC_A, f"m{number}", AVAILABLE, False, 0.0)
     assert set(cache_map.models("a")) == {"m2", "m3", "m4"}
 
@@ -111,7 +111,7 @@ words = st.tuples(st.sampled_from("mnop"), st.sampled_from([AVAILABLE, ABSENT, R
 
 @given(st.lists(words, max_size=40))
 def test_exactly_the_words_of_the_last_seconds_are_known(told: list[tuple[str, Residency, float]]) -> None:
-    ours, cache_map = hearsay()
+    ours, cache_map = hints()
     ours.silence(A)
     now, last = 0.0, {}
     for model, state, pause in told:

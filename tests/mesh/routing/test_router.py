@@ -9,7 +9,7 @@ from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.residency.cache_map import Residency
 from mesh.routing.load import InFlight
-from mesh.routing.placement import RESIDENT, NoNode, Placement, Prospect
+from mesh.routing.placement import RESIDENT, ExpectedWait, NoNode, Placement
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.mesh.routing.population import models, node, nodes
@@ -390,7 +390,7 @@ def test_a_leaving_node_is_asked_only_for_what_nobody_else_holds() -> None:
     assert _order(router, "m")[0] == first  # a copy that goes answers sooner than a load
     router.cache_map.change(second, "m", Residency.LOADING)
     assert _order(router, "m") == [first, second, third]
-    assert not router.prospect("m", 0.0, "grpc").cold
+    assert not router.expected_wait("m", 0.0, "grpc").cold
     router.cache_map.change(third, "m", Residency.AVAILABLE)
     assert _order(router, "m") == [third, first, second]
     assert _order(router, "unheard of")[-1] == first  # it is to load nothing any more
@@ -406,23 +406,23 @@ def test_the_prospect_of_a_call_is_that_of_the_node_it_would_go_to() -> None:
     router = Router(RoutingSettings(replicas=1))
     router.update(nodes(3))
     first, second, third = [each.node.id for each in router.placements("m")]
-    assert router.prospect("m", 0.0, "grpc") == RESIDENT  # nobody knows
+    assert router.expected_wait("m", 0.0, "grpc") == RESIDENT  # nobody knows
     for each in (first, second, third):
         router.cache_map.snapshot(each, {})
-    assert router.prospect("m", 0.0, "rest") == Prospect(cold=True)
+    assert router.expected_wait("m", 0.0, "rest") == ExpectedWait(cold=True)
     router.load_waits.told(first, {}, {"m": 4.0}, 9.0, 0.0)
     router.load_waits.told(second, {}, {}, 2.0, 0.0)
-    assert router.prospect("m", 0.0, "grpc") == Prospect(cold=True, load_seconds=4.0)
+    assert router.expected_wait("m", 0.0, "grpc") == ExpectedWait(cold=True, load_seconds=4.0)
     router.set_alive(first, False)
-    assert router.prospect("m", 0.0, "grpc") == Prospect(cold=True, load_seconds=2.0)
+    assert router.expected_wait("m", 0.0, "grpc") == ExpectedWait(cold=True, load_seconds=2.0)
     router.cache_map.change(third, "m", Residency.LOADING)
     router.load_waits.told(third, {"m": Residency.LOADING}, {"m": 1.5}, 9.0, 10.0)
-    assert router.prospect("m", 10.5, "grpc") == Prospect(cold=True, load_seconds=1.0)
+    assert router.expected_wait("m", 10.5, "grpc") == ExpectedWait(cold=True, load_seconds=1.0)
     router.cache_map.change(second, "m", Residency.AVAILABLE)
-    assert router.prospect("m", 10.5, "grpc") == RESIDENT
+    assert router.expected_wait("m", 10.5, "grpc") == RESIDENT
     for each in (second, third):
         router.set_alive(each, False)
-    assert router.prospect("m", 10.5, "grpc") == RESIDENT  # it fails at once
+    assert router.expected_wait("m", 10.5, "grpc") == RESIDENT  # it fails at once
     assert router.load(first) == router.load(second) == 0.0
 
 
@@ -434,7 +434,7 @@ def test_the_prospect_speaks_of_the_node_that_is_picked(reports: list[tuple[int,
     for number, state in reports:
         router.cache_map.change(ids[number], "m", state)
         router.load_waits.told(ids[number], {}, {"m": float(number)}, None, 0.0)
-        prospect = router.prospect("m", 0.0, "grpc")
+        expected_wait = router.expected_wait("m", 0.0, "grpc")
         picked = router.pick("m", 0.0, "grpc").nodes[0].id
         held = router.cache_map.state(picked, "m") is Residency.AVAILABLE or not router.cache_map.is_live(picked)
-        assert prospect == (RESIDENT if held else Prospect(True, float(ids.index(picked))))
+        assert expected_wait == (RESIDENT if held else ExpectedWait(True, float(ids.index(picked))))

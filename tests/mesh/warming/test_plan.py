@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mesh.residency.cache_map import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
-from mesh.warming.asks import WarmUp
+from mesh.warming.load_requests import WarmUp
 from mesh.warming.plan import WarmPlan
 from mesh.warming.settings import WarmSettings
 from tests.mesh.routing.population import nodes

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 
 Array = NDArray[Any]
 LIMIT = 1 << 20
@@ -16,10 +16,10 @@ SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 ARRAYS = hnp.arrays(st.sampled_from(DTYPES), SHAPES)
 NAMES = st.text(min_size=1, max_size=8)
 
-TFS_GRPC = Call(Protocol.TFS_GRPC, Verb.PREDICT, "m")
-TFS_REST = Call(Protocol.TFS_REST, Verb.PREDICT, "m")
-V2_GRPC = Call(Protocol.V2_GRPC, Verb.INFER, "m")
-V2_REST = Call(Protocol.V2_REST, Verb.INFER, "m")
+TFS_GRPC = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
+TFS_REST = Call(InferenceProtocol.TFS_REST, Verb.PREDICT, "m")
+V2_GRPC = Call(InferenceProtocol.V2_GRPC, Verb.INFER, "m")
+V2_REST = Call(InferenceProtocol.V2_REST, Verb.INFER, "m")
 
 
 def same(first: Array, second: Array) -> bool:

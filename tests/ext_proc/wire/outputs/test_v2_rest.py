@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.http import InferResult
 
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
 from ext_proc.wire.tensor import TensorError
 from mesh.tensors.dtypes import BY_NUMPY
@@ -134,7 +134,7 @@ def test_any_output_is_read_or_a_clear_error(output: dict[str, Any], raw: bytes)
 
 
 def test_only_predictions_have_outputs_to_mix() -> None:
-    for protocol, verb in ((Protocol.TFS_GRPC, Verb.CLASSIFY), (Protocol.V2_REST, Verb.METADATA)):
+    for protocol, verb in ((InferenceProtocol.TFS_GRPC, Verb.CLASSIFY), (InferenceProtocol.V2_REST, Verb.METADATA)):
         with pytest.raises(TensorError, match=f"reply to {verb} has no outputs"):
             decode_outputs(Call(protocol, verb, "m"), {}, b"", LIMIT)
         with pytest.raises(TensorError, match=f"reply to {verb} has no outputs"):

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from mesh.model_cache.books.eviction import Evict, Rules, TooLarge, Wait, make_room
 from mesh.model_cache.books.ledger import Ledger
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, Room, State
+from mesh.model_cache.books.states import Entry, ModelState, Room
 
 NOW = 1000.0
 GIB = 1 << 30
 
 
 def loaded(name: str, disk: int = 1, memory: int = 1, **more: object) -> Entry:
-    entry = Entry(Key(name, 1), State.AVAILABLE, disk_bytes=disk, memory_bytes=memory, begun=True, complete=True)
+    entry = Entry(Key(name, 1), ModelState.AVAILABLE, disk_bytes=disk, memory_bytes=memory, begun=True, complete=True)
     for field, value in more.items():
         setattr(entry, field, value)
     return entry
 
 
 def kept(name: str, disk: int = 1) -> Entry:
-    return Entry(Key(name, 1), State.ABSENT, disk_bytes=disk, complete=True)
+    return Entry(Key(name, 1), ModelState.ABSENT, disk_bytes=disk, complete=True)
 
 
 def keys(names: str) -> tuple[Key, ...]:
@@ -109,7 +109,14 @@ entries_of = st.lists(
     st.builds(
         lambda state, disk, memory, flight, since: (state, disk, memory, flight, since),
         st.sampled_from(
-            [State.AVAILABLE, State.AVAILABLE, State.AVAILABLE, State.ABSENT, State.DRAINING, State.LOADING]
+            [
+                ModelState.AVAILABLE,
+                ModelState.AVAILABLE,
+                ModelState.AVAILABLE,
+                ModelState.ABSENT,
+                ModelState.DRAINING,
+                ModelState.LOADING,
+            ]
         ),
         st.integers(1, 30),
         st.integers(1, 30),
@@ -122,7 +129,7 @@ entries_of = st.lists(
 
 @given(entries_of, st.integers(1, 30), st.integers(1, 30), st.booleans(), st.sampled_from([0, 10]), st.integers(0, 8))
 def test_what_every_decision_keeps_to(
-    given_entries: list[tuple[State, int, int, int, float]],
+    given_entries: list[tuple[ModelState, int, int, int, float]],
     disk: int,
     memory: int,
     keep_files: bool,
@@ -141,7 +148,7 @@ def test_what_every_decision_keeps_to(
     evictable = [
         entry.key
         for entry in entries
-        if entry.state is State.AVAILABLE and not entry.in_flight and entry.key.model not in rules.pinned
+        if entry.state is ModelState.AVAILABLE and not entry.in_flight and entry.key.model not in rules.pinned
     ]
     if not isinstance(verdict, Evict):
         assert isinstance(verdict, Wait)
@@ -150,7 +157,7 @@ def test_what_every_decision_keeps_to(
     assert list(verdict.unload) == evictable[: len(verdict.unload)]
     assert all(NOW - by_key[key].since >= min_age for key in verdict.unload)
     # Files go only of models that go, or are not loaded.
-    assert all(key in verdict.unload or by_key[key].state is State.ABSENT for key in verdict.delete)
+    assert all(key in verdict.unload or by_key[key].state is ModelState.ABSENT for key in verdict.delete)
     assert len(set(verdict.delete)) == len(verdict.delete)
     if not keep_files:
         assert set(verdict.unload) <= set(verdict.delete)
@@ -192,12 +199,12 @@ def test_the_books_know_the_order_of_use(uses: list[tuple[str, bool]]) -> None:
 def test_a_newcomer_begins_when_its_victims_are_gone() -> None:
     ledger = Ledger(Rules(Room(1, math.inf, math.inf)), Room())
     old = ledger.open(Key("old", 1), NOW)
-    old.state, old.begun = State.AVAILABLE, True
+    old.state, old.begun = ModelState.AVAILABLE, True
     new = ledger.open(Key("new", 1), NOW)
     assert ledger.admit(new, 10, 10, NOW) == Evict(unload=keys_of("old"), delete=keys_of("old"))
-    assert (old.state, new.state) == (State.DRAINING, State.FETCHING)
+    assert (old.state, new.state) == (ModelState.DRAINING, ModelState.FETCHING)
     assert not ledger.may_begin(new)
-    old.move(State.ABSENT, NOW)
+    old.move(ModelState.ABSENT, NOW)
     old.begun = False
     assert ledger.may_begin(new)
 

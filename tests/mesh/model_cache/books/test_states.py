@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.model_cache.books import load_times
-from mesh.model_cache.books.back_off import Quarantine
+from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.names import Key, check_name
-from mesh.model_cache.books.states import LEGAL, Entry, IllegalTransition, State
+from mesh.model_cache.books.states import LEGAL, Entry, IllegalTransition, ModelState
 from mesh.model_cache.errors import BadName, Busy, ModelBroken
 from mesh.model_cache.loads.jobs import copy_of
 
 KEY = Key("m", 1)
 
 
-@pytest.mark.parametrize(("old", "new"), list(itertools.product(State, State)))
-def test_every_pair_of_states(old: State, new: State) -> None:
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(ModelState, ModelState)))
+def test_every_pair_of_states(old: ModelState, new: ModelState) -> None:
     entry = Entry(KEY, old, since=1.0, cause="before")
     if new in LEGAL[old]:
         entry.move(new, 2.0, "after")
@@ -31,17 +31,17 @@ def test_every_pair_of_states(old: State, new: State) -> None:
 
 
 def test_no_state_is_a_dead_end() -> None:
-    for start in State:
+    for start in ModelState:
         reached, todo = {start}, [start]
         while todo:
             for each in LEGAL[todo.pop()] - reached:
                 reached.add(each)
                 todo.append(each)
-        assert reached == set(State)
+        assert reached == set(ModelState)
 
 
 def test_the_back_off_doubles_up_to_a_limit_and_is_forgotten() -> None:
-    quarantine: Quarantine[Key] = Quarantine(5, 60)
+    quarantine: BackOff[Key] = BackOff(5, 60)
     now, delays = 0.0, []
     for _ in range(6):
         failure = quarantine.record(KEY, ModelBroken("no", "because"), now)
@@ -52,12 +52,12 @@ def test_the_back_off_doubles_up_to_a_limit_and_is_forgotten() -> None:
     assert delays == [5, 10, 20, 40, 60, 60]
     assert failure.attempts == 6
     assert quarantine.record(KEY, ModelBroken("no"), now + 60).attempts == 1
-    quarantine.forgive(KEY)
+    quarantine.clear(KEY)
     assert quarantine.check(KEY, now) is None
 
 
 def test_a_failure_is_raised_as_what_it_was() -> None:
-    quarantine: Quarantine[Key] = Quarantine(5, 60)
+    quarantine: BackOff[Key] = BackOff(5, 60)
     failure = quarantine.record(KEY, ModelBroken("Model m does not load.", "inside"), 0)
     one, other = failure.error(), failure.error()
     assert one is not other
@@ -67,7 +67,7 @@ def test_a_failure_is_raised_as_what_it_was() -> None:
 
 @given(st.integers(1, 5000))
 def test_ever_so_many_failures_give_a_number(attempts: int) -> None:
-    quarantine: Quarantine[Key] = Quarantine(1, 30)
+    quarantine: BackOff[Key] = BackOff(1, 30)
     for _ in range(min(attempts, 1500)):
         failure = quarantine.record(KEY, ModelBroken("no"), 0)
     assert math.isfinite(failure.until)
@@ -75,7 +75,7 @@ def test_ever_so_many_failures_give_a_number(attempts: int) -> None:
 
 
 def test_the_quarantine_is_bounded() -> None:
-    quarantine: Quarantine[int] = Quarantine(5, 60, limit=100)
+    quarantine: BackOff[int] = BackOff(5, 60, limit=100)
     for number in range(1000):
         quarantine.record(number, ModelBroken("no"), 0)
     assert len(quarantine) == 100

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.model_cache.stores.object_source import Data
 from mesh.model_cache.stores.objects import Object
-from mesh.model_cache.stores.source import Data
-from mesh.model_cache.stores.transfer import Part, in_order, missing_parts
+from mesh.model_cache.stores.transfer import ByteRange, in_order, missing_parts
 
-PARTS = [Part(Object("a", 5, "e"), offset, 1) for offset in range(5)]
+PARTS = [ByteRange(Object("a", 5, "e"), offset, 1) for offset in range(5)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=5), st.integers(1, 20))
@@ -28,7 +28,7 @@ async def test_they_come_in_order_though_they_arrive_in_another() -> None:
     arrived = [asyncio.Event() for _ in PARTS]
     started: list[int] = []
 
-    async def read(part: Part) -> Data:
+    async def read(part: ByteRange) -> Data:
         started.append(part.offset)
         await arrived[part.offset].wait()
         return bytes([part.offset])
@@ -53,7 +53,7 @@ async def test_they_come_in_order_though_they_arrive_in_another() -> None:
 async def test_the_first_failure_ends_it_and_no_read_is_left(fails: int) -> None:
     running: set[int] = set()
 
-    async def read(part: Part) -> Data:
+    async def read(part: ByteRange) -> Data:
         running.add(part.offset)
         try:
             await asyncio.sleep(0)
@@ -65,7 +65,7 @@ async def test_the_first_failure_ends_it_and_no_read_is_left(fails: int) -> None
         finally:
             running.discard(part.offset)
 
-    taken: list[Part] = []
+    taken: list[ByteRange] = []
 
     async def collect() -> None:
         async with aclosing(in_order(PARTS, read, 3)) as arriving:
@@ -81,7 +81,7 @@ async def test_the_first_failure_ends_it_and_no_read_is_left(fails: int) -> None
 async def test_a_cancellation_waits_for_the_reads_to_end() -> None:
     ended: list[int] = []
 
-    async def read(part: Part) -> Data:
+    async def read(part: ByteRange) -> Data:
         try:
             await asyncio.Event().wait()
         finally:

@@ -6,7 +6,7 @@ from typing import Protocol
 from mesh.node import Node
 
 
-class Source(Protocol):
+class NodeSource(Protocol):
     """Something that knows nodes: a file, DNS, etcd, a control plane.
 
     docs/decisions/031 says why it hands over whole populations and not single changes.

@@ -6,14 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mesh.model_cache.books.back_off import Quarantine
+from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import Busy, CacheError, ModelMissing, StoreAway
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores.store import Remote, Store, StoreError
 from mesh.model_cache.tasks import Spawn
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LIMIT = 50_000  # models of which the list of versions is remembered
 _AGAIN_FIRST, _AGAIN_MOST = 1.0, 30.0  # seconds for which a store that failed is not asked about that model
@@ -25,7 +25,7 @@ class _Listing:
     versions: dict[int, Remote]
 
 
-class Catalog:
+class StoreIndex:
     """The store's lists of versions. Each model is asked about by one question at a time; no model waits for another.
 
     A caller that goes away does not end the question that others wait for.
@@ -36,8 +36,8 @@ class Catalog:
         self._store = store
         self._clock = clock
         self._listings: OrderedDict[str, _Listing] = OrderedDict()
-        self._missing: Quarantine[str] = Quarantine(settings.missing_seconds, settings.missing_seconds)
-        self._away: Quarantine[str] = Quarantine(_AGAIN_FIRST, _AGAIN_MOST)
+        self._missing: BackOff[str] = BackOff(settings.missing_seconds, settings.missing_seconds)
+        self._away: BackOff[str] = BackOff(_AGAIN_FIRST, _AGAIN_MOST)
         self._questions: dict[str, asyncio.Future[_Listing | CacheError]] = {}
         self._spawn = spawn
 
@@ -59,8 +59,8 @@ class Catalog:
     def drop(self, model: str) -> None:
         """What was heard of the model is wrong, or an operator wants it asked again."""
         self._listings.pop(model, None)
-        self._missing.forgive(model)
-        self._away.forgive(model)
+        self._missing.clear(model)
+        self._away.clear(model)
 
     async def newest(self, model: str, fresh: bool = False) -> Remote:
         """The newest version, as heard within `refresh_seconds` (`fresh`: now). Raises ModelMissing, StoreAway."""
@@ -116,10 +116,10 @@ class Catalog:
         except StoreError as failure:
             error = _away(model, str(failure))
         except Exception as failure:  # a mistake in a store must not end the node
-            log.exception("the store failed in a way of its own", extra={"model": model})
+            logger.exception("the store failed in a way of its own", extra={"model": model})
             error = _away(model, repr(failure))
         else:
-            self._away.forgive(model)
+            self._away.clear(model)
             if remotes:
                 return self._remember(model, remotes)
             error = ModelMissing(f"No store has a model {model!a}.")
@@ -130,7 +130,7 @@ class Catalog:
         return error
 
     def _remember(self, model: str, remotes: tuple[Remote, ...]) -> _Listing:
-        self._missing.forgive(model)
+        self._missing.clear(model)
         listing = _Listing(self._clock(), {remote.version: remote for remote in remotes})
         self._listings[model] = listing
         self._listings.move_to_end(model)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TypeVar
 
-from ext_proc.broker.deadline import NOTHING, Ask, TimeLimit
+from ext_proc.broker.deadline import NOTHING, CallOptions, TimeLimit
 from ext_proc.broker.entry import Entry, fraction
-from ext_proc.broker.plan import AnswerMode, Candidate, Entrant, Mix, Plan, members
+from ext_proc.broker.plan import AnswerMode, Candidate, Mix, Plan, RankedTarget, members
 from ext_proc.broker.resolver import Inspection, Resolver
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.errors import CallError, Reason
@@ -19,7 +19,7 @@ _RACED = frozenset(
 )  # fmt: skip
 
 
-class Catalogue:
+class ModelTable:
     """The `models:` section, resolved. Immutable: a reload builds another one.
 
     `known` are the names of all models that exist, where they can be listed; with it, unknown names
@@ -40,7 +40,7 @@ class Catalogue:
         """The names for which a call may be raced, renamed or copied without any header that says so."""
         return tuple(sorted(self._steering))
 
-    def plan(self, call: Call, ask: Ask = NOTHING, seed: int = 0) -> Plan | None:
+    def plan(self, call: Call, ask: CallOptions = NOTHING, seed: int = 0) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 
         `seed` decides splits of calls without a `tbms-key`, and who is copied to a shadow: any
@@ -52,7 +52,7 @@ class Catalogue:
             return self._race(call, ask, seed)
         return None if call.verb is Verb.STREAM_INFER else self._renamed(call, ask, seed)
 
-    def _renamed(self, call: Call, ask: Ask, seed: int) -> Plan | None:
+    def _renamed(self, call: Call, ask: CallOptions, seed: int) -> Plan | None:
         """Status, metadata and the like: they follow the name, and are never raced."""
         ranks, _ = self._resolver.resolve(_named(call), _key(ask, seed))
         model = members(ranks[0])[0]
@@ -60,7 +60,7 @@ class Catalogue:
             return None
         return Plan(call.model, (model,), self._limit(ask, None), races=False)
 
-    def _race(self, call: Call, ask: Ask, seed: int) -> Plan | None:
+    def _race(self, call: Call, ask: CallOptions, seed: int) -> Plan | None:
         key = _key(ask, seed)
         ranks, passed = self._resolver.resolve(_named(call), key)
         configured = _first(entry.limit_ms for entry in passed)
@@ -99,7 +99,7 @@ class Catalogue:
             races=races,
         )
 
-    def _limit(self, ask: Ask, configured: float | None) -> float:
+    def _limit(self, ask: CallOptions, configured: float | None) -> float:
         """The earlier of the limit (the client's own before the configured one) and the gRPC deadline.
 
         A gRPC deadline runs at the client, which gives up by itself: an answer at the last moment would come too late.
@@ -111,7 +111,7 @@ class Catalogue:
         given = [ms for ms in (limit, deadline, self._settings.max_limit_ms) if ms is not None]
         return min(given)
 
-    def _check(self, ask: Ask, configured: float | None) -> None:
+    def _check(self, ask: CallOptions, configured: float | None) -> None:
         """Rules that hold between headers, and between headers and the configuration.
 
         Estimates are held against the limit that was declared, not against a gRPC deadline: that
@@ -141,7 +141,7 @@ class Catalogue:
                 return
 
 
-def _key(ask: Ask, seed: int) -> str:
+def _key(ask: CallOptions, seed: int) -> str:
     return f"seed {seed}" if ask.key is None else f"key {ask.key}"
 
 
@@ -157,7 +157,7 @@ def _first(values: Iterable[T | None]) -> T | None:
     return next((value for value in values if value is not None), None)
 
 
-def _estimated(entrant: Entrant, ms: float) -> Entrant:
+def _estimated(entrant: RankedTarget, ms: float) -> RankedTarget:
     """The primary with the estimate of `tloc`; in a mix it holds for members that declare none."""
     if isinstance(entrant, Candidate):
         return replace(entrant, estimate_ms=ms)
@@ -165,7 +165,7 @@ def _estimated(entrant: Entrant, ms: float) -> Entrant:
     return replace(entrant, members=tuple(filled))
 
 
-def _places(entrants: Sequence[Entrant]) -> Iterator[tuple[str, Candidate]]:
+def _places(entrants: Sequence[RankedTarget]) -> Iterator[tuple[str, Candidate]]:
     """Every candidate with its place in the header, for errors."""
     for n, entrant in enumerate(entrants, start=1):
         if isinstance(entrant, Mix):

@@ -12,7 +12,7 @@ from mesh.model_server.runtime import OnnxModel
 from mesh.model_server.statistics import Statistics
 
 
-class State(IntEnum):
+class VersionState(IntEnum):
     """The life of a version, in the numbers of TF Serving's ModelVersionStatus.State."""
 
     START = 10
@@ -31,7 +31,7 @@ class Version:
 
     name: str
     number: int
-    state: State = State.START
+    state: VersionState = VersionState.START
     error: ServingError | None = None
     model: OnnxModel | None = None
     knobs: Knobs = field(default_factory=Knobs)
@@ -83,10 +83,10 @@ class Entry:
 
     def available(self) -> list[Version]:
         """The versions that answer calls, ascending."""
-        return [version for _, version in sorted(self.versions.items()) if version.state is State.AVAILABLE]
+        return [version for _, version in sorted(self.versions.items()) if version.state is VersionState.AVAILABLE]
 
 
-class Registry:
+class LoadedModels:
     """Every model that was ever asked to be loaded. One that is unloaded stays, with its last state."""
 
     def __init__(self) -> None:
@@ -101,4 +101,4 @@ class Registry:
             available = entry.available()
             return available[-1] if available else None
         version = entry.versions.get(number)
-        return version if version is not None and version.state is State.AVAILABLE else None
+        return version if version is not None and version.state is VersionState.AVAILABLE else None

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, State
-from mesh.model_cache.core import Core
+from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.loaders.loader import Loader, ServerAway
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 10.0  # the longest wait for one answer
 
@@ -19,7 +19,7 @@ Met = Callable[[frozenset[Key]], Awaitable[None]]
 Lost = Callable[[list[Entry]], None]
 
 
-class ServerWatch:
+class ServerHealth:
     """Looks at the model server every `poll_seconds`, and at once when somebody suspects it.
 
     Suspicion comes from every call that fails; one look answers all of them. A tenth of `poll_seconds` passes between
@@ -30,7 +30,7 @@ class ServerWatch:
     may come back empty, before anybody has looked.
     """
 
-    def __init__(self, core: Core, loader: Loader) -> None:
+    def __init__(self, core: CacheState, loader: Loader) -> None:
         self._core = core
         self._loader = loader
         self._known = asyncio.Event()
@@ -92,7 +92,7 @@ class ServerWatch:
             try:
                 well = await self._look(met, lost)
             except Exception:  # a mistake in a loader must not blind the node for ever
-                log.exception("the look at the model server failed")
+                logger.exception("the look at the model server failed")
             if self._disconnected.is_set():
                 continue  # what was seen may be what was there before
             self.doubted = self.doubted and bool(self.cause)
@@ -111,7 +111,7 @@ class ServerWatch:
                 held = await self._loader.held(tuple(entries))
         except (ServerAway, TimeoutError) as error:
             if not self.cause or not self._known.is_set():
-                log.warning("model server is away", extra={"error": str(error)})
+                logger.warning("model server is away", extra={"error": str(error)})
             self.cause = str(error) or "It does not answer."
             self._up.clear()
             return False
@@ -124,10 +124,10 @@ class ServerWatch:
             missing = [
                 entry
                 for entry in self._core.ledger.newest_first()
-                if entry.state is State.AVAILABLE and entry.since < begun and entry.key not in held
+                if entry.state is ModelState.AVAILABLE and entry.since < begun and entry.key not in held
             ]
             if missing:
-                log.warning("model server was restarted and lost models", extra={"models": len(missing)})
+                logger.warning("model server was restarted and lost models", extra={"models": len(missing)})
                 lost(missing)
         self.cause = ""
         self._up.set()

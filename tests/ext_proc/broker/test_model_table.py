@@ -4,24 +4,24 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ext_proc.broker.catalogue import Catalogue
-from ext_proc.broker.deadline import read_ask
+from ext_proc.broker.deadline import read_options
+from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix, Plan, StaticAnswer
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.errors import CallError, ConfigError, Reason
-from ext_proc.wire.call import Call, Protocol, Verb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 
 
-def catalogue(models: dict[str, dict[str, Any]], known: set[str] | None = None, **broker: Any) -> Catalogue:
-    return Catalogue(BrokerSettings(**broker), {name: ModelSettings(**body) for name, body in models.items()}, known)
+def model_table(models: dict[str, dict[str, Any]], known: set[str] | None = None, **broker: Any) -> ModelTable:
+    return ModelTable(BrokerSettings(**broker), {name: ModelSettings(**body) for name, body in models.items()}, known)
 
 
 def call(model: str, version: str | None = None, label: str | None = None, verb: Verb = Verb.PREDICT) -> Call:
-    return Call(Protocol.TFS_REST, verb, model, version, label)
+    return Call(InferenceProtocol.TFS_REST, verb, model, version, label)
 
 
-def planned(book: Catalogue, asked: Call, seed: int = 0, **headers: str) -> Plan:
-    plan = book.plan(asked, read_ask(**headers), seed)
+def planned(book: ModelTable, asked: Call, seed: int = 0, **headers: str) -> Plan:
+    plan = book.plan(asked, read_options(**headers), seed)
     assert plan is not None
     return plan
 
@@ -39,13 +39,13 @@ SEED = {
 
 class TestPlainCalls:
     def test_unknown_models_and_models_with_nothing_to_do_are_plain(self) -> None:
-        book = catalogue(SEED)
+        book = model_table(SEED)
         assert book.plan(call("other")) is None
         assert book.plan(call("svm")) is None
-        assert book.plan(call("other"), read_ask(key="u", grpc_timeout="5S")) is None
+        assert book.plan(call("other"), read_options(key="u", grpc_timeout="5S")) is None
 
     def test_a_label_that_is_not_configured_is_left_to_the_model_server(self) -> None:
-        book = catalogue({"m": {"labels": {"stable": 3}}})
+        book = model_table({"m": {"labels": {"stable": 3}}})
         assert book.plan(call("m", label="canary")) is None
         assert book.plan(call("m")) is None
         renamed = planned(book, call("m", label="stable"))
@@ -53,9 +53,9 @@ class TestPlainCalls:
         assert not renamed.races
 
     def test_streams_and_status_calls_are_never_raced(self) -> None:
-        book = catalogue({**SEED, "prod": {"alias": "embedding;version=3"}})
+        book = model_table({**SEED, "prod": {"alias": "embedding;version=3"}})
         for verb in (Verb.STATUS, Verb.METADATA, Verb.READY, Verb.CONFIG, Verb.STATISTICS, Verb.STREAM_INFER):
-            assert book.plan(call("embedding", verb=verb), read_ask(tloc="5")) is None
+            assert book.plan(call("embedding", verb=verb), read_options(tloc="5")) is None
         renamed = planned(book, call("prod", verb=Verb.STATUS))
         assert titles(renamed) == ["embedding;version=3"]
         assert not renamed.races
@@ -64,7 +64,7 @@ class TestPlainCalls:
 
 class TestLimits:
     def test_configured_backups_need_no_header(self) -> None:
-        plan = planned(catalogue(SEED), call("embedding"))
+        plan = planned(model_table(SEED), call("embedding"))
         assert plan.races
         assert plan.limit_ms == 50
         assert plan.answer is AnswerMode.BEST
@@ -76,7 +76,7 @@ class TestLimits:
 
     def test_headers_come_before_the_configuration(self) -> None:
         plan = planned(
-            catalogue(SEED), call("embedding"), tloc="80;est=30;answer=first;priority=4;cross-lag=3", backup="svm"
+            model_table(SEED), call("embedding"), tloc="80;est=30;answer=first;priority=4;cross-lag=3", backup="svm"
         )
         assert plan.limit_ms == 80
         assert plan.answer is AnswerMode.FIRST
@@ -84,25 +84,25 @@ class TestLimits:
         assert plan.candidates == (Candidate("embedding", estimate_ms=30), Candidate("svm", estimate_ms=20))
 
     def test_the_earlier_of_limit_and_grpc_deadline_wins(self) -> None:
-        book = catalogue(SEED)
+        book = model_table(SEED)
         assert planned(book, call("embedding"), grpc_timeout="40m").limit_ms == 36
         assert planned(book, call("embedding"), grpc_timeout="1S").limit_ms == 50
         assert planned(book, call("embedding"), tloc="90", grpc_timeout="70m").limit_ms == 65
         assert planned(book, call("embedding"), tloc="60", grpc_timeout="70m").limit_ms == 60
 
     def test_the_end_of_a_grpc_deadline_is_kept_for_the_way(self) -> None:
-        book = catalogue(SEED, deadline_slack_ms=2)
+        book = model_table(SEED, deadline_slack_ms=2)
         assert planned(book, call("embedding"), grpc_timeout="40m").limit_ms == 38
         assert planned(book, call("embedding"), grpc_timeout="10m").limit_ms == 9
 
     def test_backups_without_any_limit_get_the_grpc_deadline_or_the_longest_limit(self) -> None:
-        book = catalogue({"m": {"backups": ["b"]}}, max_limit_ms=9000)
+        book = model_table({"m": {"backups": ["b"]}}, max_limit_ms=9000)
         assert planned(book, call("m")).limit_ms == 9000
         assert planned(book, call("m"), grpc_timeout="2S").limit_ms == 1995
         assert planned(book, call("m"), grpc_timeout="1H").limit_ms == 9000
 
     def test_a_primary_that_is_a_mix(self) -> None:
-        plan = planned(catalogue(SEED), call("embedding"), tloc="60;est=30", primary="(embedding other);mix=max")
+        plan = planned(model_table(SEED), call("embedding"), tloc="60;est=30", primary="(embedding other);mix=max")
         assert plan.candidates[0] == Mix(
             (Candidate("embedding", estimate_ms=35), Candidate("other", estimate_ms=30)), How.MAX
         )
@@ -125,21 +125,21 @@ class TestLimits:
         ],
     )
     def test_headers_that_cannot_hold_are_refused(self, headers: dict[str, str], says: str) -> None:
-        book = catalogue(SEED, known={"a", "b", "c", "d", "keysearch"}, max_candidates=4)
+        book = model_table(SEED, known={"a", "b", "c", "d", "keysearch"}, max_candidates=4)
         with pytest.raises(CallError) as caught:
-            book.plan(call("embedding"), read_ask(**headers))
+            book.plan(call("embedding"), read_options(**headers))
         assert caught.value.reason is Reason.INVALID
         assert caught.value.message.startswith(says)
 
     def test_a_short_limit_is_no_error_of_configured_estimates(self) -> None:
-        assert planned(catalogue(SEED), call("embedding"), tloc="5").limit_ms == 5
-        assert planned(catalogue(SEED), call("embedding"), tloc="0", backup="svm;est=3").limit_ms == 0
-        assert planned(catalogue(SEED), call("embedding"), tloc="50;est=40", grpc_timeout="20m").limit_ms == 18
+        assert planned(model_table(SEED), call("embedding"), tloc="5").limit_ms == 5
+        assert planned(model_table(SEED), call("embedding"), tloc="0", backup="svm;est=3").limit_ms == 0
+        assert planned(model_table(SEED), call("embedding"), tloc="50;est=40", grpc_timeout="20m").limit_ms == 18
 
 
 class TestNames:
     def test_an_alias_takes_what_it_lacks_from_its_target(self) -> None:
-        book = catalogue({**SEED, "prod": {"alias": "embedding;label=stable", "limit_ms": 40}})
+        book = model_table({**SEED, "prod": {"alias": "embedding;label=stable", "limit_ms": 40}})
         plan = planned(book, call("prod"))
         assert plan.limit_ms == 40
         assert titles(plan) == ["embedding;label=stable", "svm", "avg(bayes keysearch)"]
@@ -147,7 +147,7 @@ class TestNames:
         assert titles(planned(book, call("prod", version="9")))[0] == "embedding;version=9"
 
     def test_labels_hold_behind_aliases_and_in_headers(self) -> None:
-        book = catalogue({"m": {"labels": {"stable": 3}}, "prod": {"alias": "m;label=stable"}})
+        book = model_table({"m": {"labels": {"stable": 3}}, "prod": {"alias": "m;label=stable"}})
         assert titles(planned(book, call("prod"))) == ["m;version=3"]
         assert titles(planned(book, call("x"), tloc="9", backup="m;label=stable, prod")) == [
             "x",
@@ -156,7 +156,7 @@ class TestNames:
         ]
 
     def test_a_split_is_sticky_by_key_and_follows_its_weights(self) -> None:
-        book = catalogue({"m": {"split": ["m;version=3;w=9", "m;version=4;w=1"]}})
+        book = model_table({"m": {"split": ["m;version=3;w=9", "m;version=4;w=1"]}})
         for key in ("anna", '"bob 2"', "17"):
             sides = {titles(planned(book, call("m"), seed, key=key))[0] for seed in range(50)}
             assert len(sides) == 1
@@ -166,11 +166,11 @@ class TestNames:
         assert by_key["m;version=4"] == pytest.approx(500, abs=80)
 
     def test_a_call_that_names_its_version_is_not_split(self) -> None:
-        book = catalogue({"m": {"split": ["m;version=3", "m;version=4"]}})
+        book = model_table({"m": {"split": ["m;version=3", "m;version=4"]}})
         assert book.plan(call("m", version="4")) is None
 
     def test_splits_of_two_models_are_independent(self) -> None:
-        book = catalogue({name: {"split": ["a", "b"]} for name in ("m", "n")})
+        book = model_table({name: {"split": ["a", "b"]} for name in ("m", "n")})
         same = sum(
             titles(planned(book, call("m"), key=f"u{n}")) == titles(planned(book, call("n"), key=f"u{n}"))
             for n in range(1000)
@@ -178,7 +178,7 @@ class TestNames:
         assert 400 < same < 600
 
     def test_virtual_models_are_lists_of_lists(self) -> None:
-        book = catalogue({
+        book = model_table({
             "assistant": {"virtual": ["embedding;est=30", "cheap", "last"], "limit_ms": 90},
             "cheap": {"virtual": ["svm", "(bayes pair;w=3);mix=avg"]},
             "pair": {"virtual": ["(x;w=2 y);mix=avg"]},
@@ -194,16 +194,16 @@ class TestNames:
             book.plan(call("assistant", version="3"))
 
     def test_a_list_cannot_be_a_member_of_a_mix(self) -> None:
-        book = catalogue({"v": {"virtual": ["a", "b"]}, "top": {"virtual": ["(a b);mix=max"]}})
+        book = model_table({"v": {"virtual": ["a", "b"]}, "top": {"virtual": ["(a b);mix=max"]}})
         for backup in ("(c v);mix=avg", "(c top);mix=avg"):
             with pytest.raises(CallError, match="cannot be a member of a mix=avg"):
-                book.plan(call("x"), read_ask(tloc="9", backup=backup))
+                book.plan(call("x"), read_options(tloc="9", backup=backup))
         assert titles(planned(book, call("x"), tloc="9", backup="(c top);mix=max")) == ["x", "max(c a b)"]
 
 
 class TestShadowsAndFallbacks:
     def test_a_share_of_calls_is_copied(self) -> None:
-        book = catalogue({"m": {"shadow": {"to": "next;version=2", "share": 0.25}}})
+        book = model_table({"m": {"shadow": {"to": "next;version=2", "share": 0.25}}})
         plans = [book.plan(call("m"), seed=seed) for seed in range(2000)]
         copied = [plan for plan in plans if plan is not None]
         assert len(copied) == pytest.approx(500, abs=90)
@@ -212,17 +212,17 @@ class TestShadowsAndFallbacks:
         assert not copied[0].races
 
     def test_backups_are_not_copied(self) -> None:
-        book = catalogue({"b": {"shadow": {"to": "next"}}})
+        book = model_table({"b": {"shadow": {"to": "next"}}})
         assert planned(book, call("x"), tloc="9", backup="b").shadows == ()
 
     def test_a_fallback_of_the_protocol_of_the_call(self) -> None:
         body = {"tfs-rest": {"body": '{"predictions": [0]}'}, "tfs-grpc": {"body_base64": "CgA="}}
-        book = catalogue({"m": {"fallback": body}})
+        book = model_table({"m": {"fallback": body}})
         assert planned(book, call("m")).fallback == StaticAnswer(b'{"predictions": [0]}', "application/json")
-        by_grpc = book.plan(Call(Protocol.TFS_GRPC, Verb.PREDICT, "m"))
+        by_grpc = book.plan(Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m"))
         assert by_grpc is not None
         assert by_grpc.fallback == StaticAnswer(b"\n\x00", "application/grpc")
-        assert book.plan(Call(Protocol.V2_REST, Verb.INFER, "m")) is None
+        assert book.plan(Call(InferenceProtocol.V2_REST, Verb.INFER, "m")) is None
 
 
 class TestBadConfiguration:
@@ -250,16 +250,16 @@ class TestBadConfiguration:
     )
     def test_is_refused_with_the_path_to_the_fault(self, models: dict[str, dict[str, Any]], says: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            catalogue(models, known={"x", "y"}, max_candidates=4)
+            model_table(models, known={"x", "y"}, max_candidates=4)
         assert says in str(caught.value)
 
     def test_nesting_that_would_explode_is_refused_quickly(self) -> None:
         doubling = {f"v{n}": {"virtual": [f"v{n - 1}", f"v{n - 1}"]} for n in range(30, 0, -1)}
         with pytest.raises(ConfigError, match="at most 8"):
-            catalogue({**doubling, "v0": {}})
+            model_table({**doubling, "v0": {}})
         chain = {f"a{n}": {"alias": f"a{n - 1}"} for n in range(100, 0, -1)}
         with pytest.raises(ConfigError, match="deeper than 32"):
-            catalogue(chain)
+            model_table(chain)
 
     @pytest.mark.parametrize(
         ("body", "says"),

@@ -21,7 +21,7 @@ class WarmUp:
     into_free_room: bool
 
 
-class Asks:
+class LoadRequests:
     """What is under way. Times are seconds of one monotonic clock.
 
     `free_models` says for how many more models a node has room, as it reported (0 for a node that is not heard).

@@ -8,7 +8,7 @@ from mesh.model_cache.stores.store import StoreTransient
 Data = bytes | memoryview
 
 
-class Source(Protocol):
+class ObjectSource(Protocol):
     """The folder of all models. Every method raises StoreError, takes bounded time and can be cancelled."""
 
     @property

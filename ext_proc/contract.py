@@ -1,0 +1,44 @@
+"""What this server and the configuration of its Envoys must agree on: one name for both, written here only.
+
+A typo in one of two copies would be silent: Envoy ignores metadata that nobody set and headers that nobody sends.
+"""
+
+# Headers by which a client, or its configuration, asks for a race; RFC 9651 values, see docs/time-broker.md.
+TLOC_HEADER = "tloc"
+BACKUP_HEADER = "backup"
+PRIMARY_HEADER = "primary"
+RACE_HEADERS = (TLOC_HEADER, BACKUP_HEADER, PRIMARY_HEADER)
+SPLIT_KEY_HEADER = "tbms-key"
+ANSWER_HEADER = "tbms-answer"
+
+# The model (and version or label) of a call, where a header names it rather than the path or the message.
+MODEL_HEADER = "x-tbms-model"
+
+# What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
+NODE_HEADER = "x-tbms-node"
+HOP_HEADER = "x-tbms-hop"
+RESIDENCY_HEADER = "x-tbms-residency"
+RESIDENCY_ASK = "?1"
+"""On a request: the node is asked how the model stands there. Its answer comes back under the same name."""
+STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER)
+
+# In replies: the node that answered, and a node's word that another one should be asked.
+UPSTREAM_HEADER = "x-tbms-upstream"
+ELSEWHERE_HEADER = "x-tbms-elsewhere"
+
+# Envoy's own: what is left of the caller's time, which only candidate calls of ours set.
+UPSTREAM_TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
+
+# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
+NODES_NAMESPACE = "envoy.lb"
+NODES_KEY = "tbms-nodes"
+
+# Initial metadata of each ext_proc stream: the Envoy that the filter was rendered for, since what it can do differs.
+ENVOY_VERSION_METADATA = "x-tbms-envoy"
+
+# Attributes that the filter is told to send: which node answered, and when the request came.
+UPSTREAM_ATTRIBUTE = "upstream.address"
+TIME_ATTRIBUTE = "request.time"
+
+# The gRPC service that Envoy's filter calls.
+PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
