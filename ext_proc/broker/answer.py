@@ -11,7 +11,6 @@ from urllib.parse import quote
 from ext_proc.broker.effects import Answer, Fail, Outcome, Why
 from ext_proc.broker.plan import Candidate, Mix, Plan, members
 
-HEADER = "tbms-answer"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+\-.^_`|~]*")
 
 

@@ -11,9 +11,10 @@ import http_sfv
 
 from ext_proc.broker import fields
 from ext_proc.broker.plan import AnswerMode, Mix, RankedTarget
+from ext_proc.contract import RACE_HEADERS, SPLIT_KEY_HEADER
 from ext_proc.errors import CallError, Reason
 
-HEADERS = frozenset({"tloc", "backup", "primary", "tbms-key"})
+HEADERS = frozenset({*RACE_HEADERS, SPLIT_KEY_HEADER})
 """The headers that are the broker's own; `grpc-timeout` is read as well, and left to gRPC."""
 
 MAX_PRIORITY = 1000

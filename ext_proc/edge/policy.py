@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
+from ext_proc.contract import HOP_HEADER, MODEL_HEADER, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.telemetry.unbrokered import Unbrokered
-from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
+from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
-from ext_proc.wire.naming import MODEL_HEADER, write_model
+from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.node import Node
 from mesh.residency import header as residency_header
@@ -22,7 +23,7 @@ from mesh.routing.placement import NoNode, Placement
 from mesh.routing.router import Router
 
 # What nodes say to us is not for clients.
-_KEPT_BACK = HeaderMutation(remove=(residency_header.NAME,))
+_KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class EdgePolicy:
         """Takes in what a node says of the model that it was asked about, and keeps it back."""
         if not isinstance(decision, Route) or not decision.wants_residency:
             return None
-        word = residency_header.read_word(reply.value(residency_header.NAME))
+        word = residency_header.read_word(reply.value(RESIDENCY_HEADER))
         if word is not None:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK

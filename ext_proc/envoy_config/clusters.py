@@ -32,10 +32,10 @@ from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPath
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
+from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
 from ext_proc.envoy_config.address import Place, endpoint
 from ext_proc.envoy_config.cluster_options import HTTP_OPTIONS, breakers, health_checks, http1, http2
 from ext_proc.envoy_config.endpoints import assignment
-from ext_proc.envoy_config.processor import METADATA_KEY, METADATA_NAMESPACE
 from ext_proc.envoy_config.server_cluster import server_cluster
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import extension, seconds
@@ -97,9 +97,9 @@ def _chosen_by_server() -> LoadBalancingPolicy:
 
     There is no header among the sources: a client's own header would be obeyed.
     """
-    path = [MetadataKeyPathSegment(key=METADATA_KEY)]
+    path = [MetadataKeyPathSegment(key=NODES_KEY)]
     override = OverrideHost(
-        override_host_sources=[OverrideHostOverrideHostSource(metadata=MetadataKey(key=METADATA_NAMESPACE, path=path))],
+        override_host_sources=[OverrideHostOverrideHostSource(metadata=MetadataKey(key=NODES_NAMESPACE, path=path))],
         fallback_policy=_policy("envoy.load_balancing_policies.least_request", LeastRequest()),
     )
     return _policy("envoy.load_balancing_policies.override_host", override)

@@ -17,13 +17,11 @@ from urllib.parse import quote
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ProcessingModeBodySendMode as BodyMode
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
+from ext_proc.contract import HOP_HEADER, MODEL_HEADER, RACE_HEADERS
 from ext_proc.envoy_config.matching import Predicate, all_of, any_of, matches, none_of, one_of_names, present, starts
 from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, ProcessorBranch, chosen_by_headers
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.versions import BodyAccess, body_access
-
-# Headers by which a call asks for a race; see ext_proc.broker.deadline.
-RACE_HEADERS = ("tloc", "backup", "primary")
 
 
 class Branch(Enum):
@@ -41,7 +39,7 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
     stream = Branch.CLOSED if talk is BodyAccess.OVERRIDE else Branch.STREAM
     buffer = Branch.BUFFER if talk is BodyAccess.BUFFERED else stream
     is_grpc = starts("content-type", "application/grpc")
-    named = present("x-tbms-model")
+    named = present(MODEL_HEADER)
     races = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
     in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
     # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
@@ -50,7 +48,7 @@ def ext_proc_filter(settings: EnvoySettings, version: str) -> HttpFilter:
     choices = [
         (matches(":path", CONTROL), _talk(Branch.CLOSED, settings)),
         # A candidate call of the server's own: named, and never brokered again.
-        (all_of(present("x-tbms-hop"), named), _talk(Branch.OPEN, settings)),
+        (all_of(present(HOP_HEADER), named), _talk(Branch.OPEN, settings)),
     ]
     if buffer is not stream:
         choices.append((all_of(races, none_of(is_grpc)), _talk(buffer, settings, timed)))
@@ -66,7 +64,7 @@ def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
         return []
     spellings = one_of_names(tuple(dict.fromkeys(spelled for name in models for spelled in (name, quote(name, "")))))
     return [
-        matches("x-tbms-model", spellings),
+        matches(MODEL_HEADER, spellings),
         matches(":path", rf"/v[12]/models/{spellings}(/(versions|labels)/[^/:?]*)?(:[a-z]+|/infer)(\?.*)?"),
     ]
 

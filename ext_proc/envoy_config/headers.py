@@ -15,9 +15,6 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.text import extension
 
-NODE_HEADER = "x-tbms-node"  # names a node in another zone; only the server may set it
-HOP_HEADER = "x-tbms-hop"  # marks the server's own candidate calls; a secret of its process
-
 
 def removed_on_arrival(names: Sequence[str]) -> TypedExtensionConfig:
     """Removes headers before the route is chosen and before any filter, so with the server away, too."""

@@ -15,10 +15,10 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.google.protobuf import Any
 
+from ext_proc.contract import HOP_HEADER, MODEL_HEADER, NODE_HEADER
 from ext_proc.envoy_config.cluster_options import HTTP_OPTIONS, breakers, http1, http2
 from ext_proc.envoy_config.clusters import GRPC_CLUSTER, REST_CLUSTER
 from ext_proc.envoy_config.endpoints import assignment, discovery, given
-from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
 from ext_proc.envoy_config.listeners import listener
 from ext_proc.envoy_config.matching import all_of, any_of, matches, none_of, present, starts
 from ext_proc.envoy_config.processor import CONTROL, NAMED_IN_BODY, OUTAGE_SECONDS, ProcessorBranch, chosen_by_headers
@@ -69,7 +69,7 @@ def node_filter(version: str, hold_seconds: float) -> HttpFilter:
         )  # no timer runs for its body
         is_grpc = starts("content-type", "application/grpc")
         in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
-        choices.append((all_of(is_grpc, none_of(present("x-tbms-model")), in_body), stream))
+        choices.append((all_of(is_grpc, none_of(present(MODEL_HEADER)), in_body), stream))
     return chosen_by_headers(choices, opened, version)
 
 

@@ -21,22 +21,16 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.google.protobuf import Any
 
+from ext_proc.contract import NODE_HEADER, RESIDENCY_HEADER, STEERING_HEADERS
 from ext_proc.envoy_config.address import place
 from ext_proc.envoy_config.endpoints import address
 from ext_proc.envoy_config.filter import ext_proc_filter
-from ext_proc.envoy_config.headers import (
-    HOP_HEADER,
-    NODE_HEADER,
-    as_written,
-    kept_from_clients,
-    removed_on_arrival,
-)
+from ext_proc.envoy_config.headers import as_written, kept_from_clients, removed_on_arrival
 from ext_proc.envoy_config.replies import local_replies
 from ext_proc.envoy_config.routes import edge_routes
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
 from ext_proc.envoy_config.versions import BodyAccess, body_access
-from mesh.residency import header as residency_header
 
 # More than the longest hold, so that no idle timer ends a call that the server still answers in time.
 IDLE_MARGIN_SECONDS = 30.0
@@ -50,10 +44,8 @@ def listeners(settings: EnvoySettings, version: str) -> list[Listener]:
     """Every listener of an edge's bootstrap."""
     talk = ext_proc_filter(settings, version)
     # Clients cannot choose a node or pass as the server.
-    own = (NODE_HEADER, HOP_HEADER, residency_header.NAME)
-    clients = _edge_listener(
-        "clients", settings.listen, settings, [kept_from_clients(residency_header.NAME), talk], own
-    )
+    own = STEERING_HEADERS
+    clients = _edge_listener("clients", settings.listen, settings, [kept_from_clients(RESIDENCY_HEADER), talk], own)
     if body_access(version) is BodyAccess.BUFFERED:
         # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
         clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes

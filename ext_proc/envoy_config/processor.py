@@ -32,18 +32,15 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     MatcherOnMatch,
 )
 
+from ext_proc.contract import ENVOY_VERSION_METADATA, NODES_NAMESPACE, TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.envoy_config.matching import Predicate
 from ext_proc.envoy_config.text import extension, seconds, xds_extension
 from ext_proc.envoy_config.versions import BodyAccess, body_access, short
-from ext_proc.processing.request import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 
 FILTER = "envoy.filters.http.ext_proc"
 SERVER_CLUSTER = "tbms_ext_proc"
 # Where the server leaves the ordered nodes, and override_host reads them; see ext_proc.processing.response.
-METADATA_NAMESPACE = "envoy.lb"
-METADATA_KEY = "tbms-nodes"
 # Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.
-VERSION_HEADER = "x-tbms-envoy"
 
 # How long a call that is not let through waits for a server that is away. More than the retries below take.
 OUTAGE_SECONDS = 10.0
@@ -109,7 +106,7 @@ def external_processor(talk: ProcessorBranch, version: str) -> ExternalProcessor
         # the time limit of the upstream call.
         mutation_rules=HeaderMutationRules(allow_expression=RegexMatcher(regex="x-envoy-upstream-rq-timeout-ms")),
         metadata_options=MetadataOptions(
-            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[METADATA_NAMESPACE])
+            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NODES_NAMESPACE])
         ),
     )
     if not talk.may_pass or talk.to_the_end:  # to the end: once its body is streamed, a call cannot pass any more
@@ -131,7 +128,7 @@ def _mode(talk: ProcessorBranch) -> ProcessingMode:
 def _server(version: str) -> GrpcService:
     return GrpcService(
         envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER),
-        initial_metadata=[HeaderValue(key=VERSION_HEADER, value=version)],
+        initial_metadata=[HeaderValue(key=ENVOY_VERSION_METADATA, value=version)],
         # Hides a restart of the server: calls wait, and go on when it listens again.
         retry_policy=RetryPolicy(
             retry_on="connect-failure,refused-stream,reset,unavailable",

@@ -23,7 +23,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
-from ext_proc.wire.reply import ELSEWHERE_HEADER
+from ext_proc.contract import ELSEWHERE_HEADER
 
 SERVER_AWAY = "the model routing server did not answer"
 # The call did not reach a node, or its answer did not come back; see "Response flags" of Envoy's access log.

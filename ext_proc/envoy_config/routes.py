@@ -18,11 +18,10 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
 from envoy_data_plane.google.protobuf import Any
 
+from ext_proc.contract import ELSEWHERE_HEADER, HOP_HEADER, NODE_HEADER, UPSTREAM_HEADER
 from ext_proc.envoy_config.clusters import GRPC_CLUSTER, REST_CLUSTER
-from ext_proc.envoy_config.headers import HOP_HEADER, NODE_HEADER
 from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.envoy_config.text import seconds
-from ext_proc.wire.reply import ELSEWHERE_HEADER
 
 # A second node is tried if the first refused, and so on; the server names as many as there are replicas.
 TRIES = 3
@@ -65,7 +64,7 @@ def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
     if names_node:
         host.response_headers_to_add = [
             HeaderValueOption(
-                header=HeaderValue(key="x-tbms-upstream", value="%UPSTREAM_REMOTE_ADDRESS%"),
+                header=HeaderValue(key=UPSTREAM_HEADER, value="%UPSTREAM_REMOTE_ADDRESS%"),
                 append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
             )
         ]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from ext_proc.node.policy import refusal
+from ext_proc.node.refusals import refusal
 from mesh.model_cache.books.names import check_version
 from mesh.model_cache.errors import BadName, CacheError, ModelMissing, Refused
 from mesh.model_cache.manager import Manager

@@ -2,12 +2,14 @@
 
 import asyncio
 
+from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.node.caller_deadline import patience
+from ext_proc.node.refusals import refusal
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.wire.call import Call, Verb
-from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
+from mesh.model_cache.errors import BadName, CacheError
 from mesh.model_cache.manager import Manager
 from mesh.residency import header as residency_header
 
@@ -16,15 +18,6 @@ _ASKS_ONLY = frozenset({Verb.STATUS, Verb.STATISTICS})
 
 # What a model server answers, or Envoy in its place, when it is away, or was started again and has lost its models.
 _DOUBTFUL_HTTP, _DOUBTFUL_GRPC = frozenset({404, 503}), frozenset({5, 14})
-
-_REASONS: dict[type[CacheError], Reason] = {
-    BadName: Reason.INVALID,
-    ModelMissing: Reason.NOT_FOUND,
-    ModelBroken: Reason.BROKEN_MODEL,
-    StoreAway: Reason.UNAVAILABLE,
-    NoRoom: Reason.NO_ROOM,
-    Busy: Reason.UNAVAILABLE,
-}
 
 
 class NodePolicy:
@@ -72,14 +65,7 @@ class NodePolicy:
         if reply.status in _DOUBTFUL_HTTP or reply.grpc_status in _DOUBTFUL_GRPC:
             self._manager.suspect_server()
             return None
-        if head.headers.get(residency_header.NAME) != residency_header.ASK:
+        if head.headers.get(RESIDENCY_HEADER) != RESIDENCY_ASK:
             return None
         word = residency_header.write_word(*self._node_report.standing(call.model))
-        return HeaderMutation(headers=((residency_header.NAME, word),))
-
-
-def refusal(error: CacheError) -> CallError:
-    """What a client is told. The error's `cause` is for /status and the log only: it may name the store's insides."""
-    if isinstance(error, Busy):
-        return CallError(_REASONS[Busy], error.message, error.retry_after, elsewhere=True)
-    return CallError(_REASONS.get(type(error), Reason.INTERNAL), error.message)
+        return HeaderMutation(headers=((RESIDENCY_HEADER, word),))

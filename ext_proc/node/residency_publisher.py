@@ -13,7 +13,7 @@ from math import ceil
 from aiohttp import web
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.node.policy import refusal
+from ext_proc.node.refusals import refusal
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.feed import Report
 from mesh.model_cache.manager import Manager

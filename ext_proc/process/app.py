@@ -10,6 +10,7 @@ from typing import Any
 from ext_proc import config as configuration
 from ext_proc.admin.server import Admin
 from ext_proc.config import Config
+from ext_proc.contract import PROCESS_METHOD
 from ext_proc.edge.role import EdgeRole
 from ext_proc.errors import ConfigError
 from ext_proc.http2.aio.server import Http2Server
@@ -19,7 +20,7 @@ from ext_proc.process import heap
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import Role
 from ext_proc.process.stopping import Stop
-from ext_proc.server.processor import SERVICE, ExtProcService
+from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
 
@@ -51,7 +52,7 @@ class App:
             pump = ExtProcService(self._role.front, self._metrics, tasks, time.monotonic)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
-            server = Http2Server(settings, {SERVICE: pump.open}, limits)
+            server = Http2Server(settings, {PROCESS_METHOD: pump.open}, limits)
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()

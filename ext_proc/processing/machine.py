@@ -16,6 +16,7 @@ the call in `held`, awaits whatever it takes, and brings the outcome to `decided
 from enum import Enum, auto
 from typing import Any
 
+from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER, STEERING_HEADERS
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing import response
 from ext_proc.processing.body import Body
@@ -27,12 +28,10 @@ from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
 from mesh.digits import number
-from mesh.residency import header as residency_header
 
 # Headers that steer inside; a client's own copies are removed from every call. See docs/design.md.
-STEERING_HEADERS = ("x-tbms-node", "x-tbms-hop", residency_header.NAME)
 
-_ASK = ((residency_header.NAME, residency_header.ASK),)
+_ASK = ((RESIDENCY_HEADER, RESIDENCY_ASK),)
 _NOWHERE = Route(nodes=())
 
 

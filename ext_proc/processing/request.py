@@ -6,13 +6,12 @@ from datetime import datetime
 from enum import IntEnum
 from functools import lru_cache
 
+from ext_proc.contract import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.errors import TbmsError
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from mesh.digits import number
 
 # Attributes, which the filter's configuration has to ask for: which node answered, and when the request came.
-UPSTREAM_ATTRIBUTE = "upstream.address"
-TIME_ATTRIBUTE = "request.time"
 
 
 class StreamError(TbmsError):

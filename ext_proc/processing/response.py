@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
+from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
 from ext_proc.wire.reply import Reply
 
 # Where the override_host load-balancing policy looks for the nodes; see ext_proc.envoy_config.
-METADATA_NAMESPACE = "envoy.lb"
-METADATA_KEY = "tbms-nodes"
 
 Headers = Iterable[tuple[str, bytes]]
 
@@ -81,7 +80,7 @@ def continue_buffered(nodes: tuple[str, ...] = ()) -> bytes:
 
 def _hand_over(message: pb.ProcessingResponse, nodes: tuple[str, ...]) -> None:
     if nodes:
-        message.dynamic_metadata[METADATA_NAMESPACE] = {METADATA_KEY: ",".join(nodes)}
+        message.dynamic_metadata[NODES_NAMESPACE] = {NODES_KEY: ",".join(nodes)}
 
 
 def _constant(message: pb.ProcessingResponse) -> bytes:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from ext_proc.broker import effects
 from ext_proc.broker import mix as mixing
-from ext_proc.broker.answer import HEADER, answer_header
+from ext_proc.broker.answer import answer_header
 from ext_proc.broker.effects import Fail, Outcome, Why
 from ext_proc.broker.plan import Candidate, Mix, Plan
 from ext_proc.broker.race import Combine
+from ext_proc.contract import ANSWER_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Respond
@@ -44,10 +45,10 @@ def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
 
 
 def _response(response: Response, protocol: InferenceProtocol, header: str) -> Respond:
-    told = ((HEADER, header.encode("ascii")),)
+    told = ((ANSWER_HEADER, header.encode("ascii")),)
     if not protocol.is_grpc:
-        return Respond(response.status, _without(response.headers, HEADER) + told, response.body)
-    headers = _GRPC + _without(_without(response.headers, "content-type"), HEADER) + told
+        return Respond(response.status, _without(response.headers, ANSWER_HEADER) + told, response.body)
+    headers = _GRPC + _without(_without(response.headers, "content-type"), ANSWER_HEADER) + told
     body = frame(response.body) if response.grpc_status == 0 else b""
     return Respond(200, headers, body, response.trailers or ())
 
@@ -63,7 +64,7 @@ def _cause(plan: Plan, outcome: Fail) -> CallError:
 
 
 def _error(error: CallError, protocol: InferenceProtocol, header: str) -> Respond:
-    told = ((HEADER, header.encode("ascii")),)
+    told = ((ANSWER_HEADER, header.encode("ascii")),)
     if protocol.is_grpc:
         return Respond(200, _GRPC + told, b"", write_status(error.reason.grpc, error.message))
     reply = error_reply(protocol, error)

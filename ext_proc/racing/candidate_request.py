@@ -8,21 +8,21 @@ from typing import Protocol
 from ext_proc.broker import deadline
 from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate
+from ext_proc.contract import HOP_HEADER, MODEL_HEADER, NODE_HEADER, UPSTREAM_TIMEOUT_HEADER
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.upstream.client import Request
-from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
+from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import unframe
-from ext_proc.wire.naming import MODEL_HEADER, write_model
+from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_message, swap_path
 
 # Steers the race that this call is part of, or is written anew for each candidate.
 _NOT_SENT_ON = deadline.HEADERS | {
-    HOP_HEADER, MODEL_HEADER, "host", "x-tbms-node", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
-    "x-envoy-upstream-rq-timeout-ms",
+    HOP_HEADER, MODEL_HEADER, "host", NODE_HEADER, "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
+    UPSTREAM_TIMEOUT_HEADER,
 }  # fmt: skip
-TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
 # A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
 # is a moment early would else answer that it failed, where the truth is that the time is up.
 _GRACE_MS = 2.0
@@ -64,7 +64,7 @@ class Candidates:
         if call.protocol.is_grpc:
             message = self._message(held, candidate)
             return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)
-        own += ((TIMEOUT_HEADER, b"%d" % ceil(ms)),)
+        own += ((UPSTREAM_TIMEOUT_HEADER, b"%d" % ceil(ms)),)
         path = headers[":path"]
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ext_proc.contract import ENVOY_VERSION_METADATA
 from ext_proc.errors import CallError
 from ext_proc.http2.session import Stream
 from ext_proc.processing.decision import Decision, Held, Refuse
@@ -19,12 +20,9 @@ from ext_proc.telemetry import metrics
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.telemetry.refusals import Refusals
 
-SERVICE = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-
 logger = logging.getLogger(__name__)
 
 # Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
-VERSION_METADATA = "x-tbms-envoy"
 
 INVALID_ARGUMENT, INTERNAL = 3, 13
 
@@ -57,7 +55,7 @@ class ExtProcStream:
     __slots__ = ("_counted", "_machine", "_pump", "_stream", "_task")
 
     def __init__(self, stream: Stream, pump: ExtProcService) -> None:
-        version = stream.metadata.get(VERSION_METADATA)
+        version = stream.metadata.get(ENVOY_VERSION_METADATA)
         self._machine = Machine(pump.front, NEWEST if version is None else read_version(version))
         self._stream = stream
         self._pump = pump

@@ -10,6 +10,7 @@ from math import ceil
 from types import TracebackType
 from typing import Self
 
+from ext_proc.contract import UPSTREAM_HEADER
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.http2.aio.connection_pool import ConnectionPool
 from ext_proc.http2.client_stream import Reply
@@ -19,7 +20,6 @@ from ext_proc.upstream.headers import HOP_BY_HOP, write_status
 from ext_proc.wire.framing import unframe
 
 # Added by the egress listener: the node that answered.
-UPSTREAM_HEADER = "x-tbms-upstream"
 # Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
 _GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
 # What an answer without a gRPC status means (http-grpc-status-mapping.md of gRPC); any other is UNKNOWN.

@@ -6,8 +6,6 @@ is routed there and never brokered again. Clients cannot forge it, and it never 
 
 import hmac
 
-HOP_HEADER = "x-tbms-hop"
-
 
 class HopMark:
     """Writes and reads marks. `secret` is random, and is never logged."""

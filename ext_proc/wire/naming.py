@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from ext_proc.contract import MODEL_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -12,7 +13,6 @@ from ext_proc.wire.framing import FirstMessage
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
 from ext_proc.wire.scan import Scanner
 
-MODEL_HEADER = "x-tbms-model"
 # Only what is short is remembered, so that the memory of hostile paths is bounded: 8,192 of 512 characters.
 _REMEMBERED = 8_192
 _SHORT = 512

@@ -4,11 +4,11 @@ import json
 import math
 from dataclasses import dataclass
 
+from ext_proc.contract import ELSEWHERE_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import InferenceProtocol
 
 RETRY_AFTER = 1  # seconds
-ELSEWHERE_HEADER = "x-tbms-elsewhere"
 """On an error of a node: it has not served the call, and another may. An edge's Envoy asks the next one, and takes
 it off what clients get."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mesh.model_cache.books.states import Entry, ModelState
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 
 _RESIDENCY = {
     ModelState.ABSENT: Residency.ABSENT,

@@ -11,7 +11,7 @@ from mesh.model_cache.feed import Report
 from mesh.model_cache.loads.jobs import Jobs
 from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.versions import Version, Versions
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 
 FORECAST_MODELS = 1000
 """Absent models that a full forecast names."""

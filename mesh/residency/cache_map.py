@@ -11,19 +11,10 @@ knows by the row's identity, and by `generation`, whether it still holds.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from enum import IntEnum
+
+from mesh.residency.state import Residency
 
 _EMPTY = b""
-
-
-class Residency(IntEnum):
-    """The state of one model on one node. ABSENT also stands for: nothing is known."""
-
-    ABSENT = 0
-    AVAILABLE = 1
-    LOADING = 2  # being fetched or loaded: a call joins the load that runs
-    DRAINING = 3  # about to be unloaded
-    FAILED = 4  # the node tried and could not
 
 
 class CacheMap:

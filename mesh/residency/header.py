@@ -7,10 +7,8 @@ Structured fields (RFC 9651): a boolean that asks, and a token, the state of the
 parameter `leaving` if the node has announced that it goes. A reader passes over parameters that it does not know.
 """
 
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 
-NAME = "x-tbms-residency"
-ASK = "?1"
 MAX_LENGTH = 128
 """Characters of a value that is read at all."""
 

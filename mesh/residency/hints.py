@@ -6,7 +6,8 @@ when it ends to be true; calls that go on renew it.
 
 from mesh.bounded import keep_newest
 from mesh.node import Node
-from mesh.residency.cache_map import CacheMap, Residency
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.state import Residency
 
 MOST = 10_000
 """Models of one node that are remembered."""

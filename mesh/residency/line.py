@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mesh.errors import MeshError
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 
 VERSION = 1
 MAX_LINE = 4 * 1024 * 1024

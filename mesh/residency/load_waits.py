@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from sys import intern
 
 from mesh.bounded import keep_newest
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 
 MOST = 1000
 """Models of one node that are remembered: for 100 nodes some 10 MiB."""

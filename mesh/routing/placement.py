@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 
 
 class NoNode(MeshError):

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
-from mesh.residency.cache_map import CacheMap, Residency
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
+from mesh.residency.state import Residency
 from mesh.routing.choice import choose, why_none
 from mesh.routing.demand import Demand
 from mesh.routing.load import InFlight, Loads

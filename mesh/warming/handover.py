@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.warming.load_requests import CHUNK, LoadRequests, WarmUp
 

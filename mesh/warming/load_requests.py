@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.warming.settings import WarmSettings
 

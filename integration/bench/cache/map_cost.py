@@ -16,7 +16,7 @@ from pathlib import Path
 from integration.bench.cache.trace import MIB, zipf
 from integration.stack.process import output_of
 from mesh.node import Node
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 

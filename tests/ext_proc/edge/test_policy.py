@@ -12,18 +12,19 @@ import pytest
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
+from ext_proc.contract import HOP_HEADER
 from ext_proc.edge.policy import EdgePolicy, HeldRace
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
-from ext_proc.upstream.hop_mark import HOP_HEADER, HopMark
+from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import frame, unframe
 from ext_proc.wire.naming import name_call
 from mesh.node import Node
 from mesh.protos import tfs_pb2
-from mesh.residency.cache_map import Residency
 from mesh.residency.hints import ReplyHints
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.ext_proc.processing import envoy_says as envoy

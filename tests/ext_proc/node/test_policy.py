@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.node.policy import NodePolicy, refusal
+from ext_proc.node.policy import NodePolicy
+from ext_proc.node.refusals import refusal
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, parse
 from ext_proc.server.processor import ExtProcService

@@ -18,9 +18,9 @@ from ext_proc.node.residency_publisher import Publisher
 from integration.stack.ports import free_port
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
-from mesh.residency.cache_map import Residency
 from mesh.residency.line import Heard, Lines
 from mesh.residency.settings import ResidencySettings
+from mesh.residency.state import Residency
 from tests.mesh.model_cache.cache import at_once
 from tests.mesh.model_cache.peers import MemoryServer, MemoryStore
 

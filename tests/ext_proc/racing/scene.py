@@ -11,6 +11,7 @@ from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate, Plan, RankedTarget
 from ext_proc.broker.race import Race
 from ext_proc.broker.settings import BrokerSettings
+from ext_proc.contract import MODEL_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.processing.request import BodyMode, Head
@@ -19,7 +20,6 @@ from ext_proc.racing.race_runner import RaceRunner
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.naming import MODEL_HEADER
 from mesh.routing.placement import RESIDENT, ExpectedWait
 
 LIMIT = 1 << 20

@@ -14,7 +14,7 @@ from integration.bench.cache.trace import Case, Weight
 from integration.peers.timed_peers import TimedServer, TimedStore
 from mesh.model_cache.books.names import Key
 from mesh.node import Node
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 

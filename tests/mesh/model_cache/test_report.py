@@ -8,7 +8,7 @@ import pytest
 from mesh.model_cache.errors import ModelBroken
 from mesh.model_cache.feed import Report
 from mesh.model_cache.report import LoadForecast
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from tests.mesh.model_cache.cache import Cache, play
 
 

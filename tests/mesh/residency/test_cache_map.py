@@ -3,7 +3,8 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.residency.cache_map import CacheMap, Residency
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.state import Residency
 from tests.mesh.routing.population import models
 
 AVAILABLE, LOADING, ABSENT = Residency.AVAILABLE, Residency.LOADING, Residency.ABSENT

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.residency.cache_map import Residency
 from mesh.residency.header import MAX_LENGTH, read_word, write_word
+from mesh.residency.state import Residency
 
 AVAILABLE = Residency.AVAILABLE
 

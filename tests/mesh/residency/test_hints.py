@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from mesh.node import Node
 from mesh.residency import hints as module
-from mesh.residency.cache_map import CacheMap, Residency
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
+from mesh.residency.state import Residency
 
 AVAILABLE, ABSENT = Residency.AVAILABLE, Residency.ABSENT
 A = Node("a", grpc="10.0.0.1:8500", rest="10.0.0.1:8501")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.residency import line as residency_line
-from mesh.residency.cache_map import Residency
 from mesh.residency.line import Heard, Lines, ResidencyError, read_line, write_line
+from mesh.residency.state import Residency
 
 FIRST = write_line(Heard({}, full=True))
 

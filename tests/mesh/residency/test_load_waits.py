@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.residency import load_waits as module
-from mesh.residency.cache_map import Residency
 from mesh.residency.load_waits import LoadWaits
+from mesh.residency.state import Residency
 
 LOADING, AVAILABLE, ABSENT = Residency.LOADING, Residency.AVAILABLE, Residency.ABSENT
 

@@ -9,9 +9,10 @@ from aiohttp import web
 
 from mesh.node import Node
 from mesh.residency import line as residency_line
-from mesh.residency.cache_map import CacheMap, Residency
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.line import Heard, write_line
 from mesh.residency.settings import ResidencySettings
+from mesh.residency.state import Residency
 from mesh.residency.watcher import ResidencyWatches
 
 AVAILABLE, LOADING = Residency.AVAILABLE, Residency.LOADING

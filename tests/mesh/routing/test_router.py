@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mesh.errors import MeshError
 from mesh.node import Node
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.load import InFlight
 from mesh.routing.placement import RESIDENT, ExpectedWait, NoNode, Placement
 from mesh.routing.router import Router

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from mesh.warming.load_requests import WarmUp

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from mesh.node import Node
-from mesh.residency.cache_map import Residency
+from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from mesh.warming.plan import WarmPlan

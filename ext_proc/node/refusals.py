@@ -1,0 +1,20 @@
+"""What a client is told when the model cache cannot bring a model."""
+
+from ext_proc.errors import CallError, Reason
+from mesh.model_cache.errors import BadName, Busy, CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
+
+_REASONS: dict[type[CacheError], Reason] = {
+    BadName: Reason.INVALID,
+    ModelMissing: Reason.NOT_FOUND,
+    ModelBroken: Reason.BROKEN_MODEL,
+    StoreAway: Reason.UNAVAILABLE,
+    NoRoom: Reason.NO_ROOM,
+    Busy: Reason.UNAVAILABLE,
+}
+
+
+def refusal(error: CacheError) -> CallError:
+    """What a client is told. The error's `cause` is for /status and the log only: it may name the store's insides."""
+    if isinstance(error, Busy):
+        return CallError(_REASONS[Busy], error.message, error.retry_after, elsewhere=True)
+    return CallError(_REASONS.get(type(error), Reason.INTERNAL), error.message)
