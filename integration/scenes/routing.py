@@ -19,7 +19,8 @@ from integration.scenes import routing_tables
 from integration.scenes.judge import NOBODY, Holders, Judge, misrouted
 from integration.scenes.seen import LibrarySeen, NodeSeen, Seen
 from integration.stack import models
-from integration.stack.cached_node import CachedStack
+from integration.stack.cached_node import CachedNode
+from integration.stack.stack import Stack
 from mesh.routing.rendezvous import Rendezvous
 
 IMAGES_A_CALL = 25
@@ -44,7 +45,7 @@ class Routing:
     """
 
     def __init__(
-        self, stack: CachedStack, reference: Place, clients: Sequence[Client], console: Console, calls: int
+        self, stack: Stack[CachedNode], reference: Place, clients: Sequence[Client], console: Console, calls: int
     ) -> None:
         self._reference = reference
         self._clients = clients

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration.stack.embedded import NodeSpec
+from integration.stack.embedded import EmbeddedNode, NodeSpec
 from integration.stack.process import answers
 from integration.stack.stack import Stack
 from tests.integration import calls
@@ -22,21 +22,21 @@ IMAGE = np.full((1, 64), 8, dtype=np.float32)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38"])
-async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterator[Stack]:
+async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterator[Stack[EmbeddedNode]]:
     need_envoy(request.param)
     specs = [NodeSpec(name) for name in NODES]
     async with Stack(repository, specs, envoy=request.param, sections=BY_THE_RING) as running:
         yield running
 
 
-async def until(true: Callable[[dict[str, object]], bool], stack: Stack) -> None:
+async def until(true: Callable[[dict[str, object]], bool], stack: Stack[EmbeddedNode]) -> None:
     """Returns once the server's status is so."""
     async with asyncio.timeout(30):
         while not true(await stack.edge.status()):
             await asyncio.sleep(0.02)
 
 
-async def restart_server(stack: Stack) -> None:
+async def restart_server(stack: Stack[EmbeddedNode]) -> None:
     """Returns once Envoy, too, has noticed that the server is back (it looks every 0.1 s)."""
     await stack.edge.start_server()
     call = calls.tfs_grpc("acme-bayes", IMAGE)
@@ -53,7 +53,7 @@ def known(status: dict[str, object]) -> set[str]:
     return {node["id"] for node in status["nodes"]}
 
 
-async def where(stack: Stack, names: list[str]) -> dict[str, str]:
+async def where(stack: Stack[EmbeddedNode], names: list[str]) -> dict[str, str]:
     """The node that answers for each model, by REST and (the same) by gRPC."""
     found = {}
     async with rest_client(stack.edge.http) as client, channel(stack.edge.target) as through:
@@ -67,7 +67,7 @@ async def where(stack: Stack, names: list[str]) -> dict[str, str]:
     return found
 
 
-async def test_a_node_that_dies_moves_only_its_own_models(stack: Stack, names: list[str]) -> None:
+async def test_a_node_that_dies_moves_only_its_own_models(stack: Stack[EmbeddedNode], names: list[str]) -> None:
     before = await where(stack, names)
     assert before == {model: owner(model) for model in names}
     victim = "node-b"
@@ -99,7 +99,9 @@ async def test_a_node_that_dies_moves_only_its_own_models(stack: Stack, names: l
     assert await where(stack, names) == before
 
 
-async def test_a_node_that_leaves_the_list_and_returns_loses_no_call(stack: Stack, names: list[str]) -> None:
+async def test_a_node_that_leaves_the_list_and_returns_loses_no_call(
+    stack: Stack[EmbeddedNode], names: list[str]
+) -> None:
     over_rest = [calls.v2_rest(model, IMAGE) for model in names]
     over_grpc = [calls.v2_grpc(model, IMAGE) for model in names]
     everybody = list(stack.edge.nodes)
@@ -123,7 +125,7 @@ async def test_a_node_that_leaves_the_list_and_returns_loses_no_call(stack: Stac
     assert await where(stack, names) == {model: owner(model) for model in names}
 
 
-async def test_a_wrong_configuration_changes_nothing(stack: Stack, names: list[str]) -> None:
+async def test_a_wrong_configuration_changes_nothing(stack: Stack[EmbeddedNode], names: list[str]) -> None:
     text = stack.edge.config.read_text()
     try:
         wrong = stack.edge.config.with_suffix(".wrong")
@@ -139,7 +141,7 @@ async def test_a_wrong_configuration_changes_nothing(stack: Stack, names: list[s
         stack.edge.write_config()
 
 
-async def test_the_server_is_killed_and_restarted_under_load(stack: Stack, names: list[str]) -> None:
+async def test_the_server_is_killed_and_restarted_under_load(stack: Stack[EmbeddedNode], names: list[str]) -> None:
     over_rest = [calls.tfs_rest(model, IMAGE) for model in names]
     over_grpc = [calls.tfs_grpc(model, IMAGE) for model in names]
     async with steady_rest(stack.edge, over_rest) as rest_calls, steady_grpc(stack.edge, over_grpc) as grpc_calls:
@@ -158,7 +160,9 @@ async def test_the_server_is_killed_and_restarted_under_load(stack: Stack, names
     assert await where(stack, names) == {model: owner(model) for model in names}
 
 
-async def test_without_the_server_plain_calls_pass_and_the_others_end(stack: Stack, names: list[str]) -> None:
+async def test_without_the_server_plain_calls_pass_and_the_others_end(
+    stack: Stack[EmbeddedNode], names: list[str]
+) -> None:
     stack.edge.server.kill()
     try:
         async with rest_client(stack.edge.http) as client, channel(stack.edge.target) as through:
@@ -171,7 +175,7 @@ async def test_without_the_server_plain_calls_pass_and_the_others_end(stack: Sta
         await restart_server(stack)
 
 
-async def test_sigterm_lets_calls_in_flight_finish(stack: Stack) -> None:
+async def test_sigterm_lets_calls_in_flight_finish(stack: Stack[EmbeddedNode]) -> None:
     """A gRPC call whose body has not named its model yet is in the server's hands when SIGTERM comes."""
     call = calls.tfs_grpc("acme-bayes", IMAGE)
     framed = b"\0" + len(call.message).to_bytes(4, "big") + call.message

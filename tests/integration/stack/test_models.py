@@ -7,7 +7,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from sklearn.svm import SVC
 
-from integration.stack.stack import models, onnx_graphs
+from integration.stack import models, onnx_graphs
 
 
 @pytest.fixture(scope="module")
