@@ -11,9 +11,9 @@ from rich.console import Console
 from integration.peers.clients.client import Client, Place
 from integration.peers.clients.tf_serving import TfServingRest, tf_serving_grpc
 from integration.peers.clients.triton import TritonGrpc, TritonRest
-from integration.scenes.deadline import Deadline
+from integration.scenes.deadline.scene import Deadline
 from integration.scenes.drain import Drain, Drained
-from integration.scenes.routing import Routing, Tally, images_of
+from integration.scenes.routing.scene import Routing, Tally, images_of
 from integration.stack import models
 from integration.stack.cached_node import CachedSpec
 from integration.stack.embedded import reference

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from integration.peers.clients.client import Client, ClientError, Place
 from integration.scenes.judge import NOBODY, Holders, Judge
-from integration.scenes.routing import images_of
+from integration.scenes.routing.scene import images_of
 from integration.stack import models
 from integration.stack.cached_node import CachedNode
 from integration.stack.stack import Stack

@@ -14,12 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from integration.bench.cpu import cpu_seconds
-from integration.bench.deadline.figures import GRACE_MS, answered_within, overshoots, quantile
-from integration.bench.deadline.open_loop import Play, Sample, open_loop
 from integration.bench.deadline.pending_races import RACES, pending_races
+from integration.bench.deadline.sleeper import sleeper
 from integration.bench.deadline.trace import BACKUP_MS, CASES, LIMIT_MS, MEDIAN_MS, Call, trace
+from integration.bench.open_loop import GRACE_MS, Play, Sample, answered_within, open_loop, overshoots, quantile
 from integration.peers.scripted_node import ScriptedNode, scripted_node
-from integration.peers.sleeper import sleeper
 from integration.stack.sidecar import Section, Sidecar
 
 _PRIMARY, _BACKUP = "primary", "backup"

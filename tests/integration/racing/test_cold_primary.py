@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from ext_proc.broker.record import RaceRecord
-from integration.bench.deadline.race_log import records
 from integration.stack.cached_node import CachedNode, CachedSpec
+from integration.stack.race_log import records
 from integration.stack.stack import Stack
 from tests.integration.conftest import need_envoy
 from tests.integration.node.cache_node import until, write_onnx

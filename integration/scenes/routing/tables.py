@@ -1,17 +1,54 @@
-"""The tables of the scene of routing and cache."""
+"""What the scene of routing and cache has seen so far, and the tables that show it."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Group
 from rich.table import Table
 
 from integration.peers.clients.client import Client
-from integration.scenes.judge import NOBODY
-from integration.scenes.seen import Seen
+from integration.scenes.judge import NOBODY, Holders
 from integration.stack import models
 
 _STYLES = ("cyan", "magenta", "yellow", "green")
+
+
+@dataclass
+class NodeSeen:
+    """What was seen of one node: calls, those of them that had to wait for a load, and models that came and went.
+
+    `homes`: how many models have it as the first node of their order.
+    """
+
+    homes: int = 0
+    calls: int = 0
+    cold: int = 0
+    loads: int = 0
+    evictions: int = 0
+
+
+@dataclass
+class LibrarySeen:
+    """What was seen by one client library: latencies in ms, and replies that differ."""
+
+    direct: list[float] = field(default_factory=list)
+    hits: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    different: int = 0
+
+
+@dataclass
+class Seen:
+    """All that the tables show."""
+
+    nodes: dict[str, NodeSeen]
+    libraries: dict[str, LibrarySeen]
+    holders: Holders = field(default_factory=dict)
+    right: Counter[str] = field(default_factory=Counter)
+    """Images read rightly, by kind of model, and `images`: all of them."""
+    images: Counter[str] = field(default_factory=Counter)
 
 
 def while_playing(seen: Seen) -> Group:

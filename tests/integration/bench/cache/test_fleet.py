@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from integration import virtual_time
-from integration.bench.cache.fleet import play
-from integration.bench.cache.lru_reference import lru_hits
+from integration.bench.cache.fleet import moves, play
+from integration.bench.cache.hit_shares import lru_hits
 from integration.bench.cache.map_cost import measure
-from integration.bench.cache.moves import moves
+from integration.bench.cache.timed_peers import TimedServer, TimedStore
 from integration.bench.cache.trace import Case, Weight
-from integration.peers.timed_peers import TimedServer, TimedStore
 from mesh.model_cache.books.names import Key
 from mesh.node import Node
 from mesh.residency.state import Residency

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.live import Live
 
 from integration.peers.clients.client import Answer, Client, ClientError, Images, Place
-from integration.scenes import routing_tables
 from integration.scenes.judge import NOBODY, Holders, Judge, misrouted
-from integration.scenes.seen import LibrarySeen, NodeSeen, Seen
+from integration.scenes.routing import tables
+from integration.scenes.routing.tables import LibrarySeen, NodeSeen, Seen
 from integration.stack import models
 from integration.stack.cached_node import CachedNode
 from integration.stack.stack import Stack
@@ -71,8 +71,8 @@ class Routing:
             for number, (model, client, calls) in enumerate(bursts):
                 await self._ask(client, model, number, calls)
                 if live:
-                    live.update(routing_tables.while_playing(self._seen), refresh=True)
-        self._console.print(routing_tables.after_playing(self._seen, self._clients))
+                    live.update(tables.while_playing(self._seen), refresh=True)
+        self._console.print(tables.after_playing(self._seen, self._clients))
         self._tally.agreed = await self._judge.is_known_to_the_edge(self._seen.holders)
         for error in self._errors[:10]:
             self._console.print(error, markup=False)

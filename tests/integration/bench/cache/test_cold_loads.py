@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from integration.bench.cache import cold_loads
-from integration.bench.cache.cold_schedule import Pair, Schedule, slowdown
-from integration.bench.deadline.open_loop import Sample
+from integration.bench.cache.cold_loads import Pair, Schedule, slowdown
+from integration.bench.open_loop import Sample
 from integration.stack.process import ProcessError
 from tests.integration.conftest import need_envoy
 

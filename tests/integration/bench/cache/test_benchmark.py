@@ -6,13 +6,11 @@ import pytest
 
 from integration.bench import __main__ as bench
 from integration.bench.cache import benchmark
-from integration.bench.cache.benchmark import ratios
-from integration.bench.cache.cold_schedule import Pair, Schedule
-from integration.bench.cache.figures import Shares, most_moved, moved, shares
-from integration.bench.cache.fleet import FleetRun
+from integration.bench.cache.benchmark import print_fleet, print_hits, print_map, ratios
+from integration.bench.cache.cold_loads import Pair, Schedule
+from integration.bench.cache.fleet import FleetRun, Moves, most_moved, moved
+from integration.bench.cache.hit_shares import Shares, shares
 from integration.bench.cache.map_cost import MapCost
-from integration.bench.cache.moves import Moves
-from integration.bench.cache.tables import print_fleet, print_hits, print_map
 from integration.bench.cache.trace import Case
 
 SMALL = {"models": 4, "nodes": 2, "slots": 1, "calls": 6, "warm_up": 2}

@@ -1,4 +1,7 @@
-"""A process that only sleeps: how late the machine itself wakes a process up. `python -m integration.peers.sleeper`."""
+"""A process that only sleeps, to learn how late the machine itself wakes a process up.
+
+Started as `python -m integration.bench.deadline.sleeper`.
+"""
 
 import json
 import signal
@@ -19,7 +22,7 @@ _NAPPING = "napping\n"
 async def sleeper(folder: Path) -> AsyncIterator[list[float]]:
     """Runs one for the length of a block; the list holds its lateness in ms, nap by nap, after the block."""
     lateness: list[float] = []
-    process = Process("sleeper", [sys.executable, "-m", "integration.peers.sleeper"], folder / "sleeper.log")
+    process = Process("sleeper", [sys.executable, "-m", "integration.bench.deadline.sleeper"], folder / "sleeper.log")
 
     async def naps() -> bool:
         return _NAPPING in process.log.read_text()

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from integration.scenes.deadline_calls import Point
+from integration.scenes.deadline.calls import Point
 
 # From the best model to the roughest.
 _COLOURS = ("#1f4e79", "#2e86ab", "#7fb7be", "#cfe3dc")

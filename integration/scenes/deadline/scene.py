@@ -14,10 +14,9 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from integration.bench.deadline import race_log
-from integration.scenes.deadline_calls import IMAGES_A_CALL, Caller, Point
-from integration.scenes.deadline_plot import draw
-from integration.stack import models
+from integration.scenes.deadline.calls import IMAGES_A_CALL, Caller, Point
+from integration.scenes.deadline.plot import draw
+from integration.stack import models, race_log
 from integration.stack.embedded import NodeSpec
 from integration.stack.sidecar import Section
 from integration.stack.stack import Stack

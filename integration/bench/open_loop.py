@@ -1,4 +1,4 @@
-"""An open-loop load generator in a process of its own: `python -m integration.bench.deadline.open_loop PLAY.json`.
+"""An open-loop load generator in a process of its own: `python -m integration.bench.open_loop PLAY.json`.
 
 Calls are sent when the trace says, however many are still unanswered, and each one's latency counts from then: a call
 that this process sends late is late. They take turns among the protocols of TF Serving.
@@ -7,10 +7,11 @@ that this process sends late is late. They take turns among the protocols of TF 
 import asyncio
 import gc
 import json
+import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from integration.stack.process import output_of
 from mesh.protos import tfs_pb2
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
-_GRACE = 0.5  # seconds from the process's readiness to the first call
+# An answer that is this late at the client counts as given by the limit (ms): the way there and back is part of it.
+GRACE_MS = 5.0
+_LEAD = 0.5  # seconds from the process's readiness to the first call
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,24 @@ class Sample:
     ms: float
     answered: bool
     sent_late_ms: float
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The smallest of the values that at least `share` of them do not exceed. Raises ValueError if there is none."""
+    ascending = sorted(values)
+    if not ascending:
+        raise ValueError("no values, no quantile")
+    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
+
+
+def answered_within(samples: Sequence[Sample], limit_ms: float) -> float:
+    """The share of the calls that had an answer, not an error, by the limit and the grace."""
+    return sum(sample.answered and sample.ms <= limit_ms + GRACE_MS for sample in samples) / len(samples)
+
+
+def overshoots(samples: Iterable[Sample], limit_ms: float) -> list[float]:
+    """How long after the limit each call ended, in ms, answer or error; 0 for those before it."""
+    return [max(0.0, sample.ms - limit_ms) for sample in samples]
 
 
 class _Generator:
@@ -93,7 +114,7 @@ class _Generator:
 
             def pace() -> None:
                 # A thread that sleeps is on time to a tenth of a millisecond; a loop's timers have whole ones.
-                begin = time.monotonic() + _GRACE if self._play.begin is None else self._play.begin
+                begin = time.monotonic() + _LEAD if self._play.begin is None else self._play.begin
                 for number, (at, _) in enumerate(self._play.calls):
                     time.sleep(max(0.0, begin + at - time.monotonic()))
                     loop.call_soon_threadsafe(begin_one, number, begin + at)
@@ -122,7 +143,7 @@ async def open_loop(play: Play, folder: Path) -> list[Sample]:
     """Plays it in a process of its own, with its files in `folder`. Raises ProcessError if that fails."""
     file = folder / "play.json"
     file.write_text(json.dumps(asdict(play)))
-    command = [sys.executable, "-m", "integration.bench.deadline.open_loop", str(file)]
+    command = [sys.executable, "-m", "integration.bench.open_loop", str(file)]
     samples = json.loads(await output_of("load generator", command, folder / "load.log"))
     return [Sample(*sample) for sample in samples]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 
 from ext_proc.broker.estimates import ENOUGH
-from integration.bench.deadline.figures import GRACE_MS
+from integration.bench.open_loop import GRACE_MS
 from integration.peers.clients.client import Images
 from integration.peers.clients.tf_serving import PREDICT, labels_of, predict_request
 from integration.stack import models

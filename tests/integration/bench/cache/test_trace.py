@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integration.bench.cache.lru_reference import at_random, in_turn, lru_hits, placed_hits, share
+from integration.bench.cache.hit_shares import at_random, in_turn, lru_hits, placed_hits, share
 from integration.bench.cache.trace import MIB, Case, weights, zipf
 
 CALLS = st.lists(st.integers(0, 5), max_size=40)

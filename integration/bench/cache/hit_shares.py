@@ -1,9 +1,45 @@
-"""Computed references: what least-recently-used caches of a given size reach on a trace, if a load takes no time."""
+"""Hit shares: what a fleet reached on a trace, and what least-recently-used caches would reach on the same calls.
+
+The references are computed, with loads that take no time.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from random import Random
+
+from integration.bench.cache.fleet import FleetRun
+from integration.bench.cache.trace import Case
+
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Hits / calls of one trace, without its start.
+
+    `fleet` is measured: resident when the call came. The others are computed, with loads that take no time:
+    `shared_lru` one cache with the slots of all nodes, `own_lru` a cache for each node on the calls that it got,
+    `random` and `round_robin` the same on calls that were spread in that way.
+    """
+
+    fleet: float
+    shared_lru: float
+    own_lru: float
+    random: float
+    round_robin: float
+
+
+def shares(case: Case, run: FleetRun, models: Sequence[int]) -> Shares:
+    """All of them; `models` is what the calls of the case's trace asked for."""
+    return Shares(
+        share(run.hits, case.warm_up),
+        share(lru_hits(models, case.nodes * case.slots), case.warm_up),
+        share(placed_hits(models, run.nodes, case.slots), case.warm_up),
+        share(placed_hits(models, at_random(case.nodes, _SEED), case.slots), case.warm_up),
+        share(placed_hits(models, in_turn(case.nodes), case.slots), case.warm_up),
+    )
 
 
 def lru_hits(models: Iterable[int], slots: int) -> Iterator[bool]:
