@@ -1,7 +1,7 @@
 """`make bench NAME=cache`: what a fleet of model caches reaches, and what it costs.
 
 Hit shares and moves come from the real router and the real model caches in virtual time; what loads cost those who hit
-comes from one real node with its Envoy; the cost of the cache map from a process of its own. docs/decisions/096 to 098.
+comes from one real node with its Envoy; the cost of the cache map from a process of its own. See integration/README.md.
 """
 
 import asyncio

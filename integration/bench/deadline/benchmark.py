@@ -27,7 +27,7 @@ _PRIMARY_MS, _BACKUP_MS = "x-primary-ms", "x-backup-ms"
 _RATE = 40.0
 _SECONDS = 22.0
 _WARM_UP_SECONDS = 2.0
-# Kept for the way there and back between client and server; see docs/decisions/065.
+# Kept for the way there and back between client and server; see integration/README.md.
 _MARGIN_MS = 10.0
 _SEED = 20_240_917
 # How long a client waits for an answer when there is no limit: what a hanging node costs it.

@@ -29,7 +29,7 @@ _SLOW = {"forest": 45.0, "svm": 12.0}
 _SIGMA = 0.45
 # What a client would declare that knows its models in good times.
 _ESTIMATES = {"forest": 50.0, "svm": 15.0, "bayes": 5.0, "centroid": 5.0}
-# Clients, Envoy, server and nodes share one machine, which is a long way back for an answer (docs/decisions/065).
+# Clients, Envoy, server and nodes share one machine, which is a long way back for an answer (integration/README.md).
 _SECTIONS: Mapping[str, Section] = {"routing": {"replicas": 1}, "broker": {"margin_ms": 10}}
 
 
