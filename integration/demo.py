@@ -11,15 +11,16 @@ from rich.console import Console
 from integration.peers.clients.client import Client, Place
 from integration.peers.clients.tf_serving import TfServingRest, tf_serving_grpc
 from integration.peers.clients.triton import TritonGrpc, TritonRest
-from integration.scenes.deadline import Deadline
+from integration.scenes.deadline.scene import Deadline
 from integration.scenes.drain import Drain, Drained
-from integration.scenes.routing import Routing, Tally, images_of
+from integration.scenes.routing.scene import Routing, Tally, images_of
 from integration.stack import models
-from integration.stack.cached_node import CachedSpec, CachedStack
+from integration.stack.cached_node import CachedSpec
 from integration.stack.embedded import reference
 from integration.stack.interrupt import run
 from integration.stack.process import ProcessError
 from integration.stack.sidecar import Section
+from integration.stack.stack import Stack
 
 _NODES = ("node-a", "node-b", "node-c")
 # Of the calls asked for, one in so many is made at each point of the deadline scene: of 600, each held-out image once.
@@ -80,7 +81,7 @@ async def _fleet(console: Console, repository: Path, names: Sequence[str], calls
     async with (
         reference(repository) as server,
         _clients(right := Place(grpc=server.grpc, rest=server.rest), names[0]) as clients,
-        CachedStack(repository, nodes, sections=_SECTIONS) as stack,
+        Stack(repository, nodes, sections=_SECTIONS) as stack,
     ):
         libraries = await clients
         console.print(f"Envoy {stack.edge.version} listens on {stack.edge.http}; {calls} calls go there, mixed ...")

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from integration.peers.clients.client import Client, ClientError, Place
 from integration.scenes.judge import NOBODY, Holders, Judge
-from integration.scenes.routing import images_of
+from integration.scenes.routing.scene import images_of
 from integration.stack import models
-from integration.stack.cached_node import CachedNode, CachedStack
+from integration.stack.cached_node import CachedNode
+from integration.stack.stack import Stack
 
 # As many models as the nodes that stay have room for without letting go of any that is called.
 _TENANTS = models.TENANTS[:2]
@@ -48,7 +49,7 @@ class Drained:
 class Drain:
     """Plays the scene: every client goes on calling while one node leaves. Replies are compared with a reference's."""
 
-    def __init__(self, stack: CachedStack, reference: Place, clients: Sequence[Client], console: Console) -> None:
+    def __init__(self, stack: Stack[CachedNode], reference: Place, clients: Sequence[Client], console: Console) -> None:
         self._stack = stack
         self._reference = reference
         self._clients = clients

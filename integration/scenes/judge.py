@@ -6,9 +6,10 @@ from collections.abc import Mapping, Set
 
 import aiohttp
 
-from integration.stack.cached_node import CachedStack
+from integration.stack.cached_node import CachedNode
 from integration.stack.embedded import EmbeddedNode
 from integration.stack.envoy_counts import calls_by_address
+from integration.stack.stack import Stack
 
 #: Model to the ids of the nodes whose model server has it loaded.
 Holders = Mapping[str, frozenset[str]]
@@ -18,7 +19,7 @@ NOBODY: frozenset[str] = frozenset()
 class Judge:
     """Watches one stack from outside."""
 
-    def __init__(self, stack: CachedStack) -> None:
+    def __init__(self, stack: Stack[CachedNode]) -> None:
         self._stack = stack
 
     async def sent(self) -> Counter[str]:

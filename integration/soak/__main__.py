@@ -21,11 +21,12 @@ from integration.soak.calls import Answers, Caller, Tally, answers, call_on
 from integration.soak.growth import Growth
 from integration.soak.mishaps import MISHAPS
 from integration.stack import models
-from integration.stack.cached_node import CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.embedded import reference
 from integration.stack.interrupt import run
 from integration.stack.process import Process
 from integration.stack.sidecar import Section
+from integration.stack.stack import Stack
 
 _NODES = ("node-a", "node-b", "node-c")
 _WORKERS = 6
@@ -49,7 +50,7 @@ async def soak(minutes: float, seed: int, console: Console) -> int:
     right = await _right(repository, names)
     async with AsyncExitStack() as stack:
         specs = [CachedSpec(name, cache=room) for name in _NODES]
-        fleet = await stack.enter_async_context(CachedStack(repository, specs, sections=_SECTIONS))
+        fleet = await stack.enter_async_context(Stack(repository, specs, sections=_SECTIONS))
         caller = await stack.enter_async_context(Caller(fleet.edge.target))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [
@@ -80,7 +81,7 @@ async def _right(repository: Path, names: list[str]) -> Answers:
         return {**await answers(rest, names, "rest"), **await answers(grpc, names, "grpc")}
 
 
-async def _watch(fleet: CachedStack, growth: dict[str, Growth]) -> None:
+async def _watch(fleet: Stack[CachedNode], growth: dict[str, Growth]) -> None:
     while True:
         for name, process in {"edge": fleet.edge.server, **_agents(fleet)}.items():
             if process.running:
@@ -88,11 +89,11 @@ async def _watch(fleet: CachedStack, growth: dict[str, Growth]) -> None:
         await asyncio.sleep(_SAMPLE)
 
 
-def _agents(fleet: CachedStack) -> dict[str, Process]:
+def _agents(fleet: Stack[CachedNode]) -> dict[str, Process]:
     return {name: node.agent.server for name, node in fleet.nodes.items()}
 
 
-def _tracebacks(fleet: CachedStack) -> Iterator[str]:
+def _tracebacks(fleet: Stack[CachedNode]) -> Iterator[str]:
     """Lines of the servers' logs that tell of a mistake of ours."""
     for edge in (fleet.edge, *(node.agent for node in fleet.nodes.values())):
         for line in edge.server.log.read_text(errors="replace").splitlines():

@@ -1,9 +1,6 @@
-"""Nodes that start empty and load what they are asked for: Envoy, the server in the node role, and a model server."""
+"""A node that starts empty and loads what it is asked for: Envoy, the server in the node role, and a model server."""
 
-import asyncio
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +32,10 @@ class CachedSpec:
     hold_seconds: float = 60.0
     envoy: str = "1.40"
     zone: str = ""
+
+    def build(self, models: Path, folder: Path) -> "CachedNode":
+        """A node whose store is the folder `models`."""
+        return CachedNode(self, models, folder)
 
 
 class CachedNode:
@@ -116,47 +117,3 @@ class CachedNode:
         """What /status says of the models."""
         models: list[dict[str, Any]] = (await self.agent.status())["models"]
         return models
-
-
-class CachedStack:
-    """Several such nodes over one store, behind an edge, in a folder of its own that goes with it."""
-
-    def __init__(
-        self,
-        shelf: Path,
-        nodes: Sequence[CachedSpec],
-        *,
-        envoy: str = "1.40",
-        sections: Mapping[str, Section] | None = None,
-    ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="tbms-")
-        folder = Path(self._folder.name)
-        self.nodes = {spec.id: CachedNode(spec, shelf, folder / spec.id) for spec in nodes}
-        population = [node.node for node in self.nodes.values()]
-        (folder / "edge").mkdir()
-        self.edge = Sidecar(folder / "edge", population, envoy=envoy, sections=sections)
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> "CachedStack":
-        self._stack.callback(self._folder.cleanup)
-        try:
-            self._stack.push_async_callback(self._stop_nodes)
-            await asyncio.gather(*(node.start() for node in self.nodes.values()))
-            await self._stack.enter_async_context(self.edge)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
-
-    async def _stop_nodes(self) -> None:
-        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
-
-    def by_address(self, address: str) -> CachedNode:
-        """The node whose Envoy listens at `ip:port`. Raises KeyError."""
-        for node in self.nodes.values():
-            if address == node.agent.target:
-                return node
-        raise KeyError(address)

@@ -26,6 +26,10 @@ class NodeSpec:
     weight: float = 1.0
     delay_ms: float = 0.0
 
+    def build(self, models: Path, folder: Path) -> "EmbeddedNode":
+        """A node whose model repository is the folder `models`."""
+        return EmbeddedNode(self, models, folder)
+
 
 @dataclass
 class EmbeddedNode:

@@ -2,7 +2,7 @@
 
 Every graph has the same face: input `image` float32 [N, features], outputs `label` int64 [N] and `probabilities`
 float32 [N, classes], so that the answers of different models can be compared and combined. Three of the four models
-are plain algebra, the fourth is ONNX's own tree operator (docs/decisions/060-demo-models.md).
+are plain algebra, the fourth is ONNX's own tree operator (integration/README.md).
 """
 
 from collections.abc import Sequence

@@ -1,25 +1,26 @@
 """A fleet in virtual time: the real router, cache map and warm-up plan before real model caches.
 
-Only stores, model servers and calls are made up. `python -m integration.bench.cache.fleet CASE` plays one case (JSON)
-and prints what came of it as JSON.
+Only stores, model servers and calls are made up. Calls are plain ones: `Router.pick` chooses their nodes and counts
+each as a load that fades, and no lease is taken, as the edge does for calls whose end it does not see.
+`python -m integration.bench.cache.fleet CASE` plays one case (JSON) and prints what came of it as JSON.
 """
 
 import asyncio
 import json
 import logging
 import os
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from integration import virtual_time
-from integration.bench.cache.moves import Moves, moves
+from integration.bench.cache.timed_peers import TimedServer, TimedStore
 from integration.bench.cache.trace import Case, Trace
-from integration.peers.timed_peers import TimedServer, TimedStore
 from integration.stack.process import output_of
 from mesh.model_cache.errors import Busy, CacheError
 from mesh.model_cache.loads.jobs import Lease
@@ -40,6 +41,17 @@ _NEWS_SECONDS = 0.01
 _QUIET_SECONDS = 1.0
 # Thousands of empty folders come and go: in memory, where the system has a place for that.
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Of each node in turn: how many models have another first node once it has left the fleet, and once it has come
+    back empty. `needless`: how many of all those neither left that node nor came to it.
+    """
+
+    left: list[int]
+    joined: list[int]
+    needless: int
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,41 @@ async def _play(case: Case, folder: Path) -> FleetRun:
     loads = sum(server.loads for server in fleet.servers.values())
     copies = len(resident) / len(set(resident))
     return FleetRun(hits, nodes, loads, fleet.unanswered, copies, moves(fleet.router, fleet.names))
+
+
+def moves(router: Router, models: Sequence[str]) -> Moves:
+    """Every node leaves and comes back. What the map says of the others stays as it is, loads are looked away from."""
+    nodes = router.nodes
+    left, joined, needless = [], [], 0
+    for gone in nodes:
+        held = router.cache_map.models(gone.id)
+        before = _homes(router, models)
+        router.update(node for node in nodes if node is not gone)
+        without = _homes(router, models)
+        router.update(nodes)
+        router.cache_map.snapshot(gone.id, {})
+        after = _homes(router, models)
+        left.append(sum(without[model] != before[model] for model in models))
+        joined.append(sum(after[model] != without[model] for model in models))
+        needless += sum(without[model] != before[model] != gone.id for model in models)
+        needless += sum(without[model] != after[model] != gone.id for model in models)
+        router.cache_map.snapshot(gone.id, held)
+    return Moves(left, joined, needless)
+
+
+def _homes(router: Router, models: Iterable[str]) -> dict[str, str]:
+    """The node that a call for each model would go to."""
+    return {model: router.placements(model)[0].node.id for model in models}
+
+
+def moved(moves: Moves, fair_share: float) -> float:
+    """Models that a leave or a join moves / (K / N): the mean over all nodes, of leaves or joins the worse."""
+    return max(statistics.mean(moves.left), statistics.mean(moves.joined)) / fair_share
+
+
+def most_moved(moves: Moves, fair_share: float) -> float:
+    """The same for the one node whose leaving or joining moves most: by the dice of the hash it has more than K / N."""
+    return max(*moves.left, *moves.joined) / fair_share
 
 
 def play(case: Case) -> FleetRun:

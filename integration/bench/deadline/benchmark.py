@@ -14,12 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from integration.bench.cpu import cpu_seconds
-from integration.bench.deadline.figures import GRACE_MS, answered_within, overshoots, quantile
-from integration.bench.deadline.open_loop import Play, Sample, open_loop
 from integration.bench.deadline.pending_races import RACES, pending_races
+from integration.bench.deadline.sleeper import sleeper
 from integration.bench.deadline.trace import BACKUP_MS, CASES, LIMIT_MS, MEDIAN_MS, Call, trace
+from integration.bench.open_loop import GRACE_MS, Play, Sample, answered_within, open_loop, overshoots, quantile
 from integration.peers.scripted_node import ScriptedNode, scripted_node
-from integration.peers.sleeper import sleeper
 from integration.stack.sidecar import Section, Sidecar
 
 _PRIMARY, _BACKUP = "primary", "backup"
@@ -28,7 +27,7 @@ _PRIMARY_MS, _BACKUP_MS = "x-primary-ms", "x-backup-ms"
 _RATE = 40.0
 _SECONDS = 22.0
 _WARM_UP_SECONDS = 2.0
-# Kept for the way there and back between client and server; see docs/decisions/065.
+# Kept for the way there and back between client and server; see integration/README.md.
 _MARGIN_MS = 10.0
 _SEED = 20_240_917
 # How long a client waits for an answer when there is no limit: what a hanging node costs it.

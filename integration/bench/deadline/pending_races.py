@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from integration.bench.cpu import cpu_seconds
-from integration.bench.deadline.open_loop import Play, open_loop
+from integration.bench.open_loop import Play, open_loop
 from integration.peers.scripted_node import ScriptedNode
 from integration.stack.process import ProcessError
 from integration.stack.sidecar import Sidecar

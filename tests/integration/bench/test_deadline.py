@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from integration.bench.deadline.benchmark import Run, print_table, ratios
-from integration.bench.deadline.figures import GRACE_MS, answered_within, overshoots, quantile
-from integration.bench.deadline.open_loop import Play, Sample, open_loop
+from integration.bench.deadline.sleeper import sleeper
 from integration.bench.deadline.trace import CASES, LIMIT_MS, SLOW_MS, Case, trace
+from integration.bench.open_loop import GRACE_MS, Play, Sample, answered_within, open_loop, overshoots, quantile
 from integration.peers.scripted_node import scripted_node
-from integration.peers.sleeper import sleeper
 
 
 def sample(ms: float, *, answered: bool = True) -> Sample:

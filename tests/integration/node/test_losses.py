@@ -10,7 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from integration.stack.cached_node import CachedNode, CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
+from integration.stack.stack import Stack
 from tests.integration.conftest import need_envoy
 from tests.integration.kinds import BODY, every_kind, more
 from tests.integration.load import steady
@@ -47,16 +48,16 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def stack(shelf: Path) -> AsyncIterator[CachedStack]:
+async def stack(shelf: Path) -> AsyncIterator[Stack[CachedNode]]:
     versions = {"a": "1.40", "b": "1.36", "c": "1.38"}
     for version in versions.values():
         need_envoy(version)
     nodes = [CachedSpec(name, envoy=version) for name, version in versions.items()]
-    async with CachedStack(shelf, nodes, sections=SECTIONS) as running:
+    async with Stack(shelf, nodes, sections=SECTIONS) as running:
         yield running
 
 
-async def hold(stack: CachedStack, models: Iterable[str], nodes: Iterable[str]) -> None:
+async def hold(stack: Stack[CachedNode], models: Iterable[str], nodes: Iterable[str]) -> None:
     """Returns once these nodes hold these models, and the edge knows."""
     wanted = [(stack.nodes[node], model) for node in nodes for model in models]
     async with httpx.AsyncClient(trust_env=False, timeout=60) as admin:
@@ -88,7 +89,7 @@ async def crash(node: CachedNode, part: str) -> Callable[[], Awaitable[None]]:
     [("a", "node"), ("a", "agent"), ("a", "model server"), ("b", "agent"), ("b", "model server")],
     ids=["node", "agent-1.40", "model server-1.40", "agent-1.36", "model server-1.36"],
 )
-async def test_no_call_is_lost(stack: CachedStack, name: str, part: str) -> None:
+async def test_no_call_is_lost(stack: Stack[CachedNode], name: str, part: str) -> None:
     await hold(stack, NAMES, ("a", "b"))
     async with every_kind(stack.edge, NAMES) as outcomes:
         await more(outcomes, 10)
@@ -99,7 +100,7 @@ async def test_no_call_is_lost(stack: CachedStack, name: str, part: str) -> None
     assert {kind: set(each.count()) for kind, each in outcomes.items()} == {kind: {"OK"} for kind in outcomes}
 
 
-async def test_a_call_that_brings_model_servers_down_takes_two_with_it(stack: CachedStack) -> None:
+async def test_a_call_that_brings_model_servers_down_takes_two_with_it(stack: Stack[CachedNode]) -> None:
     await hold(stack, ["deadly"], stack.nodes)
     killed: list[CachedNode] = []
 
@@ -121,7 +122,7 @@ async def test_a_call_that_brings_model_servers_down_takes_two_with_it(stack: Ca
     await asyncio.gather(*(node.models.start() for node in killed if node.models is not None))
 
 
-async def test_a_hot_model_is_warm_on_more_nodes_before_calls_go_there(stack: CachedStack) -> None:
+async def test_a_hot_model_is_warm_on_more_nodes_before_calls_go_there(stack: Stack[CachedNode]) -> None:
     async with rest_client(stack.edge.http) as http:
         answered: set[str] = set()
 

@@ -6,7 +6,8 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from integration.stack.cached_node import CachedNode, CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
+from integration.stack.stack import Stack
 from tests.integration import calls
 from tests.integration.conftest import need_envoy
 from tests.integration.node.cache_node import write_onnx
@@ -26,7 +27,7 @@ async def test_the_node_does_not_read_the_body_again(tmp_path: Path, version: st
     need_envoy(version)
     write_onnx(tmp_path / "shelf", "m")
     spec = CachedSpec("n", envoy=version)
-    async with CachedStack(tmp_path / "shelf", [spec], envoy=version) as stack, channel(stack.edge.target) as through:
+    async with Stack(tmp_path / "shelf", [spec], envoy=version) as stack, channel(stack.edge.target) as through:
         request = pb.ModelInferRequest(model_name="m", model_version="1")
         request.inputs.add(name="x", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1.0, 2.0])
         reply = await unary(through, calls.V2_INFER, request.SerializeToString(), timeout=20)

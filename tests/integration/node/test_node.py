@@ -13,8 +13,9 @@ from integration.peers.clients.client import Client, ClientError, Place
 from integration.peers.clients.tf_serving import PlainGrpc, TfServingRest
 from integration.peers.clients.triton import TritonGrpc, TritonRest
 from integration.stack import models
-from integration.stack.cached_node import CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.embedded import EmbeddedNode
+from integration.stack.stack import Stack
 from tests.integration.conftest import NODES, STRICTLY_BY_THE_RING, need_envoy, owner
 from tests.integration.node.cache_node import until
 
@@ -24,12 +25,12 @@ ROOM = 3  # models on each node: less than the third of the models that it is as
 @pytest_asyncio.fixture(
     scope="module", loop_scope="session", params=[("1.40", NODES[:2]), ("1.38", NODES[:1])], ids=["1.40", "1.38"]
 )
-async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterator[CachedStack]:
+async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterator[Stack[CachedNode]]:
     version, names = request.param
     need_envoy(version)
     cache = {"capacity": {"models": ROOM}, "room_seconds": 30}
     specs = [CachedSpec(name, cache=cache, envoy=version) for name in names]
-    async with CachedStack(repository, specs, envoy=version, sections=STRICTLY_BY_THE_RING) as running:
+    async with Stack(repository, specs, envoy=version, sections=STRICTLY_BY_THE_RING) as running:
         yield running
 
 
@@ -40,7 +41,7 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     await opened.close()
 
 
-async def empty(stack: CachedStack) -> None:
+async def empty(stack: Stack[CachedNode]) -> None:
     """Returns once the nodes hold nothing and the edge knows: what drains at home would be loaded elsewhere."""
     async with httpx.AsyncClient(trust_env=False, timeout=60) as admin:
         for node in stack.nodes.values():
@@ -54,7 +55,7 @@ async def empty(stack: CachedStack) -> None:
 
 
 async def test_every_model_answers_as_it_does_where_it_is_loaded(
-    stack: CachedStack, client: Client, names: list[str], nodes: dict[str, EmbeddedNode]
+    stack: Stack[CachedNode], client: Client, names: list[str], nodes: dict[str, EmbeddedNode]
 ) -> None:
     await empty(stack)
     images = models.digits()[1].images[:4]
@@ -73,7 +74,7 @@ async def test_every_model_answers_as_it_does_where_it_is_loaded(
         assert {owner(model, tuple(stack.nodes)) for model in available} == {name}, "each node loads its own"
 
 
-async def test_an_unknown_model_is_told_in_the_clients_words(stack: CachedStack, client: Client) -> None:
+async def test_an_unknown_model_is_told_in_the_clients_words(stack: Stack[CachedNode], client: Client) -> None:
     images = models.digits()[1].images[:1]
     with pytest.raises(ClientError, match="No store has a model 'nobody'"):
         await client.predict(Place(stack.edge.target, stack.edge.http), "nobody", images)

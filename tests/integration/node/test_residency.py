@@ -10,8 +10,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from integration.stack.cached_node import CachedNode, CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.sidecar import TBMS
+from integration.stack.stack import Stack
 from tests.integration.conftest import need_envoy
 from tests.integration.kinds import BODY, every_kind, more
 from tests.integration.metrics import metric
@@ -36,30 +37,30 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stack(shelf: Path) -> AsyncIterator[CachedStack]:
+async def stack(shelf: Path) -> AsyncIterator[Stack[CachedNode]]:
     need_envoy("1.40")
-    async with CachedStack(shelf, [CachedSpec("a"), CachedSpec("b")], sections=SECTIONS) as running:
+    async with Stack(shelf, [CachedSpec("a"), CachedSpec("b")], sections=SECTIONS) as running:
         await until(lambda: heard(running, "a", "b"))
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def http(stack: CachedStack) -> AsyncIterator[httpx.AsyncClient]:
+async def http(stack: Stack[CachedNode]) -> AsyncIterator[httpx.AsyncClient]:
     async with rest_client(stack.edge.http) as client:
         yield client
 
 
-async def heard(stack: CachedStack, *names: str) -> bool:
+async def heard(stack: Stack[CachedNode], *names: str) -> bool:
     nodes = (await stack.edge.status())["nodes"]
     return {node["id"] for node in nodes if node["residency"]["heard"]} == set(names)
 
 
-async def held(stack: CachedStack) -> dict[str, Any]:
+async def held(stack: Stack[CachedNode]) -> dict[str, Any]:
     models: dict[str, Any] = (await stack.edge.status())["models"]
     return models
 
 
-async def call(http: httpx.AsyncClient, stack: CachedStack, model: str) -> str:
+async def call(http: httpx.AsyncClient, stack: Stack[CachedNode], model: str) -> str:
     """Which node answered."""
     reply = await http.post(f"/v2/models/{model}/infer", content=BODY)
     assert reply.status_code == 200, reply.text
@@ -83,7 +84,7 @@ async def tell(node: CachedNode, model: str, command: str) -> None:
 
 
 async def test_calls_go_to_the_holder_and_a_killed_nodes_word_is_forgotten(
-    stack: CachedStack, http: httpx.AsyncClient
+    stack: Stack[CachedNode], http: httpx.AsyncClient
 ) -> None:
     homes = {model: await call(http, stack, model) for model in NAMES}
     assert set(homes.values()) == {"a", "b"}
@@ -127,7 +128,7 @@ async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_n
     for version in versions.values():
         need_envoy(version)
     nodes = [CachedSpec(name, envoy=version) for name, version in versions.items()]
-    async with CachedStack(shelf, nodes, sections=SECTIONS) as stack, rest_client(stack.edge.http) as http:
+    async with Stack(shelf, nodes, sections=SECTIONS) as stack, rest_client(stack.edge.http) as http:
         for name in ("a", "b"):
             if name == "b":
                 await stack.nodes["a"].start()
@@ -148,7 +149,7 @@ async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_n
             assert after == before, "loaded for the edge, not for a call that waited"
 
 
-async def test_a_node_that_comes_back_takes_its_share_again(stack: CachedStack, http: httpx.AsyncClient) -> None:
+async def test_a_node_that_comes_back_takes_its_share_again(stack: Stack[CachedNode], http: httpx.AsyncClient) -> None:
     homes = {model: await call(http, stack, model) for model in NAMES}
     mine = [model for model in NAMES if homes[model] == "a"]
     stack.nodes["a"].kill()
@@ -166,9 +167,9 @@ async def test_a_node_that_comes_back_takes_its_share_again(stack: CachedStack, 
         assert await call(http, stack, model) == "a"
 
 
-async def _equals(stack: CachedStack, expected: dict[str, dict[str, str]]) -> bool:
+async def _equals(stack: Stack[CachedNode], expected: dict[str, dict[str, str]]) -> bool:
     return await held(stack) == expected
 
 
-async def _is(stack: CachedStack, model: str, expected: dict[str, str]) -> bool:
+async def _is(stack: Stack[CachedNode], model: str, expected: dict[str, str]) -> bool:
     return (await held(stack)).get(model) == expected

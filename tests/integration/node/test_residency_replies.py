@@ -10,9 +10,10 @@ import pytest
 import pytest_asyncio
 from tritonclient.grpc import service_pb2 as pb
 
-from integration.stack.cached_node import CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.ports import free_port
 from integration.stack.process import answers
+from integration.stack.stack import Stack
 from tests.integration import calls
 from tests.integration.conftest import need_envoy
 from tests.integration.node.cache_node import until, write_onnx
@@ -30,30 +31,32 @@ HEADER = "x-tbms-residency"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38", "1.36"])
-async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CachedStack]:
+async def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack[CachedNode]]:
     need_envoy(request.param)
     folder = tmp_path_factory.mktemp("shelf")
     for name in NAMES:
         write_onnx(folder, name)
     specs = [CachedSpec(name, envoy=request.param) for name in ("a", "b")]
-    stack = CachedStack(folder, specs, envoy=request.param, sections=SECTIONS)
+    stack = Stack(folder, specs, envoy=request.param, sections=SECTIONS)
     stack.edge.nodes = [replace(node, residency=f"127.0.0.1:{free_port()}") for node in stack.edge.nodes]
     async with stack:
         yield stack
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def http(stack: CachedStack) -> AsyncIterator[httpx.AsyncClient]:
+async def http(stack: Stack[CachedNode]) -> AsyncIterator[httpx.AsyncClient]:
     async with rest_client(stack.edge.http) as client:
         yield client
 
 
-async def holders(stack: CachedStack, model: str) -> dict[str, str]:
+async def holders(stack: Stack[CachedNode], model: str) -> dict[str, str]:
     known: dict[str, dict[str, str]] = (await stack.edge.status())["models"]
     return known.get(model, {})
 
 
-def node_of(stack: CachedStack, reply: httpx.Response) -> str:
+def node_of(stack: Stack[CachedNode], reply: httpx.Response) -> str:
     return stack.by_address(reply.headers["x-tbms-upstream"]).spec.id
 
 
@@ -65,7 +68,7 @@ async def plain(http: httpx.AsyncClient, model: str, **headers: str) -> httpx.Re
     return reply
 
 
-async def framed(stack: CachedStack, model: str, metadata: Sequence[tuple[str, str]], rows: int = 1) -> str:
+async def framed(stack: Stack[CachedNode], model: str, metadata: Sequence[tuple[str, str]], rows: int = 1) -> str:
     request = pb.ModelInferRequest(model_name=model)
     request.inputs.add(name="x", datatype="FP32", shape=[rows, 2]).contents.fp32_contents.extend([1.0, 2.0] * rows)
     async with channel(stack.edge.target) as through:
@@ -77,7 +80,7 @@ async def framed(stack: CachedStack, model: str, metadata: Sequence[tuple[str, s
     return stack.by_address(reply.upstream).spec.id
 
 
-async def test_a_plain_call_tells_who_holds_its_model(stack: CachedStack, http: httpx.AsyncClient) -> None:
+async def test_a_plain_call_tells_who_holds_its_model(stack: Stack[CachedNode], http: httpx.AsyncClient) -> None:
     node = node_of(stack, await plain(http, "plain"))
     assert await holders(stack, "plain") == {node: "available"}
     for word in ("?1", "loading", "failed"):  # a client's own is of no effect, and is not handed on
@@ -85,19 +88,19 @@ async def test_a_plain_call_tells_who_holds_its_model(stack: CachedStack, http: 
     assert await holders(stack, "plain") == {node: "available"}
 
 
-async def test_a_grpc_call_that_names_its_model_in_a_header(stack: CachedStack) -> None:
+async def test_a_grpc_call_that_names_its_model_in_a_header(stack: Stack[CachedNode]) -> None:
     node = await framed(stack, "named", [("x-tbms-model", "named")])
     assert await holders(stack, "named") == {node: "available"}
 
 
 @pytest.mark.parametrize(("model", "rows"), [("unnamed", 1), ("large", 500_000)])
-async def test_a_grpc_call_whose_body_names_the_model(stack: CachedStack, model: str, rows: int) -> None:
+async def test_a_grpc_call_whose_body_names_the_model(stack: Stack[CachedNode], model: str, rows: int) -> None:
     node = await framed(stack, model, [], rows)
     # Before 1.40 a filter that streams bodies cannot be told to show us replies as well.
     assert await holders(stack, model) == ({node: "available"} if stack.edge.version == "1.40" else {})
 
 
-async def test_a_race_hears_it_through_its_candidates(stack: CachedStack, http: httpx.AsyncClient) -> None:
+async def test_a_race_hears_it_through_its_candidates(stack: Stack[CachedNode], http: httpx.AsyncClient) -> None:
     reply = await plain(http, "raced", tloc="5000", backup="backup;est=1")
     assert reply.headers["tbms-answer"].startswith("raced;rank=0")
     (state,) = (await holders(stack, "raced")).values()
@@ -105,7 +108,7 @@ async def test_a_race_hears_it_through_its_candidates(stack: CachedStack, http: 
 
 
 async def test_calls_go_where_a_reply_says_that_the_model_is_for_as_long_as_it_holds(
-    stack: CachedStack, http: httpx.AsyncClient
+    stack: Stack[CachedNode], http: httpx.AsyncClient
 ) -> None:
     home = node_of(stack, await plain(http, "moved"))
     other = {"a": "b", "b": "a"}[home]
@@ -123,7 +126,9 @@ async def test_calls_go_where_a_reply_says_that_the_model_is_for_as_long_as_it_h
     assert node_of(stack, await plain(http, "moved")) == home
 
 
-async def test_a_stream_that_comes_takes_the_place_of_replies(stack: CachedStack, http: httpx.AsyncClient) -> None:
+async def test_a_stream_that_comes_takes_the_place_of_replies(
+    stack: Stack[CachedNode], http: httpx.AsyncClient
+) -> None:
     unheard = stack.edge.nodes
     await plain(http, "short")
     stack.edge.nodes = [node.node for node in stack.nodes.values()]
@@ -139,15 +144,15 @@ async def test_a_stream_that_comes_takes_the_place_of_replies(stack: CachedStack
         stack.edge.write_config()
 
 
-async def _forgotten(stack: CachedStack, model: str) -> bool:
+async def _forgotten(stack: Stack[CachedNode], model: str) -> bool:
     return await holders(stack, model) == {}
 
 
-async def _heard(stack: CachedStack, count: int) -> bool:
+async def _heard(stack: Stack[CachedNode], count: int) -> bool:
     nodes: list[dict[str, Any]] = (await stack.edge.status())["nodes"]
     return sum(node["residency"]["heard"] for node in nodes) == count
 
 
-async def _is_alive(stack: CachedStack, name: str) -> bool:
+async def _is_alive(stack: Stack[CachedNode], name: str) -> bool:
     nodes: list[dict[str, Any]] = (await stack.edge.status())["nodes"]
     return any(node["id"] == name and node["alive"] for node in nodes)

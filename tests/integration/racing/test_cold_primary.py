@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from ext_proc.broker.record import RaceRecord
-from integration.bench.deadline.race_log import records
-from integration.stack.cached_node import CachedSpec, CachedStack
+from integration.stack.cached_node import CachedNode, CachedSpec
+from integration.stack.race_log import records
+from integration.stack.stack import Stack
 from tests.integration.conftest import need_envoy
 from tests.integration.node.cache_node import until, write_onnx
 from tests.integration.raw import rest_client
@@ -27,28 +28,28 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stack(tmp_path: Path) -> AsyncIterator[CachedStack]:
+async def stack(tmp_path: Path) -> AsyncIterator[Stack[CachedNode]]:
     need_envoy("1.40")
     for name, factor in (("slow", 2.0), ("quick", 3.0)):
         write_onnx(tmp_path, name, factor=factor)
     (tmp_path / "slow" / "tbms.json").write_text(json.dumps({"load_delay_ms": LOAD_MS}))
-    async with CachedStack(tmp_path, [CachedSpec("a")], sections=SECTIONS) as running:
+    async with Stack(tmp_path, [CachedSpec("a")], sections=SECTIONS) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def http(stack: CachedStack) -> AsyncIterator[httpx.AsyncClient]:
+async def http(stack: Stack[CachedNode]) -> AsyncIterator[httpx.AsyncClient]:
     async with rest_client(stack.edge.http) as client:
         yield client
 
 
-async def tell(stack: CachedStack, model: str, command: str) -> None:
+async def tell(stack: Stack[CachedNode], model: str, command: str) -> None:
     url = f"{stack.nodes['a'].agent.admin}/models/{model}/{command}"
     async with aiohttp.ClientSession() as http, http.post(url) as reply:
         assert reply.status == 200, await reply.text()
 
 
-async def known(stack: CachedStack) -> dict[str, Any]:
+async def known(stack: Stack[CachedNode]) -> dict[str, Any]:
     """What the edge has heard of each model; None while it does not hear the node."""
     status = await stack.edge.status()
     assert status["nodes"][0]["residency"]["heard"]
@@ -56,7 +57,7 @@ async def known(stack: CachedStack) -> dict[str, Any]:
     return {model: nodes["a"] for model, nodes in models.items()}
 
 
-async def is_known(stack: CachedStack, **states: str) -> bool:
+async def is_known(stack: Stack[CachedNode], **states: str) -> bool:
     return await known(stack) == states
 
 
@@ -67,7 +68,7 @@ async def call(http: httpx.AsyncClient, **headers: str) -> tuple[list[float], st
     return reply.json()["outputs"][0]["data"], reply.headers["tbms-answer"]
 
 
-async def raced(stack: CachedStack, count: int) -> RaceRecord:
+async def raced(stack: Stack[CachedNode], count: int) -> RaceRecord:
     """The last of so many races."""
 
     def races() -> list[RaceRecord]:
@@ -77,7 +78,9 @@ async def raced(stack: CachedStack, count: int) -> RaceRecord:
     return races()[-1]
 
 
-async def test_the_backup_answers_in_time_and_the_load_goes_on(stack: CachedStack, http: httpx.AsyncClient) -> None:
+async def test_the_backup_answers_in_time_and_the_load_goes_on(
+    stack: Stack[CachedNode], http: httpx.AsyncClient
+) -> None:
     await tell(stack, "quick", "load")
     await tell(stack, "slow", "load")
     await tell(stack, "slow", "unload")
@@ -113,7 +116,9 @@ async def test_the_backup_answers_in_time_and_the_load_goes_on(stack: CachedStac
     assert (last.cold, last.estimate_ms) == (False, 20)
 
 
-async def test_a_node_that_has_loaded_nothing_yet_says_nothing(stack: CachedStack, http: httpx.AsyncClient) -> None:
+async def test_a_node_that_has_loaded_nothing_yet_says_nothing(
+    stack: Stack[CachedNode], http: httpx.AsyncClient
+) -> None:
     await until(lambda: is_known(stack))
     await http.post("/v2/models/slow/infer", content=BODY)
     record = await raced(stack, 1)

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from ext_proc.broker.record import read_records
-from integration.bench.deadline import race_log
-from integration.bench.deadline.race_log import extra_work
-from integration.scenes.deadline import Deadline
-from integration.scenes.deadline_calls import IMAGES_A_CALL, Point
+from integration.scenes.deadline.calls import IMAGES_A_CALL, Point
+from integration.scenes.deadline.scene import Deadline
+from integration.stack import race_log
+from integration.stack.race_log import extra_work
 from tests.integration.conftest import need_envoy
 
 CALLS = 12

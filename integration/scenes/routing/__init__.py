@@ -1,0 +1,1 @@
+"""The scene of routing and cache (`scene`) and its tables (`tables`)."""
