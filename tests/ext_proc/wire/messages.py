@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import CallError
 from ext_proc.wire.call import Call
-from ext_proc.wire.fields import len_field, varint, varint_field
 from ext_proc.wire.naming import Unnamed, name_call
+from ext_proc.wire.protobuf.fields import len_field, varint, varint_field
 from mesh.protos import tfs_pb2 as tfs
 
 LIMIT = 1 << 20

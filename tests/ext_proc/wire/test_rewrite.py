@@ -11,8 +11,8 @@ from tritonclient.grpc import service_pb2 as v2
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.fields import len_field, varint_field
 from ext_proc.wire.naming import name_call
+from ext_proc.wire.protobuf.fields import len_field, varint_field
 from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.protos import tfs_pb2 as tfs
 from tests.ext_proc.wire.messages import (
