@@ -36,7 +36,10 @@ class DataError(Exception):
 
 
 def from_raw(data: bytes | memoryview, dtype: DType, shape: Sequence[int]) -> Array:
-    """An array out of its little-endian bytes (strings: each with a 4-byte length). Raises DataError."""
+    """An array of this shape out of its little-endian bytes, in row-major order. Raises DataError.
+
+    A string is its length (4 bytes) and its bytes. The array may be a read-only view of `data`.
+    """
     if dtype is STRING:
         return _strings(_split(data), shape)
     expected = math.prod(shape) * dtype.numpy.itemsize
@@ -46,7 +49,7 @@ def from_raw(data: bytes | memoryview, dtype: DType, shape: Sequence[int]) -> Ar
 
 
 def from_values(values: Sequence[object], dtype: DType, shape: Sequence[int]) -> Array:
-    """An array out of gRPC's typed contents. Raises DataError."""
+    """An array of this shape out of gRPC's typed contents, in row-major order. Raises DataError."""
     if dtype is STRING:
         return _strings([value for value in values if isinstance(value, bytes)], shape)
     expected = math.prod(shape) * dtype.numpy.itemsize

@@ -15,7 +15,10 @@ ROWS, COLUMNS = "predictions", "outputs"
 
 
 def decode(body: bytes) -> dict[str, Array]:
-    """Name to array, of all outputs; the first dimension of rows is the batch. Raises OutputError."""
+    """Name to array, of all outputs. Raises OutputError.
+
+    Of `predictions` an array is (rows, *shape of one row's value), of `outputs` it has the shape of the nested lists.
+    """
     key, value = _outputs(read_object(body))
     return {name: from_numbers(name, values) for name, values in _by_name(key, value).items()}
 
