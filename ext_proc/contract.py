@@ -42,3 +42,9 @@ TIME_ATTRIBUTE = "request.time"
 
 # The gRPC service that Envoy's filter calls.
 PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+# The calls that change or tell what one node serves: an RE2 expression for the whole path. The server refuses them,
+# each codec in its own words; an Envoy whose server is away must not let them through to a node.
+CONTROL_PATHS = (
+    r"/tensorflow\.serving\.ModelService/Handle.*|/inference\.GRPCInferenceService/Repository.*|/v2/repository/.*"
+)

@@ -2,11 +2,10 @@
 
     svm;est=25, (bayes;est=15 keysearch;w=2);mix=avg, "odd name";version=3
 
-A model name is a token or a string. Parameters of a candidate: `est` (ms), `version` (integer),
-`label` (token or string), `w` (weight, in a mix or a split). Of an inner list: `mix`, max or avg.
+A model name is a token or a string, by the rule of `mesh.names`. Parameters of a candidate: `est` (ms), `version`
+(integer), `label` (as a name), `w` (weight, in a mix or a split). Of an inner list: `mix`, max or avg.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -14,11 +13,11 @@ from typing import Any
 import http_sfv
 
 from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget
+from mesh.names import name_fault, quoted
 
 MAX_TEXT = 2048  # characters of one field; the parser's cost grows with the square of it
 MAX_ESTIMATE_MS = 3_600_000
 MAX_WEIGHT = 1_000_000
-_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,127}")
 
 
 class FieldError(ValueError):
@@ -56,16 +55,21 @@ def parse(structure: Any, text: str) -> Any:
 def candidate(item: Any, where: str, *, weighted: bool) -> Candidate:
     """Reads an http_sfv item as a candidate. `where` names its place in errors."""
     name = item.value
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise FieldError(f"{where} is no model name: 1 to 128 of letters, digits and _ . @ + -")
-    where = f"{where} ({name})"
+    if not isinstance(name, str):
+        raise FieldError(f"{where} is no model name: a token or a string is expected")
+    fault = name_fault(name)
+    if fault is not None:
+        raise FieldError(f"{where} is no model name: {quoted(name)} {fault}")
+    where = f"{where} ({name if name.isascii() else quoted(name)})"
     known(item.params, {"est", "version", "label", "w"} if weighted else {"est", "version", "label"}, where)
     version = item.params.get("version")
     label = item.params.get("label")
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
         raise FieldError(f"{where}: version is a whole number, not negative")
-    if label is not None and not (isinstance(label, str) and _NAME.fullmatch(label)):
-        raise FieldError(f"{where}: label is a name of letters, digits and _ . @ + -")
+    if label is not None:
+        fault = name_fault(label) if isinstance(label, str) else "is neither a token nor a string"
+        if fault is not None:
+            raise FieldError(f"{where}: the label {quoted(str(label))} {fault}")
     if version is not None and label is not None:
         raise FieldError(f"{where}: version and label exclude each other")
     weight = number(item.params, "w", where, MAX_WEIGHT)

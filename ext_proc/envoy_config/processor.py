@@ -32,7 +32,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     MatcherOnMatch,
 )
 
-from ext_proc.contract import ENVOY_VERSION_METADATA, NODES_NAMESPACE, TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
+from ext_proc.contract import CONTROL_PATHS, ENVOY_VERSION_METADATA, NODES_NAMESPACE, TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.envoy_config.matching import Predicate
 from ext_proc.envoy_config.text import extension, seconds, xds_extension
 from ext_proc.envoy_config.versions import BodyAccess, body_access, short
@@ -44,8 +44,7 @@ SERVER_CLUSTER = "tbms_ext_proc"
 
 # How long a call that is not let through waits for a server that is away. More than the retries below take.
 OUTAGE_SECONDS = 10.0
-# Calls that change what a node serves. The server refuses them; without it they must not reach a node.
-CONTROL = r"/tensorflow\.serving\.ModelService/Handle.*|/inference\.GRPCInferenceService/Repository.*|/v2/repository/.*"
+CONTROL = CONTROL_PATHS
 # gRPC services whose calls name their model in the message only.
 NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model")
 

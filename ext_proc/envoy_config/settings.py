@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from ext_proc.envoy_config.address import place
-from mesh.settings import Settings
+from mesh.settings import ModelName, Settings
 
 
 def _listener(text: str) -> str:
@@ -23,7 +23,6 @@ def _local(text: str) -> str:
 
 Listener = Annotated[str, AfterValidator(_listener)]
 LocalListener = Annotated[str, AfterValidator(_local)]
-ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 
 
 class EnvoyLimits(Settings):

@@ -25,6 +25,7 @@ from ext_proc.processing.policy import RequestPolicy
 from ext_proc.processing.request import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
 from ext_proc.protos.ext_proc_pb2 import HttpBody
 from ext_proc.wire.call import Call, InferenceProtocol
+from ext_proc.wire.content_type import is_grpc
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
 from mesh.digits import number
@@ -275,5 +276,5 @@ class Machine:
             return self._call.protocol
         if self._unnamed is not None:
             return self._unnamed.protocol
-        is_grpc = self._head is not None and self._head.headers.get("content-type", "").startswith("application/grpc")
-        return InferenceProtocol.TFS_GRPC if is_grpc else None
+        content_type = "" if self._head is None else self._head.headers.get("content-type", "")
+        return InferenceProtocol.TFS_GRPC if is_grpc(content_type) else None

@@ -18,9 +18,9 @@ from ext_proc.upstream.client import Response
 from ext_proc.upstream.headers import write_status
 from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.framing import frame
-from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
+from ext_proc.wire.output_arrays import OutputError
+from ext_proc.wire.outputs import decode_outputs, encode_outputs
 from ext_proc.wire.reply import error_reply
-from ext_proc.wire.tensor import TensorError
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def combine(call: Call, mix: Mix, payloads: Mapping[int, Response], limit: int) 
     headers = _texts(first.headers)
     try:
         rewritten = encode_outputs(call, headers, first.body, mixing.combine(mix.how, parts), limit)
-    except TensorError as error:
+    except OutputError as error:
         raise CallError(Reason.BROKEN_MODEL, f"{mix.title}: {error}") from error
     replaced = {key for key, _ in rewritten.headers} | set(rewritten.removed)
     kept = tuple(pair for pair in first.headers if pair[0] not in replaced)
@@ -110,7 +110,7 @@ def combine(call: Call, mix: Mix, payloads: Mapping[int, Response], limit: int) 
 def _part(call: Call, member: Candidate, response: Response, limit: int) -> mixing.Part:
     try:
         outputs = decode_outputs(call, _texts(response.headers), response.body, limit)
-    except TensorError as error:
+    except OutputError as error:
         raise CallError(Reason.BROKEN_MODEL, f"{member.title}: {error}") from error
     return mixing.Part(member.title, member.weight, outputs)
 

@@ -1,36 +1,16 @@
-"""What a model's name, a version and a label may be: the one place where they are checked.
-
-Names become folder names of a repository and parts of paths, so whatever could leave its folder or
-break a line is refused: slashes of both kinds, `.` and `..`, control characters, text that is not UTF-8.
-"""
-
-import re
+"""The one rule of names (`mesh.names`) for what a client sends: every breach is a CallError(INVALID)."""
 
 from ext_proc.errors import CallError, Reason
-
-MAX_NAME = 255  # bytes of UTF-8; what a file system takes as the name of a folder
-MAX_VERSION = (1 << 63) - 1
-
-_ASCII_NAME = re.compile(r"[ -.0-\[\]-~]+")  # printable ASCII but for / and \
-_OUTLAW = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_DIGITS = re.compile(r"[0-9]{1,19}")
+from mesh.names import fault_sentence, name_fault, version_fault
+from mesh.names import quoted as quoted
 
 
-def check_name(name: str, part: str = "model name", limit: int = MAX_NAME) -> str:
-    """The name, if it may be one; raises CallError(INVALID) that calls it by `part`. `limit` is in bytes."""
-    if len(name) <= limit and _ASCII_NAME.fullmatch(name) and name != "." and name != "..":
+def check_name(name: str, part: str = "model name") -> str:
+    """The name, if it may be one; raises CallError(INVALID) that calls it by `part`."""
+    fault = name_fault(name)
+    if fault is None:
         return name
-    if not name:
-        raise CallError(Reason.INVALID, f"The {part} is empty.")
-    outlaw = _OUTLAW.search(name)
-    if outlaw:
-        raise CallError(Reason.INVALID, f"The {part} {quoted(name)} holds {_kind(outlaw[0])}.")
-    if name in (".", ".."):
-        raise CallError(Reason.INVALID, f"The {part} {quoted(name)} is a step in a path, not a name.")
-    size = len(name.encode())
-    if size > limit:
-        raise CallError(Reason.INVALID, f"The {part} {quoted(name)} is {size} bytes long, over the limit of {limit}.")
-    return name
+    raise CallError(Reason.INVALID, fault_sentence(part, name, fault))
 
 
 def check_label(label: str) -> str:
@@ -39,10 +19,11 @@ def check_label(label: str) -> str:
 
 
 def check_version(version: str) -> str:
-    """The version as it was written, if it is a decimal int64 that is not negative."""
-    if _DIGITS.fullmatch(version) and int(version) <= MAX_VERSION:
+    """The version as it was written, if it may be one. Raises CallError(INVALID)."""
+    fault = version_fault(version)
+    if fault is None:
         return version
-    raise CallError(Reason.INVALID, f"The model version {quoted(version)} is not a decimal number of 64 bits.")
+    raise CallError(Reason.INVALID, f"The model version {quoted(version)} {fault}.")
 
 
 def decode(raw: bytes, part: str = "model name") -> str:
@@ -51,15 +32,3 @@ def decode(raw: bytes, part: str = "model name") -> str:
         return raw.decode()
     except UnicodeDecodeError:
         raise CallError(Reason.INVALID, f"The {part} {quoted(raw[:80])} is not UTF-8.") from None
-
-
-def quoted(text: str | bytes, limit: int = 60) -> str:
-    """The text as it may stand in an error: one line, printable ASCII, cut at `limit` characters."""
-    shown = ascii(text[:limit])
-    return f"{shown}..." if len(text) > limit else shown
-
-
-def _kind(character: str) -> str:
-    if character in "/\\":
-        return f"a '{character}'"
-    return "text that is not UTF-8" if "\ud800" <= character <= "\udfff" else "a control character"

@@ -1,40 +1,27 @@
 """Which model a call asks for: from its headers if they say it, from the first bytes of its body if not."""
 
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from ext_proc.contract import MODEL_HEADER
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire import tfs_grpc, tfs_rest, v2_grpc, v2_rest
-from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from ext_proc.wire.call import Call
+from ext_proc.wire.codec import Method
+from ext_proc.wire.codecs import GRPC_CODECS, REST_CODECS
+from ext_proc.wire.content_type import is_grpc
 from ext_proc.wire.framing import FirstMessage
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
-from ext_proc.wire.scan import Scanner
+from ext_proc.wire.protobuf.scan import Scanner
 
 # Only what is short is remembered, so that the memory of hostile paths is bounded: 8,192 of 512 characters.
 _REMEMBERED = 8_192
 _SHORT = 512
 _SAFE = "!$&'()*+,;=@:"
 
-
-class Finder(typing.Protocol):
-    """Finds the model in the top-level fields of one kind of request."""
-
-    wanted: frozenset[int]
-
-    def field(self, number: int, content: bytes | None) -> Call | None:
-        """Takes the next field: its content if it is wanted and length-delimited, else None."""
-
-    def end(self) -> Call | None:
-        """The message is over. Raises CallError(INVALID) if it should have named a model."""
-
-
-class _Method(typing.NamedTuple):
-    protocol: InferenceProtocol
-    verb: Verb
-    finder: Callable[[Verb], Finder]
+_METHODS = {path: method for codec in GRPC_CODECS.values() for path, method in codec.methods.items()}
+_REFUSED = {path: told for codec in GRPC_CODECS.values() for path, told in codec.refused.items()}
+_ROOTS = {root: codec for codec in REST_CODECS.values() for root in codec.roots}
 
 
 def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None":
@@ -48,7 +35,7 @@ def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None"
     if method is None:
         return _by_path(path) if len(path) <= _SHORT else _by_path.__wrapped__(path)
     content_type = headers.get("content-type", "")
-    if content_type != "application/grpc" and not content_type.startswith(("application/grpc+", "application/grpc;")):
+    if content_type != "application/grpc" and not is_grpc(content_type):  # the usual one costs no call
         return None
     model = headers.get(MODEL_HEADER)
     if model is not None:
@@ -61,7 +48,7 @@ class Unnamed:
 
     __slots__ = ("_finder", "_message", "_named", "_scanner", "protocol", "verb")
 
-    def __init__(self, method: _Method, encoding: str, limit: int) -> None:
+    def __init__(self, method: Method, encoding: str, limit: int) -> None:
         self.protocol = method.protocol
         self.verb = method.verb
         self._finder = method.finder(method.verb)
@@ -111,11 +98,8 @@ def _by_path(path: str) -> Call | None:
     root, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
     if "%" in root:
         root = unquote(root, errors="surrogateescape")  # some servers route by the decoded path
-    if root in ("v1", "V1"):
-        return tfs_rest.name_path(rest.split("/"))
-    if root == "v2":
-        return v2_rest.name_path(rest.split("/"))
-    return None
+    codec = _ROOTS.get(root)
+    return None if codec is None else codec.name_path(rest.split("/"))
 
 
 @lru_cache(_REMEMBERED)
@@ -136,17 +120,3 @@ def _by_header(path: str, value: str) -> Call:
                 Reason.INVALID, f"The {part} {quoted(value)} is not MODEL, MODEL/versions/N or MODEL/labels/LABEL."
             )
     return Call(method.protocol, method.verb, check_name(model, part), version, label)
-
-
-def _methods() -> dict[str, _Method]:
-    table = {
-        path: _Method(InferenceProtocol.V2_GRPC, verb, v2_grpc.NameFinder) for path, verb in v2_grpc.METHODS.items()
-    }
-    for path, verb in tfs_grpc.METHODS.items():
-        finder = tfs_grpc.TaskFinder if verb is Verb.MULTI_INFERENCE else tfs_grpc.SpecFinder
-        table[path] = _Method(InferenceProtocol.TFS_GRPC, verb, finder)
-    return table
-
-
-_METHODS = _methods()
-_REFUSED = tfs_grpc.REFUSED | v2_grpc.REFUSED

@@ -9,7 +9,7 @@ from mesh.address import parse_endpoint
 from mesh.discovery.merge import merge
 from mesh.errors import MeshError
 from mesh.node import Node
-from mesh.settings import Settings
+from mesh.settings import ModelName, Settings
 
 
 def _endpoint(text: str) -> str:
@@ -19,14 +19,7 @@ def _endpoint(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError(f"{text!r} holds a character that cannot be printed.")
-    return text
-
-
 EndpointText = Annotated[str, AfterValidator(_endpoint)]
-ModelName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_printable)]
 
 
 class NodeSettings(Settings):

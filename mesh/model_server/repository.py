@@ -9,11 +9,11 @@ from random import Random
 from pydantic import Field, ValidationError
 
 from mesh.model_server.errors import invalid
+from mesh.names import name_fault
 from mesh.settings import Settings
 
 MODEL_FILE = "model.onnx"
 KNOBS_FILE = "tbms.json"
-MAX_NAME = 255
 MAX_VERSION = 2**63 - 1
 
 
@@ -63,12 +63,7 @@ class VersionPolicy:
 
 def is_valid_name(name: str) -> bool:
     """Whether a model name is safe to use as the name of one folder."""
-    return (
-        0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME
-        and name not in (".", "..")
-        and name.isprintable()
-        and not any(character in "/\\" for character in name)
-    )
+    return name_fault(name) is None
 
 
 def versions(base: Path) -> dict[int, Path]:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mesh.errors import MeshError
+from mesh.names import fault_sentence, name_fault
 from mesh.residency.state import Residency
 
 VERSION = 1
@@ -25,8 +26,6 @@ MAX_MODELS = 50_000
 """Of one node, all its lines together."""
 MAX_SECONDS = 1_000_000
 """Of one load."""
-MAX_NAME = 1024
-"""Characters of a model's name."""
 
 _WORDS = {state: state.name.lower() for state in Residency}
 _STATES = {word: state for state, word in _WORDS.items()}
@@ -136,9 +135,10 @@ def read_line(line: bytes) -> Heard:
 
 
 def _name(model: str) -> str:
-    if not 0 < len(model) <= MAX_NAME or not model.isprintable():
-        raise ResidencyError(f"{model[:60]!a} is not the name of a model.")
-    return model
+    fault = name_fault(model)
+    if fault is None:
+        return model
+    raise ResidencyError(fault_sentence("model name", model, fault))
 
 
 def _state(word: Any) -> Residency:

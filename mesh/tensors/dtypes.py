@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from mesh.protos import tfs_pb2 as tfs
 
-#: Any array that goes into or comes out of a model. Strings are object arrays of `bytes`.
 Array = NDArray[np.generic]
+"""Any array that goes into or comes out of a model. Strings are object arrays of `bytes`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import numpy as np
 from mesh.protos import tfs_pb2 as tfs
 from mesh.tensors.dtypes import BY_NUMPY, BY_TF, HALF, STRING, Array, DType, TensorSpec
 
-#: The most elements that a few values may be repeated to fill (TensorFlow repeats the last value given).
 MAX_REPEATED = 1 << 24
+"""The most elements that a few values may be repeated to fill (TensorFlow repeats the last value given)."""
 
 
 class TensorError(Exception):

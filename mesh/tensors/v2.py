@@ -3,44 +3,58 @@
 import math
 import struct
 from collections.abc import Sequence
+from enum import Enum
 
 import numpy as np
 
 from mesh.tensors.dtypes import STRING, Array, DType
 
 
+class DataFault(Enum):
+    """How data can fail to be the tensor that is declared; the value says it in words."""
+
+    BYTE_SIZE = "the data are not as long as the shape needs"
+    SHAPE = "the shape is not that of an array"
+    CUT_LENGTH = "the length of a string is cut off"
+    CUT_STRING = "a string is cut off"
+    FEW_STRINGS = "there are fewer strings than the shape needs"
+    MANY_STRINGS = "there are more strings than the shape needs"
+
+
 class DataError(Exception):
-    """Data that do not fill their shape. The template has places for {prefix}, {input} and {model}."""
+    """Data that do not fill their shape.
 
-    def __init__(self, template: str) -> None:
-        super().__init__(template)
-        self.template = template
+    `expected` and `got` are bytes of the whole tensor (BYTE_SIZE), bytes of one length or string (CUT_LENGTH,
+    CUT_STRING) or numbers of strings (FEW_STRINGS, MANY_STRINGS); None for a SHAPE.
+    """
 
-
-def _size_mismatch(expected: int, got: int) -> DataError:
-    return DataError(
-        "{prefix}input byte size mismatch for input '{input}' for model '{model}'. "
-        f"Expected {expected}, got {got}"
-    )
+    def __init__(self, fault: DataFault, expected: int | None = None, got: int | None = None) -> None:
+        super().__init__(fault.value if expected is None else f"{fault.value}. Expected {expected}, got {got}")
+        self.fault = fault
+        self.expected = expected
+        self.got = got
 
 
 def from_raw(data: bytes | memoryview, dtype: DType, shape: Sequence[int]) -> Array:
-    """An array out of its little-endian bytes (strings: each with a 4-byte length). Raises DataError."""
+    """An array of this shape out of its little-endian bytes, in row-major order. Raises DataError.
+
+    A string is its length (4 bytes) and its bytes. The array may be a read-only view of `data`.
+    """
     if dtype is STRING:
         return _strings(_split(data), shape)
     expected = math.prod(shape) * dtype.numpy.itemsize
     if len(data) != expected:
-        raise _size_mismatch(expected, len(data))
+        raise DataError(DataFault.BYTE_SIZE, expected, len(data))
     return shaped(np.frombuffer(data, dtype.numpy), shape)
 
 
 def from_values(values: Sequence[object], dtype: DType, shape: Sequence[int]) -> Array:
-    """An array out of gRPC's typed contents. Raises DataError."""
+    """An array of this shape out of gRPC's typed contents, in row-major order. Raises DataError."""
     if dtype is STRING:
         return _strings([value for value in values if isinstance(value, bytes)], shape)
     expected = math.prod(shape) * dtype.numpy.itemsize
     if len(values) * dtype.numpy.itemsize != expected:
-        raise _size_mismatch(expected, len(values) * dtype.numpy.itemsize)
+        raise DataError(DataFault.BYTE_SIZE, expected, len(values) * dtype.numpy.itemsize)
     # Narrow integers travel as 32-bit ones, and wrap as in C++.
     wide = np.int64 if dtype.v2_field in ("int_contents", "uint_contents") else dtype.numpy
     return shaped(np.array(values, wide).astype(dtype.numpy), shape)
@@ -51,7 +65,7 @@ def shaped(flat: Array, shape: Sequence[int]) -> Array:
     try:
         return flat.reshape(tuple(shape))
     except ValueError as error:  # more dimensions, or larger ones beside an empty one, than an array can have
-        raise DataError("{prefix}the shape of input '{input}' for model '{model}' is not that of an array") from error
+        raise DataError(DataFault.SHAPE) from error
 
 
 def to_raw(array: Array) -> bytes:
@@ -68,29 +82,20 @@ def _split(data: bytes | memoryview) -> list[bytes]:
     while offset < len(data):
         start = offset + 4
         if start > len(data):
-            raise DataError(
-                "{prefix}incomplete string length indicator for inference input '{input}' for model '{model}', "
-                f"expecting 4 bytes but only {len(data) - offset} bytes available. "
-                "Please make sure the string length indicator is in one buffer."
-            )
+            raise DataError(DataFault.CUT_LENGTH, 4, len(data) - offset)
         (length,) = struct.unpack_from("<I", data, offset)
         offset = start + length
         if offset > len(data):
-            raise DataError(
-                "incomplete string data for inference input '{input}', "
-                f"expecting string of length {length} but only {len(data) - start} bytes available"
-            )
+            raise DataError(DataFault.CUT_STRING, length, len(data) - start)
         elements.append(bytes(data[start:offset]))
     return elements
 
 
 def _strings(elements: Sequence[bytes], shape: Sequence[int]) -> Array:
     count = math.prod(shape)
-    of_input = "for inference input '{input}' for model '{model}'"
-    if len(elements) < count:
-        raise DataError(f"{{prefix}}expected {count} string elements {of_input}, got {len(elements)}")
-    if len(elements) > count:
-        raise DataError(f"{{prefix}}unexpected number of string elements {len(elements)} {of_input}, expecting {count}")
+    if len(elements) != count:
+        fault = DataFault.FEW_STRINGS if len(elements) < count else DataFault.MANY_STRINGS
+        raise DataError(fault, count, len(elements))
     array = np.empty(count, STRING.numpy)
     array[:] = elements
     return shaped(array, shape)

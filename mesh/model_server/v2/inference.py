@@ -8,7 +8,23 @@ from mesh.model_server.loaded_models import Version
 from mesh.model_server.runner import Runner
 from mesh.model_server.runtime import OnnxModel
 from mesh.tensors.dtypes import Array, TensorSpec
-from mesh.tensors.v2 import DataError
+from mesh.tensors.v2 import DataError, DataFault
+
+_FAULTS = {
+    DataFault.BYTE_SIZE: "{prefix}input byte size mismatch for input '{input}' for model '{model}'. "
+    "Expected {expected}, got {got}",
+    DataFault.SHAPE: "{prefix}the shape of input '{input}' for model '{model}' is not that of an array",
+    DataFault.CUT_LENGTH: "{prefix}incomplete string length indicator for inference input '{input}' for model "
+    "'{model}', expecting {expected} bytes but only {got} bytes available. "
+    "Please make sure the string length indicator is in one buffer.",
+    # The one that Triton writes without the request's id.
+    DataFault.CUT_STRING: "incomplete string data for inference input '{input}', "
+    "expecting string of length {expected} but only {got} bytes available",
+    DataFault.FEW_STRINGS: "{prefix}expected {expected} string elements for inference input '{input}' "
+    "for model '{model}', got {got}",
+    DataFault.MANY_STRINGS: "{prefix}unexpected number of string elements {got} for inference input '{input}' "
+    "for model '{model}', expecting {expected}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +88,10 @@ def _check_input(name: str, prefix: str, spec: TensorSpec, tensor: Tensor) -> No
 
 
 def bad_data(name: str, request_id: str, tensor: str, error: DataError) -> ServingError:
-    """The refusal of an input whose data do not fill its shape."""
-    return invalid(error.template.format(prefix=request_prefix(request_id), input=tensor, model=name))
+    """The refusal, in Triton's words, of an input whose data do not fill its shape."""
+    prefix = request_prefix(request_id)
+    text = _FAULTS[error.fault]
+    return invalid(text.format(prefix=prefix, input=tensor, model=name, expected=error.expected, got=error.got))
 
 
 def request_prefix(request_id: str) -> str:

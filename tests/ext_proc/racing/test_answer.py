@@ -175,7 +175,7 @@ def outputs(protocol: InferenceProtocol, **arrays: list[float]) -> Response:
 
 
 def read(protocol: InferenceProtocol, response: Response) -> list[float]:
-    from ext_proc.wire.outputs.codec import decode_outputs
+    from ext_proc.wire.outputs import decode_outputs
 
     call = held(protocol=protocol).call
     (array,) = decode_outputs(call, {}, response.body, LIMIT).values()

@@ -1,4 +1,4 @@
-"""Requests of both gRPC APIs as real clients' libraries write them, and the ways in which bytes arrive."""
+"""Requests of both APIs as real clients' libraries write them, and the ways in which bytes arrive."""
 
 import gzip
 import itertools
@@ -10,15 +10,21 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import CallError
 from ext_proc.wire.call import Call
-from ext_proc.wire.fields import len_field, varint, varint_field
 from ext_proc.wire.naming import Unnamed, name_call
+from ext_proc.wire.protobuf.fields import len_field, varint, varint_field
+from ext_proc.wire.rewrite import swap_model
 from mesh.protos import tfs_pb2 as tfs
 
 LIMIT = 1 << 20
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+MULTI = "/tensorflow.serving.PredictionService/MultiInference"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
 
 NAMES = st.text(st.characters(min_codepoint=32, exclude_characters="/\\", exclude_categories=("Cc", "Cs", "Zl", "Zp")))
 GOOD_NAMES = NAMES.filter(lambda name: 0 < len(name.encode()) <= 255 and name not in (".", ".."))
 VERSIONS = st.integers(0, 2**63 - 1)
+CHOICES = st.one_of(st.just((None, None)), st.tuples(VERSIONS.map(str), st.none()), st.tuples(st.none(), GOOD_NAMES))
 
 
 @st.composite
@@ -61,6 +67,10 @@ def framed(message: bytes, encoding: str = "identity") -> bytes:
     return bytes([encoding != "identity"]) + len(message).to_bytes(4, "big") + message
 
 
+def by_path(path: str, method: str = "POST") -> Call | Unnamed | None:
+    return name_call({":path": path, ":method": method, "content-type": "application/json"}, LIMIT)
+
+
 def unnamed(path: str, encoding: str | None = None, limit: int = LIMIT) -> Unnamed:
     headers = {":path": path, ":method": "POST", "content-type": "application/grpc"}
     if encoding is not None:
@@ -93,3 +103,14 @@ def outcome(naming: Callable[[], Call | Unnamed | None]) -> Call | Unnamed | Cal
         return naming()
     except CallError as error:
         return error
+
+
+def swap(
+    path: str, body: bytes, model: str, version: str | None = None, label: str | None = None, encoding: str = "identity"
+) -> bytes:
+    call = name_body(path, body, encoding)
+    assert call is not None
+    out = swap_model(call, body, model, version, label, encoding=encoding, limit=LIMIT)
+    assert out[0] == 0
+    assert int.from_bytes(out[1:5], "big") == len(out) - 5
+    return out[5:]

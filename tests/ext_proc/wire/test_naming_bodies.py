@@ -4,174 +4,30 @@ import gzip
 import tracemalloc
 
 import pytest
-from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc import service_pb2 as v2
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.fields import len_field, varint, varint_field
+from ext_proc.wire.protobuf.fields import len_field, varint
 from mesh.protos import tfs_pb2 as tfs
 from tests.ext_proc.wire.messages import (
     CUTS,
     ENCODINGS,
-    GOOD_NAMES,
+    INFER,
     LIMIT,
-    SPECS,
+    MULTI,
+    PREDICT,
+    STATISTICS,
     UNKNOWN,
-    VERSIONS,
     framed,
     name_body,
     name_chunks,
     outcome,
-    unknown_fields,
     unnamed,
 )
 
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
-MULTI = "/tensorflow.serving.PredictionService/MultiInference"
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
 TFS, V2 = InferenceProtocol.TFS_GRPC, InferenceProtocol.V2_GRPC
-
-TFS_METHODS: list[tuple[str, Verb, type[Message]]] = [
-    (PREDICT, Verb.PREDICT, tfs.PredictRequest),
-    ("/tensorflow.serving.PredictionService/Classify", Verb.CLASSIFY, tfs.ClassificationRequest),
-    ("/tensorflow.serving.PredictionService/Regress", Verb.REGRESS, tfs.RegressionRequest),
-    ("/tensorflow.serving.PredictionService/GetModelMetadata", Verb.METADATA, tfs.GetModelMetadataRequest),
-    ("/tensorflow.serving.ModelService/GetModelStatus", Verb.STATUS, tfs.GetModelStatusRequest),
-    ("/tensorflow.serving.SessionService/SessionRun", Verb.SESSION_RUN, tfs.SessionRunRequest),
-]
-V2_METHODS: list[tuple[str, Verb, type[Message], str]] = [
-    (INFER, Verb.INFER, v2.ModelInferRequest, "model_"),
-    ("/inference.GRPCInferenceService/ModelStreamInfer", Verb.STREAM_INFER, v2.ModelInferRequest, "model_"),
-    ("/inference.GRPCInferenceService/ModelReady", Verb.READY, v2.ModelReadyRequest, ""),
-    ("/inference.GRPCInferenceService/ModelMetadata", Verb.METADATA, v2.ModelMetadataRequest, ""),
-    ("/inference.GRPCInferenceService/ModelConfig", Verb.CONFIG, v2.ModelConfigRequest, ""),
-    (STATISTICS, Verb.STATISTICS, v2.ModelStatisticsRequest, ""),
-]
-
-
-def expected(spec: tfs.ModelSpec, verb: Verb) -> Call:
-    choice = spec.WhichOneof("version_choice")
-    version = str(spec.version.value) if choice == "version" else None
-    label = spec.version_label if choice == "version_label" else None
-    return Call(TFS, verb, spec.name, version, label, spec.signature_name or None)
-
-
-@pytest.mark.parametrize(("path", "verb", "kind"), TFS_METHODS)
-def test_every_tf_serving_request_names_its_model(path: str, verb: Verb, kind: type[Message]) -> None:
-    spec = tfs.ModelSpec(name="m", version={"value": 3}, signature_name="s")
-    assert name_body(path, kind(model_spec=spec)) == Call(TFS, verb, "m", "3", None, "s")
-    spec = tfs.ModelSpec(name="m", version_label="canary")
-    assert name_body(path, kind(model_spec=spec)) == Call(TFS, verb, "m", None, "canary")
-    with pytest.raises(CallError, match=r"^Missing ModelSpec$"):
-        name_body(path, kind())
-    with pytest.raises(CallError, match=r"^ModelSpec has no name specified"):
-        name_body(path, kind(model_spec=tfs.ModelSpec(version_label="x")))
-
-
-@pytest.mark.parametrize(("path", "verb", "kind", "prefix"), V2_METHODS)
-def test_every_v2_request_names_its_model(path: str, verb: Verb, kind: type[Message], prefix: str) -> None:
-    assert name_body(path, kind(**{f"{prefix}name": "m"})) == Call(V2, verb, "m")
-    assert name_body(path, kind(**{f"{prefix}name": "m", f"{prefix}version": "3"})) == Call(V2, verb, "m", "3")
-    with pytest.raises(CallError, match="model version 'x'"):
-        name_body(path, kind(**{f"{prefix}name": "m", f"{prefix}version": "x"}))
-
-
-def test_a_v2_request_without_a_name() -> None:
-    with pytest.raises(CallError, match=r"^Request for unknown model: '' is not found") as caught:
-        name_body(INFER, v2.ModelInferRequest(model_version="3"))
-    assert caught.value.reason is Reason.INVALID
-
-
-def test_the_statistics_of_all_models_need_no_name() -> None:
-    assert name_body(STATISTICS, v2.ModelStatisticsRequest()) is None
-
-
-@given(SPECS, UNKNOWN, UNKNOWN, UNKNOWN, st.binary(max_size=2000), CUTS, ENCODINGS)
-def test_a_spec_is_found_wherever_it_stands_and_however_it_arrives(
-    spec: tfs.ModelSpec, before: bytes, inside: bytes, after: bytes, tensor: bytes, cuts: list[int], encoding: str
-) -> None:
-    inputs = tfs.PredictRequest(inputs={"x": tfs.TensorProto(tensor_content=tensor)}).SerializeToString()
-    body = framed(before + inputs + len_field(1, inside + spec.SerializeToString()) + after, encoding)
-    call = expected(spec, Verb.PREDICT)
-    assert name_chunks(unnamed(PREDICT, encoding), body, cuts) == call
-    assert name_body(PREDICT, body, encoding) == call
-    assert name_chunks(unnamed(PREDICT, encoding), body, list(range(min(len(body), 3000)))) == call
-
-
-@given(GOOD_NAMES, st.none() | VERSIONS, st.binary(max_size=2000), CUTS, ENCODINGS)
-def test_a_v2_name_is_found_however_it_arrives(
-    name: str, version: int | None, tensor: bytes, cuts: list[int], encoding: str
-) -> None:
-    request = v2.ModelInferRequest(model_name=name, raw_input_contents=[tensor])
-    if version is not None:
-        request.model_version = str(version)
-    body = framed(request.SerializeToString(), encoding)
-    call = Call(V2, Verb.INFER, name, request.model_version or None)
-    assert name_chunks(unnamed(INFER, encoding), body, cuts) == call
-    assert name_chunks(unnamed(INFER, encoding), body, list(range(min(len(body), 3000)))) == call
-
-
-def test_v2_fields_in_another_order() -> None:
-    version, name, tensor = len_field(2, b"3"), len_field(1, b"m"), len_field(7, b"\0" * 100)
-    assert name_body(INFER, framed(tensor + version + name)) == Call(V2, Verb.INFER, "m", "3")
-    assert name_body(INFER, framed(name + version + tensor)) == Call(V2, Verb.INFER, "m", "3")
-    assert name_body(INFER, framed(name + len_field(1, b"n") + tensor)) == Call(V2, Verb.INFER, "n")
-    assert name_body(INFER, framed(name + tensor + version)) == Call(V2, Verb.INFER, "m"), "named before the tensor"
-
-
-@given(SPECS, SPECS)
-def test_specs_without_a_name_are_merged_into_the_one_that_has_it(first: tfs.ModelSpec, second: tfs.ModelSpec) -> None:
-    first.name = ""
-    merged = tfs.ModelSpec()
-    merged.CopyFrom(first)
-    merged.MergeFrom(second)
-    body = len_field(1, first.SerializeToString()) + len_field(1, second.SerializeToString())
-    assert name_body(PREDICT, framed(body)) == expected(merged, Verb.PREDICT)
-
-
-def test_the_first_spec_with_a_name_decides() -> None:
-    body = len_field(1, b"\x0a\x01a") + len_field(2, b"\0" * 100) + len_field(1, b"\x0a\x01b")
-    assert name_body(PREDICT, framed(body)) == Call(TFS, Verb.PREDICT, "a")
-
-
-def test_within_a_spec_the_last_field_wins() -> None:
-    name, label, version = len_field(1, b"b"), len_field(4, b"canary"), len_field(2, varint_field(1, 5))
-    spec = len_field(1, b"a") + label + version + name
-    assert name_body(PREDICT, framed(len_field(1, spec))) == Call(TFS, Verb.PREDICT, "b", "5")
-    spec = name + version + label
-    assert name_body(PREDICT, framed(len_field(1, spec))) == Call(TFS, Verb.PREDICT, "b", None, "canary")
-    assert name_body(PREDICT, framed(len_field(1, name + len_field(2, b"")))) == Call(TFS, Verb.PREDICT, "b", "0")
-
-
-def test_a_negative_version_is_refused() -> None:
-    request = tfs.PredictRequest(model_spec={"name": "m", "version": {"value": -1}})
-    with pytest.raises(CallError, match="model version '-1'"):
-        name_body(PREDICT, request)
-
-
-def test_a_spec_of_another_wire_type_is_an_unknown_field() -> None:
-    body = varint_field(1, 5) + len_field(1, varint_field(1, 5) + len_field(1, b"m"))
-    assert name_body(PREDICT, framed(body)) == Call(TFS, Verb.PREDICT, "m")
-
-
-def test_multi_inference_is_named_by_its_first_task() -> None:
-    task = tfs.InferenceTask(model_spec={"name": "m", "version": {"value": 2}, "signature_name": "s"}, method_name="x")
-    request = tfs.MultiInferenceRequest(tasks=[task, task])
-    assert name_body(MULTI, request) == Call(TFS, Verb.MULTI_INFERENCE, "m", "2", None, "s")
-    for broken in (tfs.MultiInferenceRequest(), tfs.MultiInferenceRequest(tasks=[tfs.InferenceTask(), task])):
-        with pytest.raises(CallError, match=r"^ModelSpec has no name specified"):
-            name_body(MULTI, broken)
-
-
-def test_a_stream_is_named_by_its_first_message() -> None:
-    call = unnamed("/inference.GRPCInferenceService/ModelStreamInfer")
-    first, second = (framed(v2.ModelInferRequest(model_name=name).SerializeToString()) for name in "ab")
-    assert call.feed(first + second, False) == Call(V2, Verb.STREAM_INFER, "a")
-    assert call.feed(b"whatever comes then", True) == Call(V2, Verb.STREAM_INFER, "a")
 
 
 @pytest.mark.parametrize("name", [b"", b"..", b"a/b", b"a\nb", b"\xff", b"x" * 256])
@@ -298,33 +154,3 @@ def test_any_bytes_are_a_call_or_a_clear_error(path: str, body: bytes, cuts: lis
         assert chunked.reason is whole.reason
     else:
         assert chunked == whole
-
-
-@given(st.lists(st.tuples(SPECS, st.booleans(), unknown_fields()), min_size=1, max_size=4))
-def test_protobuf_merges_specs_the_same_way(parts: list[tuple[tfs.ModelSpec, bool, bytes]]) -> None:
-    """The call is what protobuf reads from the message up to the first spec with a name."""
-    body, merged = b"", tfs.PredictRequest()
-    for spec, nameless, unknown in parts:
-        if nameless:
-            spec.name = ""
-        part = unknown + len_field(1, spec.SerializeToString())
-        body += part
-        if not merged.model_spec.name:
-            merged.MergeFromString(part)
-    named = outcome(lambda: name_body(PREDICT, framed(body)))
-    if merged.model_spec.name:
-        assert named == expected(merged.model_spec, Verb.PREDICT)
-    else:
-        assert isinstance(named, CallError)
-
-
-@given(SPECS, UNKNOWN, st.integers(0, 2**16))
-def test_a_message_that_is_cut_off_is_the_same_call_or_refused(spec: tfs.ModelSpec, unknown: bytes, cut: int) -> None:
-    message = unknown + len_field(1, spec.SerializeToString()) + unknown
-    cut %= len(message)
-    named = outcome(lambda: name_body(PREDICT, framed(message[:cut])))
-    if cut >= len(message) - len(unknown):
-        assert named == expected(spec, Verb.PREDICT)
-    else:
-        assert isinstance(named, CallError)
-        assert named.reason is Reason.INVALID

@@ -1,7 +1,5 @@
 """Naming by headers alone: REST paths, gRPC methods, the model header."""
 
-from urllib.parse import quote
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,66 +8,14 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_name
 from ext_proc.wire.naming import Unnamed, name_call, write_model
-from tests.ext_proc.wire.messages import GOOD_NAMES, LIMIT, VERSIONS, outcome
+from tests.ext_proc.wire.messages import INFER, LIMIT, PREDICT, by_path, outcome
 
 TFS, V2 = InferenceProtocol.TFS_REST, InferenceProtocol.V2_REST
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-def by_path(path: str, method: str = "POST") -> Call | Unnamed | None:
-    return name_call({":path": path, ":method": method, "content-type": "application/json"}, LIMIT)
 
 
 def by_grpc(path: str, **headers: str) -> Call | Unnamed | None:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return name_call({":path": path, ":method": "POST", "content-type": "application/grpc"} | named, LIMIT)
-
-
-@pytest.mark.parametrize(
-    ("path", "call"),
-    [
-        ("/v1/models/m:predict", Call(TFS, Verb.PREDICT, "m")),
-        ("/v1/models/m:classify", Call(TFS, Verb.CLASSIFY, "m")),
-        ("/v1/models/m:regress", Call(TFS, Verb.REGRESS, "m")),
-        ("/v1/models/m/versions/7:predict", Call(TFS, Verb.PREDICT, "m", version="7")),
-        ("/v1/models/m/labels/canary:predict", Call(TFS, Verb.PREDICT, "m", label="canary")),
-        ("/v1/models/m", Call(TFS, Verb.STATUS, "m")),
-        ("/v1/models/m/versions/7", Call(TFS, Verb.STATUS, "m", version="7")),
-        ("/v1/models/m/labels/canary", Call(TFS, Verb.STATUS, "m", label="canary")),
-        ("/v1/models/m/metadata", Call(TFS, Verb.METADATA, "m")),
-        ("/v1/models/m/versions/7/metadata", Call(TFS, Verb.METADATA, "m", version="7")),
-        ("/v1/models/m/labels/canary/metadata", Call(TFS, Verb.METADATA, "m", label="canary")),
-        # TF Serving's regular expressions: case does not count, and these names are names.
-        ("/V1/Models/M/Versions/7:PREDICT", Call(TFS, Verb.PREDICT, "M", version="7")),
-        ("/v1/models/metadata", Call(TFS, Verb.STATUS, "metadata")),
-        ("/v1/models/m/labels/metadata", Call(TFS, Verb.STATUS, "m", label="metadata")),
-        ("/v1/models/m%3Apredict", Call(TFS, Verb.STATUS, "m:predict")),
-        ("/v1/models/a%20b:predict?x=/v2", Call(TFS, Verb.PREDICT, "a b")),
-        ("/v1/models/%C3%A9:predict", Call(TFS, Verb.PREDICT, "é")),
-        ("/v2/models/m/infer", Call(V2, Verb.INFER, "m")),
-        ("/v2/models/m/versions/7/infer", Call(V2, Verb.INFER, "m", version="7")),
-        ("/v2/models/m/ready", Call(V2, Verb.READY, "m")),
-        ("/v2/models/m/config", Call(V2, Verb.CONFIG, "m")),
-        ("/v2/models/m/stats", Call(V2, Verb.STATISTICS, "m")),
-        ("/v2/models/m", Call(V2, Verb.METADATA, "m")),
-        ("/v2/models/m/versions/7", Call(V2, Verb.METADATA, "m", version="7")),
-        ("/v2/models/m/generate", Call(V2, Verb.STREAM_INFER, "m")),
-        ("/v2/models/m/generate_stream", Call(V2, Verb.STREAM_INFER, "m")),
-        ("/v2/models/stats/infer", Call(V2, Verb.INFER, "stats")),
-        ("/v2/models/m/infer?a=b", Call(V2, Verb.INFER, "m")),
-    ],
-)
-def test_a_rest_path_names_its_call(path: str, call: Call) -> None:
-    assert by_path(path) == call
-    assert by_path(path, "GET") == call, "the node judges the HTTP method"
-
-
-@given(GOOD_NAMES, VERSIONS)
-def test_any_name_survives_a_rest_path(name: str, version: int) -> None:
-    escaped = quote(name, safe="")
-    assert by_path(f"/v1/models/{escaped}/versions/{version}:predict") == Call(TFS, Verb.PREDICT, name, str(version))
-    assert by_path(f"/v2/models/{escaped}/versions/{version}/infer") == Call(V2, Verb.INFER, name, str(version))
 
 
 @pytest.mark.parametrize(
@@ -105,47 +51,6 @@ def test_any_name_survives_a_rest_path(name: str, version: int) -> None:
 def test_what_is_not_inference_passes(path: str) -> None:
     assert by_path(path) is None
     assert by_grpc(path) is None
-
-
-@pytest.mark.parametrize(
-    ("path", "says"),
-    [
-        ("/v1/models/", "model name is empty"),
-        ("/v1/models/:predict", "model name is empty"),
-        ("/v1/models//versions/1:predict", "model name is empty"),
-        ("/v1/models/m/", "Malformed request: '' after the model name"),
-        ("/v1/models/a/b:predict", "Malformed request: 'b' after the model name"),
-        ("/v1/models/a:b:predict", "holds a ':'"),
-        ("/v1/models/a:predict/versions/1", "holds a ':'"),
-        ("/v1/models/a/versions/x:predict", "model version 'x'"),
-        ("/v1/models/a/versions/-1:predict", "model version '-1'"),
-        ("/v1/models/a/versions/9223372036854775808:predict", "model version"),
-        ("/v1/models/a/versions/1/labels/x:predict", "Malformed request"),
-        ("/v1/models/a/labels/..:predict", "version label '..'"),
-        ("/v1/models/a%2Fb:predict", "holds a '/'"),
-        ("/v1/models/%2e%2e:predict", "'..'"),
-        ("/v1/models/..", "'..'"),
-        ("/v1/models/a%5Cb:predict", "holds a '\\'"),
-        ("/v1/models/a%0Ab:predict", "control character"),
-        ("/v1/models/a%00:predict", "control character"),
-        ("/v1/models/a%FF:predict", "not UTF-8"),
-        ("/v1/models/" + "x" * 256 + ":predict", "256 bytes"),
-        ("/v1/models/" + "x" * 5_000 + ":predict", "5000 bytes"),
-        ("/v2/models//infer", "model name is empty"),
-        ("/v2/models/", "model name is empty"),
-        ("/v2/models/../infer", "'..'"),
-        ("/v2/models/a%2Fb/infer", "holds a '/'"),
-        ("/v2/models/%2E%2E/infer", "'..'"),
-        ("/v2/models/m/versions/x/infer", "model version 'x'"),
-        ("/v2/models/m/versions//infer", "model version ''"),
-    ],
-)
-def test_a_path_that_cannot_be(path: str, says: str) -> None:
-    with pytest.raises(CallError) as caught:
-        by_path(path)
-    assert caught.value.reason is Reason.INVALID
-    assert says in caught.value.message
-    assert len(caught.value.message) < 200
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.names import name_fault
 from mesh.residency import line as residency_line
 from mesh.residency.line import Heard, Lines, ResidencyError, read_line, write_line
 from mesh.residency.state import Residency
 
 FIRST = write_line(Heard({}, full=True))
 
-names = st.text(min_size=1, max_size=20).filter(str.isprintable)
+names = st.text(max_size=20).filter(lambda name: name_fault(name) is None)
 amounts = st.one_of(st.just(math.inf), st.integers(0, 1 << 53).map(float))
 times = st.integers(0, 1_000_000_000).map(lambda ms: ms / 1000)
 lines = st.builds(

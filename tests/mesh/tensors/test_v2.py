@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
+from mesh.model_server.v2.inference import bad_data
 from mesh.tensors import v2 as v2_tensors
 from mesh.tensors.dtypes import BY_NUMPY, BY_V2, DTYPES, FLOAT, STRING
 from tests.mesh.tensors.test_tf import arrays
@@ -30,7 +31,7 @@ def test_any_bytes_are_an_array_or_refused(data: bytes, dtype: Any, shape: list[
     try:
         array = v2_tensors.from_raw(data, dtype, shape)
     except v2_tensors.DataError as error:
-        assert error.template.format(prefix="", input="x", model="m")  # noqa: PT017
+        assert bad_data("m", "", "x", error).message  # noqa: PT017
     else:
         assert array.shape == tuple(shape)
 

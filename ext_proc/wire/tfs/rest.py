@@ -4,13 +4,16 @@ Source: tensorflow_serving/model_servers/http_rest_api_util.cc. Words of the pat
 on the path as sent; names and labels are percent-decoded afterwards. The HTTP method is left to the node.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
+from ext_proc.wire.output_arrays import Array, Outputs
+from ext_proc.wire.tfs import rest_outputs
 
 VERBS = {"predict": Verb.PREDICT, "classify": Verb.CLASSIFY, "regress": Verb.REGRESS}
 _PLAIN = "!$&'()*+,;=@"  # what a segment of a path may hold as it is, but for the ':' before the verb
@@ -22,29 +25,6 @@ class _Path(NamedTuple):
     label: str | None
     verb: Verb
     suffix: str  # as sent: `:predict`, `/metadata` or nothing
-
-
-def name_path(parts: Sequence[str]) -> Call | None:
-    """The call that `/v1/...` names; `parts` are its segments as sent, the first one after `/v1/`.
-
-    None if it is none of ours. Raises CallError(INVALID) if it is one that TF Serving would call malformed.
-    """
-    path = _read(parts)
-    return None if path is None else Call(InferenceProtocol.TFS_REST, path.verb, path.name, path.version, path.label)
-
-
-def swap(parts: Sequence[str], model: str, version: str | None, label: str | None) -> list[str]:
-    """The segments of a path that name_path names, with another model."""
-    path = _read(parts)
-    if path is None:
-        raise ValueError("not a path of TF Serving's REST API")
-    out = [parts[0], quote(model, safe=_PLAIN)]
-    if version is not None:
-        out += ["versions", version]
-    elif label is not None:
-        out += ["labels", quote(label, safe=_PLAIN)]
-    out[-1] += path.suffix
-    return out
 
 
 def _read(parts: Sequence[str]) -> _Path | None:
@@ -72,3 +52,43 @@ def _decoded(text: str, part: str) -> str:
     if ":" in text:
         raise CallError(Reason.INVALID, f"Malformed request: the {part} {quoted(text)} holds a ':'.")
     return unquote(text, errors="surrogateescape") if "%" in text else text
+
+
+class TfsRest:
+    """The codec of TF Serving's REST API, `/v1/...`."""
+
+    roots: tuple[str, ...] = ("v1", "V1")
+
+    def error_body(self, message: str) -> bytes:
+        """See `Codec`. TF Serving indents its JSON by four spaces."""
+        return json.dumps({"error": message}, ensure_ascii=False, indent=4).encode(errors="backslashreplace")
+
+    def name_path(self, parts: Sequence[str]) -> Call | None:
+        """See `RestCodec`."""
+        path = _read(parts)
+        if path is None:
+            return None
+        return Call(InferenceProtocol.TFS_REST, path.verb, path.name, path.version, path.label)
+
+    def rename_path(self, parts: Sequence[str], model: str, version: str | None, label: str | None) -> list[str]:
+        """See `RestCodec`."""
+        path = _read(parts)
+        if path is None:
+            raise ValueError("not a path of TF Serving's REST API")
+        out = [parts[0], quote(model, safe=_PLAIN)]
+        if version is not None:
+            out += ["versions", version]
+        elif label is not None:
+            out += ["labels", quote(label, safe=_PLAIN)]
+        out[-1] += path.suffix
+        return out
+
+    def decode_outputs(self, headers: Mapping[str, str], body: bytes) -> dict[str, Array]:
+        """See `Codec`."""
+        return rest_outputs.decode(body)
+
+    def encode_outputs(
+        self, headers: Mapping[str, str], body: bytes, outputs: Outputs
+    ) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+        """See `Codec`."""
+        return rest_outputs.encode(body, outputs), ()

@@ -76,6 +76,17 @@ def walk(data: bytes) -> Iterator[Field]:
         at = field.end
 
 
+def without(message: bytes, numbers: set[int]) -> bytes:
+    """The message without its length-delimited fields of these numbers. Raises CallError(INVALID)."""
+    view, kept = memoryview(message), 0
+    out: list[memoryview] = []
+    for field in walk(message):
+        if field.wire == LEN and field.number in numbers:
+            out.append(view[kept : field.start])
+            kept = field.end
+    return b"".join([*out, view[kept:]])
+
+
 def too_many(at: int) -> CallError:
     """The error for a message of more than MAX_FIELDS fields."""
     return malformed(f"more than {MAX_FIELDS} fields", at)

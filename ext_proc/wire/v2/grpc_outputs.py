@@ -4,13 +4,13 @@ from google.protobuf.message import DecodeError
 
 from ext_proc.protos import v2_reply_pb2 as v2
 from ext_proc.wire.names import quoted
-from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, check_numeric
+from ext_proc.wire.output_arrays import Array, OutputError, Outputs, check_names, check_numeric
 from mesh.tensors import v2 as v2_tensors
 from mesh.tensors.dtypes import BY_NUMPY, BY_V2
 
 
 def decode(message: bytes) -> dict[str, Array]:
-    """Name to array, of all outputs, in the order of the reply. Raises TensorError."""
+    """Name to array, of all outputs, in the order of the reply. Raises OutputError."""
     reply = _read(message)
     raws = reply.raw_output_contents
     return {output.name: _array(output, raws[at] if raws else None) for at, output in enumerate(reply.outputs)}
@@ -30,7 +30,7 @@ def encode(message: bytes, outputs: Outputs) -> bytes:
         if reply.raw_output_contents:
             reply.raw_output_contents[at] = v2_tensors.to_raw(array)
         elif dtype.v2_field is None:
-            raise TensorError(f"The output {quoted(output.name)} of type {dtype.v2} has no typed contents.")
+            raise OutputError(f"The output {quoted(output.name)} of type {dtype.v2} has no typed contents.")
         else:
             output.contents.Clear()
             getattr(output.contents, dtype.v2_field).extend(array.ravel().tolist())
@@ -41,9 +41,9 @@ def _read(message: bytes) -> v2.ModelInferResponse:
     try:
         reply = v2.ModelInferResponse.FromString(message)
     except DecodeError:
-        raise TensorError("The reply is not a valid ModelInferResponse.") from None
+        raise OutputError("The reply is not a valid ModelInferResponse.") from None
     if reply.raw_output_contents and len(reply.raw_output_contents) != len(reply.outputs):
-        raise TensorError(
+        raise OutputError(
             f"The reply has {len(reply.outputs)} outputs and {len(reply.raw_output_contents)} raw_output_contents."
         )
     return reply
@@ -57,7 +57,7 @@ def _array(output: v2.InferOutputTensor, raw: bytes | None) -> Array:
         values = [] if dtype.v2_field is None else getattr(output.contents, dtype.v2_field)
         return v2_tensors.from_values(values, dtype, output.shape)
     except (v2_tensors.DataError, ValueError, OverflowError):
-        raise TensorError(
+        raise OutputError(
             f"The output {quoted(output.name)} of type {output.datatype} does not have the data that its shape "
             f"{list(output.shape)} needs."
         ) from None

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ext_proc.wire.names import quoted
-from ext_proc.wire.outputs.json_reply import read_object
-from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, check_numeric, from_numbers
+from ext_proc.wire.output_arrays import (
+    Array,
+    OutputError,
+    Outputs,
+    check_names,
+    check_numeric,
+    from_numbers,
+    read_object,
+)
 from mesh.tensors import v2 as v2_tensors
 from mesh.tensors.dtypes import BY_NUMPY, BY_V2
 
@@ -25,7 +32,7 @@ class _Output:
 
 
 def decode(body: bytes, header: str | None) -> dict[str, Array]:
-    """Name to array, of all outputs, in the order of the reply. `header` is HEADER's value. Raises TensorError."""
+    """Name to array, of all outputs, in the order of the reply. `header` is HEADER's value. Raises OutputError."""
     return {output.name: _array(output) for output in _read(body, header)[1]}
 
 
@@ -53,14 +60,14 @@ def _read(body: bytes, header: str | None) -> tuple[dict[str, Any], list[_Output
     elif header.isascii() and header.isdigit() and len(header) < 19 and int(header) <= len(body):
         size = int(header)
     else:
-        raise TensorError(f"The header {HEADER} {quoted(header)} is not the length of a part of the reply.")
+        raise OutputError(f"The header {HEADER} {quoted(header)} is not the length of a part of the reply.")
     reply, at, found = read_object(body[:size]), size, []
     outputs = reply.get("outputs")
     if not isinstance(outputs, list):
-        raise TensorError("The reply has no list of 'outputs'.")
+        raise OutputError("The reply has no list of 'outputs'.")
     for output in outputs:
         if not isinstance(output, dict) or not isinstance(output.get("name"), str):
-            raise TensorError("The reply has an output without a name.")
+            raise OutputError("The reply has an output without a name.")
         raw = None
         length = _binary_size(output)
         if length is not None:
@@ -68,7 +75,7 @@ def _read(body: bytes, header: str | None) -> tuple[dict[str, Any], list[_Output
             at += length
         found.append(_Output(output, output["name"], raw))
     if at != len(body):
-        raise TensorError(f"The outputs' binary_data_size asks for {at - size} bytes of {len(body) - size}.")
+        raise OutputError(f"The outputs' binary_data_size asks for {at - size} bytes of {len(body) - size}.")
     return reply, found
 
 
@@ -78,7 +85,7 @@ def _binary_size(output: dict[str, Any]) -> int | None:
         return None
     size = parameters["binary_data_size"]
     if type(size) is not int or size < 0:
-        raise TensorError(f"The output {quoted(output['name'])} has an impossible binary_data_size.")
+        raise OutputError(f"The output {quoted(output['name'])} has an impossible binary_data_size.")
     return size
 
 
@@ -86,12 +93,12 @@ def _array(output: _Output) -> Array:
     called, shape = output.json.get("datatype"), output.json.get("shape")
     dtype = check_numeric(output.name, BY_V2.get(str(called)), str(called))
     if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-        raise TensorError(f"The output {quoted(output.name)} has no shape.")
+        raise OutputError(f"The output {quoted(output.name)} has no shape.")
     if output.raw is None:
         return from_numbers(output.name, output.json.get("data"), dtype.numpy, shape)
     try:
         return v2_tensors.from_raw(output.raw, dtype, shape)
     except (v2_tensors.DataError, ValueError, OverflowError):
-        raise TensorError(
+        raise OutputError(
             f"The output {quoted(output.name)} of type {called} does not have the data that its shape {shape} needs."
         ) from None

@@ -3,14 +3,14 @@
 from google.protobuf.message import DecodeError
 
 from ext_proc.wire.names import quoted
-from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, check_numeric
+from ext_proc.wire.output_arrays import Array, OutputError, Outputs, check_names, check_numeric
 from mesh.protos import tfs_pb2 as tfs
 from mesh.tensors import tf as tf_tensors
 from mesh.tensors.dtypes import BY_NUMPY, BY_TF
 
 
 def decode(message: bytes) -> dict[str, Array]:
-    """Name to array, of all outputs. Raises TensorError."""
+    """Name to array, of all outputs. Raises OutputError."""
     return {name: _array(name, tensor) for name, tensor in sorted(_read(message).outputs.items())}
 
 
@@ -35,7 +35,7 @@ def _read(message: bytes) -> tfs.PredictResponse:
     try:
         return tfs.PredictResponse.FromString(message)
     except DecodeError:
-        raise TensorError("The reply is not a valid PredictResponse.") from None
+        raise OutputError("The reply is not a valid PredictResponse.") from None
 
 
 def _array(name: str, tensor: tfs.TensorProto) -> Array:
@@ -44,4 +44,4 @@ def _array(name: str, tensor: tfs.TensorProto) -> Array:
     try:
         return tf_tensors.decode(tensor)
     except (tf_tensors.TensorError, ValueError, OverflowError) as error:
-        raise TensorError(f"The output {quoted(name)} is no tensor: {error}.") from None
+        raise OutputError(f"The output {quoted(name)} is no tensor: {error}.") from None

@@ -1,7 +1,7 @@
 """Outputs of TF Serving's REST `:predict`: rows (`predictions`) or columns (`outputs`).
 
 An output that is alone has no name in the JSON; it goes by the name of its format's key here. JSON has no types: see
-`tensor.from_numbers`. Numbers are written by their shortest text that reads back as the same double.
+`output_arrays.from_numbers`. Numbers are written by their shortest text that reads back as the same double.
 """
 
 import json
@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ext_proc.wire.outputs.json_reply import read_object
-from ext_proc.wire.tensor import Array, Outputs, TensorError, check_names, from_numbers
+from ext_proc.wire.output_arrays import Array, OutputError, Outputs, check_names, from_numbers, read_object
 
 ROWS, COLUMNS = "predictions", "outputs"
 
 
 def decode(body: bytes) -> dict[str, Array]:
-    """Name to array, of all outputs; the first dimension of rows is the batch. Raises TensorError."""
+    """Name to array, of all outputs. Raises OutputError.
+
+    Of `predictions` an array is (rows, *shape of one row's value), of `outputs` it has the shape of the nested lists.
+    """
     key, value = _outputs(read_object(body))
     return {name: from_numbers(name, values) for name, values in _by_name(key, value).items()}
 
@@ -34,7 +36,7 @@ def encode(body: bytes, outputs: Outputs) -> bytes:
         reply[key] = columns
     else:
         if len({np.shape(array)[:1] for array in outputs.values()} | {(len(value),)}) > 1:
-            raise TensorError("The outputs of rows do not all have the batch size of the reply.")
+            raise OutputError("The outputs of rows do not all have the batch size of the reply.")
         reply[key] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return json.dumps(reply, ensure_ascii=False).encode()
 
@@ -43,7 +45,7 @@ def _outputs(reply: dict[str, Any]) -> tuple[str, Any]:
     for key in (ROWS, COLUMNS):
         if key in reply:
             return key, reply[key]
-    raise TensorError("The reply has neither 'predictions' nor 'outputs'.")
+    raise OutputError("The reply has neither 'predictions' nor 'outputs'.")
 
 
 def _named(key: str, value: Any) -> bool:
@@ -59,5 +61,5 @@ def _by_name(key: str, value: Any) -> dict[str, Any]:
         return dict(value)
     names = list(value[0])
     if any(not isinstance(row, dict) or list(row) != names for row in value):
-        raise TensorError("The rows of 'predictions' do not all have the same outputs.")
+        raise OutputError("The rows of 'predictions' do not all have the same outputs.")
     return {name: [row[name] for row in value] for name in names}

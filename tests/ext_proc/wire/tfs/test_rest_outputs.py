@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
-from ext_proc.wire.tensor import TensorError
-from tests.ext_proc.wire.outputs.arrays import LIMIT, NAMES, TFS_REST, Array, same
+from ext_proc.wire.output_arrays import OutputError
+from ext_proc.wire.outputs import decode_outputs, encode_outputs
+from tests.ext_proc.wire.arrays import LIMIT, NAMES, TFS_REST, Array, same
 
 # JSON cannot tell the shape of nothing, so an empty array has one dimension.
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=4)
@@ -70,11 +70,11 @@ def test_rows_stay_rows_and_columns_stay_columns() -> None:
     columns = {"outputs": {"a": [1.5], "s": ["x"]}}
     assert encode(columns, {"a": np.array([3.5])}) == {"outputs": {"a": [3.5], "s": ["x"]}}
     assert encode({"predictions": [[1], [2]]}, {"predictions": np.array([[3], [4]])}) == {"predictions": [[3], [4]]}
-    with pytest.raises(TensorError, match="batch size"):
+    with pytest.raises(OutputError, match="batch size"):
         encode(rows, {"a": np.zeros(3)})
-    with pytest.raises(TensorError, match="batch size"):
+    with pytest.raises(OutputError, match="batch size"):
         encode(rows, {"a": np.zeros(())})
-    with pytest.raises(TensorError, match="no output 'z'"):
+    with pytest.raises(OutputError, match="no output 'z'"):
         encode(rows, {"z": np.zeros(2)})
 
 
@@ -82,7 +82,7 @@ def test_a_packed_reply_is_unpacked() -> None:
     body = gzip.compress(b'{"outputs": [1.5]}')
     assert decode(body, content_encoding="gzip")["outputs"].tolist() == [1.5]
     for encoding, packed in (("br", body), ("gzip", body[:-3]), ("gzip", gzip.compress(bytes(2 * LIMIT)))):
-        with pytest.raises(TensorError, match=f"unpacked from content-encoding '{encoding}'"):
+        with pytest.raises(OutputError, match=f"unpacked from content-encoding '{encoding}'"):
             decode(packed, content_encoding=encoding)
 
 
@@ -108,7 +108,7 @@ def test_a_packed_reply_is_unpacked() -> None:
     ],
 )
 def test_what_is_no_number_is_an_error_that_names_the_output(reply: Any, says: str) -> None:
-    with pytest.raises(TensorError, match=says):
+    with pytest.raises(OutputError, match=says):
         decode(reply)
 
 
@@ -122,7 +122,7 @@ JSON = st.recursive(
 def test_any_json_is_outputs_or_a_clear_error(key: str, value: Any) -> None:
     try:
         outputs = decode({key: value})
-    except TensorError as error:
+    except OutputError as error:
         assert str(error).endswith(".")  # noqa: PT017
         return
     assert all(array.dtype.kind in "fiu" for array in outputs.values())

@@ -5,8 +5,8 @@ What is not wanted is skipped by counting, never kept: a tensor of 20 MiB costs 
 
 from collections.abc import Iterator
 
-from ext_proc.wire import fields
-from ext_proc.wire.fields import malformed, read_varint, split_tag
+from ext_proc.wire.protobuf import fields
+from ext_proc.wire.protobuf.fields import malformed, read_varint, split_tag
 
 MAX_WANTED = 16_384  # bytes of all wanted fields together: far over a model_spec's, far under a tensor's
 

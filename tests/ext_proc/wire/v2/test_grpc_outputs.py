@@ -8,10 +8,10 @@ from tritonclient.grpc import InferResult
 from tritonclient.grpc import service_pb2 as v2
 
 from ext_proc.protos import v2_reply_pb2
-from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
-from ext_proc.wire.tensor import TensorError
+from ext_proc.wire.output_arrays import OutputError
+from ext_proc.wire.outputs import decode_outputs, encode_outputs
 from mesh.tensors.dtypes import BY_NUMPY
-from tests.ext_proc.wire.outputs.arrays import ARRAYS, LIMIT, NAMES, V2_GRPC, Array, same
+from tests.ext_proc.wire.arrays import ARRAYS, LIMIT, NAMES, V2_GRPC, Array, same
 
 TYPED = ARRAYS.filter(lambda array: array.dtype != np.float16)
 
@@ -106,14 +106,14 @@ def output(datatype: str, *shape: int, **contents: Any) -> v2.ModelInferResponse
     ],
 )
 def test_what_is_no_number_is_an_error_that_names_the_output(reply: v2.ModelInferResponse | bytes, says: str) -> None:
-    with pytest.raises(TensorError, match=says):
+    with pytest.raises(OutputError, match=says):
         decode(reply)
 
 
 def test_what_cannot_be_replaced() -> None:
-    with pytest.raises(TensorError, match="no output 'z' to replace"):
+    with pytest.raises(OutputError, match="no output 'z' to replace"):
         encode(v2.ModelInferResponse(), {"z": np.zeros(1)})
-    with pytest.raises(TensorError, match="output 'y' of type FP16 has no typed contents"):
+    with pytest.raises(OutputError, match="output 'y' of type FP16 has no typed contents"):
         encode(output("FP32", 1, fp32_contents=[1]), {"y": np.zeros(1, np.float16)})
 
 
@@ -121,5 +121,5 @@ def test_what_cannot_be_replaced() -> None:
 def test_any_bytes_are_outputs_or_a_clear_error(message: bytes) -> None:
     try:
         decode(message)
-    except TensorError as error:
+    except OutputError as error:
         assert str(error).endswith(".")  # noqa: PT017

@@ -5,8 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.fields import FIXED32, LEN, START_GROUP, VARINT, Field, len_field, varint, varint_field, walk
-from ext_proc.wire.scan import Scanner
+from ext_proc.wire.protobuf.fields import (
+    FIXED32,
+    LEN,
+    START_GROUP,
+    VARINT,
+    Field,
+    len_field,
+    varint,
+    varint_field,
+    walk,
+)
+from ext_proc.wire.protobuf.scan import Scanner
 from mesh.protos import tfs_pb2 as tfs
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tritonclient.http import InferResult
 
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.outputs.codec import decode_outputs, encode_outputs
-from ext_proc.wire.tensor import TensorError
+from ext_proc.wire.output_arrays import OutputError
+from ext_proc.wire.outputs import decode_outputs, encode_outputs
 from mesh.tensors.dtypes import BY_NUMPY
-from tests.ext_proc.wire.outputs.arrays import ARRAYS, LIMIT, NAMES, V2_REST, Array, same
+from tests.ext_proc.wire.arrays import ARRAYS, LIMIT, NAMES, V2_REST, Array, same
 
 HEADER = "inference-header-content-length"
 Outputs = dict[str, tuple[Array, bool]]
@@ -99,7 +99,7 @@ def test_nested_data_is_read_in_order() -> None:
 )
 def test_what_is_no_number_is_an_error_that_names_the_output(changes: dict[str, Any], says: str) -> None:
     output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [1.5]} | changes
-    with pytest.raises(TensorError, match=says):
+    with pytest.raises(OutputError, match=says):
         decode(json.dumps({"outputs": [output]}).encode(), {})
 
 
@@ -117,7 +117,7 @@ def test_what_is_no_number_is_an_error_that_names_the_output(changes: dict[str, 
     ],
 )
 def test_what_is_no_reply(body: bytes, headers: dict[str, str], says: str) -> None:
-    with pytest.raises(TensorError, match=says):
+    with pytest.raises(OutputError, match=says):
         decode(body, headers)
 
 
@@ -129,13 +129,13 @@ def test_any_output_is_read_or_a_clear_error(output: dict[str, Any], raw: bytes)
     text = json.dumps({"outputs": [output]}).encode()
     try:
         decode(text + raw, {HEADER: str(len(text))})
-    except TensorError as error:
+    except OutputError as error:
         assert str(error).endswith(".")  # noqa: PT017
 
 
 def test_only_predictions_have_outputs_to_mix() -> None:
     for protocol, verb in ((InferenceProtocol.TFS_GRPC, Verb.CLASSIFY), (InferenceProtocol.V2_REST, Verb.METADATA)):
-        with pytest.raises(TensorError, match=f"reply to {verb} has no outputs"):
+        with pytest.raises(OutputError, match=f"reply to {verb} has no outputs"):
             decode_outputs(Call(protocol, verb, "m"), {}, b"", LIMIT)
-        with pytest.raises(TensorError, match=f"reply to {verb} has no outputs"):
+        with pytest.raises(OutputError, match=f"reply to {verb} has no outputs"):
             encode_outputs(Call(protocol, verb, "m"), {}, b"", {}, LIMIT)

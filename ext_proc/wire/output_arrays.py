@@ -1,5 +1,6 @@
-"""The outputs of a reply as arrays, for mixes: floats and integers only."""
+"""The outputs of a reply as arrays, for mixes: floats and integers only. What the codecs share in reading them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,14 +15,28 @@ Array = NDArray[Any]
 Outputs = Mapping[str, Array]
 
 
-class TensorError(TbmsError, ValueError):
+class OutputError(TbmsError, ValueError):
     """A reply whose outputs cannot be read as arrays; the message names the output and its type."""
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """The JSON object that a REST reply is. NaN and Infinity are numbers, as both servers write them.
+
+    Raises OutputError.
+    """
+    try:
+        reply = json.loads(text)
+    except (ValueError, RecursionError):
+        raise OutputError("The reply is not valid JSON.") from None
+    if not isinstance(reply, dict):
+        raise OutputError("The reply is not a JSON object.")
+    return reply
 
 
 def check_numeric(name: str, dtype: DType | None, called: str) -> DType:
     """The type, if it is a float or an integer. `called` is its name in the reply; None stands for one unheard of."""
     if dtype is None or dtype.numpy.kind not in "fiu":
-        raise TensorError(f"The output {quoted(name)} is of type {quoted(called)}, which is neither float nor integer.")
+        raise OutputError(f"The output {quoted(name)} is of type {quoted(called)}, which is neither float nor integer.")
     return dtype
 
 
@@ -31,31 +46,31 @@ def from_numbers(
     """The array of a JSON value: a number, or lists of numbers nested to equal depths.
 
     Without a dtype it is int64 (uint64 where the values need it) if all numbers are integers, otherwise float64. With
-    a shape, nesting does not count, only the order. Raises TensorError.
+    a shape, nesting does not count, only the order. Raises OutputError.
     """
     objects = np.array(values, object)
     kinds = set(map(type, objects.ravel().tolist()))
     if not kinds <= {int, float}:
-        raise TensorError(f"The output {quoted(name)} holds {_strange(kinds)}.")
+        raise OutputError(f"The output {quoted(name)} holds {_strange(kinds)}.")
     if dtype is None:
         dtype = np.dtype(np.int64) if kinds == {int} else np.dtype(np.float64)
         if kinds == {int} and max(objects.ravel()) > np.iinfo(np.int64).max:
             dtype = np.dtype(np.uint64)
     elif dtype.kind != "f" and float in kinds:
-        raise TensorError(f"The output {quoted(name)} of type {dtype} holds a number that is no integer.")
+        raise OutputError(f"The output {quoted(name)} of type {dtype} holds a number that is no integer.")
     try:
         with np.errstate(over="ignore"):  # beyond a float's range it is infinite
             return objects.astype(dtype).reshape(objects.shape if shape is None else tuple(shape))
     except (OverflowError, ValueError):
         wanted = "" if shape is None else f" of shape {list(shape)}"
-        raise TensorError(f"The output {quoted(name)} does not hold the numbers of {dtype}{wanted}.") from None
+        raise OutputError(f"The output {quoted(name)} does not hold the numbers of {dtype}{wanted}.") from None
 
 
 def check_names(outputs: Outputs, names: Sequence[str]) -> None:
-    """Raises TensorError unless every output that is to be replaced is one of these names."""
+    """Raises OutputError unless every output that is to be replaced is one of these names."""
     for name in outputs:
         if name not in names:
-            raise TensorError(f"The reply has no output {quoted(name)} to replace.")
+            raise OutputError(f"The reply has no output {quoted(name)} to replace.")
 
 
 def _strange(kinds: set[type]) -> str:

@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_proc.wire.fields import len_field, varint_field
-from ext_proc.wire.outputs.codec import Rewritten, decode_outputs, encode_outputs
-from ext_proc.wire.tensor import TensorError
+from ext_proc.wire.output_arrays import OutputError
+from ext_proc.wire.outputs import Rewritten, decode_outputs, encode_outputs
+from ext_proc.wire.protobuf.fields import len_field, varint_field
 from mesh.protos import tfs_pb2 as tfs
 from mesh.tensors.dtypes import BY_NUMPY
-from tests.ext_proc.wire.outputs.arrays import ARRAYS, LIMIT, NAMES, TFS_GRPC, Array, same
+from tests.ext_proc.wire.arrays import ARRAYS, LIMIT, NAMES, TFS_GRPC, Array, same
 
 
 def decode(reply: tfs.PredictResponse | bytes) -> dict[str, Array]:
@@ -87,14 +87,14 @@ def test_the_last_value_is_repeated() -> None:
     ],
 )
 def test_what_is_no_number_is_an_error_that_names_the_output(bad: tfs.TensorProto, says: str) -> None:
-    with pytest.raises(TensorError, match=says):
+    with pytest.raises(OutputError, match=says):
         decode(tfs.PredictResponse(outputs={"y": bad}))
 
 
 def test_what_is_no_reply() -> None:
-    with pytest.raises(TensorError, match="not a valid PredictResponse"):
+    with pytest.raises(OutputError, match="not a valid PredictResponse"):
         decode(b"\x0a\x05")
-    with pytest.raises(TensorError, match="no output 'z' to replace"):
+    with pytest.raises(OutputError, match="no output 'z' to replace"):
         encode(tfs.PredictResponse(), {"z": np.zeros(1)})
 
 
@@ -102,5 +102,5 @@ def test_what_is_no_reply() -> None:
 def test_any_bytes_are_outputs_or_a_clear_error(message: bytes) -> None:
     try:
         decode(message)
-    except TensorError as error:
+    except OutputError as error:
         assert str(error).endswith(".")  # noqa: PT017

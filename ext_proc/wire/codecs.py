@@ -1,0 +1,20 @@
+"""The codec of each protocol: the one table that naming, renaming, outputs and errors are looked up in."""
+
+from collections.abc import Mapping
+
+from ext_proc.wire.call import InferenceProtocol
+from ext_proc.wire.codec import Codec, GrpcCodec, RestCodec
+from ext_proc.wire.tfs.grpc import TfsGrpc
+from ext_proc.wire.tfs.rest import TfsRest
+from ext_proc.wire.v2.grpc import V2Grpc
+from ext_proc.wire.v2.rest import V2Rest
+
+GRPC_CODECS: Mapping[InferenceProtocol, GrpcCodec] = {
+    InferenceProtocol.TFS_GRPC: TfsGrpc(),
+    InferenceProtocol.V2_GRPC: V2Grpc(),
+}
+REST_CODECS: Mapping[InferenceProtocol, RestCodec] = {
+    InferenceProtocol.TFS_REST: TfsRest(),
+    InferenceProtocol.V2_REST: V2Rest(),
+}
+CODECS: Mapping[InferenceProtocol, Codec] = {**GRPC_CODECS, **REST_CODECS}
