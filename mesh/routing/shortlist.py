@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
+from mesh.bounded import Memo
 from mesh.node import Node, ProtocolKind
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.state import Residency
 from mesh.routing.load import NodeLoad
-from mesh.routing.memo import Memo
 from mesh.routing.rendezvous import Rendezvous
 
 
