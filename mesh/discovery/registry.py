@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import Protocol, runtime_checkable
 
+from mesh.back_off import RetryDelays
 from mesh.discovery.merge import merge
 from mesh.discovery.node_source import NodeSource
 from mesh.errors import MeshError
@@ -64,21 +65,21 @@ class Registry:
             self._heard()
 
     async def _follow(self, name: str, source: NodeSource) -> None:
-        pause = FIRST_PAUSE
+        delays = RetryDelays(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 async with aclosing(source.snapshots()) as snapshots:
                     async for nodes in snapshots:
-                        pause = FIRST_PAUSE
+                        delays.reset()
                         self._take(name, nodes)
                 failure = "It ended."
             except (OSError, TimeoutError, MeshError) as error:
                 failure = str(error) or type(error).__name__
             self.failures[name] = failure
             self._heard()
+            pause = next(delays)
             logger.warning("a source of nodes failed", extra={"source": name, "cause": failure, "retry_seconds": pause})
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _take(self, name: str, nodes: tuple[Node, ...]) -> None:
         self.failures.pop(name, None)
