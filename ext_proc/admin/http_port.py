@@ -6,6 +6,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ext_proc.errors import TbmsError
+from mesh.address import parse_address
 
 _LAST_WORDS = 0.5
 """Seconds that an answer under way has at the stop."""
@@ -37,9 +38,8 @@ class HttpListener:
         await self._runner.cleanup()
 
     def _site(self) -> web.BaseSite:
-        if self._address.startswith("unix:"):
-            path = Path(self._address.removeprefix("unix:"))
-            path.unlink(missing_ok=True)
-            return web.UnixSite(self._runner, str(path))
-        host, _, port = self._address.rpartition(":")
-        return web.TCPSite(self._runner, host.strip("[]"), int(port), reuse_port=True)
+        address = parse_address(self._address, listening=True)
+        if address.path:
+            Path(address.path).unlink(missing_ok=True)
+            return web.UnixSite(self._runner, address.path)
+        return web.TCPSite(self._runner, address.host, address.port, reuse_port=True)

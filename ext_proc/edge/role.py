@@ -30,7 +30,9 @@ from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
 from mesh.health.prober import Prober
 from mesh.node import Node
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
+from mesh.residency.load_waits import LoadWaits
 from mesh.residency.watcher import ResidencyWatches
 from mesh.routing.placement import ExpectedWait
 from mesh.routing.router import Router
@@ -49,9 +51,11 @@ class EdgeRole(Collector):
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._router = Router(config.routing)
+        self._cache_map = CacheMap()
+        load_waits = LoadWaits()
+        self._router = Router(config.routing, self._cache_map, load_waits)
         self._hop = HopMark(secrets.token_hex(16))
-        hints = ReplyHints(self._router.cache_map, config.residency.remember)
+        hints = ReplyHints(self._cache_map, config.residency.remember)
         self.front = EdgePolicy(
             self._router,
             config.model_table(),
@@ -63,14 +67,14 @@ class EdgeRole(Collector):
         self._prober = Prober(
             config.probe, EndpointProbe(config.probe), self._router.set_alive, seed=random.getrandbits(64)
         )
-        self._plan = WarmPlan(config.warm, self._router, self._free_models)
+        self._plan = WarmPlan(config.warm, self._router, self._cache_map, self._free_models)
         self._watches = ResidencyWatches(
             config.residency,
-            self._router.cache_map,
+            self._cache_map,
             random.getrandbits(64),
             self._may_hang_up,
             hints,
-            self._router.load_waits,
+            load_waits,
         )
         self._warmer = Warmer(self._plan)
         followers = (
@@ -138,8 +142,8 @@ class EdgeRole(Collector):
         yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", alive)
         heard = sum(self._watches.heard(node.id) is not None for node in nodes)
         yield GaugeMetricFamily("tbms_nodes_heard", "Nodes that tell what they hold.", heard)
-        yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(self._router.cache_map))
-        wide = len(self._router.widened)
+        yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(self._cache_map))
+        wide = len(self._router.widened_models)
         yield GaugeMetricFamily("tbms_models_widened", "Models spread over more nodes for their load.", wide)
         yield CounterMetricFamily("tbms_warmups", "Loads that nodes were asked for ahead of calls.", self._warmer.asked)
         yield CounterMetricFamily("tbms_warmups_refused", "Those that did not come about.", self._warmer.refused)
@@ -165,7 +169,7 @@ class EdgeRole(Collector):
 
     def _holders(self) -> dict[str, Any]:
         """Where each model is, of the first so many in the order of their names."""
-        cache_map = self._router.cache_map
+        cache_map = self._cache_map
         names = cache_map.names()
         shown = heapq.nsmallest(_MODELS_SHOWN, names)
         holders = {
@@ -196,7 +200,7 @@ class EdgeRole(Collector):
             "address": node.residency,
             "heard": heard is not None,
             "cause": self._watches.cause(node.id),
-            "leaving": self._router.cache_map.is_leaving(node.id),
+            "leaving": self._cache_map.is_leaving(node.id),
             "free_models": None if heard is None or math.isinf(heard.free_models) else heard.free_models,
         }
 

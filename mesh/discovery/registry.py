@@ -1,16 +1,16 @@
-"""The registry: follows every source of nodes and keeps the router up to date."""
+"""The registry: follows every source of nodes, and tells whoever listens what the nodes are."""
 
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from mesh.back_off import RetryDelays
 from mesh.discovery.merge import merge
 from mesh.discovery.node_source import NodeSource
 from mesh.errors import MeshError
 from mesh.node import Node
-from mesh.routing.router import Router
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +19,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 
 class NodeSetListener(Protocol):
-    """Somebody who works for every node of the population, after the router: the prober, the residency watches."""
+    """What is told of every change of the nodes."""
 
     def update(self, nodes: Iterable[Node]) -> None:
-        """These are the nodes from now on."""
+        """These are the nodes from now on, all of them, with distinct ids and endpoints."""
         ...
+
+
+@runtime_checkable
+class NodeSetWorker(NodeSetListener, Protocol):
+    """A listener that works for the nodes as long as they are followed: it probes, watches or warms them."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -34,13 +39,13 @@ class Registry:
     """Merges the sources (name -> source; where they clash, the earlier one wins) into one population.
 
     A source that fails keeps its last population in force and is asked again; the others go on. The
-    followers run as long as the registry does, and are told of every change.
+    listeners are told of every change in the order in which they stand: one that asks another of a node comes after it,
+    so the router is the first. Those that are workers run as long as the registry does.
     """
 
-    def __init__(self, sources: Mapping[str, NodeSource], router: Router, *followers: NodeSetListener) -> None:
+    def __init__(self, sources: Mapping[str, NodeSource], *listeners: NodeSetListener) -> None:
         self._sources = dict(sources)
-        self._router = router
-        self._followers = followers
+        self._listeners = listeners
         self._snapshots: dict[str, tuple[Node, ...]] = {}
         self.ready = asyncio.Event()
         """Set once every source has been heard: it has handed over its nodes, or failed to."""
@@ -54,26 +59,27 @@ class Registry:
         async with asyncio.TaskGroup() as tasks:
             for name, source in self._sources.items():
                 tasks.create_task(self._follow(name, source), name=f"source {name}")
-            for follower in self._followers:
-                tasks.create_task(follower.run(), name=type(follower).__name__)
+            for listener in self._listeners:
+                if isinstance(listener, NodeSetWorker):
+                    tasks.create_task(listener.run(), name=type(listener).__name__)
             self._heard()
 
     async def _follow(self, name: str, source: NodeSource) -> None:
-        pause = FIRST_PAUSE
+        delays = RetryDelays(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 async with aclosing(source.snapshots()) as snapshots:
                     async for nodes in snapshots:
-                        pause = FIRST_PAUSE
+                        delays.reset()
                         self._take(name, nodes)
                 failure = "It ended."
             except (OSError, TimeoutError, MeshError) as error:
                 failure = str(error) or type(error).__name__
             self.failures[name] = failure
             self._heard()
-            logger.warning("Source %s failed and is asked again in %g s: %s", name, pause, failure)
+            pause = next(delays)
+            logger.warning("a source of nodes failed", extra={"source": name, "cause": failure, "retry_seconds": pause})
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _take(self, name: str, nodes: tuple[Node, ...]) -> None:
         self.failures.pop(name, None)
@@ -82,11 +88,10 @@ class Registry:
         population = merge(ordered)
         for conflict in population.conflicts:
             if conflict not in self.conflicts:
-                logger.warning("A node is left out. %s", conflict)
+                logger.warning("a node is left out", extra={"cause": conflict})
         self.conflicts = population.conflicts
-        self._router.update(population.nodes)
-        for follower in self._followers:
-            follower.update(population.nodes)
+        for listener in self._listeners:
+            listener.update(population.nodes)
         self._heard()
 
     def _heard(self) -> None:

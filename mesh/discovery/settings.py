@@ -7,16 +7,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mesh.address import parse_endpoint
 from mesh.discovery.merge import merge
-from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.settings import ModelName, Settings
 
 
 def _endpoint(text: str) -> str:
-    try:
-        return str(parse_endpoint(text))
-    except MeshError as error:
-        raise ValueError(str(error)) from None
+    return str(parse_endpoint(text))
 
 
 EndpointText = Annotated[str, AfterValidator(_endpoint)]

@@ -37,7 +37,7 @@ class EndpointProbe:
 
 async def _ask(endpoint: str, path: str | None) -> None:
     address = parse_endpoint(endpoint)
-    reader, writer = await asyncio.open_connection(address.ip, address.port, limit=_STATUS_LINE_BYTES)
+    reader, writer = await asyncio.open_connection(address.host, address.port, limit=_STATUS_LINE_BYTES)
     try:
         if path is not None:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n".encode("ascii"))

@@ -1,4 +1,4 @@
-"""The choice among a model's candidates: by residency, bound, group of places, zone, step of load and place."""
+"""The choice among a model's candidates: by residency, bound, group of ranks, zone, step of load and rank."""
 
 from collections.abc import Callable, Collection
 
@@ -6,30 +6,34 @@ from mesh.node import ProtocolKind
 from mesh.routing.load import NodeLoad
 from mesh.routing.shortlist import NodeState, Shortlist
 
-Rank = Callable[[NodeLoad], tuple[bool, int]]
-"""Whether one more call would bring a node over its bound, and in which step its load is: `Loads.rank`."""
+Pressure = Callable[[NodeLoad], tuple[bool, int]]
+"""Whether one more call would bring a node over its bound, and in which step its load is: `Loads.pressure`."""
 
 
-def choose(shortlist: Shortlist, width: int, want: int, rank: Rank) -> list[NodeState]:
-    """The best `want` living seats of a shortlist, for a model that is spread over `width` nodes.
+def choose(shortlist: Shortlist, spread: int, want: int, pressure: Pressure) -> list[NodeState]:
+    """The best `want` living nodes of a shortlist, best first, for a model spread over `spread` nodes (1 or more).
 
-    Looks no further than the group in which enough are found within bounds.
+    `shortlist.tiers` are walked in their order, and each tier, sorted by rank, in groups of `spread` ranks: group 0 is
+    ranks 0 to spread - 1 of the rendezvous order, dead nodes and those of other tiers counted, so that no node's death
+    moves another to a better group. Within a tier the nodes within their load bound come first, then those beyond it;
+    among either the key is (group, remote, step of load, rank). Looks no further than the group in which `want` are
+    found within bounds. Fewer than `want`, or none, where no more are alive.
     """
     chosen: list[NodeState] = []
-    for places, seats in shortlist.tiers:
+    for ranks, nodes in shortlist.tiers:
         missing, last = want - len(chosen), -1
         within: list[tuple[int, bool, int, int, NodeState]] = []
         beyond: list[tuple[int, bool, int, int, NodeState]] = []
-        for place, seat in zip(places, seats, strict=True):
-            group = place // width
+        for rank, node in zip(ranks, nodes, strict=True):
+            group = rank // spread
             if group != last:
                 if len(within) >= missing:
                     break
                 last = group
-            if seat.alive:
-                over, step = rank(seat.load)
-                (beyond if over else within).append((group, seat.remote, step, place, seat))
-        within.sort()  # places differ, so seats are never compared
+            if node.alive:
+                over, step = pressure(node.load)
+                (beyond if over else within).append((group, node.remote, step, rank, node))
+        within.sort()  # ranks differ, so nodes are never compared
         if len(within) < missing:
             beyond.sort()
             within += beyond
@@ -39,12 +43,12 @@ def choose(shortlist: Shortlist, width: int, want: int, rank: Rank) -> list[Node
     return chosen
 
 
-def why_none(seats: Collection[NodeState], model: str, kind: ProtocolKind) -> str:
-    """One sentence fit for a client: why of all these seats none can be chosen."""
-    if not seats:
+def why_none(nodes: Collection[NodeState], model: str, kind: ProtocolKind) -> str:
+    """One sentence fit for a client: why of all these nodes none can be chosen."""
+    if not nodes:
         return "No model server is known."
-    if not any(seat.alive for seat in seats):
+    if not any(node.alive for node in nodes):
         return "No model server is alive."
-    if not any(seat.alive and seat.node.endpoint(kind) for seat in seats):
+    if not any(node.alive and node.node.endpoint(kind) for node in nodes):
         return f"No model server that speaks {kind} is alive."
     return f"No model server that holds {model!r} is alive."

@@ -2,7 +2,7 @@
 
 import math
 
-from mesh.routing.memo import Memo
+from mesh.bounded import Memo
 
 _FADED = 0.05
 """A model whose calls have faded to less than this many is not in demand: one call is, for three windows."""

@@ -18,7 +18,7 @@ _RESCALE_AT = 50.0  # time constants after which the fading counts are brought b
 
 
 class NodeLoad:
-    """The calls of one node. Only `Loads` changes it."""
+    """The calls of one node, changed by `Loads` only; `weight` and `counted` are set by the router."""
 
     __slots__ = ("counted", "idle_below", "in_flight", "recent", "unit", "weight")
 
@@ -32,7 +32,11 @@ class NodeLoad:
 
 
 class Loads:
-    """The loads of all nodes, and the bound that follows from their sum. `tick(now)` comes before any question.
+    """The loads of all nodes, in calls in flight, and the bound that follows from their sum.
+
+    Order of calls: `population` first and after each change of nodes or weights, `recount` after a change of `counted`,
+    and `tick(now)` before any question, as the answers hold for the time of the last tick. Then `picked` for each call
+    routed, followed by `started` and `finished` for one whose end is seen (`InFlight` does both).
 
     The fading counts are never walked through: instead of letting all of them shrink, a new pick is
     added with a weight that grows by e every `call_seconds` (the gain).
@@ -86,7 +90,7 @@ class Loads:
         """Calls in flight on that node, known and estimated."""
         return node.in_flight + node.recent / self._gain
 
-    def rank(self, node: NodeLoad) -> tuple[bool, int]:
+    def pressure(self, node: NodeLoad) -> tuple[bool, int]:
         """Whether one more call would bring the node over its bound, and its step of load.
 
         Step 0 is as wide as `load_step` says, so that at low load no call moves the next; beyond, each call counts.

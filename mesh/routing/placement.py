@@ -26,11 +26,11 @@ class Placement:
 class NodeStanding:
     """One node's standing for one model, for people to read.
 
-    `place` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight.
+    `rank` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight.
     """
 
     node: Node
-    place: int
+    rank: int
     alive: bool
     state: Residency
     load: float

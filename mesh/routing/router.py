@@ -1,7 +1,7 @@
 """The router: which node gets a call for a model, and which ones Envoy tries after it.
 
-Here is what it knows: the nodes and whether they live, their loads, and over how many nodes a model is spread. The
-candidates of a model come from `shortlists`, and who of them gets the call is the `choice`.
+The router keeps the nodes and whether they are alive, their loads, and over how many nodes a model is spread. The
+candidates of a model come from `shortlist`, and who of them gets the call is the `choice`.
 """
 
 from collections.abc import Iterable
@@ -24,27 +24,30 @@ class Router:
 
     Candidates are compared by: what they hold of the model (available, loading, nothing, draining,
     failed; `Tier` has the order, also for nodes that are about to go), whether they are within their
-    load bound, the group of `replicas` places that they stand in, zone, step of load, place. All of
+    load bound, the group of ranks that they stand in, zone, step of load, rank. All of
     these but the bound are a node's own: none depends on who else lives, so when a node dies, only the
     calls that would have gone to it go elsewhere. The bound weighs less than residency: a busy node
     that holds the model still answers sooner than one that has to load it first.
+
+    `cache_map` (who holds what) and `load_waits` (how long loads take) are what others write and the router reads; only
+    what the configuration declares of a node is written here, and a node that has left is forgotten.
     """
 
-    def __init__(self, settings: RoutingSettings, cache_map: CacheMap | None = None) -> None:
+    def __init__(self, settings: RoutingSettings, cache_map: CacheMap, load_waits: LoadWaits) -> None:
         self.settings = settings
-        self.cache_map = CacheMap() if cache_map is None else cache_map
-        self.load_waits = LoadWaits()
         self.demand = Demand(settings.demand_seconds, settings.memo_models)
+        self.cache_map = cache_map
+        self._load_waits = load_waits
         self._loads = Loads(settings)
-        self._widths: dict[str, int] = {}
-        self._seats: dict[str, NodeState] = {}
-        self._shortlists = Shortlists(self.cache_map, settings.memo_models)
+        self._nodes: dict[str, NodeState] = {}
+        self._spread: dict[str, int] = {}
+        self._shortlists = Shortlists(cache_map, settings.memo_models)
         self.update(())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes known, alive or not."""
-        return tuple(seat.node for seat in self._seats.values())
+        return tuple(known.node for known in self._nodes.values())
 
     def update(self, nodes: Iterable[Node]) -> None:
         """These are the nodes from now on. A new one is alive; one that stays keeps its load and whether it is alive.
@@ -56,69 +59,70 @@ class Router:
             if node.id in fresh:
                 raise MeshError(f"Two nodes have the id {node.id!r}.")
             fresh[node.id] = node
-        for node_id in self._seats.keys() - fresh.keys():
-            self._seats.pop(node_id).load.counted = False
+        for node_id in self._nodes.keys() - fresh.keys():
+            self._nodes.pop(node_id).load.counted = False
             self.cache_map.forget(node_id)
         for node_id, node in fresh.items():
-            known = self._seats.get(node_id)
+            known = self._nodes.get(node_id)
             if known is None:
-                known = self._seats[node_id] = NodeState(node)
+                known = self._nodes[node_id] = NodeState(node)
                 self.cache_map.declare(node_id, node.models)
             elif known.node.models != node.models:
                 self.cache_map.declare(node_id, node.models)
             known.node = node
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
-        self._loads.population(seat.load for seat in self._seats.values())
-        self._shortlists.plan(tuple(self._seats.values()))
+        self._loads.population(known.load for known in self._nodes.values())
+        self._shortlists.population(tuple(self._nodes.values()))
 
     def set_alive(self, node_id: str, alive: bool) -> None:
         """A node was proven dead, or answers again. An unknown id has no effect: the node may just have left."""
-        seat = self._seats.get(node_id)
-        if seat is not None and seat.alive is not alive:
-            seat.alive = seat.load.counted = alive
+        known = self._nodes.get(node_id)
+        if known is not None and known.alive is not alive:
+            known.alive = known.load.counted = alive
             self._loads.recount()
 
     def is_alive(self, node_id: str) -> bool:
         """Whether the node is known and not proven dead."""
-        seat = self._seats.get(node_id)
-        return seat is not None and seat.alive
+        known = self._nodes.get(node_id)
+        return known is not None and known.alive
 
-    def pick(self, model: str, now: float, protocol_kind: ProtocolKind, replicas: int | None = None) -> Placement:
-        """The nodes for a call that goes out now: `replicas` of them, and some more for retries.
+    def pick(self, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
+        """The nodes for a call that goes out now: as many as the model is spread over, and some more for retries.
 
         Counts the call as load of the first, as an estimate that fades; `lease` makes it exact. Raises NoNode if no
         node that can serve it is alive.
         """
-        width = self.width(model) if replicas is None else max(1, replicas)
+        spread = self._spread.get(model, self.settings.replicas)
         shortlist = self._shortlists.of(model, protocol_kind)
         self._loads.tick(now)
-        seats = choose(shortlist, width, width + self.settings.retries, self._loads.rank)
-        if not seats:
-            raise NoNode(why_none(self._seats.values(), model, protocol_kind))
-        self._loads.picked(seats[0].load)
+        chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
+        if not chosen:
+            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
+        self._loads.picked(chosen[0].load)
         self.demand.called(model, now)
-        return Placement(tuple([seat.node for seat in seats]))
+        return Placement(tuple([each.node for each in chosen]))
 
-    def width(self, model: str) -> int:
+    def spread_of(self, model: str) -> int:
         """Over how many nodes calls for the model are spread."""
-        return self._widths.get(model, self.settings.replicas)
+        return self._spread.get(model, self.settings.replicas)
 
-    def widen(self, model: str, width: int) -> None:
-        """Calls for the model are spread over so many nodes from now on."""
-        if width == self.settings.replicas:
-            self._widths.pop(model, None)
+    def set_spread(self, model: str, spread: int) -> None:
+        """Calls for the model are spread over so many nodes from now on, at least one."""
+        spread = max(1, spread)
+        if spread == self.settings.replicas:
+            self._spread.pop(model, None)
         else:
-            self._widths[model] = width
+            self._spread[model] = spread
 
     @property
-    def widened(self) -> tuple[str, ...]:
-        """The models that are spread otherwise than over `replicas` nodes."""
-        return tuple(self._widths)
+    def widened_models(self) -> tuple[str, ...]:
+        """The models whose calls are spread otherwise than over `replicas` nodes."""
+        return tuple(self._spread)
 
     def order(self, model: str) -> tuple[str, ...]:
         """The ids of all nodes in the model's rendezvous order, dead ones included, whatever they hold."""
-        return tuple([seat.node.id for seat in self._shortlists.order(model)])
+        return tuple([each.node.id for each in self._shortlists.order(model)])
 
     def expected_wait(self, model: str, now: float, protocol_kind: ProtocolKind) -> ExpectedWait:
         """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
@@ -126,29 +130,29 @@ class Router:
         Of a node that reports nothing nobody knows; it is taken to hold the model, as it is for picking.
         """
         self._loads.tick(now)
-        seats = choose(self._shortlists.of(model, protocol_kind), self.width(model), 1, self._loads.rank)
-        node_id = seats[0].node.id if seats else ""
+        chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
+        node_id = chosen[0].node.id if chosen else ""
         if not self.cache_map.is_live(node_id) or self.cache_map.state(node_id, model) is Residency.AVAILABLE:
             return RESIDENT
-        return ExpectedWait(cold=True, load_seconds=self.load_waits.seconds(node_id, model, now))
+        return ExpectedWait(cold=True, load_seconds=self._load_waits.seconds(node_id, model, now))
 
     def lease(self, placement: Placement) -> InFlight:
         """Counts the call that was just picked exactly, until the lease is released: for calls whose end is seen.
 
         To be taken right after the pick. A node may leave, and come again, while calls to it are in flight.
         """
-        return InFlight(self._loads, self._seats[placement.nodes[0].id].load)
+        return InFlight(self._loads, self._nodes[placement.nodes[0].id].load)
 
     def placements(self, model: str, protocol_kind: ProtocolKind = "grpc") -> tuple[NodeStanding, ...]:
-        """Every candidate of the model, dead ones included, in the order of residency and place. Changes nothing."""
+        """Every candidate of the model, dead ones included, in the order of residency and rank. Changes nothing."""
         return tuple(
             NodeStanding(
-                seat.node, place, seat.alive, self.cache_map.state(seat.node.id, model), self.load(seat.node.id)
+                each.node, rank, each.alive, self.cache_map.state(each.node.id, model), self.load(each.node.id)
             )
-            for place, seat in self._shortlists.afresh(model, protocol_kind)
+            for rank, each in self._shortlists.afresh(model, protocol_kind)
         )
 
     def load(self, node_id: str) -> float:
         """Calls in flight on that node, known and estimated, as of the last pick. 0 for an unknown node."""
-        seat = self._seats.get(node_id)
-        return 0.0 if seat is None else self._loads.of(seat.load)
+        known = self._nodes.get(node_id)
+        return 0.0 if known is None else self._loads.of(known.load)

@@ -1,14 +1,32 @@
-"""The candidates of one model, best first as far as calls and loads do not matter: worked out once, then remembered."""
+"""Shortlists: the candidates of each model, best first as far as calls and loads do not matter.
+
+A shortlist depends on the model, the nodes and what they hold of the model. It is worked out at a model's first call,
+remembered, and worked out anew once one of these has changed; the `choice` among its nodes is made for each call.
+"""
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
+from mesh.bounded import Memo
 from mesh.node import Node, ProtocolKind
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.state import Residency
 from mesh.routing.load import NodeLoad
-from mesh.routing.memo import Memo
 from mesh.routing.rendezvous import Rendezvous
+
+_KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
+
+
+class NodeState:
+    """A node as the router sees it: what it is, whether it is alive, whether in another zone, and how busy."""
+
+    __slots__ = ("alive", "load", "node", "remote")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.alive = True
+        self.remote = False
+        self.load = NodeLoad(node.weight)
 
 
 class Tier(IntEnum):
@@ -36,24 +54,15 @@ _TIERS = {
 }
 
 
-class NodeState:
-    """A node's place in the router: what it is, whether it lives, and how busy it is."""
-
-    __slots__ = ("alive", "load", "node", "remote")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.alive = True
-        self.remote = False
-        self.load = NodeLoad(node.weight)
-
-
 class Shortlist:
-    """The nodes for one model in tiers of residency, each tier in rendezvous order.
+    """The candidates of one model.
 
-    `tiers` are pairs (places, seats) of equal length, where a place is the seat's position in the
-    rendezvous order over all nodes, dead ones included: it depends on nothing but the model and the
-    population, so nobody's death changes the place of another.
+    `tiers` are the non-empty ones of `Tier`, best first: pairs (ranks, nodes) of equal length, both in ascending order
+    of rank. A node's rank is its position in the model's rendezvous order (0 is the model's home) over all nodes that
+    speak the protocol, dead ones and those of other tiers included: it depends on nothing but the model and the
+    population, so nobody's death changes the rank of another.
+
+    `row` is the model's row of the cache map that the tiers follow from.
     """
 
     __slots__ = ("row", "tiers")
@@ -63,22 +72,65 @@ class Shortlist:
         self.tiers = tiers
 
     def __iter__(self) -> Iterator[tuple[int, NodeState]]:
-        for places, seats in self.tiers:
-            yield from zip(places, seats, strict=True)
+        for ranks, nodes in self.tiers:
+            yield from zip(ranks, nodes, strict=True)
+
+
+class Shortlists:
+    """Those of `models` models at least are remembered. `population` comes before any question."""
+
+    def __init__(self, cache_map: CacheMap, models: int) -> None:
+        self._cache_map = cache_map
+        self._models = models
+        self._rankings: dict[ProtocolKind, Ranking] = {}
+        self._memos: dict[ProtocolKind, Memo[Shortlist]] = {}
+        self._generation = -1
+
+    def population(self, nodes: tuple[NodeState, ...]) -> None:
+        """These are the nodes from now on. Where all of them speak both kinds, both share ranking and memo."""
+        everyone = self._everyone = Ranking(nodes, self._cache_map)
+        shared = Memo[Shortlist](self._models)
+        for kind in _KINDS:
+            speakers = tuple(node for node in nodes if node.node.endpoint(kind) is not None)
+            whole = len(speakers) == len(nodes)
+            self._rankings[kind] = everyone if whole else Ranking(speakers, self._cache_map)
+            self._memos[kind] = shared if whole else Memo(self._models)
+        self._generation = self._cache_map.generation
+
+    def of(self, model: str, kind: ProtocolKind) -> Shortlist:
+        """The model's shortlist among the nodes that speak that kind."""
+        if self._generation != self._cache_map.generation:
+            self._generation = self._cache_map.generation
+            for memo in self._memos.values():
+                memo.clear()
+        memo = self._memos[kind]
+        known = memo.get(model)
+        if known is None or known.row is not self._cache_map.row(model):
+            known = self._rankings[kind].shortlist(model)
+            memo.put(model, known)
+        return known
+
+    def afresh(self, model: str, kind: ProtocolKind) -> Shortlist:
+        """The same, worked out anew: nothing is remembered, and nothing forgotten for it."""
+        return self._rankings[kind].shortlist(model)
+
+    def order(self, model: str) -> tuple[NodeState, ...]:
+        """All nodes in the model's rendezvous order, whatever they hold and speak."""
+        return self._everyone.order(model)
 
 
 class Ranking:
-    """Works out shortlists for one population of nodes."""
+    """Works out orders and shortlists for one population of nodes. Remembers nothing."""
 
-    def __init__(self, seats: Sequence[NodeState], cache_map: CacheMap) -> None:
-        by_id = {seat.node.id: seat for seat in seats}
-        self._rendezvous = Rendezvous((seat.node.id, seat.node.weight) for seat in seats)
-        self._seats = tuple(by_id[node_id] for node_id in self._rendezvous.ids)
+    def __init__(self, nodes: Sequence[NodeState], cache_map: CacheMap) -> None:
+        by_id = {node.node.id: node for node in nodes}
+        self._rendezvous = Rendezvous((node.node.id, node.node.weight) for node in nodes)
+        self._nodes = tuple(by_id[node_id] for node_id in self._rendezvous.ids)
         self._cache_map = cache_map
 
     def order(self, model: str) -> tuple[NodeState, ...]:
         """All nodes in the model's rendezvous order, whatever they hold."""
-        return tuple(map(self._seats.__getitem__, self._rendezvous.order(model)))
+        return tuple(map(self._nodes.__getitem__, self._rendezvous.order(model)))
 
     def shortlist(self, model: str) -> Shortlist:
         """The model's shortlist.
@@ -94,59 +146,14 @@ class Ranking:
         states = self._cache_map.holders(model)
         tiers: dict[Tier, list[int]] = {tier: [] for tier in Tier}
         without: list[int] = []
-        for place, seat in enumerate(order):
-            state = states.get(seat.node.id)
-            if state is None and self._cache_map.is_declared(seat.node.id):
-                without.append(place)
-            elif seat.node.id in leaving:
-                tiers[Tier.HELD_BY_LEAVER if state is Residency.AVAILABLE else Tier.LEAVER].append(place)
+        for rank, node in enumerate(order):
+            node_id = node.node.id
+            state = states.get(node_id)
+            if state is None and self._cache_map.is_declared(node_id):
+                without.append(rank)
+            elif node_id in leaving:
+                tiers[Tier.HELD_BY_LEAVER if state is Residency.AVAILABLE else Tier.LEAVER].append(rank)
             else:
-                tiers[_TIERS[state or Residency.ABSENT]].append(place)
+                tiers[_TIERS[state or Residency.ABSENT]].append(rank)
         chosen = [tier for tier in tiers.values() if tier] or [without]
-        return Shortlist(row, tuple((tuple(places), tuple(order[place] for place in places)) for places in chosen))
-
-
-_KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
-
-
-class Shortlists:
-    """Those of `models` models at least are remembered. `plan` comes before any question."""
-
-    def __init__(self, cache_map: CacheMap, models: int) -> None:
-        self._cache_map = cache_map
-        self._models = models
-        self._planners: dict[ProtocolKind, Ranking] = {}
-        self._memos: dict[ProtocolKind, Memo[Shortlist]] = {}
-        self._generation = -1
-
-    def plan(self, seats: tuple[NodeState, ...]) -> None:
-        """Plan anew for the population. Where all nodes speak both kinds, both share planner and memo."""
-        everyone = self._everyone = Ranking(seats, self._cache_map)
-        shared = Memo[Shortlist](self._models)
-        for kind in _KINDS:
-            speakers = tuple(seat for seat in seats if seat.node.endpoint(kind) is not None)
-            whole = len(speakers) == len(seats)
-            self._planners[kind] = everyone if whole else Ranking(speakers, self._cache_map)
-            self._memos[kind] = shared if whole else Memo(self._models)
-        self._generation = self._cache_map.generation
-
-    def of(self, model: str, kind: ProtocolKind) -> Shortlist:
-        """The model's shortlist among the nodes that speak that kind."""
-        if self._generation != self._cache_map.generation:
-            self._generation = self._cache_map.generation
-            for memo in self._memos.values():
-                memo.clear()
-        memo = self._memos[kind]
-        known = memo.get(model)
-        if known is None or known.row is not self._cache_map.row(model):
-            known = self._planners[kind].shortlist(model)
-            memo.put(model, known)
-        return known
-
-    def afresh(self, model: str, kind: ProtocolKind) -> Shortlist:
-        """The same, worked out anew: nothing is remembered, and nothing forgotten for it."""
-        return self._planners[kind].shortlist(model)
-
-    def order(self, model: str) -> tuple[NodeState, ...]:
-        """All seats in the model's rendezvous order, whatever they hold and speak."""
-        return self._everyone.order(model)
+        return Shortlist(row, tuple((tuple(ranks), tuple(order[rank] for rank in ranks)) for ranks in chosen))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.warming.load_requests import CHUNK, LoadRequests, WarmUp
@@ -10,10 +11,10 @@ from mesh.warming.load_requests import CHUNK, LoadRequests, WarmUp
 class Handover:
     """Remembers of each leaving node what is still to be loaded elsewhere. Times are seconds of one monotonic clock."""
 
-    def __init__(self, router: Router, asks: LoadRequests) -> None:
+    def __init__(self, router: Router, cache_map: CacheMap, requests: LoadRequests) -> None:
         self._router = router
-        self._map = router.cache_map
-        self._asks = asks
+        self._map = cache_map
+        self._requests = requests
         self._moves: dict[str, list[str]] = {}
 
     def needs(self, node_id: str) -> bool:
@@ -33,10 +34,10 @@ class Handover:
                 if number >= CHUNK:
                     staying += self._moves[node_id][number:]
                     break
-                if self._asks.is_held(model):
+                if self._requests.is_held(model):
                     continue
-                eligible = self._asks.eligible(model)
-                if any(self._asks.comes(other, model) for other in eligible):
+                eligible = self._requests.eligible(model)
+                if any(self._requests.comes(other, model) for other in eligible):
                     staying.append(model)
                     continue
                 warm_up = self._next_holder(model, eligible, self._router.demand.rate(model, now) > 0.0)
@@ -53,10 +54,10 @@ class Handover:
     def _next_holder(self, model: str, eligible: list[str], called: bool) -> WarmUp | None:
         """Nobody calls it: then no other model has to go for it."""
         for node_id in eligible:
-            if not self._asks.may_ask(node_id, model):
+            if not self._requests.may_ask(node_id, model):
                 continue
             if called:
                 return WarmUp(node_id, model, into_free_room=False)
-            if self._asks.has_room(node_id):
+            if self._requests.has_room(node_id):
                 return WarmUp(node_id, model, into_free_room=True)
         return None

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.warming.settings import WarmSettings
@@ -27,10 +28,12 @@ class LoadRequests:
     `free_models` says for how many more models a node has room, as it reported (0 for a node that is not heard).
     """
 
-    def __init__(self, settings: WarmSettings, router: Router, free_models: Callable[[str], float]) -> None:
+    def __init__(
+        self, settings: WarmSettings, router: Router, cache_map: CacheMap, free_models: Callable[[str], float]
+    ) -> None:
         self._settings = settings
         self._router = router
-        self._map = router.cache_map
+        self._map = cache_map
         self._free_models = free_models
         self._under_way: dict[str, set[str]] = {}
         self._refused: dict[tuple[str, str], float] = {}

@@ -11,6 +11,7 @@ node loads what it lacks when a call comes. So the plan is slow on purpose, and 
 import math
 from collections.abc import Callable, Iterator
 
+from mesh.residency.cache_map import CacheMap
 from mesh.routing.router import Router
 from mesh.warming.handover import Handover
 from mesh.warming.load_requests import LoadRequests, WarmUp
@@ -24,23 +25,25 @@ class WarmPlan:
     `free_models` says for how many more models a node has room, as it reported (0 for a node that is not heard).
     """
 
-    def __init__(self, settings: WarmSettings, router: Router, free_models: Callable[[str], float]) -> None:
+    def __init__(
+        self, settings: WarmSettings, router: Router, cache_map: CacheMap, free_models: Callable[[str], float]
+    ) -> None:
         self._per_second = settings.per_second
-        self._asks = LoadRequests(settings, router, free_models)
-        self._handover = Handover(router, self._asks)
-        self._spread = Spread(router, self._asks, settings.replica_load)
+        self._requests = LoadRequests(settings, router, cache_map, free_models)
+        self._handover = Handover(router, cache_map, self._requests)
+        self._spread = Spread(router, self._requests, settings.replica_load)
         self._tokens = 1.0
         self._filled_at = -math.inf
 
     def next(self, now: float) -> list[WarmUp]:
         """What is to be asked for now. To be called some times a second."""
         self._fill(now)
-        self._spread.joined(self._asks.look(now))
+        self._spread.joined(self._requests.look(now))
         chosen: list[WarmUp] = []
         for warm_up in self._wanted(now):
             if self._tokens < 1.0:
                 break
-            if self._asks.begin(warm_up):
+            if self._requests.begin(warm_up):
                 self._tokens -= 1.0
                 chosen.append(warm_up)
         return chosen
@@ -50,7 +53,7 @@ class WarmPlan:
 
         `again` is after how many seconds that may be, where the node says so, and it is sooner than the settings'.
         """
-        self._asks.ended(warm_up, loaded, now, again)
+        self._requests.ended(warm_up, loaded, now, again)
 
     def needs(self, node_id: str) -> bool:
         """Whether a leaving node still holds what is to be loaded elsewhere first."""

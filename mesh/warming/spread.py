@@ -11,14 +11,15 @@ _SHRINK = 0.5
 
 
 class Spread:
-    """Widens models in the router, and says who is to load them. Times are seconds of one monotonic clock.
+    """Tells the router over how many nodes to spread a model, and says who is to load it.
 
+    Times are seconds of one monotonic clock.
     `replica_load` is how many calls in flight one copy of a model carries.
     """
 
-    def __init__(self, router: Router, asks: LoadRequests, replica_load: float) -> None:
+    def __init__(self, router: Router, requests: LoadRequests, replica_load: float) -> None:
         self._router = router
-        self._asks = asks
+        self._requests = requests
         self._replica_load = replica_load
         self._round: Iterator[str] = iter(())
         self._joining: dict[str, bool] = {}
@@ -26,7 +27,7 @@ class Spread:
 
     def joined(self, newcomers: frozenset[str]) -> None:
         """A step begins; these nodes can be asked from now on."""
-        self._joining = {node_id: found for node_id, found in self._joining.items() if node_id in self._asks.nodes}
+        self._joining = {node_id: found for node_id, found in self._joining.items() if node_id in self._requests.nodes}
         self._joining |= dict.fromkeys(newcomers, True)  # True: the round under way may have passed it by
 
     def wanted(self, now: float) -> Iterator[WarmUp]:
@@ -37,32 +38,32 @@ class Spread:
                 self._begin_round()
                 return
             rate = self._router.demand.rate(model, now)
-            copies = self._widen(model, rate * self._router.settings.call_seconds, len(self._asks.nodes))
-            if rate == 0.0 or (copies == 1 and not self._joining) or not self._asks.is_held(model):
+            copies = self._set_spread(model, rate * self._router.settings.call_seconds, len(self._requests.nodes))
+            if rate == 0.0 or (copies == 1 and not self._joining) or not self._requests.is_held(model):
                 continue
-            eligible = self._asks.eligible(model)
+            eligible = self._requests.eligible(model)
             home = eligible[0]
             if copies > 1:  # worth an eviction
                 for node_id in eligible[:copies]:
-                    if self._asks.may_ask(node_id, model):
+                    if self._requests.may_ask(node_id, model):
                         yield WarmUp(node_id, model, into_free_room=False)
-            elif home in self._joining and self._asks.may_ask(home, model) and self._asks.has_room(home):
+            elif home in self._joining and self._requests.may_ask(home, model) and self._requests.has_room(home):
                 self._joining[home] = True
                 yield WarmUp(home, model, into_free_room=True)
 
     def _begin_round(self) -> None:
         """A node has joined when a whole round has found nothing for it, and nothing is on its way there."""
         joining = self._joining.items()
-        self._joining = {node_id: False for node_id, found in joining if found or self._asks.is_busy(node_id)}
-        self._round = iter([*dict.fromkeys([*self._router.demand.models(), *self._router.widened])])
+        self._joining = {node_id: False for node_id, found in joining if found or self._requests.is_busy(node_id)}
+        self._round = iter([*dict.fromkeys([*self._router.demand.models(), *self._router.widened_models])])
 
-    def _widen(self, model: str, load: float, most: int) -> int:
+    def _set_spread(self, model: str, load: float, most: int) -> int:
         """Spread the model as its load (calls in flight) asks for, over at most `most` nodes. Returns the copies."""
         settings, each = self._router.settings, self._replica_load
-        width = self._router.width(model)
-        while width < min(settings.max_replicas, most) and load > each * width:
-            width += 1
-        while width > settings.replicas and (width > most or load < _SHRINK * each * (width - 1)):
-            width -= 1
-        self._router.widen(model, width)
-        return max(1, min(math.ceil(load / each), width))
+        spread = self._router.spread_of(model)
+        while spread < min(settings.max_replicas, most) and load > each * spread:
+            spread += 1
+        while spread > settings.replicas and (spread > most or load < _SHRINK * each * (spread - 1)):
+            spread -= 1
+        self._router.set_spread(model, spread)
+        return max(1, min(math.ceil(load / each), spread))

@@ -28,6 +28,7 @@ from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
+from mesh.residency.load_waits import LoadWaits
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from mesh.warming.load_requests import WarmUp
@@ -79,10 +80,13 @@ class _Fleet:
         shelf = dict(zip(self.names, case.weights(), strict=True))
         nodes = [Node(f"node-{n}", grpc=f"10.0.0.{n + 1}:8500", rest=f"10.0.0.{n + 1}:8501") for n in range(case.nodes)]
         # Defaults wherever there are any: what a user would run.
-        self.router = Router(RoutingSettings(call_seconds=case.call_seconds), CacheMap())
+        self.router = Router(RoutingSettings(call_seconds=case.call_seconds), CacheMap(), LoadWaits())
         self.router.update(nodes)
         self._plan = WarmPlan(
-            WarmSettings(), self.router, lambda node_id: self.managers[node_id].node_report.free().models
+            WarmSettings(),
+            self.router,
+            self.router.cache_map,
+            lambda node_id: self.managers[node_id].node_report.free().models,
         )
         store = TimedStore(shelf)
         self.servers = {node.id: TimedServer(shelf, case.slots) for node in nodes}

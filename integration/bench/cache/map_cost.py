@@ -17,6 +17,8 @@ from pathlib import Path
 from integration.bench.cache.trace import MIB, zipf
 from integration.stack.process import output_of
 from mesh.node import Node
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
@@ -50,7 +52,7 @@ def measure(nodes: int, models: int, lookups: int = 40_000) -> MapCost:
     trace = [names[number] for number in zipf(1.1, models, lookups, _RATE, _SEED).models]
     population = [Node(f"node-{n:03d}", grpc=f"10.0.{n}.1:8500", rest=f"10.0.{n}.1:8501") for n in range(nodes)]
     before = _resident_bytes()
-    router = Router(RoutingSettings())
+    router = Router(RoutingSettings(), CacheMap(), LoadWaits())
     router.update(population)
     held: dict[str, dict[str, Residency]] = {node.id: {} for node in population}
     for model in names:

@@ -23,7 +23,9 @@ from ext_proc.wire.framing import frame, unframe
 from ext_proc.wire.naming import name_call
 from mesh.node import Node
 from mesh.protos import tfs_pb2
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
+from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
@@ -49,7 +51,7 @@ def edge(
     wall: Callable[[], float] = time.time,
     residency: str | None = None,
 ) -> EdgePolicy:
-    router = Router(RoutingSettings(replicas=2))
+    router = Router(RoutingSettings(replicas=2), CacheMap(), LoadWaits())
     router.update(Node(f"node-{n}", grpc=GRPC[n], rest=REST[n], residency=residency) for n in range(nodes))
     known = MODELS if models is None else models
     settings = {name: ModelSettings.model_validate(model) for name, model in known.items()}
@@ -293,7 +295,7 @@ def _reply(upstream: str, word: str | None = "available") -> ReplyPart:
 
 
 def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
-    router = Router(RoutingSettings(replicas=2))
+    router = Router(RoutingSettings(replicas=2), CacheMap(), LoadWaits())
     nodes = [Node(f"node-{n}", grpc=GRPC[n], rest=REST[n]) for n in range(2)]
     router.update(nodes)
     hints = ReplyHints(router.cache_map, 10.0)

@@ -16,7 +16,9 @@ from ext_proc.server.processor import ExtProcService, ExtProcStream
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.upstream.hop_mark import HopMark
 from mesh.node import Node
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
+from mesh.residency.load_waits import LoadWaits
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.ext_proc.processing import envoy_says as envoy
@@ -44,7 +46,8 @@ class Fleet:
 
     def __init__(self, declared: bool, follows_replies: bool, **routing: float) -> None:
         self.now = 1000.0
-        self.router = Router(RoutingSettings(**({"replicas": 4} | routing)))  # type: ignore[arg-type]
+        settings = RoutingSettings(**({"replicas": 4} | routing))  # type: ignore[arg-type]
+        self.router = Router(settings, CacheMap(), LoadWaits())
         models = frozenset({"resnet"} if declared else ())
         self.router.update(Node(f"n{n}", grpc=None, rest=f"10.0.0.{n}:8501", models=models) for n in range(4))
         edge = EdgePolicy(

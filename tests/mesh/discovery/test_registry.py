@@ -13,7 +13,7 @@ from mesh.health.prober import Prober
 from mesh.health.state import ProbeSettings
 from mesh.node import Node
 from mesh.routing.router import Router
-from mesh.routing.settings import RoutingSettings
+from tests.mesh.routing import population as fresh
 from tests.mesh.routing.population import node, nodes
 
 
@@ -55,7 +55,7 @@ def ids(router: Router) -> set[str]:
 
 
 def test_a_reload_of_the_configuration_reaches_the_router() -> None:
-    router, source = Router(RoutingSettings()), StaticSource(tuple(nodes(2)))
+    router, source = fresh.router(), StaticSource(tuple(nodes(2)))
     registry = Registry({"file": source}, router)
 
     async def story() -> None:
@@ -70,7 +70,7 @@ def test_a_reload_of_the_configuration_reaches_the_router() -> None:
 
 
 def test_sources_are_merged_in_their_order_and_clashes_are_shown_while_they_last() -> None:
-    router = Router(RoutingSettings())
+    router = fresh.router()
     late = StaticSource((node(1, zone="dns"), node(2)))
     registry = Registry({"file": StaticSource((node(1, zone="file"),)), "dns": late}, router)
 
@@ -86,7 +86,7 @@ def test_sources_are_merged_in_their_order_and_clashes_are_shown_while_they_last
 
 
 def test_the_order_of_the_sources_decides_and_not_who_was_heard_first() -> None:
-    router = Router(RoutingSettings())
+    router = fresh.router()
     slow = Scripted(OSError("not yet"), (node(1, zone="file"),))
     registry = Registry({"file": slow, "dns": StaticSource((node(1, zone="dns"),))}, router)
 
@@ -100,7 +100,7 @@ def test_the_order_of_the_sources_decides_and_not_who_was_heard_first() -> None:
 
 
 def test_a_source_that_fails_keeps_its_nodes_and_is_asked_again_ever_less_often() -> None:
-    router = Router(RoutingSettings())
+    router = fresh.router()
     flaky = Scripted(tuple(nodes(2)), *[OSError("no route")] * 9, tuple(nodes(3)))
     registry = Registry({"dns": flaky, "file": StaticSource((node(7),))}, router)
 
@@ -120,14 +120,14 @@ def test_a_source_that_fails_keeps_its_nodes_and_is_asked_again_ever_less_often(
 
 def test_the_pauses_begin_anew_after_a_success() -> None:
     source = Scripted(OSError(), OSError(), (node(1),), MeshError("bad answer"), (node(2),))
-    registry = Registry({"dns": source}, Router(RoutingSettings()))
+    registry = Registry({"dns": source}, fresh.router())
     during(registry, lambda: asyncio.sleep(100.0))
     # Asked at 0 (fails), 0.5 (fails), 1.5 (hands over and ends), 2.0 (fails), 3.0.
     assert source.asked == pytest.approx([0.0, 0.5, 1.5, 2.0, 3.0])
 
 
 def test_it_is_ready_when_every_source_was_heard_even_if_one_is_down() -> None:
-    router = Router(RoutingSettings())
+    router = fresh.router()
     sources: dict[str, NodeSource] = {"file": StaticSource((node(1),)), "dns": Scripted()}
     registry = Registry(sources, router)
 
@@ -141,7 +141,7 @@ def test_it_is_ready_when_every_source_was_heard_even_if_one_is_down() -> None:
 
 
 def test_without_sources_it_is_ready_and_knows_nobody() -> None:
-    registry = Registry({}, Router(RoutingSettings()), Prober(ProbeSettings(), _well, lambda *_: None, 1))
+    registry = Registry({}, fresh.router(), Prober(ProbeSettings(), _well, lambda *_: None, 1))
 
     async def story() -> None:
         await registry.ready.wait()
@@ -154,7 +154,7 @@ async def _well(_: Node) -> str | None:
 
 
 def test_a_dead_node_leaves_the_picks_and_comes_back_with_its_models() -> None:
-    router = Router(RoutingSettings(retries=0))
+    router = fresh.router(retries=0)
     broken: set[str] = set()
 
     async def probe(asked: Node) -> str | None:

@@ -61,10 +61,10 @@ def test_at_low_load_nobody_is_over_the_bound() -> None:
     for _ in range(3):
         book.started(busy)
         book.tick(0.0)
-    assert book.rank(busy) == (False, 3)
+    assert book.pressure(busy) == (False, 3)
     book.started(busy)
     book.tick(0.0)
-    assert book.rank(busy)[0]
+    assert book.pressure(busy)[0]
 
 
 def test_the_load_of_a_dead_node_is_no_part_of_the_average() -> None:
@@ -74,15 +74,15 @@ def test_the_load_of_a_dead_node_is_no_part_of_the_average() -> None:
     book.started(alive)
     book.started(alive)
     book.tick(0.0)
-    assert not book.rank(alive)[0]
+    assert not book.pressure(alive)[0]
     dead.counted = False
     book.recount()
     book.tick(0.0)
-    assert book.rank(alive) == (False, 2)  # ceil(1.5 x 3 / 2) = 3
+    assert book.pressure(alive) == (False, 2)  # ceil(1.5 x 3 / 2) = 3
     book.started(alive)
     book.tick(0.0)
-    assert book.rank(alive)[0]
-    assert not book.rank(other)[0]
+    assert book.pressure(alive)[0]
+    assert not book.pressure(other)[0]
 
 
 def test_a_heavier_node_may_carry_more_and_reaches_its_steps_later() -> None:
@@ -91,8 +91,8 @@ def test_a_heavier_node_may_carry_more_and_reaches_its_steps_later() -> None:
         book.started(light)
         book.started(heavy)
     book.tick(0.0)
-    assert book.rank(light) == (True, 6)
-    assert book.rank(heavy) == (False, 2)
+    assert book.pressure(light) == (True, 6)
+    assert book.pressure(heavy) == (False, 2)
 
 
 @given(
@@ -112,7 +112,7 @@ def test_with_known_calls_some_node_is_always_within_its_bound_and_none_is_broug
             running -= min(1, node.in_flight)
             book.finished(node)
             continue
-        within = [other for other in nodes if not book.rank(other)[0]]
+        within = [other for other in nodes if not book.pressure(other)[0]]
         assert within
         taker = node if node in within else within[0]
         book.started(taker)

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from mesh.errors import MeshError
 from mesh.node import Node
+from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.load import InFlight
 from mesh.routing.placement import RESIDENT, ExpectedWait, NoNode, Placement
 from mesh.routing.router import Router
-from mesh.routing.settings import RoutingSettings
+from tests.mesh.routing import population as fresh
 from tests.mesh.routing.population import models, node, nodes
 
 AVAILABLE, LOADING, DRAINING, FAILED = Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.FAILED
@@ -22,17 +23,17 @@ class Caller:
     """Picks with a clock that leaves time enough for every estimate to fade between two calls."""
 
     def __init__(self, population: list[Node], **settings: object) -> None:
-        self.router = Router(RoutingSettings(**settings))  # type: ignore[arg-type]
+        self.router = fresh.router(**settings)
         self.router.update(population)
         self.now = 0.0
         self.leases: dict[str, list[InFlight]] = {}
 
-    def pick(self, model: str, replicas: int | None = None) -> list[str]:
+    def pick(self, model: str) -> list[str]:
         self.now += 1_000.0
-        return [chosen.id for chosen in self.router.pick(model, self.now, "grpc", replicas).nodes]
+        return [chosen.id for chosen in self.router.pick(model, self.now, "grpc").nodes]
 
-    def places(self, model: str) -> list[str]:
-        candidates = sorted(self.router.placements(model), key=lambda candidate: candidate.place)
+    def ranked(self, model: str) -> list[str]:
+        candidates = sorted(self.router.placements(model), key=lambda candidate: candidate.rank)
         return [candidate.node.id for candidate in candidates]
 
     def start(self, node_id: str, calls: int) -> None:
@@ -46,9 +47,11 @@ class Caller:
 def test_the_replicas_come_first_then_further_nodes_for_retries() -> None:
     caller = Caller(nodes(10), replicas=2, retries=2)
     for model in models(100):
-        assert caller.pick(model) == caller.places(model)[:4]
-        assert caller.pick(model, replicas=5) == caller.places(model)[:7]
-        assert caller.pick(model, replicas=0) == caller.places(model)[:3]
+        assert caller.pick(model) == caller.ranked(model)[:4]
+        caller.router.set_spread(model, 5)
+        assert caller.pick(model) == caller.ranked(model)[:7]
+        caller.router.set_spread(model, 0)
+        assert caller.pick(model) == caller.ranked(model)[:3]
 
 
 def test_a_small_population_gives_what_it_has() -> None:
@@ -58,7 +61,7 @@ def test_a_small_population_gives_what_it_has() -> None:
 
 def test_endpoints_are_what_envoy_reads() -> None:
     population = [node(1), node(2, rest=None), node(3, grpc=None, rest="[fd00::3]:8501")]
-    made = Router(RoutingSettings())
+    made = fresh.router()
     made.update(population)
     grpc, rest = made.pick("digits", 0.0, "grpc"), made.pick("digits", 0.0, "rest")
     assert sorted(grpc.endpoints("grpc")) == ["10.0.0.1:8500", "10.0.0.2:8500"]
@@ -71,7 +74,7 @@ def test_two_routers_give_the_same_answer_whatever_the_order_of_their_nodes() ->
 
 
 def test_the_same_call_goes_to_the_same_node_at_low_load() -> None:
-    made = Router(RoutingSettings())
+    made = fresh.router()
     made.update(nodes(10))
     chosen = {made.pick("digits", 0.05 * number, "grpc").nodes[0].id for number in range(500)}  # 20 calls a second
     assert len(chosen) == 1
@@ -82,7 +85,7 @@ def test_the_same_call_goes_to_the_same_node_at_low_load() -> None:
 
 def test_the_replica_that_holds_the_model_is_preferred_in_the_order_of_states() -> None:
     caller = Caller(nodes(5), replicas=5)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     for node_id, state in zip(home, (FAILED, DRAINING, Residency.ABSENT, LOADING, AVAILABLE), strict=True):
         caller.router.cache_map.snapshot(node_id, {"digits": state})
     assert caller.pick("digits") == home[::-1]
@@ -90,7 +93,7 @@ def test_the_replica_that_holds_the_model_is_preferred_in_the_order_of_states() 
 
 def test_a_holder_outside_the_replicas_is_preferred_to_a_replica_without_the_model() -> None:
     caller = Caller(nodes(10), replicas=2, retries=1)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     caller.router.cache_map.change(home[7], "digits", AVAILABLE)
     assert caller.pick("digits") == [home[7], home[0], home[1]]
     caller.router.cache_map.change(home[7], "digits", Residency.ABSENT)
@@ -105,8 +108,8 @@ def test_declared_models_go_to_the_nodes_that_declare_them_and_nowhere_else() ->
     caller = Caller(population, replicas=2, retries=2)
     for number in range(6):
         assert caller.pick(f"m{number}") == [f"node-{number}"]
-    assert caller.pick("shared") == caller.places("shared")[:4]
-    assert caller.pick("unheard of") == caller.places("unheard of")[:4]  # some server must say that it does not exist
+    assert caller.pick("shared") == caller.ranked("shared")[:4]
+    assert caller.pick("unheard of") == caller.ranked("unheard of")[:4]  # some server must say that it does not exist
 
 
 def test_a_model_whose_only_declared_holder_is_dead_is_unavailable_not_unknown() -> None:
@@ -139,7 +142,7 @@ def test_of_two_equal_replicas_the_local_one_is_preferred_but_not_a_stranger() -
     caller = Caller(population, zone="east", replicas=2, retries=0)
     zones = {chosen.id: chosen.zone for chosen in population}
     for model in models(200):
-        home = caller.places(model)[:2]
+        home = caller.ranked(model)[:2]
         assert caller.pick(model) == sorted(home, key=lambda node_id: (zones[node_id] != "east", home.index(node_id)))
 
 
@@ -154,7 +157,7 @@ def test_a_remote_holder_is_preferred_to_a_local_node_without_the_model() -> Non
 
 def test_the_less_loaded_replica_is_preferred_once_the_difference_counts() -> None:
     caller = Caller(nodes(10), replicas=2, load_step=4)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     caller.start(home[0], 3)
     assert caller.pick("digits")[:2] == home[:2]
     caller.start(home[0], 1)
@@ -165,7 +168,7 @@ def test_the_less_loaded_replica_is_preferred_once_the_difference_counts() -> No
 
 def test_a_home_over_its_bound_is_skipped_for_the_next_in_the_order() -> None:
     caller = Caller(nodes(10), replicas=1, retries=0, load_floor=8)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     caller.start(home[0], 7)
     assert caller.pick("digits") == home[:1]
     caller.start(home[0], 1)
@@ -177,7 +180,7 @@ def test_a_home_over_its_bound_is_skipped_for_the_next_in_the_order() -> None:
 
 def test_a_holder_over_its_bound_is_skipped_for_another_holder_only() -> None:
     caller = Caller(nodes(10), replicas=2, retries=0)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     caller.router.cache_map.change(home[4], "digits", AVAILABLE)
     caller.start(home[4], 100)
     assert caller.pick("digits")[0] == home[4]
@@ -187,7 +190,7 @@ def test_a_holder_over_its_bound_is_skipped_for_another_holder_only() -> None:
 
 def test_the_share_of_a_node_follows_the_dead_and_the_weights() -> None:
     caller = Caller(nodes(4), replicas=1, retries=0, load_floor=1, load_factor=1.5)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     for node_id in home:
         caller.start(node_id, 9)
     assert caller.pick("digits") == home[:1]  # 10 of 1.5 x 37 / 4
@@ -205,7 +208,7 @@ def test_the_share_of_a_node_follows_the_dead_and_the_weights() -> None:
 def test_no_node_is_brought_over_the_bound_however_skewed_the_models(skew: float, factor: float) -> None:
     weights = [1.0, 1.0, 2.0, 1.0, 0.5, 1.0, 3.0, 1.0]
     population = [node(number, weight=weight) for number, weight in enumerate(weights)]
-    made = Router(RoutingSettings(replicas=1, load_factor=factor, load_floor=1))
+    made = fresh.router(replicas=1, load_factor=factor, load_floor=1)
     made.update(population)
     in_flight = dict.fromkeys((each.id for each in population), 0)
     share = {each.id: each.weight / sum(weights) for each in population}
@@ -225,7 +228,7 @@ def test_no_node_is_brought_over_the_bound_however_skewed_the_models(skew: float
 
 
 def test_a_hot_model_spreads_over_its_replicas_by_estimates_alone() -> None:
-    made = Router(RoutingSettings(replicas=3))
+    made = fresh.router(replicas=3)
     made.update(nodes(10))
     count: dict[str, int] = {}
     for number in range(6_000):  # 600 calls a second, none of whose ends are seen
@@ -312,7 +315,7 @@ def test_a_node_that_joins_or_leaves_moves_only_its_own_models(count: int) -> No
 
 
 def test_nobody_to_ask_is_an_error_that_says_why() -> None:
-    made = Router(RoutingSettings())
+    made = fresh.router()
     with pytest.raises(NoNode, match="No model server is known"):
         made.pick("digits", 0.0, "grpc")
     made.update([node(1, rest=None)])
@@ -329,7 +332,7 @@ def test_nobody_to_ask_is_an_error_that_says_why() -> None:
 
 def test_a_reload_keeps_load_and_death_and_takes_new_endpoints() -> None:
     caller = Caller(nodes(3), replicas=1, retries=2)
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     caller.router.set_alive(home[0], False)
     caller.start(home[1], 40)
     number = int(home[1][5:])
@@ -364,13 +367,13 @@ def test_two_nodes_of_one_id_are_refused_and_nothing_changes() -> None:
 
 def test_placements_show_every_candidate_and_change_nothing() -> None:
     caller = Caller(nodes(4))
-    home = caller.places("digits")
+    home = caller.ranked("digits")
     caller.router.cache_map.change(home[2], "digits", LOADING)
     caller.router.set_alive(home[0], False)
     caller.start(home[1], 2)
     before = caller.router.load(home[1])
     shown = caller.router.placements("digits")
-    assert [(each.node.id, each.place, each.alive, each.state) for each in shown] == [
+    assert [(each.node.id, each.rank, each.alive, each.state) for each in shown] == [
         (home[2], 2, True, LOADING),
         (home[0], 0, False, Residency.ABSENT),
         (home[1], 1, True, Residency.ABSENT),
@@ -380,7 +383,7 @@ def test_placements_show_every_candidate_and_change_nothing() -> None:
 
 
 def test_a_leaving_node_is_asked_only_for_what_nobody_else_holds() -> None:
-    router = Router(RoutingSettings(replicas=1, retries=8))
+    router = fresh.router(replicas=1, retries=8)
     router.update(nodes(3))
     first, second, third = [each.node.id for each in router.placements("m")]
     for each in (first, second, third):
@@ -402,21 +405,22 @@ def _order(router: Router, model: str) -> list[str]:
     return [each.id for each in router.pick(model, 0.0, "grpc").nodes]
 
 
-def test_the_prospect_of_a_call_is_that_of_the_node_it_would_go_to() -> None:
-    router = Router(RoutingSettings(replicas=1))
+def test_the_expected_wait_of_a_call_is_that_of_the_node_it_would_go_to() -> None:
+    load_waits = LoadWaits()
+    router = fresh.router(load_waits, replicas=1)
     router.update(nodes(3))
     first, second, third = [each.node.id for each in router.placements("m")]
     assert router.expected_wait("m", 0.0, "grpc") == RESIDENT  # nobody knows
     for each in (first, second, third):
         router.cache_map.snapshot(each, {})
     assert router.expected_wait("m", 0.0, "rest") == ExpectedWait(cold=True)
-    router.load_waits.told(first, {}, {"m": 4.0}, 9.0, 0.0)
-    router.load_waits.told(second, {}, {}, 2.0, 0.0)
+    load_waits.told(first, {}, {"m": 4.0}, 9.0, 0.0)
+    load_waits.told(second, {}, {}, 2.0, 0.0)
     assert router.expected_wait("m", 0.0, "grpc") == ExpectedWait(cold=True, load_seconds=4.0)
     router.set_alive(first, False)
     assert router.expected_wait("m", 0.0, "grpc") == ExpectedWait(cold=True, load_seconds=2.0)
     router.cache_map.change(third, "m", Residency.LOADING)
-    router.load_waits.told(third, {"m": Residency.LOADING}, {"m": 1.5}, 9.0, 10.0)
+    load_waits.told(third, {"m": Residency.LOADING}, {"m": 1.5}, 9.0, 10.0)
     assert router.expected_wait("m", 10.5, "grpc") == ExpectedWait(cold=True, load_seconds=1.0)
     router.cache_map.change(second, "m", Residency.AVAILABLE)
     assert router.expected_wait("m", 10.5, "grpc") == RESIDENT
@@ -427,13 +431,16 @@ def test_the_prospect_of_a_call_is_that_of_the_node_it_would_go_to() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(list(Residency))), max_size=12), st.integers(1, 3))
-def test_the_prospect_speaks_of_the_node_that_is_picked(reports: list[tuple[int, Residency]], replicas: int) -> None:
-    router = Router(RoutingSettings(replicas=replicas, load_floor=1))
+def test_the_expected_wait_speaks_of_the_node_that_is_picked(
+    reports: list[tuple[int, Residency]], replicas: int
+) -> None:
+    load_waits = LoadWaits()
+    router = fresh.router(load_waits, replicas=replicas, load_floor=1)
     router.update(nodes(5))
     ids = [each.id for each in router.nodes]
     for number, state in reports:
         router.cache_map.change(ids[number], "m", state)
-        router.load_waits.told(ids[number], {}, {"m": float(number)}, None, 0.0)
+        load_waits.told(ids[number], {}, {"m": float(number)}, None, 0.0)
         expected_wait = router.expected_wait("m", 0.0, "grpc")
         picked = router.pick("m", 0.0, "grpc").nodes[0].id
         held = router.cache_map.state(picked, "m") is Residency.AVAILABLE or not router.cache_map.is_live(picked)

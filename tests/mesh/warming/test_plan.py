@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.residency.state import Residency
-from mesh.routing.router import Router
-from mesh.routing.settings import RoutingSettings
 from mesh.warming.load_requests import WarmUp
 from mesh.warming.plan import WarmPlan
 from mesh.warming.settings import WarmSettings
+from tests.mesh.routing import population as fresh
 from tests.mesh.routing.population import nodes
 
 AVAILABLE, LOADING, ABSENT, FAILED = Residency.AVAILABLE, Residency.LOADING, Residency.ABSENT, Residency.FAILED
@@ -22,12 +21,12 @@ class Fleet:
     """Nodes that load in `load_seconds`, and an edge with its plan."""
 
     def __init__(self, count: int, room: int = 100, load_seconds: float = 0.5, **changes: object) -> None:
-        self.router = Router(RoutingSettings(load_floor=1e6, **changes.pop("routing", {})))  # type: ignore[arg-type]
+        self.router = fresh.router(load_floor=1e6, **changes.pop("routing", {}))  # type: ignore[arg-type]
         self.map = self.router.cache_map
         self.room = room
         self.load_seconds = load_seconds
         self.refusing: set[str] = set()
-        self.plan = WarmPlan(WarmSettings(**changes), self.router, self.free)  # type: ignore[arg-type]
+        self.plan = WarmPlan(WarmSettings(**changes), self.router, self.map, self.free)  # type: ignore[arg-type]
         self.loading: list[tuple[float, WarmUp]] = []
         self.asked: list[tuple[float, WarmUp]] = []
         self.cold: list[tuple[str, str]] = []
@@ -214,56 +213,56 @@ def test_a_hot_model_gets_more_nodes_and_gives_them_back() -> None:
     assert len(load(20, 20)) == 1  # 2 calls in flight
     fleet.cold.clear()
     load(100, 30)  # 10 calls in flight: 3 copies of 4
-    assert fleet.router.width("hot") == 3
+    assert fleet.router.spread_of("hot") == 3
     assert set(load(100, 5)) == set(fleet.router.order("hot")[:3])
     load(1000, 30)
-    assert fleet.router.width("hot") == 4  # the bound
+    assert fleet.router.spread_of("hot") == 4  # the bound
     load(70, 30)  # 7: two would do, but growth and shrinkage keep a distance
-    assert fleet.router.width("hot") == 4
+    assert fleet.router.spread_of("hot") == 4
     load(40, 30)
-    assert fleet.router.width("hot") == 2
+    assert fleet.router.spread_of("hot") == 2
     load(0, 60)
-    assert fleet.router.width("hot") == 1
-    assert fleet.router.widened == ()
+    assert fleet.router.spread_of("hot") == 1
+    assert fleet.router.widened_models == ()
     assert fleet.cold == []  # every copy was there before its calls came
 
 
 def test_every_copy_gets_calls_where_a_step_of_load_is_no_more_than_a_copy_carries() -> None:
     for each, step in ((2.0, 2.0), (4.0, 4.0), (4.0, 1.0)):
         fleet = Fleet(4, replica_load=each, routing={"replicas": 1, "load_step": step, "demand_seconds": 1.0})
-        for width in (2, 3, 4):
-            calls = int(each * (width - 1)) + 1  # each 0.1 s, which a call takes: just enough for one copy more
+        for spread in (2, 3, 4):
+            calls = int(each * (spread - 1)) + 1  # each 0.1 s, which a call takes: just enough for one copy more
             answered: Counter[str] = Counter()
             for number in range(100):
                 fleet.step()
                 for _ in range(calls):
                     node_id = fleet.call("hot")
                     answered[node_id] += number >= 50
-            assert fleet.router.width("hot") == width
-            assert set(+answered) == set(fleet.router.order("hot")[:width])
+            assert fleet.router.spread_of("hot") == spread
+            assert set(+answered) == set(fleet.router.order("hot")[:spread])
 
 
-def test_a_steady_load_changes_the_width_once() -> None:
+def test_a_steady_load_changes_the_spread_once() -> None:
     for load in (3.9, 4.1, 7.9, 8.1, 11.0):
         fleet = Fleet(6, replica_load=4.0, routing={"replicas": 1, "demand_seconds": 5.0})
-        widths = []
+        spreads = []
         for number in range(600):
             fleet.step()
             calls = math.floor((number + 1) * load) - math.floor(number * load)
             for _ in range(calls):
                 fleet.call("hot")
-            widths.append(fleet.router.width("hot"))
-        assert widths == sorted(widths)
+            spreads.append(fleet.router.spread_of("hot"))
+        assert spreads == sorted(spreads)
 
 
 def test_without_reports_nothing_is_warmed_or_widened() -> None:
-    router = Router(RoutingSettings(replicas=1))
+    router = fresh.router(replicas=1)
     router.update(nodes(4))
-    plan = WarmPlan(WarmSettings(replica_load=1.0), router, lambda _: math.inf)
+    plan = WarmPlan(WarmSettings(replica_load=1.0), router, router.cache_map, lambda _: math.inf)
     for number in range(2000):
         router.pick("hot", number / 100, "grpc")
         assert plan.next(number / 100) == []
-    assert router.width("hot") == 1
+    assert router.spread_of("hot") == 1
 
 
 steps = st.lists(

@@ -9,10 +9,10 @@ from aiohttp import web
 from mesh.node import Node
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
-from mesh.routing.settings import RoutingSettings
 from mesh.warming.plan import WarmPlan
 from mesh.warming.settings import WarmSettings
 from mesh.warming.warmer import Warmer
+from tests.mesh.routing import population as fresh
 
 MODEL = "50% of ä/b?c"
 
@@ -34,7 +34,7 @@ async def answering(warm: Callable[[web.Request], Awaitable[web.Response]]) -> A
 def one_leaves(names: str, model: str, address: str) -> tuple[list[Node], Router, str]:
     """Nodes of which the first in the model's order holds it and leaves; the router, and which node that is."""
     nodes = [Node(name, grpc=f"127.0.0.1:{number + 1}", residency=address) for number, name in enumerate(names)]
-    router = Router(RoutingSettings())
+    router = fresh.router()
     router.update(nodes)
     for node in nodes:
         router.cache_map.snapshot(node.id, {})
@@ -65,7 +65,7 @@ async def test_it_asks_as_planned_and_tells_the_plan_how_it_ended() -> None:
 
     async with answering(warm) as address:
         nodes, router, _ = one_leaves("abc", MODEL, address)
-        warmer = Warmer(WarmPlan(WarmSettings(), router, lambda _: 1.0))
+        warmer = Warmer(WarmPlan(WarmSettings(), router, router.cache_map, lambda _: 1.0))
         async with running(warmer, nodes):
             while len(asked) < 2:
                 await asyncio.sleep(0.01)
@@ -75,7 +75,7 @@ async def test_it_asks_as_planned_and_tells_the_plan_how_it_ended() -> None:
 
 async def test_a_node_that_is_away_is_a_refusal() -> None:
     nodes, router, leaver = one_leaves("ab", "m", "127.0.0.1:1")
-    plan = WarmPlan(WarmSettings(), router, lambda _: 1.0)
+    plan = WarmPlan(WarmSettings(), router, router.cache_map, lambda _: 1.0)
     warmer = Warmer(plan)
     async with running(warmer, nodes):
         while plan.needs(leaver):  # given up: nobody else can take it
@@ -94,7 +94,9 @@ async def test_a_node_that_is_busy_is_asked_again_when_it_says() -> None:
     async with answering(warm) as address:
         nodes, router, _ = one_leaves("ab", "m", address)
         now = 100.0
-        warmer = Warmer(WarmPlan(WarmSettings(again=3600.0), router, lambda _: 1.0), clock=lambda: now)
+        warmer = Warmer(
+            WarmPlan(WarmSettings(again=3600.0), router, router.cache_map, lambda _: 1.0), clock=lambda: now
+        )
         async with running(warmer, nodes):
             while not warmer.refused:
                 await asyncio.sleep(0.01)

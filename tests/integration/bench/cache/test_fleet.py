@@ -13,6 +13,8 @@ from integration.bench.cache.timed_peers import TimedServer, TimedStore
 from integration.bench.cache.trace import Case, Weight
 from mesh.model_cache.books.names import Key
 from mesh.node import Node
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
@@ -42,7 +44,7 @@ def test_a_fleet_without_room_leaves_calls_unanswered() -> None:
 
 def router() -> Router:
     nodes = [Node(f"node-{n}", grpc=f"10.0.0.{n}:1", rest=f"10.0.0.{n}:2") for n in range(4)]
-    found = Router(RoutingSettings())
+    found = Router(RoutingSettings(), CacheMap(), LoadWaits())
     found.update(nodes)
     for node in nodes:
         found.cache_map.snapshot(node.id, {})

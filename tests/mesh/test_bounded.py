@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.memo import Memo
+from mesh.bounded import Memo, keep_newest
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=200), st.integers(1, 5))
@@ -46,3 +46,18 @@ def test_a_cleared_memo_is_empty() -> None:
     memo.clear()
     assert memo.get("m") is None
     assert len(memo) == 0
+
+
+@given(st.lists(st.integers(0, 12), max_size=100), st.integers(1, 5))
+def test_a_table_keeps_the_newest_in_the_order_of_their_writes_and_names_what_it_drops(
+    keys: list[int], most: int
+) -> None:
+    table: dict[str, int] = {}
+    order: list[str] = []
+    for number, key in enumerate(keys):
+        name = f"m{key}"
+        order = [*(other for other in order if other != name), name]
+        dropped = order.pop(0) if len(order) > most else None
+        assert keep_newest(table, name, number, most) == dropped
+        assert list(table) == order
+        assert table[name] == number
