@@ -30,14 +30,13 @@ DRAIN_SECONDS = 30.0
 class ModelServerSettings(Settings):
     """One embedded model server.
 
-    `repository` holds `<name>/<version>/model.onnx`; a reload may also name base paths inside `allowed_roots`.
+    `repository` holds `<name>/<version>/model.onnx`; a reload may name base paths inside it only.
     `load` is what is loaded at the start: "all", "none" or names. A port of 0 is any free one.
     `threads` is the number of inferences that run at once. `delay_ms` and `load_delay_ms` simulate slower models, for
     demos, tests and benchmarks; a model's own tbms.json adds to them.
     """
 
     repository: Path
-    allowed_roots: tuple[Path, ...] = ()
     host: str = "127.0.0.1"
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 8500
     rest_port: Annotated[int, Field(ge=0, le=65535)] = 8501
@@ -59,7 +58,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     if not settings.repository.is_dir():
         raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
     started = asyncio.Event()
-    models = Models(Repository(settings.repository, settings.allowed_roots), load_delay_ms=settings.load_delay_ms)
+    models = Models(Repository(settings.repository), load_delay_ms=settings.load_delay_ms)
     runner = Runner(threads=settings.threads, delay_ms=settings.delay_ms)
     server, grpc_port = _grpc_server(settings, models, runner, started.is_set)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
