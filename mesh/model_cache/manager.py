@@ -38,7 +38,7 @@ from mesh.model_cache.report import NodeReport
 from mesh.model_cache.server_health import ServerHealth
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.store_index import StoreIndex
-from mesh.model_cache.stores.leftovers import clean_leftovers
+from mesh.model_cache.stores import clean_leftovers
 from mesh.model_cache.stores.store import Store
 from mesh.model_cache.tasks import Tasks
 from mesh.model_cache.versions import Version, Versions

@@ -14,9 +14,9 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.loaders import versions
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
+from mesh.model_cache.loaders.version_policy import override
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that goes
@@ -74,7 +74,7 @@ class TritonLoader:
 
     async def _serve(self, model: str, wanted: frozenset[int], folder: Path) -> None:
         request = pb.RepositoryModelLoadRequest(model_name=model)
-        config = await asyncio.to_thread(versions.override, folder, wanted)
+        config = await asyncio.to_thread(override, folder, wanted)
         if config is not None:
             request.parameters["config"].string_param = config
         await self._load(request)
