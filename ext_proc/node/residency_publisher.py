@@ -16,7 +16,7 @@ from aiohttp import web
 from ext_proc.errors import CallError, Reason
 from ext_proc.node.refusals import refusal
 from mesh.model_cache.errors import CacheError
-from mesh.model_cache.feed import Report
+from mesh.model_cache.feed import ResidencyReport
 from mesh.model_cache.manager import Manager
 from mesh.residency.line import Heard, write_line
 
@@ -75,8 +75,8 @@ class ResidencyPublisher:
     async def _lines(self) -> AsyncGenerator[bytes, None]:
         """The lines of one stream, for ever."""
         reports = self._node_report.subscribe()
-        coming: asyncio.Task[Report] | None = None
-        report = Report({})
+        coming: asyncio.Task[ResidencyReport] | None = None
+        report = ResidencyReport({})
         try:
             while True:
                 coming = coming or asyncio.create_task(anext(reports))
@@ -84,7 +84,7 @@ class ResidencyPublisher:
                 if arrived:
                     report, coming = coming.result(), None
                 else:
-                    report = Report({}, leaving=report.leaving)
+                    report = ResidencyReport({}, leaving=report.leaving)
                 yield write_line(self._line_of(report))
         finally:
             if coming is not None:
@@ -92,7 +92,7 @@ class ResidencyPublisher:
                 await asyncio.wait((coming,))
             await reports.aclose()
 
-    def _line_of(self, report: Report) -> Heard:
+    def _line_of(self, report: ResidencyReport) -> Heard:
         free, forecast = self._node_report.free(), self._node_report.forecast(report)
         return Heard(
             report.models,

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.residency.state import Residency
 
 _RESIDENCY = {
@@ -20,7 +20,7 @@ _WORTH = (Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ResidencyReport:
     """What is resident, by model name. With `full` exactly these models are on the node, otherwise these changed.
 
     `leaving`: the node has announced that it goes. What it holds it still answers for.
@@ -31,7 +31,7 @@ class Report:
     leaving: bool = False
 
 
-def residency_of(entries: Iterable[Entry]) -> Residency:
+def residency_of(entries: Iterable[CacheEntry]) -> Residency:
     """How one model stands, of which these are the versions: as the version that is nearest to answering calls."""
     states = {_RESIDENCY[entry.state] for entry in entries}
     return next((state for state in _WORTH if state in states), Residency.ABSENT)
@@ -68,11 +68,11 @@ class Feed:
         """How one model stands."""
         return self._known.get(model, Residency.ABSENT)
 
-    def now(self) -> Report:
+    def now(self) -> ResidencyReport:
         """Everything that is known."""
-        return Report(MappingProxyType(dict(self._known)), full=True, leaving=self.leaving)
+        return ResidencyReport(MappingProxyType(dict(self._known)), full=True, leaving=self.leaving)
 
-    async def subscribe(self) -> AsyncGenerator[Report, None]:
+    async def subscribe(self) -> AsyncGenerator[ResidencyReport, None]:
         """The full report, then changes as they come; never ends by itself."""
         changes: dict[str, Residency] = {}
         changed = asyncio.Event()
@@ -83,7 +83,7 @@ class Feed:
             while True:
                 await changed.wait()
                 changed.clear()
-                report = Report(MappingProxyType(dict(changes)), leaving=self.leaving)
+                report = ResidencyReport(MappingProxyType(dict(changes)), leaving=self.leaving)
                 changes.clear()
                 yield report
         finally:

@@ -94,7 +94,7 @@ class StoreIndex:
             task.add_done_callback(lambda _: self._asked(model, question))
         answer = await asyncio.shield(question)
         if isinstance(answer, CacheError):
-            raise type(answer)(answer.message, answer.cause)
+            raise answer.copy()
         return answer
 
     async def _ask(self, model: str, question: asyncio.Future[_Listing | CacheError]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState, Room
+from mesh.model_cache.books.states import CacheEntry, ModelState, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ class Rules:
     keep_files: bool = False
 
 
-def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer: Key | None, now: float) -> Verdict:
+def make_room(
+    rules: Rules, oldest_first: Iterable[CacheEntry], need: Room, newcomer: Key | None, now: float
+) -> Verdict:
     """How to free `need` more.
 
     `oldest_first` is every entry of the books, least recently used first; `newcomer` is the model that needs the room
@@ -88,7 +90,7 @@ def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer:
     return Wait("every model that could make room is in use, pinned or on its way")
 
 
-def _is_kept(entry: Entry) -> bool:
+def _is_kept(entry: CacheEntry) -> bool:
     return entry.state in (ModelState.ABSENT, ModelState.FAILED) and entry.disk_bytes > 0 and not entry.leaving
 
 
@@ -96,7 +98,7 @@ def _enough(short: Room) -> bool:
     return short.models <= 0 and short.disk_bytes <= 0 and short.memory_bytes <= 0
 
 
-def _helps(entry: Entry, short: Room) -> bool:
+def _helps(entry: CacheEntry, short: Room) -> bool:
     return (
         short.models > 0
         or (short.memory_bytes > 0 and entry.memory_bytes > 0)

@@ -67,7 +67,7 @@ class Room:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class CacheEntry:
     """One model version in the books of a node. Times in seconds of one monotonic clock."""
 
     key: Key

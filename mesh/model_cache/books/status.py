@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mesh.model_cache.books.states import Entry, Room
+from mesh.model_cache.books.states import CacheEntry, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CacheStatus:
     """Models of which the store could not be asked the last time, and why."""
 
 
-def describe(entry: Entry, waiting: int, pinned: bool, attempts: int, retry_at: float, now: float) -> ModelStatus:
+def describe(entry: CacheEntry, waiting: int, pinned: bool, attempts: int, retry_at: float, now: float) -> ModelStatus:
     """One entry of the books as it is shown."""
     return ModelStatus(
         model=entry.key.model,

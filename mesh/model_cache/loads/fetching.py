@@ -4,7 +4,7 @@ import asyncio
 import errno
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry
+from mesh.model_cache.books.states import CacheEntry
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError, ModelBroken, ModelMissing, NoRoom, StoreAway
 from mesh.model_cache.store_index import StoreIndex
@@ -14,16 +14,16 @@ from mesh.model_cache.stores.store import Remote, Store, StoreCorrupt, StoreErro
 class Fetching:
     """At most `fetch_concurrency` at once; one that makes no progress for `fetch_stall_seconds` is given up."""
 
-    def __init__(self, core: CacheState, store_index: StoreIndex, store: Store) -> None:
-        self._core = core
+    def __init__(self, cache: CacheState, store_index: StoreIndex, store: Store) -> None:
+        self._cache = cache
         self._store_index = store_index
         self._store = store
-        self._fetches = asyncio.Semaphore(core.settings.fetch_concurrency)
+        self._fetches = asyncio.Semaphore(cache.settings.fetch_concurrency)
 
-    async def fetch(self, entry: Entry, remote: Remote) -> None:
+    async def fetch(self, entry: CacheEntry, remote: Remote) -> None:
         """Return once the files are complete, and the books know. Raises CacheError, from the store's own error."""
-        core, key = self._core, entry.key
-        stall = core.settings.fetch_stall_seconds
+        cache, key = self._cache, entry.key
+        stall = cache.settings.fetch_stall_seconds
         loop = asyncio.get_running_loop()
         async with self._fetches:
             try:
@@ -34,14 +34,14 @@ class Fetching:
                         if not limit.expired():
                             limit.reschedule(loop.time() + stall)
 
-                    await self._store.fetch(remote, core.files.version(key), progress)
+                    await self._store.fetch(remote, cache.files.version(key), progress)
             except TimeoutError:
                 cause = f"The fetch of model {key} made no progress for {stall:g} s."
                 raise StoreAway(_cannot_fetch(key), cause) from None
             except (StoreError, OSError) as error:
                 self._store_index.drop(key.model)  # it may have changed since it was listed
                 raise _refusal(key, error) from error
-        await core.offload(core.files.note, key, remote.digest)
+        await cache.offload(cache.files.note, key, remote.digest)
         entry.complete = True
         entry.digest = remote.digest
         entry.fetched_bytes = entry.disk_bytes

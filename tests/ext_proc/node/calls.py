@@ -8,7 +8,7 @@ from ext_proc.processing.decision import Decision, Held, Hold, Pass
 from ext_proc.processing.request import BodyMode, Head
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.loads.jobs import Lease
+from mesh.model_cache.lease import Lease
 from tests.mesh.model_cache.cache import Cache
 
 HOLD_SECONDS = 60.0
