@@ -1,4 +1,4 @@
-"""What a node is told to do with its models: load, unload, pin and unpin by operators, warm by edges."""
+"""Commands to a node: load, unload, pin and unpin by operators, warm by edges."""
 
 from mesh.model_cache.books.names import Key, check_name, check_version
 from mesh.model_cache.cache_state import CacheState
@@ -10,7 +10,7 @@ from mesh.model_cache.versions import Versions, VersionSpec
 
 
 class Commands:
-    """Each returns when it is done. Whoever stops waiting does not stop a load."""
+    """Each command returns once it is carried out. To stop waiting for one does not stop a load."""
 
     def __init__(
         self, cache: CacheState, store_index: StoreIndex, versions: Versions, jobs: Jobs, unloading: Unloading
@@ -22,21 +22,21 @@ class Commands:
         self._unloading = unloading
 
     async def load(self, model: str, version: VersionSpec = None, label: str | None = None) -> Key:
-        """Bring a model now, whatever happened to it before. Raises CacheError."""
+        """Load a model now, in spite of earlier failures and of what is remembered of its store. Raises CacheError."""
         check_name(model)
         self._store_index.drop(model)
         key = await self._versions.resolve(model, version, label)
         self._cache.back_off.clear(key)
-        await self._bring_absent(key)
+        await self._load_absent(key)
         return key
 
     async def warm(self, model: str) -> None:
-        """Bring a model that calls are about to come for, as one of those calls would. Raises CacheError."""
+        """Load a model that calls are about to come for, as one of those calls would. Raises CacheError."""
         check_name(model)
-        await self._bring_absent(await self._versions.resolve(model, None, None))
+        await self._load_absent(await self._versions.resolve(model, None, None))
 
     async def unload(self, model: str, version: VersionSpec = None) -> None:
-        """Let a model go (all its versions, if none is named) once its calls have ended. Raises Refused, BadName."""
+        """Unload a model (all its versions, if none is named) once its calls have ended. Raises Refused, BadName."""
         check_name(model)
         number = None if version is None else check_version(version)
         if model in self._cache.pinned:
@@ -68,6 +68,6 @@ class Commands:
         self._cache.unpin(model)
         self._cache.changes.notify()
 
-    async def _bring_absent(self, key: Key) -> None:
+    async def _load_absent(self, key: Key) -> None:
         if self._cache.available(key) is None:
             await self._jobs.bring(key)

@@ -1,4 +1,4 @@
-"""What no call brings about: the start, the refill of a model server that was restarted, and the house kept."""
+"""Background work: adopts what is on the disk and in the model server, refills it, keeps pins and the reserve."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """Keeps a node's books true, and its pinned models there."""
+    """The work that no call brings about: at the start, when models are lost, and every `poll_seconds`."""
 
     def __init__(self, cache: CacheState, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
         self._cache = cache
@@ -28,7 +28,7 @@ class Maintenance:
         self._unloading = unloading
 
     def take_in(self, found: Iterable[Found]) -> None:
-        """What an earlier process has left on the disk, the oldest first."""
+        """Enter into the books what an earlier process has left on the disk, least recently used first."""
         for each in found:
             entry = self._cache.open(each.key)
             if not entry.complete:  # a whole version counts more than the rest of an unfinished fetch of it
@@ -36,7 +36,7 @@ class Maintenance:
                 entry.complete, entry.digest = each.complete, each.digest
 
     async def adopt(self, held: frozenset[Key]) -> None:
-        """The first look at the model server: what it holds is AVAILABLE."""
+        """Enter into the books what the model server held at the first look at it: these models are AVAILABLE."""
         cache, now = self._cache, self._cache.clock()
         for key in sorted(held):
             entry = cache.open(key)
@@ -59,7 +59,7 @@ class Maintenance:
         self._spawn(self._refill([entry.key for entry in lost]))
 
     async def run(self) -> None:
-        """Keep house, until cancelled."""
+        """Every `poll_seconds`, until cancelled: let failures lapse, restore the reserve, load pinned models."""
         while True:
             self._forget_failures()
             self._unloading.carry_out(self._cache.make_reserve())
@@ -85,7 +85,7 @@ class Maintenance:
             self._spawn(refill(key))
 
     def _forget_failures(self) -> None:
-        """A failure whose time is over no longer keeps edges away."""
+        """A failed model whose back-off is over is ABSENT again, so that edges send calls for it."""
         now = self._cache.clock()
         for entry in list(self._cache.entries()):
             if entry.state is ModelState.FAILED and self._cache.back_off.check(entry.key, now) is None:

@@ -1,4 +1,4 @@
-"""What edges are told of a node: what it holds, what room is left, and how long calls would wait for what it lacks."""
+"""The node's report to the edges: residency of its models, room that is left, and a forecast of load times."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class LoadForecast:
 
 
 class NodeReport:
-    """Reads the books, and changes nothing but for the announcement that the node goes."""
+    """Reads the state of the cache, and changes nothing but for the announcement that the node goes."""
 
     def __init__(
         self, cache: CacheState, store_index: StoreIndex, versions: Versions, jobs: Jobs, load_times: LoadTimes
@@ -41,11 +41,11 @@ class NodeReport:
         self._load_times = load_times
 
     def residency(self) -> ResidencyReport:
-        """How every model stands that is not absent."""
+        """The residency of every model that is not absent."""
         return self._cache.feed.now()
 
     def standing(self, model: str) -> tuple[Residency, bool]:
-        """How one model stands, and whether the node has announced that it goes. One look-up."""
+        """The residency of one model, and whether the node has announced that it goes. One look-up."""
         return self._cache.feed.state(model), self._cache.feed.leaving
 
     def forecast(self, report: ResidencyReport) -> LoadForecast:
@@ -66,15 +66,15 @@ class NodeReport:
         return LoadForecast(waits, self._load_times.mean)
 
     def subscribe(self) -> AsyncGenerator[ResidencyReport, None]:
-        """How every model stands, then every change; slow readers get the last state of each model."""
+        """The full report, then every change; see `Feed.subscribe`."""
         return self._cache.feed.subscribe()
 
     def free(self) -> Room:
-        """What is neither in use nor promised."""
+        """The room that is neither in use nor promised."""
         return self._cache.free()
 
     def expected_load_seconds(self, model: str, version: VersionSpec = None, label: str | None = None) -> float | None:
-        """How long a call would wait for the model now: 0.0 if it is resident; None if nothing is known."""
+        """Seconds that a call would wait for the model now: 0.0 if it is resident; None if nothing is known."""
         number = self._versions.number(model, version, label)
         in_use = self._versions.in_use(model)
         if number is None and in_use is not None and in_use.state is ModelState.AVAILABLE:
@@ -94,5 +94,5 @@ class NodeReport:
         return max(expected - (self._cache.clock() - job.begun), 0.0)
 
     def leave(self) -> None:
-        """Announce that this node is going to all who listen. Calls are still served."""
+        """Announce to all subscribers that this node goes. Calls are still served."""
         self._cache.feed.leave()

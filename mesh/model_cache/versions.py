@@ -1,4 +1,4 @@
-"""Which version is meant: by a number, by a label, or by nothing, which is the newest that is available."""
+"""The version that a call means: by its number, by a label, or the newest that is available."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ class _Newest:
 
 
 class Versions:
-    """Calls that name no version never wait for a newer one: `bring` brings it meanwhile, and then it takes over."""
+    """Resolves versions. Calls that name none never wait for a newer one: `bring` loads it, and then it takes over."""
 
     def __init__(
         self, cache: CacheState, store_index: StoreIndex, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]
@@ -39,18 +39,18 @@ class Versions:
         self._newest: dict[str, _Newest] = {}
 
     def number(self, model: str, version: VersionSpec, label: str | None) -> int | None:
-        """The version asked for, as far as it is known without the store."""
+        """The version's number, as far as it is known without the store."""
         if version is not None:
             return version if isinstance(version, int) else _numbered(version)
         return None if label is None else self._cache.settings.labels.get(model, {}).get(label)
 
     def in_use(self, model: str) -> CacheEntry | None:
-        """What calls without a version got last, in whatever state it is by now."""
+        """The entry that calls without a version got last, in whatever state it is by now."""
         newest = self._newest.get(model)
         return None if newest is None else newest.entry
 
     def called(self, model: str, version: VersionSpec, label: str | None, now: float) -> CacheEntry | None:
-        """What a call gets if it is available. Now and then this has a newer version looked for."""
+        """The entry that a call gets, if it is available. Every `refresh_seconds` a newer version is looked for."""
         number = self.number(model, version, label)
         if number is not None:
             return self._cache.entry(Key(model, number))
@@ -63,7 +63,7 @@ class Versions:
         return newest.entry
 
     async def resolve(self, model: str, version: VersionSpec, label: str | None) -> Key:
-        """Which version is meant, asking the store where that takes its list. Raises CacheError."""
+        """The version that is meant, asking the store where that takes its list. Raises CacheError."""
         number = self.number(model, version, label)
         if number is not None:
             return Key(model, number)

@@ -1,4 +1,4 @@
-"""The books of a node: every model version, in which state, and to whom the room is promised. No I/O, no clock."""
+"""The ledger of a node: every model version with its state, in order of use, and to which of them room is promised."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,7 +90,7 @@ class Ledger:
         return present.fits(self.rules.capacity)
 
     def make_reserve(self, now: float) -> Evict:
-        """Condemn what has to go so that the next load finds the configured reserve free; nothing if that cannot be."""
+        """Condemn what has to go so that the configured reserve is free; nothing where that cannot be. See `admit`."""
         verdict = make_room(self.rules, self.oldest_first(), self._reserve, None, now)
         if isinstance(verdict, Wait | TooLarge):
             return Evict()
@@ -98,7 +98,7 @@ class Ledger:
         return verdict
 
     def drain(self, entry: CacheEntry, now: float) -> None:
-        """An operator wants this model out: no new calls, and its files go with it."""
+        """Condemn an available model that an operator wants out: no new calls, and its files go with it."""
         entry.move(ModelState.DRAINING, now)
         entry.leaving = not self.rules.keep_files
 
@@ -119,7 +119,7 @@ class Ledger:
         return True
 
     def promised(self) -> Room:
-        """What is in use or promised, all models together."""
+        """The room in use or promised, of all models together."""
         return sum((entry.promised for entry in self._entries.values()), Room())
 
     def _condemn(self, evict: Evict, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What the cache shows of itself on /status."""
+"""The status of the cache: what /status shows of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from mesh.model_cache.books.states import CacheEntry, Room
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One model version. Times are in seconds before now; sizes in bytes."""
+    """One model version. Times are in seconds before now, `retry_seconds` after now; sizes in bytes."""
 
     model: str
     version: int
@@ -16,6 +16,7 @@ class ModelStatus:
     pinned: bool
     in_flight: int
     waiting: int
+    """Calls that wait for its load."""
     disk_bytes: int
     memory_bytes: int
     fetched_bytes: int
@@ -23,7 +24,9 @@ class ModelStatus:
     state_seconds: float
     cause: str
     attempts: int
+    """Loads in a row that have failed."""
     retry_seconds: float
+    """Until it may be tried again; 0 where it may be now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class CacheStatus:
 
 
 def describe(entry: CacheEntry, waiting: int, pinned: bool, attempts: int, retry_at: float, now: float) -> ModelStatus:
-    """One entry of the books as it is shown."""
+    """The status of one entry of the books; `retry_at` and `now` in seconds of the cache's clock."""
     return ModelStatus(
         model=entry.key.model,
         version=entry.key.version,

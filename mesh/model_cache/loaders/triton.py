@@ -23,9 +23,9 @@ _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that g
 
 
 class TritonLoader:
-    """Loads and unloads by RepositoryModelLoad and -Unload. Its model repository is the cache's folder of models.
+    """A `Loader`: RepositoryModelLoad and -Unload. Triton's model repository is the cache's folder of models.
 
-    Keeps no state but locks, one for each model: two versions of one model are seen to one after the other.
+    Keeps no state but locks, one for each model: its versions are loaded and unloaded one after the other.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

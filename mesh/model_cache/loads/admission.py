@@ -1,4 +1,4 @@
-"""The right to begin a load: what is to be brought, and room for it that is promised, then free."""
+"""Admission of a load: which files it takes, and room that is first promised, then free."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ class Admission:
         self._carry_out = carry_out
 
     async def admit(self, key: Key) -> tuple[CacheEntry, Remote]:
-        """Promise room to the model: it is FETCHING, and whoever makes room is on the way out. Raises CacheError."""
+        """Promise room to the model: it is FETCHING, and the evicted ones are on their way out. Raises CacheError."""
         cache = self._cache
         deadline = cache.clock() + cache.settings.room_seconds
         while True:
@@ -42,7 +42,7 @@ class Admission:
             await self._wait_for_room(key, verdict, deadline)
 
     async def begin(self, entry: CacheEntry) -> None:
-        """Return once those who make room are gone. Raises Busy if one of them stays too long."""
+        """Return once the evicted models are gone. Raises Busy if one of them stays for `load_seconds`."""
         deadline = self._cache.clock() + self._cache.settings.load_seconds
         while not self._cache.may_begin(entry):
             left = deadline - self._cache.clock()
@@ -52,7 +52,7 @@ class Admission:
         entry.begun = True
 
     async def _remote(self, key: Key) -> Remote:
-        """What is to be brought. Whole files on the disk are as good as the store, unless it has others by now."""
+        """The version to load. Whole files on the disk are as good as the store, unless it has others by now."""
         entry = self._cache.entry(key)
         if entry is None or not entry.complete:
             return await self._store_index.find(key)

@@ -1,4 +1,4 @@
-"""The files of one model version, from the store to the disk of this node, and what clients are told when they fail."""
+"""Fetches: the files of a model version from the store to this node's disk, and the client's error where that fails."""
 
 import asyncio
 import errno
@@ -21,7 +21,7 @@ class Fetching:
         self._fetches = asyncio.Semaphore(cache.settings.fetch_concurrency)
 
     async def fetch(self, entry: CacheEntry, remote: Remote) -> None:
-        """Return once the files are complete, and the books know. Raises CacheError, from the store's own error."""
+        """Return once the files are complete, and so is the entry. Raises CacheError, from the store's own error."""
         cache, key = self._cache, entry.key
         stall = cache.settings.fetch_stall_seconds
         loop = asyncio.get_running_loop()
@@ -48,7 +48,7 @@ class Fetching:
 
 
 def _refusal(key: Key, error: StoreError | OSError) -> CacheError:
-    """What the client is told about a fetch that failed."""
+    """The client's error for a fetch that failed."""
     if isinstance(error, StoreFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return NoRoom(f"Model {key.model!a} is too large for what this node's disk has free.", str(error))
     if isinstance(error, StoreMissing):

@@ -1,4 +1,4 @@
-"""Bringing one model version: room, its files, and the model server's yes; and the books put right where that fails."""
+"""The load of one model version: room, files, the model server; and the books put right where one of them fails."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from mesh.model_cache.stores.store import StoreCorrupt
 logger = logging.getLogger(__name__)
 
 _DEATHS = 3  # times that a server may go away under one load before the model is held to be the reason
-_WORDS = 500  # characters of a model server's explanation that are handed on
+_MAX_EXPLANATION = 500  # characters of a model server's explanation that clients are told
 
 
 class Loading:
-    """The steps from a wanted model to an available one. `bring` runs at most once at a time for a key."""
+    """The steps from a wanted model to an available one. `bring` may run once at a time for a key: see `Jobs`."""
 
     def __init__(
         self, cache: CacheState, admission: Admission, fetching: Fetching, loader: Loader, server: ServerHealth
@@ -62,7 +62,7 @@ class Loading:
                 self._server.gone()
                 continue
             except LoadFailed as error:
-                raise ModelBroken(f"Model {key.model!a} does not load: {str(error)[:_WORDS]}") from error
+                raise ModelBroken(f"Model {key.model!a} does not load: {str(error)[:_MAX_EXPLANATION]}") from error
             except TimeoutError:
                 seconds = cache.settings.load_seconds
                 raise ModelBroken(f"Model {key.model!a} does not load: not ready after {seconds:g} s.") from None

@@ -1,4 +1,4 @@
-"""The note in a fetched folder: which version it is, and which state of the store its files are."""
+"""The manifest in a fetched folder: which version it is, and which state of the store its files are."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def manifest(package: Package) -> str:
-    """The note's text (JSON)."""
+    """The manifest's text (JSON)."""
     files = [[each.path, each.size, each.etag] for each in package.objects]
     remote = [package.model, package.version, package.size_bytes, package.digest]
     return json.dumps({"remote": remote, "boot": _boot(), "files": files})
