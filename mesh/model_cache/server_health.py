@@ -47,7 +47,7 @@ class ServerHealth:
         self._suspected = asyncio.Event()
         self._disconnected = asyncio.Event()  # since the last look began
         self.verified = True
-        """Whether what the books call available can be used: the connection stands, or was looked through since."""
+        """Whether the models that the books call available can be used: not in UNVERIFIED and AWAY."""
         self.cause = "not asked yet"
         """Why the server is away; empty while it answers."""
 
