@@ -1,7 +1,7 @@
-"""What an operator may tell a node, on its admin port: POST /models/{model}/load, unload, pin and unpin.
+"""Commands of operators, on a node's admin port: POST /models/{model}/load, unload, pin and unpin, [?version=N].
 
-Answered when it is done, with `{"model": ..., "version": ...}`, or with `{"error": ..., "cause": ...}`. A load goes on
-when nobody waits for it any more.
+Answered once the command is carried out, with `{"model": ..., "version": ...}`, or with `{"error": ..., "cause": ...}`.
+A client that hangs up does not end the load it asked for.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,14 +17,14 @@ Command = Callable[[str, int | None], Awaitable[int | None]]
 
 
 class OperatorApi:
-    """Carries commands out."""
+    """The commands as HTTP handlers over the cache's own (`mesh.model_cache.commands`)."""
 
     def __init__(self, manager: Manager) -> None:
         self._commands = manager.commands
         self._node_report = manager.node_report
 
     def routes(self) -> list[web.RouteDef]:
-        """For the admin port only."""
+        """The routes, for the admin port only: whoever reaches them may load and unload everything."""
         commands = {"load": self._load, "unload": self._unload, "pin": self._pin, "unpin": self._unpin}
         return [web.post(f"/models/{{model}}/{name}", _handler(command)) for name, command in commands.items()]
 
@@ -38,17 +38,17 @@ class OperatorApi:
         return None
 
     async def _pin(self, model: str, version: int | None) -> int | None:
-        _whole(version, "pinned")
+        _refuse_version(version, "pinned")
         await self._commands.pin(model)
         return None
 
     async def _unpin(self, model: str, version: int | None) -> int | None:
-        _whole(version, "unpinned")
+        _refuse_version(version, "unpinned")
         self._commands.unpin(model)
         return None
 
 
-def _whole(version: int | None, done: str) -> None:
+def _refuse_version(version: int | None, done: str) -> None:
     if version is not None:
         raise BadName(f"A model is {done} as a whole: name no version.")
 

@@ -1,4 +1,4 @@
-"""The node role wired together: store, model cache, model server, and the desk before them."""
+"""The node role wired together: store, model cache, model server, and the policy before them."""
 
 import asyncio
 import math
@@ -16,13 +16,15 @@ from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import Config, NodeRoleSettings
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
-from ext_proc.node.residency_publisher import Publisher
+from ext_proc.node.residency_publisher import ResidencyPublisher
 from mesh.model_cache.books.states import Room
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.stores import open_store
 
-_LOOK_SECONDS, _QUIET_LOOKS = 0.1, 3
+# A node is left by its edges once it was so at several looks: calls may be on the way in between.
+_QUIET_LOOK_SECONDS = 0.1
+_QUIET_LOOKS = 3
 
 
 class NodeRole(Collector):
@@ -33,16 +35,16 @@ class NodeRole(Collector):
     def __init__(self, config: Config, settings: NodeRoleSettings) -> None:
         self._settings = settings
         self._body_limit = config.limits.body_bytes
-        self._front: NodePolicy | None = None
+        self._policy: NodePolicy | None = None
         self._manager: Manager | None = None
-        self._publisher: Publisher | None = None
+        self._publisher: ResidencyPublisher | None = None
 
     @property
     def front(self) -> NodePolicy:
-        """The desk, while `running`."""
-        if self._front is None:
+        """The policy, while `running`."""
+        if self._policy is None:
             raise RuntimeError("the node role is not running")
-        return self._front
+        return self._policy
 
     @property
     def manager(self) -> Manager:
@@ -51,27 +53,34 @@ class NodeRole(Collector):
             raise RuntimeError("the node role is not running")
         return self._manager
 
+    @property
+    def publisher(self) -> ResidencyPublisher:
+        """What edges are told, while `running`."""
+        if self._publisher is None:
+            raise RuntimeError("the node role is not running")
+        return self._publisher
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The model cache works: adopts what the model server holds, fetches, loads, evicts."""
+        """The model cache works for the length of the block: adopts what the model server holds, loads, evicts."""
         cache = self._settings.cache
         async with open_loader(cache) as loader:
             manager = Manager(cache, open_store(self._settings.store), loader)
             async with manager.running():
                 self._manager = manager
-                self._front = NodePolicy(manager, self._body_limit, self._settings.hold_seconds)
-                async with self._publishing(manager):
+                self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds)
+                self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
+                async with self._publishing(self._publisher):
                     yield
 
     def reload(self, config: Config) -> None:
-        """Limits only: cache and store are read at a start."""
+        """Takes over the body limit; settings of cache and store are read at a start only."""
         self.front.body_limit = config.limits.body_bytes
 
     def leave(self) -> None:
-        """Tells the edges that what is here is going."""
+        """Announces to the edges that this node goes, and warms no model any more."""
         self.manager.node_report.leave()
-        if self._publisher is not None:
-            self._publisher.leaving = True
+        self.publisher.leaving = True
 
     async def left(self) -> None:
         """Returns once no edge follows this node any more and no call is in flight, both for a moment.
@@ -80,17 +89,15 @@ class NodeRole(Collector):
         """
         quiet = 0
         while quiet < _QUIET_LOOKS:
-            await asyncio.sleep(_LOOK_SECONDS)
-            watched = self._publisher is not None and self._publisher.watchers > 0
-            quiet = 0 if watched or self.manager.in_flight else quiet + 1
+            await asyncio.sleep(_QUIET_LOOK_SECONDS)
+            quiet = 0 if self.publisher.watchers or self.manager.in_flight else quiet + 1
 
     def routes(self) -> Iterable[AbstractRouteDef]:
-        """Commands, and the same stream that edges follow: for people to look at, and not counted as an edge."""
-        stream = Publisher(self.manager, self._settings.heartbeat_seconds)
-        return [*OperatorApi(self.manager).routes(), *(each for each in stream.routes() if each.method == "GET")]
+        """For the admin port: commands of operators, and the residency stream for people to look at."""
+        return [*OperatorApi(self.manager).routes(), *self.publisher.routes(counted=False)]
 
     def status(self) -> dict[str, Any]:
-        """The models of this node."""
+        """`/status`: models, capacity and free room, why the model server is away, which models have no store."""
         status = self.manager.status()
         return {
             "models": [asdict(model) for model in status.models],
@@ -101,32 +108,31 @@ class NodeRole(Collector):
         }
 
     def collectors(self) -> Iterable[Collector]:
-        """The cache."""
+        """This role: see `collect`."""
         return [self]
 
     def collect(self) -> Iterable[Metric]:
-        """For prometheus-client: models by state, never by name."""
+        """Metrics for prometheus-client: models by state, never by name, of which there are too many."""
         models = GaugeMetricFamily("tbms_cache_models", "Models on this node, by state.", labels=["state"])
-        flying = 0
+        in_flight = 0
         counts: dict[str, int] = {}
         for model in self.manager.status().models:
             counts[model.state] = counts.get(model.state, 0) + 1
-            flying += model.in_flight
+            in_flight += model.in_flight
         for state, count in counts.items():
             models.add_metric([state], count)
         yield models
-        yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", flying)
+        yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", in_flight)
         cold = self.manager.cold_calls
         yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
 
     @asynccontextmanager
-    async def _publishing(self, manager: Manager) -> AsyncIterator[None]:
-        """Edges are answered for the length of the block, where `node.publish` is set."""
+    async def _publishing(self, publisher: ResidencyPublisher) -> AsyncIterator[None]:
+        """Edges are answered on `node.publish`, where it is set, for the length of the block."""
         if self._settings.publish is None:
             yield
             return
-        self._publisher = Publisher(manager, self._settings.heartbeat_seconds)
-        listener = HttpListener("node.publish", self._settings.publish, self._publisher.routes())
+        listener = HttpListener("node.publish", self._settings.publish, publisher.routes())
         await listener.start()
         try:
             yield
@@ -135,5 +141,5 @@ class NodeRole(Collector):
 
 
 def _amounts(room: Room) -> dict[str, float | None]:
-    """Numbers as JSON has them: no limit is null."""
+    """An amount of room as JSON: no limit is null."""
     return {key: None if math.isinf(value) else value for key, value in asdict(room).items()}

@@ -1,18 +1,19 @@
-"""What the parts of a cache share: its books, its files, and the way in which a change is made known."""
+"""The state of one node's cache: its books, with the clock, the files and the announcements that go with them."""
 
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from mesh.model_cache.books.back_off import BackOff
+from mesh.model_cache.books.eviction import Evict, Rules, Verdict
 from mesh.model_cache.books.ledger import Ledger
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState, Room
 from mesh.model_cache.change_signal import ChangeSignal
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.feed import Feed, residency_of
 from mesh.model_cache.files import Files
+from mesh.model_cache.lease import Lease
 from mesh.model_cache.settings import CacheSettings
 
 logger = logging.getLogger(__name__)
@@ -21,40 +22,116 @@ Offload = Callable[..., Awaitable[Any]]
 """Runs a blocking function elsewhere: `asyncio.to_thread`, or something of its kind."""
 
 
-@dataclass
 class CacheState:
-    """The state of one node's cache. Everything here belongs to one event loop."""
+    """What the parts of the cache share. The books are changed through it alone, so that edges are told of each change.
 
-    settings: CacheSettings
-    files: Files
-    ledger: Ledger
-    clock: Callable[[], float]
-    offload: Offload
-    quarantine: BackOff[Key]
-    bell: ChangeSignal = field(default_factory=ChangeSignal)
-    feed: Feed = field(default_factory=Feed)
-    stopped: bool = False
-    """Nothing changes any more."""
+    Everything here belongs to one event loop. `clock` is monotonic, in seconds.
+    """
 
-    def move(self, entry: Entry, state: ModelState, cause: str = "") -> None:
-        """Take an entry to another state, and tell everybody."""
+    def __init__(self, settings: CacheSettings, clock: Callable[[], float], offload: Offload) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.offload = offload
+        self.files = Files(settings.folder)
+        self.back_off: BackOff[Key] = BackOff(settings.back_off.first_seconds, settings.back_off.most_seconds)
+        """Versions that could not be loaded lately."""
+        self.changes = ChangeSignal()
+        """Wakes those who wait for room, or for a model to go."""
+        self.feed = Feed()
+        self.stopped = False
+        """The node is shut down: nothing changes any more."""
+        keep_files = settings.capacity.disk_bytes is not None
+        rules = Rules(settings.capacity.room(), settings.min_age_seconds, settings.pinned, keep_files)
+        self._ledger = Ledger(rules, settings.reserve.room())
+        # Bound once: every call for a resident model asks one of these.
+        self.entry = self._ledger.entry
+        """See `Ledger.entry`."""
+        self.available = self._ledger.available
+        """See `Ledger.available`."""
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Every entry of the books, most recently used first."""
+        return self._ledger.newest_first()
+
+    def versions_of(self, model: str) -> list[CacheEntry]:
+        """The entries of all versions of a model."""
+        return self._ledger.of_model(model)
+
+    def open(self, key: Key) -> CacheEntry:
+        """The entry of that key; made, as the one used last, if there is none."""
+        return self._ledger.open(key, self.clock())
+
+    def lease(self, entry: CacheEntry, now: float) -> Lease:
+        """One more call uses an available model."""
+        self._ledger.acquire(entry, now)
+        return Lease(entry, self._release)
+
+    def move(self, entry: CacheEntry, state: ModelState, cause: str = "") -> None:
+        """Take an entry to another state: edges are told, and whoever waits looks again."""
         entry.move(state, self.clock(), cause)
         self.announce(entry.key.model)
-        self.bell.ring()
+        self.changes.notify()
 
     def announce(self, model: str) -> None:
-        """Publish how a model stands."""
-        self.feed.publish(model, residency_of(self.ledger.of_model(model)))
+        """Tell the edges the residency of a model, which may have changed."""
+        self.feed.publish(model, residency_of(self._ledger.of_model(model)))
 
     def memory_estimate(self, model: str, disk_bytes: int) -> int:
         """Bytes of memory to expect of a model before it is measured."""
         declared = self.settings.memory_bytes.get(model)
         return int(disk_bytes * self.settings.memory_factor) if declared is None else declared
 
-    async def remove_files(self, entry: Entry) -> None:
+    @property
+    def capacity(self) -> Room:
+        """The whole node."""
+        return self._ledger.rules.capacity
+
+    def free(self) -> Room:
+        """What is neither in use nor promised."""
+        return self._ledger.rules.capacity - self._ledger.promised()
+
+    def admit(self, entry: CacheEntry, disk_bytes: int) -> Verdict:
+        """Promise room to a model of that size; see `Ledger.admit`."""
+        memory = self.memory_estimate(entry.key.model, disk_bytes)
+        verdict = self._ledger.admit(entry, disk_bytes, memory, self.clock())
+        if isinstance(verdict, Evict):
+            self.announce(entry.key.model)
+        return verdict
+
+    def may_begin(self, entry: CacheEntry) -> bool:
+        """Whether the room promised to this model is free by now."""
+        return self._ledger.may_begin(entry)
+
+    def make_reserve(self) -> Evict:
+        """Condemn what has to go so that the configured reserve is free; see `Ledger.make_reserve`."""
+        return self._ledger.make_reserve(self.clock())
+
+    def drain(self, entry: CacheEntry) -> None:
+        """An operator wants this model out: no new calls, and its files go with it."""
+        self._ledger.drain(entry, self.clock())
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """The models that are never evicted."""
+        return self._ledger.rules.pinned
+
+    def pin(self, model: str) -> None:
+        """Never evict that model."""
+        self._ledger.pin(model)
+
+    def unpin(self, model: str) -> None:
+        """The model may be evicted again."""
+        self._ledger.unpin(model)
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether files of unloaded models stay on the disk while it has room for them."""
+        return self._ledger.rules.keep_files
+
+    async def remove_files(self, entry: CacheEntry) -> None:
         """Free the disk of a model that is not in the model server. Its entry is `leaving` until that is done."""
         entry.leaving = True
-        others = (other for other in self.ledger.of_model(entry.key.model) if other is not entry)
+        others = (other for other in self._ledger.of_model(entry.key.model) if other is not entry)
         alone = not any(other.disk_bytes or other.state is not ModelState.ABSENT for other in others)
         try:
             self.files.discard(entry.key, whole_model=alone)
@@ -64,12 +141,16 @@ class CacheState:
         entry.disk_bytes = entry.fetched_bytes = 0
         entry.complete = entry.leaving = False
         entry.digest = ""
-        self.ledger.forget_if_empty(entry)
-        self.bell.ring()
+        self.forget_if_empty(entry)
+        self.changes.notify()
+
+    def forget_if_empty(self, entry: CacheEntry) -> None:
+        """Drop an entry of which nothing is left: no files, no calls, not in the model server."""
+        self._ledger.forget_if_empty(entry)
 
     def is_going(self, key: Key) -> bool:
         """Whether that model, or its files, are on their way out."""
-        entry = self.ledger.entries.get(key)
+        entry = self._ledger.entry(key)
         return entry is not None and (entry.state is ModelState.DRAINING or entry.leaving)
 
     async def settled(self, key: Key) -> None:
@@ -77,4 +158,13 @@ class CacheState:
         while self.is_going(key):
             if self.stopped:
                 raise Busy("This node is being shut down.")
-            await self.bell.wait()
+            await self.changes.wait()
+
+    def stop(self) -> None:
+        """The node is shut down: whoever waits for a change is told."""
+        self.stopped = True
+        self.changes.notify()
+
+    def _release(self, entry: CacheEntry) -> None:
+        if self._ledger.release(entry):
+            self.changes.notify_soon()

@@ -1,38 +1,39 @@
-"""Waking those who wait for the books to change."""
+"""The signal that the books have changed, for tasks that wait for room or for a model to go."""
 
 import asyncio
 
-_SOON = 0.01  # seconds
+_SOON = 0.01
+"""Seconds for which changes are gathered."""
 
 
 class ChangeSignal:
-    """Tasks wait here, and look again each time it rings, in the order in which they came."""
+    """Waiting tasks are woken by every notification, in the order in which they came, and look for themselves."""
 
     def __init__(self) -> None:
-        self._sleepers: dict[asyncio.Future[None], None] = {}
-        self._soon: asyncio.TimerHandle | None = None
+        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def ring(self) -> None:
-        """Something changed that others may wait for."""
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
-        for sleeper in self._sleepers:
-            if not sleeper.done():
-                sleeper.set_result(None)
-        self._sleepers.clear()
+    def notify(self) -> None:
+        """Something has changed that tasks may wait for: wake them all."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
 
-    def ring_soon(self) -> None:
-        """Something changed that changes thousands of times a second: one ring for all of it, 10 ms from now."""
-        if self._sleepers and self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(_SOON, self.ring)
+    def notify_soon(self) -> None:
+        """As `notify`, but 10 ms from now, once for all until then: for what changes thousands of times a second."""
+        if self._waiters and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SOON, self.notify)
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Return at the next ring, or after so many seconds."""
-        sleeper = asyncio.get_running_loop().create_future()
-        self._sleepers[sleeper] = None
+        """Return at the next notification, or after so many seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
         try:
-            await asyncio.wait((sleeper,), timeout=seconds)
+            await asyncio.wait((waiter,), timeout=seconds)
         finally:
-            self._sleepers.pop(sleeper, None)
-            sleeper.cancel()
+            self._waiters.pop(waiter, None)
+            waiter.cancel()

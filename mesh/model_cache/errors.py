@@ -11,6 +11,10 @@ class CacheError(MeshError):
         self.message = message
         self.cause = cause or message
 
+    def copy(self) -> "CacheError":
+        """The same error as a new object: one object raised to many callers would pile up their tracebacks."""
+        return type(self)(self.message, self.cause)
+
 
 class BadName(CacheError):
     """The model name, version or label cannot be one (400)."""
@@ -39,6 +43,10 @@ class Busy(CacheError):
         super().__init__(message, cause)
         self.retry_after = retry_after
         """Seconds."""
+
+    def copy(self) -> "Busy":
+        """See CacheError."""
+        return Busy(self.message, self.cause, self.retry_after)
 
 
 class Refused(CacheError):

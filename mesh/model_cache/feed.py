@@ -1,11 +1,11 @@
-"""Telling others what is resident: a full snapshot first, then changes."""
+"""The residency feed: what is resident on this node, as a full report first, then as changes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.residency.state import Residency
 
 _RESIDENCY = {
@@ -16,12 +16,12 @@ _RESIDENCY = {
     ModelState.DRAINING: Residency.DRAINING,
     ModelState.FAILED: Residency.FAILED,
 }
-_WORTH = (Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.FAILED)
+_NEAREST = (Residency.AVAILABLE, Residency.LOADING, Residency.DRAINING, Residency.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What is resident, by model name. With `full` exactly these models are on the node, otherwise these changed.
+class ResidencyReport:
+    """Residency by model name. With `full` exactly these models are on the node, otherwise these have changed.
 
     `leaving`: the node has announced that it goes. What it holds it still answers for.
     """
@@ -31,23 +31,24 @@ class Report:
     leaving: bool = False
 
 
-def residency_of(entries: Iterable[Entry]) -> Residency:
-    """How one model stands, of which these are the versions: as the version that is nearest to answering calls."""
+def residency_of(entries: Iterable[CacheEntry]) -> Residency:
+    """The residency of a model with these versions: that of the version which is nearest to answering calls."""
     states = {_RESIDENCY[entry.state] for entry in entries}
-    return next((state for state in _WORTH if state in states), Residency.ABSENT)
+    return next((state for state in _NEAREST if state in states), Residency.ABSENT)
 
 
 class Feed:
-    """Hands changes to every subscriber. One that reads slowly gets the last state of each model, never a backlog."""
+    """Hands changes to every subscriber. A slow one gets the last state of each model, never a backlog."""
 
     def __init__(self) -> None:
+        # Of each subscriber: the changes that it has not read yet, and the event that there are some.
         self._pending: list[tuple[dict[str, Residency], asyncio.Event]] = []
         self._known: dict[str, Residency] = {}
         self.leaving = False
-        """The node goes."""
+        """The node has announced that it goes."""
 
     def publish(self, model: str, state: Residency) -> None:
-        """The model is in that state now. Telling the same again costs nothing."""
+        """A model is in that state now. To publish the same again costs nothing."""
         if self._known.get(model, Residency.ABSENT) == state:
             return
         if state is Residency.ABSENT:
@@ -59,20 +60,20 @@ class Feed:
             changed.set()
 
     def leave(self) -> None:
-        """The node goes: everybody is told, and so are those who ask later."""
+        """Announce that the node goes, to all subscribers and to those that come later."""
         self.leaving = True
         for _, changed in self._pending:
             changed.set()
 
     def state(self, model: str) -> Residency:
-        """How one model stands."""
+        """The residency of one model."""
         return self._known.get(model, Residency.ABSENT)
 
-    def now(self) -> Report:
-        """Everything that is known."""
-        return Report(MappingProxyType(dict(self._known)), full=True, leaving=self.leaving)
+    def now(self) -> ResidencyReport:
+        """The full report."""
+        return ResidencyReport(MappingProxyType(dict(self._known)), full=True, leaving=self.leaving)
 
-    async def subscribe(self) -> AsyncGenerator[Report, None]:
+    async def subscribe(self) -> AsyncGenerator[ResidencyReport, None]:
         """The full report, then changes as they come; never ends by itself."""
         changes: dict[str, Residency] = {}
         changed = asyncio.Event()
@@ -83,7 +84,7 @@ class Feed:
             while True:
                 await changed.wait()
                 changed.clear()
-                report = Report(MappingProxyType(dict(changes)), leaving=self.leaving)
+                report = ResidencyReport(MappingProxyType(dict(changes)), leaving=self.leaving)
                 changes.clear()
                 yield report
         finally:

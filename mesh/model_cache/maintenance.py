@@ -1,11 +1,11 @@
-"""What no call brings about: the start, the refill of a model server that was restarted, and the house kept."""
+"""Background work: adopts what is on the disk and in the model server, refills it, keeps pins and the reserve."""
 
 import asyncio
 import logging
 from collections.abc import Iterable
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.files import Found
@@ -18,63 +18,62 @@ logger = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """Keeps a node's books true, and its pinned models there."""
+    """The work that no call brings about: at the start, when models are lost, and every `poll_seconds`."""
 
-    def __init__(self, core: CacheState, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
-        self._core = core
+    def __init__(self, cache: CacheState, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
+        self._cache = cache
         self._spawn = spawn
         self._versions = versions
         self._jobs = jobs
         self._unloading = unloading
 
     def take_in(self, found: Iterable[Found]) -> None:
-        """What an earlier process has left on the disk, the oldest first."""
-        now = self._core.clock()
+        """Enter into the books what an earlier process has left on the disk, least recently used first."""
         for each in found:
-            entry = self._core.ledger.open(each.key, now)
+            entry = self._cache.open(each.key)
             if not entry.complete:  # a whole version counts more than the rest of an unfinished fetch of it
                 entry.disk_bytes = entry.fetched_bytes = each.size_bytes
                 entry.complete, entry.digest = each.complete, each.digest
 
     async def adopt(self, held: frozenset[Key]) -> None:
-        """The first look at the model server: what it holds is AVAILABLE."""
-        core, now = self._core, self._core.clock()
+        """Enter into the books what the model server held at the first look at it: these models are AVAILABLE."""
+        cache, now = self._cache, self._cache.clock()
         for key in sorted(held):
-            entry = core.ledger.open(key, now)
+            entry = cache.open(key)
             entry.begun = True
-            entry.memory_bytes = core.memory_estimate(key.model, entry.disk_bytes)
-            core.move(entry, ModelState.AVAILABLE)
+            entry.memory_bytes = cache.memory_estimate(key.model, entry.disk_bytes)
+            cache.move(entry, ModelState.AVAILABLE)
             self._versions.serve_as_newest(entry, now)
-        if not core.ledger.rules.keep_files:
-            for entry in list(core.ledger.entries.values()):
+        if not cache.keeps_files:
+            for entry in list(cache.entries()):
                 if entry.state is ModelState.ABSENT and entry.complete:
-                    await core.remove_files(entry)
-        self._unloading.carry_out(core.ledger.make_reserve(now))
+                    await cache.remove_files(entry)
+        self._unloading.carry_out(cache.make_reserve())
 
-    def refill(self, lost: list[Entry]) -> None:
+    def refill(self, lost: list[CacheEntry]) -> None:
         """The model server was restarted and lost these, most recently used first: load them again in that order."""
         for entry in lost:
             entry.begun = False
             entry.memory_bytes = 0
-            self._core.move(entry, ModelState.ABSENT)
+            self._cache.move(entry, ModelState.ABSENT)
         self._spawn(self._refill([entry.key for entry in lost]))
 
     async def run(self) -> None:
-        """Keep house, until cancelled."""
+        """Every `poll_seconds`, until cancelled: let failures lapse, restore the reserve, load pinned models."""
         while True:
             self._forget_failures()
-            self._unloading.carry_out(self._core.ledger.make_reserve(self._core.clock()))
-            for model in self._core.ledger.rules.pinned:
-                if all(entry.state is not ModelState.AVAILABLE for entry in self._core.ledger.of_model(model)):
+            self._unloading.carry_out(self._cache.make_reserve())
+            for model in self._cache.pinned:
+                if all(entry.state is not ModelState.AVAILABLE for entry in self._cache.versions_of(model)):
                     self._spawn(self._bring_pinned(model))
-            await asyncio.sleep(self._core.settings.poll_seconds)
+            await asyncio.sleep(self._cache.settings.poll_seconds)
 
     async def _refill(self, keys: list[Key]) -> None:
-        places = asyncio.Semaphore(self._core.settings.refill_concurrency)
+        places = asyncio.Semaphore(self._cache.settings.refill_concurrency)
 
         async def refill(key: Key) -> None:
             try:
-                if key in self._core.ledger.entries:
+                if self._cache.entry(key) is not None:
                     await self._jobs.bring(key)
             except CacheError as error:
                 logger.warning("model not loaded again", extra={"model": str(key), "error": error.cause})
@@ -86,12 +85,12 @@ class Maintenance:
             self._spawn(refill(key))
 
     def _forget_failures(self) -> None:
-        """A failure whose time is over no longer keeps edges away."""
-        now = self._core.clock()
-        for entry in list(self._core.ledger.entries.values()):
-            if entry.state is ModelState.FAILED and self._core.quarantine.check(entry.key, now) is None:
-                self._core.move(entry, ModelState.ABSENT)
-                self._core.ledger.forget_if_empty(entry)
+        """A failed model whose back-off is over is ABSENT again, so that edges send calls for it."""
+        now = self._cache.clock()
+        for entry in list(self._cache.entries()):
+            if entry.state is ModelState.FAILED and self._cache.back_off.check(entry.key, now) is None:
+                self._cache.move(entry, ModelState.ABSENT)
+                self._cache.forget_if_empty(entry)
 
     async def _bring_pinned(self, model: str) -> None:
         try:

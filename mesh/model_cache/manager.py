@@ -5,7 +5,7 @@
         with lease:
             ...  # the call is in flight
 
-Here are the calls, and how the parts are put together; `commands` are for operators, `node_report` is for edges.
+Here are the calls; `wiring` puts the parts together, `commands` are for operators, `node_report` is for edges.
 
 A hit takes dictionary look-ups and no call to anybody. A miss joins the load of that model, or starts it; the load goes
 on for later callers whatever becomes of those who wait. There is no lock, so no model ever waits for another one but
@@ -17,31 +17,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mesh.model_cache.books.back_off import BackOff
-from mesh.model_cache.books.eviction import Rules
-from mesh.model_cache.books.ledger import Ledger
-from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.names import check_name, check_version
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.books.status import CacheStatus, describe
 from mesh.model_cache.cache_state import CacheState, Offload
-from mesh.model_cache.commands import Commands
-from mesh.model_cache.files import Files
+from mesh.model_cache.lease import Lease
 from mesh.model_cache.loaders.loader import Loader
-from mesh.model_cache.loads.admission import Admission
-from mesh.model_cache.loads.fetching import Fetching
-from mesh.model_cache.loads.jobs import Job, Jobs, Lease
-from mesh.model_cache.loads.loading import Loading
-from mesh.model_cache.loads.unloading import Unloading
-from mesh.model_cache.maintenance import Maintenance
-from mesh.model_cache.report import NodeReport
-from mesh.model_cache.server_health import ServerHealth
+from mesh.model_cache.loads.jobs import Job
 from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.store_index import StoreIndex
-from mesh.model_cache.stores.leftovers import clean_leftovers
+from mesh.model_cache.stores import clean_leftovers
 from mesh.model_cache.stores.store import Store
-from mesh.model_cache.tasks import Tasks
-from mesh.model_cache.versions import Version, Versions
+from mesh.model_cache.versions import VersionSpec
+from mesh.model_cache.wiring import wire
 
 _RESUMABLE_SECONDS = 86_400.0  # for which an unfinished fetch of an earlier process is kept
 
@@ -58,83 +45,60 @@ class Manager:
         clock: Callable[[], float] = time.monotonic,
         offload: Offload = asyncio.to_thread,
     ) -> None:
-        rules = Rules(
-            settings.capacity.room(),
-            settings.min_age_seconds,
-            settings.pinned,
-            settings.capacity.disk_bytes is not None,
-        )
-        back_off = settings.back_off
-        self._core = core = CacheState(
-            settings,
-            Files(settings.folder),
-            Ledger(rules, settings.reserve.room()),
-            clock,
-            offload,
-            BackOff(back_off.first_seconds, back_off.most_seconds),
-        )
-        self._tasks = tasks = Tasks()
-        self._store_index = store_index = StoreIndex(settings, store, clock, tasks.spawn)
-        self._server = server = ServerHealth(core, loader)
-        self._unloading = unloading = Unloading(core, loader, server, tasks.spawn)
-        admission = Admission(core, store_index, unloading.carry_out)
-        loading = Loading(core, admission, Fetching(core, store_index, store), loader, server)
-        self._load_times = LoadTimes()
-        self._jobs = jobs = Jobs(core, tasks.spawn, loading.bring, self._arrived)
-        self._versions = versions = Versions(core, store_index, tasks.spawn, jobs.bring)
-        self._upkeep = Maintenance(core, tasks.spawn, versions, jobs, unloading)
-        self.commands = Commands(core, store_index, versions, jobs, unloading)
-        self.node_report = NodeReport(core, store_index, versions, jobs, self._load_times)
+        self._cache = CacheState(settings, clock, offload)
+        self._parts = parts = wire(self._cache, store, loader, self._arrived)
+        self._server, self._versions = parts.server, parts.versions
+        self.commands, self.node_report = parts.commands, parts.node_report
         self.cold_calls = 0
         """Calls that had to wait for a load and got their model."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Manager"]:
         """The cache works while the block runs. What is loaded stays in the model server after it."""
-        await self._core.offload(self._core.files.prepare)
-        await self._core.offload(clean_leftovers, self._core.files.models, time.time(), _RESUMABLE_SECONDS)
-        self._upkeep.take_in(await self._core.offload(self._core.files.scan))
+        cache, parts = self._cache, self._parts
+        await cache.offload(cache.files.prepare)
+        await cache.offload(clean_leftovers, cache.files.models, time.time(), _RESUMABLE_SECONDS)
+        parts.maintenance.take_in(await cache.offload(cache.files.scan))
         try:
-            async with self._tasks.open():
-                self._tasks.spawn(self._server.run(self._upkeep.adopt, self._upkeep.refill))
-                self._tasks.spawn(self._server.follow())
-                self._tasks.spawn(self._upkeep.run())
+            async with parts.tasks.open():
+                parts.tasks.spawn(self._server.run(parts.maintenance.adopt, parts.maintenance.refill))
+                parts.tasks.spawn(self._server.follow())
+                parts.tasks.spawn(parts.maintenance.run())
                 yield self
         finally:
-            self._core.stopped = True
-            self._core.bell.ring()
+            cache.stop()
 
-    def try_acquire(self, model: str, version: Version = None, label: str | None = None) -> Lease | None:
+    def try_acquire(self, model: str, version: VersionSpec = None, label: str | None = None) -> Lease | None:
         """The right to use a resident model, or None. Asks nobody, waits for nothing, raises nothing."""
-        if self._server.doubted:
+        if not self._server.verified:
             return None
-        now = self._core.clock()
+        now = self._cache.clock()
         entry = self._versions.called(model, version, label, now)
         if entry is None or entry.state is not ModelState.AVAILABLE:
             return None
-        return self._lease(entry, now)
+        return self._cache.lease(entry, now)
 
-    async def ensure(self, model: str, version: Version = None, label: str | None = None) -> Lease:
+    async def ensure(self, model: str, version: VersionSpec = None, label: str | None = None) -> Lease:
         """The right to use a model, brought here first if need be.
 
         Raises CacheError: BadName, ModelMissing, StoreAway, NoRoom, ModelBroken or Busy. The caller's own time limit
-        or cancellation ends his waiting, never the load.
+        or cancellation ends the wait, never the load.
         """
         check_name(model)
         if label is not None:
             check_name(label, "version label")
         if version is not None:
             check_version(version)
-        await self._server.sure()
+        await self._server.wait_verified()
         lease = self.try_acquire(model, version, label)
         if lease is not None:
             return lease
         key = await self._versions.resolve(model, version, label)
-        await self._server.sure()
-        entry = self._core.ledger.available(key)
+        await self._server.wait_verified()
+        entry = self._cache.available(key)
         if entry is not None:
-            return self._lease(entry, self._core.clock())
-        return await self._jobs.of(key).wait()
+            return self._cache.lease(entry, self._cache.clock())
+        return await self._parts.jobs.of(key).wait()
 
     def suspect_server(self) -> None:
         """A call failed in a way that a restart of the model server would explain: look at it now."""
@@ -142,45 +106,32 @@ class Manager:
 
     def status(self) -> CacheStatus:
         """Everything an operator may want to see, causes included."""
-        core, now = self._core, self._core.clock()
-        pinned = core.ledger.rules.pinned
+        cache, now = self._cache, self._cache.clock()
         models = []
-        for entry in core.ledger.newest_first():
-            job = self._jobs.get(entry.key)
-            failure = core.quarantine.last(entry.key)
+        for entry in cache.entries():
+            job = self._parts.jobs.get(entry.key)
+            failure = cache.back_off.last(entry.key)
             attempts, retry_at = (failure.attempts, failure.until) if failure else (0, now)
             waiting = 0 if job is None else len(job)
-            models.append(describe(entry, waiting, entry.key.model in pinned, attempts, retry_at, now))
-        return CacheStatus(
-            tuple(models),
-            core.ledger.rules.capacity,
-            self.node_report.free(),
-            self._server.cause,
-            self._store_index.causes(),
-        )
+            models.append(describe(entry, waiting, entry.key.model in cache.pinned, attempts, retry_at, now))
+        store_causes = self._parts.store_index.causes()
+        return CacheStatus(tuple(models), cache.capacity, cache.free(), self._server.cause, store_causes)
 
     @property
     def in_flight(self) -> int:
         """Calls that use a model now."""
-        return sum(entry.in_flight for entry in self._core.ledger.entries.values())
+        return sum(entry.in_flight for entry in self._cache.entries())
 
-    def _arrived(self, entry: Entry, job: Job) -> None:
-        now = self._core.clock()
-        self._load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
-        remote = self._store_index.newest_known(entry.key.model)
+    def _arrived(self, entry: CacheEntry, job: Job) -> None:
+        """A model has become available: the calls that waited get it, before anything else can happen to it."""
+        now, parts = self._cache.clock(), self._parts
+        parts.load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
+        remote = parts.store_index.newest_known(entry.key.model)
         if remote is None or remote.version <= entry.key.version:
             self._versions.serve_as_newest(entry, now)
         job.grant(lambda: self._cold_lease(entry))
-        self._unloading.carry_out(self._core.ledger.make_reserve(now))
+        parts.unloading.carry_out(self._cache.make_reserve())
 
-    def _cold_lease(self, entry: Entry) -> Lease:
+    def _cold_lease(self, entry: CacheEntry) -> Lease:
         self.cold_calls += 1
-        return self._lease(entry, self._core.clock(), was_cold=True)
-
-    def _lease(self, entry: Entry, now: float, was_cold: bool = False) -> Lease:
-        self._core.ledger.acquire(entry, now)
-        return Lease(entry, self._give_back, was_cold)
-
-    def _give_back(self, entry: Entry) -> None:
-        if self._core.ledger.release(entry):
-            self._core.bell.ring_soon()
+        return self._cache.lease(entry, self._cache.clock())

@@ -1,13 +1,15 @@
-"""The model server as the cache sees it: there or away, and what it holds."""
+"""The health of the node's model server as the cache sees it: whether it answers, and whether it holds what it held."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from enum import Enum, auto
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
+from mesh.model_cache.change_signal import ChangeSignal
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.loaders.loader import Loader, ServerAway
 
@@ -16,7 +18,17 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 10.0  # the longest wait for one answer
 
 Met = Callable[[frozenset[Key]], Awaitable[None]]
-Lost = Callable[[list[Entry]], None]
+Lost = Callable[[list[CacheEntry]], None]
+
+
+class ServerState(Enum):
+    """What the last look and the connection tell of the model server."""
+
+    UNKNOWN = auto()  # it has never answered: nothing is loaded yet
+    UP = auto()  # it answered the last look
+    SILENT = auto()  # it does not answer, and may only be slow: resident models are used on, nothing is loaded
+    UNVERIFIED = auto()  # its connection has ended: it may come back empty, so calls wait for the next look
+    AWAY = auto()  # its connection has ended, and it does not answer: calls are refused
 
 
 class ServerHealth:
@@ -25,55 +37,52 @@ class ServerHealth:
     Suspicion comes from every call that fails; one look answers all of them. A tenth of `poll_seconds` passes between
     two looks, twice as long after each suspicion that was wrong, so that a server that answers 503 for reasons of its
     own is looked at no more often than any other.
-
-    A server that does not answer loses nothing: it may only be slow. But one whose connection has ended is doubted: it
-    may come back empty, before anybody has looked.
     """
 
-    def __init__(self, core: CacheState, loader: Loader) -> None:
-        self._core = core
+    def __init__(self, cache: CacheState, loader: Loader) -> None:
+        self._cache = cache
         self._loader = loader
-        self._known = asyncio.Event()
-        self._up = asyncio.Event()
+        self._state = ServerState.UNKNOWN
+        self._changes = ChangeSignal()
         self._suspected = asyncio.Event()
-        self._disconnected = asyncio.Event()
-        self._judged = asyncio.Event()
-        self.doubted = False
-        """It is not known whether the server still holds what it held."""
+        self._disconnected = asyncio.Event()  # since the last look began
+        self.verified = True
+        """Whether the models that the books call available can be used: not in UNVERIFIED and AWAY."""
         self.cause = "not asked yet"
-        """Why the server is away; empty while it is there."""
+        """Why the server is away; empty while it answers."""
 
     def suspect(self) -> None:
         """A call to the model server failed in a way that a restart would explain."""
         self._suspected.set()
 
     def gone(self) -> None:
-        """The model server did not answer: nothing is loaded before it was looked at again."""
-        self._up.clear()
+        """The model server did not answer a load: nothing is loaded before it has been looked at again."""
+        if self._state is ServerState.UP:
+            self._enter(ServerState.SILENT)
         self.suspect()
 
-    async def sure(self) -> None:
+    async def wait_verified(self) -> None:
         """Return once the server has been looked at since its connection ended. Raises Busy if it does not answer."""
-        if self.doubted:
-            await self._judged.wait()
-        if self.doubted:
+        while self._state is ServerState.UNVERIFIED:
+            await self._changes.wait()
+        if self._state is ServerState.AWAY:
             raise Busy("The model server of this node is away.", self.cause)
 
-    async def known(self) -> None:
+    async def wait_known(self) -> None:
         """Return once it is known what the server held at the start. Raises Busy after `server_seconds`."""
-        await self._within(self._known)
+        await self._wait_while(lambda: self._state is ServerState.UNKNOWN)
 
-    async def up(self) -> None:
+    async def wait_up(self) -> None:
         """Return once the server answers. Raises Busy after `server_seconds`."""
-        await self._within(self._up)
+        await self._wait_while(lambda: self._state is not ServerState.UP)
 
     async def follow(self) -> None:
-        """Doubt the server whenever its connection ends, until cancelled."""
+        """Take the server for unverified whenever its connection ends, until cancelled."""
         while True:
             await self._loader.lost()
-            self.doubted = True
-            self._judged.clear()
             self._disconnected.set()
+            if self._state is not ServerState.UNKNOWN:
+                self._enter(ServerState.UNVERIFIED)
             self.suspect()
 
     async def run(self, met: Met, lost: Lost) -> None:
@@ -82,7 +91,7 @@ class ServerHealth:
         `met` is told once what the server held at the first look, `lost` each time which available models it has lost
         (it was restarted), most recently used first.
         """
-        longest = self._core.settings.poll_seconds
+        longest = self._cache.settings.poll_seconds
         pause = longest / 10
         while True:
             suspected = self._suspected.is_set()
@@ -93,52 +102,64 @@ class ServerHealth:
                 well = await self._look(met, lost)
             except Exception:  # a mistake in a loader must not blind the node for ever
                 logger.exception("the look at the model server failed")
+                if not self.verified:
+                    self._looked(answered=False)
             if self._disconnected.is_set():
-                continue  # what was seen may be what was there before
-            self.doubted = self.doubted and bool(self.cause)
-            self._judged.set()
+                continue
             pause = min(2 * pause, longest) if suspected and well else longest / 10
             await _wait(self._disconnected, pause)
-            if not self.doubted:
+            if self.verified:
                 await _wait(self._suspected, longest - pause)
 
     async def _look(self, met: Met, lost: Lost) -> bool:
         """Whether the server is there, and holds what it held."""
-        begun = self._core.clock()
-        entries = self._core.ledger.entries
+        begun = self._cache.clock()
+        is_first = self._state is ServerState.UNKNOWN
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                held = await self._loader.held(tuple(entries))
+                held = await self._loader.held(tuple(entry.key for entry in self._cache.entries()))
         except (ServerAway, TimeoutError) as error:
-            if not self.cause or not self._known.is_set():
+            if not self.cause or is_first:
                 logger.warning("model server is away", extra={"error": str(error)})
             self.cause = str(error) or "It does not answer."
-            self._up.clear()
+            self._looked(answered=False)
             return False
-        missing: list[Entry] = []
-        if not self._known.is_set():
+        missing: list[CacheEntry] = []
+        if is_first:
             await met(held)
-            self._known.set()
         else:
             # What became available while we asked may not be in the answer.
             missing = [
                 entry
-                for entry in self._core.ledger.newest_first()
+                for entry in self._cache.entries()
                 if entry.state is ModelState.AVAILABLE and entry.since < begun and entry.key not in held
             ]
             if missing:
                 logger.warning("model server was restarted and lost models", extra={"models": len(missing)})
                 lost(missing)
         self.cause = ""
-        self._up.set()
+        self._looked(answered=True)
         return not missing
 
-    async def _within(self, event: asyncio.Event) -> None:
-        if event.is_set():
-            return
+    def _looked(self, answered: bool) -> None:
+        """The state after a look; what was seen before the connection ended proves nothing."""
+        if answered:
+            self._enter(ServerState.UNVERIFIED if self._disconnected.is_set() else ServerState.UP)
+        elif self._state is ServerState.UP:
+            self._enter(ServerState.SILENT)
+        elif self._state is ServerState.UNVERIFIED and not self._disconnected.is_set():
+            self._enter(ServerState.AWAY)
+
+    def _enter(self, state: ServerState) -> None:
+        self._state = state
+        self.verified = state not in (ServerState.UNVERIFIED, ServerState.AWAY)
+        self._changes.notify()
+
+    async def _wait_while(self, blocked: Callable[[], bool]) -> None:
         try:
-            async with asyncio.timeout(self._core.settings.server_seconds):
-                await event.wait()
+            async with asyncio.timeout(self._cache.settings.server_seconds):
+                while blocked():
+                    await self._changes.wait()
         except TimeoutError:
             raise Busy("The model server of this node is away.", self.cause) from None
 

@@ -11,7 +11,7 @@ from mesh.settings import Settings
 
 
 class CapacitySettings(Settings):
-    """An amount of what models take. What is not given has no limit."""
+    """What the node may hold. What is not given has no limit."""
 
     models: int | None = Field(default=None, ge=1, le=100_000, description="Models in the model server at once.")
     disk_bytes: ByteSize | None = Field(
@@ -23,7 +23,7 @@ class CapacitySettings(Settings):
     memory_bytes: ByteSize | None = Field(default=None, gt=0, description="Bytes of the model server's memory.")
 
     def room(self) -> Room:
-        """The same as numbers to compare with."""
+        """The capacity as an amount of room, infinite where it has no limit."""
         return Room(
             math.inf if self.models is None else self.models,
             math.inf if self.disk_bytes is None else self.disk_bytes,
@@ -32,22 +32,22 @@ class CapacitySettings(Settings):
 
 
 class ReserveSettings(Settings):
-    """What is kept free for the next load, so that it need not wait for another model to go."""
+    """What is kept free for the next load, so that it need not wait for another model to be unloaded."""
 
-    models: int = Field(default=0, ge=0, le=1000)
-    disk_bytes: ByteSize = Field(default=ByteSize(0), ge=0)
-    memory_bytes: ByteSize = Field(default=ByteSize(0), ge=0)
+    models: int = Field(default=0, ge=0, le=1000, description="Places in the model server.")
+    disk_bytes: ByteSize = Field(default=ByteSize(0), ge=0, description="Bytes of disk.")
+    memory_bytes: ByteSize = Field(default=ByteSize(0), ge=0, description="Bytes of the model server's memory.")
 
     def room(self) -> Room:
-        """The same as numbers to compare with."""
+        """The reserve as an amount of room."""
         return Room(self.models, self.disk_bytes, self.memory_bytes)
 
 
 class BackOffSettings(Settings):
-    """How long a model that failed is left alone: the first time, doubled each time, never more than the most."""
+    """How long a model whose load failed is not loaded again; doubled with each failure in a row."""
 
-    first_seconds: float = Field(default=5.0, gt=0, le=3600)
-    most_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    first_seconds: float = Field(default=5.0, gt=0, le=3600, description="After the first failure.")
+    most_seconds: float = Field(default=600.0, gt=0, le=86_400, description="Never for longer than that.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

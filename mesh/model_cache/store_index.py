@@ -1,4 +1,4 @@
-"""What the store has, asked for once for all who want to know, and remembered for a while."""
+"""The index of the store: which versions it has, asked once for all who want to know, and remembered for a while."""
 
 import asyncio
 import logging
@@ -15,8 +15,8 @@ from mesh.model_cache.tasks import Spawn
 
 logger = logging.getLogger(__name__)
 
-_LIMIT = 50_000  # models of which the list of versions is remembered
-_AGAIN_FIRST, _AGAIN_MOST = 1.0, 30.0  # seconds for which a store that failed is not asked about that model
+_LIMIT = 50_000  # models of which the listing is remembered
+_BACK_OFF_FIRST, _BACK_OFF_MOST = 1.0, 30.0  # seconds for which a store that failed is not asked about that model
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +37,27 @@ class StoreIndex:
         self._clock = clock
         self._listings: OrderedDict[str, _Listing] = OrderedDict()
         self._missing: BackOff[str] = BackOff(settings.missing_seconds, settings.missing_seconds)
-        self._away: BackOff[str] = BackOff(_AGAIN_FIRST, _AGAIN_MOST)
+        self._away: BackOff[str] = BackOff(_BACK_OFF_FIRST, _BACK_OFF_MOST)
         self._questions: dict[str, asyncio.Future[_Listing | CacheError]] = {}
         self._spawn = spawn
 
     def known(self, key: Key) -> Remote | None:
-        """What was last heard of this version."""
+        """The version as it was last listed, if it was."""
         listing = self._listings.get(key.model)
         return None if listing is None else listing.versions.get(key.version)
 
     def newest_known(self, model: str) -> Remote | None:
-        """The newest version that was last heard of."""
+        """The newest version of the last listing."""
         listing = self._listings.get(model)
         return None if listing is None else listing.versions[max(listing.versions)]
 
     def causes(self) -> dict[str, str]:
-        """Why the store could not be asked, for each model for which it is not asked again yet."""
+        """Why the store could not be asked, by model; only of models for which it is not asked again yet."""
         now = self._clock()
         return {model: failure.cause for model, failure in self._away.active(now)}
 
     def drop(self, model: str) -> None:
-        """What was heard of the model is wrong, or an operator wants it asked again."""
+        """Forget the listing of a model: it was wrong, or an operator wants the store asked again."""
         self._listings.pop(model, None)
         self._missing.clear(model)
         self._away.clear(model)
@@ -94,7 +94,7 @@ class StoreIndex:
             task.add_done_callback(lambda _: self._asked(model, question))
         answer = await asyncio.shield(question)
         if isinstance(answer, CacheError):
-            raise type(answer)(answer.message, answer.cause)
+            raise answer.copy()
         return answer
 
     async def _ask(self, model: str, question: asyncio.Future[_Listing | CacheError]) -> None:

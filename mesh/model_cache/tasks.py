@@ -1,4 +1,4 @@
-"""The background work of one cache: every task has an owner, and ends with it."""
+"""The background tasks of one cache: they run while it does, and end with it."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ class Tasks:
             raise failure
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a piece of work."""
+        """Start a piece of work. Raises Busy when the cache is being shut down."""
         if self._group is None:
             work.close()
             raise Busy("This node is being shut down.")

@@ -1,4 +1,4 @@
-"""Which version is meant: by a number, by a label, or by nothing, which is the newest that is available."""
+"""The version that a call means: by its number, by a label, or the newest that is available."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mesh.digits import number
 from mesh.model_cache.books.names import LATEST, Key
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError, ModelMissing, StoreAway
 from mesh.model_cache.store_index import StoreIndex
@@ -14,7 +14,7 @@ from mesh.model_cache.tasks import Spawn
 
 logger = logging.getLogger(__name__)
 
-Version = int | str | None
+VersionSpec = int | str | None
 """A version as a number or as its digits; None: not said."""
 
 
@@ -22,48 +22,48 @@ Version = int | str | None
 class _Newest:
     """The version that calls without one get, and when the store is to be asked for a newer one."""
 
-    entry: Entry
+    entry: CacheEntry
     look_again: float
 
 
 class Versions:
-    """Calls that name no version never wait for a newer one: `bring` brings it meanwhile, and then it takes over."""
+    """Resolves versions. Calls that name none never wait for a newer one: `bring` loads it, and then it takes over."""
 
     def __init__(
-        self, core: CacheState, store_index: StoreIndex, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]
+        self, cache: CacheState, store_index: StoreIndex, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]
     ) -> None:
-        self._core = core
+        self._cache = cache
         self._store_index = store_index
         self._spawn = spawn
         self._bring = bring
         self._newest: dict[str, _Newest] = {}
 
-    def number(self, model: str, version: Version, label: str | None) -> int | None:
-        """The version asked for, as far as it is known without the store."""
+    def number(self, model: str, version: VersionSpec, label: str | None) -> int | None:
+        """The version's number, as far as it is known without the store."""
         if version is not None:
             return version if isinstance(version, int) else _numbered(version)
-        return None if label is None else self._core.settings.labels.get(model, {}).get(label)
+        return None if label is None else self._cache.settings.labels.get(model, {}).get(label)
 
-    def in_use(self, model: str) -> Entry | None:
-        """What calls without a version got last, in whatever state it is by now."""
+    def in_use(self, model: str) -> CacheEntry | None:
+        """The entry that calls without a version got last, in whatever state it is by now."""
         newest = self._newest.get(model)
         return None if newest is None else newest.entry
 
-    def called(self, model: str, version: Version, label: str | None, now: float) -> Entry | None:
-        """What a call gets if it is available. Now and then this has a newer version looked for."""
+    def called(self, model: str, version: VersionSpec, label: str | None, now: float) -> CacheEntry | None:
+        """The entry that a call gets, if it is available. Every `refresh_seconds` a newer version is looked for."""
         number = self.number(model, version, label)
         if number is not None:
-            return self._core.ledger.entries.get(Key(model, number))
+            return self._cache.entry(Key(model, number))
         newest = self._newest.get(model) if label is None or label == LATEST else None
         if newest is None:
             return None
         if now >= newest.look_again:
-            newest.look_again = now + self._core.settings.refresh_seconds
+            newest.look_again = now + self._cache.settings.refresh_seconds
             self._spawn(self._bring_newer(model, newest.entry.key))
         return newest.entry
 
-    async def resolve(self, model: str, version: Version, label: str | None) -> Key:
-        """Which version is meant, asking the store where that takes its list. Raises CacheError."""
+    async def resolve(self, model: str, version: VersionSpec, label: str | None) -> Key:
+        """The version that is meant, asking the store where that takes its list. Raises CacheError."""
         number = self.number(model, version, label)
         if number is not None:
             return Key(model, number)
@@ -73,16 +73,16 @@ class Versions:
             return Key(model, (await self._store_index.newest(model)).version)
         except StoreAway:
             # Whole files on the disk are as good as the store while it is away.
-            kept = [entry.key for entry in self._core.ledger.of_model(model) if entry.complete]
+            kept = [entry.key for entry in self._cache.versions_of(model) if entry.complete]
             if not kept:
                 raise
             return max(kept)
 
-    def serve_as_newest(self, entry: Entry, now: float) -> None:
+    def serve_as_newest(self, entry: CacheEntry, now: float) -> None:
         """Calls that name no version get this one, unless a newer one is available."""
         known = self.in_use(entry.key.model)
         if known is None or known.state is not ModelState.AVAILABLE or known.key.version <= entry.key.version:
-            self._newest[entry.key.model] = _Newest(entry, now + self._core.settings.refresh_seconds)
+            self._newest[entry.key.model] = _Newest(entry, now + self._cache.settings.refresh_seconds)
 
     async def _bring_newer(self, model: str, known: Key) -> None:
         """Calls go on with the version they have until the newer one is available; if it fails, they stay with it."""

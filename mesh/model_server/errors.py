@@ -5,7 +5,7 @@ from enum import IntEnum
 from mesh.errors import MeshError
 
 
-class Code(IntEnum):
+class StatusCode(IntEnum):
     """The gRPC status codes in use; both HTTP APIs translate them in their own way."""
 
     OK = 0
@@ -22,7 +22,7 @@ class Code(IntEnum):
 class ServingError(MeshError):
     """A call that is refused. The message reaches the client word for word."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -30,4 +30,4 @@ class ServingError(MeshError):
 
 def invalid(message: str) -> ServingError:
     """INVALID_ARGUMENT, by far the most frequent refusal."""
-    return ServingError(Code.INVALID_ARGUMENT, message)
+    return ServingError(StatusCode.INVALID_ARGUMENT, message)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from mesh.model_server.errors import Code, ServingError
+from mesh.model_server.errors import ServingError, StatusCode
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def parse(kind: type[Message], data: bytes) -> Any:
         message.ParseFromString(data)
     except DecodeError as error:
         raise ServingError(
-            Code.INVALID_ARGUMENT, f"the request is not a valid {kind.DESCRIPTOR.name} message"
+            StatusCode.INVALID_ARGUMENT, f"the request is not a valid {kind.DESCRIPTOR.name} message"
         ) from error
     return message
 

@@ -23,7 +23,7 @@ class VersionState(IntEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Version:
+class ModelVersion:
     """One version of a model. `model` is set while calls can be answered; `error` says why the last load failed.
 
     `stamp` tells whether the file on disk is still the one that was loaded.
@@ -72,16 +72,16 @@ class Version:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class LoadedModel:
     """One model: where it lies, which versions are wanted, what became of them."""
 
     name: str
     base: Path
     policy: VersionPolicy = field(default_factory=VersionPolicy)
-    versions: dict[int, Version] = field(default_factory=dict)
+    versions: dict[int, ModelVersion] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
 
-    def available(self) -> list[Version]:
+    def available(self) -> list[ModelVersion]:
         """The versions that answer calls, ascending."""
         return [version for _, version in sorted(self.versions.items()) if version.state is VersionState.AVAILABLE]
 
@@ -90,11 +90,11 @@ class LoadedModels:
     """Every model that was ever asked to be loaded. One that is unloaded stays, with its last state."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.by_name: dict[str, LoadedModel] = {}
 
-    def find(self, name: str, number: int | None = None) -> Version | None:
+    def find(self, name: str, number: int | None = None) -> ModelVersion | None:
         """The version that answers a call: the named one, or the latest. None where it is not available."""
-        entry = self.entries.get(name)
+        entry = self.by_name.get(name)
         if entry is None:
             return None
         if number is None:

@@ -1,4 +1,4 @@
-"""Loading and unloading models: the registry's states, driven by tasks and threads.
+"""Loading and unloading models: the states of `LoadedModels`, driven by tasks and threads.
 
 A model's versions converge to those that its policy chooses, one change at a time for each model. Who asks for a load
 that is under way shares it.
@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesh.model_server.errors import Code, ServingError
-from mesh.model_server.loaded_models import Entry, LoadedModels, Version, VersionState
+from mesh.model_server.errors import ServingError, StatusCode
+from mesh.model_server.loaded_models import LoadedModel, LoadedModels, ModelVersion, VersionState
 from mesh.model_server.repository import MODEL_FILE, Repository, VersionPolicy, knobs, versions
 from mesh.model_server.runtime import OnnxModel
 
@@ -32,7 +32,7 @@ class Failures(ServingError):
     """A model did not become available: the failed versions and their causes, for each API to word."""
 
     def __init__(self, name: str, causes: Sequence[tuple[int, ServingError]]) -> None:
-        super().__init__(Code.UNKNOWN, "; ".join(f"version {number}: {cause}" for number, cause in causes))
+        super().__init__(StatusCode.UNKNOWN, "; ".join(f"version {number}: {cause}" for number, cause in causes))
         self.name = name
         self.causes = causes
 
@@ -42,7 +42,7 @@ class Models:
 
     def __init__(self, repository: Repository, *, load_delay_ms: float = 0.0) -> None:
         self.repository = repository
-        self.registry = LoadedModels()
+        self.loaded = LoadedModels()
         self._load_delay = load_delay_ms / 1000
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="load")
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -55,11 +55,11 @@ class Models:
         Raises ServingError NOT_FOUND if there is no such model or it has no versions, Failures if a version does not
         load.
         """
-        entry = self.registry.entries.get(name)
+        entry = self.loaded.by_name.get(name)
         base = self.repository.base(name)
         if entry is None or not entry.available():
             if base is None:
-                raise ServingError(Code.NOT_FOUND, f"no model '{name}' in the repository")
+                raise ServingError(StatusCode.NOT_FOUND, f"no model '{name}' in the repository")
             entry = self._entry(Wanted(name, base))
         task = self._loading.get(name)
         if task is None:
@@ -74,7 +74,7 @@ class Models:
 
     async def unload(self, name: str) -> None:
         """Refuse new calls for a model and drop it once those in flight have ended. Unknown names are no error."""
-        entry = self.registry.entries.get(name)
+        entry = self.loaded.by_name.get(name)
         if entry is None:
             return
         async with self._lock(name):
@@ -90,14 +90,14 @@ class Models:
             entries = [self._entry(each) for each in wanted]
             results = await asyncio.gather(*(self._converge(entry) for entry in entries), return_exceptions=True)
             listed = {each.name for each in wanted}
-            for name in [name for name in self.registry.entries if name not in listed]:
+            for name in [name for name in self.loaded.by_name if name not in listed]:
                 await self.unload(name)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    def _entry(self, wanted: Wanted) -> Entry:
-        entry = self.registry.entries.setdefault(wanted.name, Entry(wanted.name, wanted.base))
+    def _entry(self, wanted: Wanted) -> LoadedModel:
+        entry = self.loaded.by_name.setdefault(wanted.name, LoadedModel(wanted.name, wanted.base))
         if entry.base != wanted.base:
             for version in entry.available():
                 version.stamp = None  # of other files: load it again
@@ -107,19 +107,19 @@ class Models:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def _converge(self, entry: Entry) -> None:
+    async def _converge(self, entry: LoadedModel) -> None:
         """Make the served versions those that the policy chooses. The old ones serve until the new ones do."""
         async with self._lock(entry.name):
             try:
                 present = await asyncio.to_thread(versions, entry.base)
             except OSError as error:
                 raise ServingError(
-                    Code.NOT_FOUND, f"Could not find base path {entry.base} for servable {entry.name}"
+                    StatusCode.NOT_FOUND, f"Could not find base path {entry.base} for servable {entry.name}"
                 ) from error
             chosen = entry.policy.choose(present)
             if not chosen:
                 raise ServingError(
-                    Code.NOT_FOUND, f"No versions of servable {entry.name} found under base path {entry.base}"
+                    StatusCode.NOT_FOUND, f"No versions of servable {entry.name} found under base path {entry.base}"
                 )
             loads = await asyncio.gather(*(self._load_version(entry, number, present[number]) for number in chosen))
             causes = [(number, error) for number, error in zip(chosen, loads, strict=True) if error is not None]
@@ -129,12 +129,12 @@ class Models:
                 if version.number not in chosen:
                     self._retire(version)
 
-    async def _load_version(self, entry: Entry, number: int, folder: Path) -> ServingError | None:
+    async def _load_version(self, entry: LoadedModel, number: int, folder: Path) -> ServingError | None:
         """Load one version unless it is loaded. The error, if any, is also kept in the version's state."""
         before = entry.versions.get(number)
         serving = before is not None and before.state is VersionState.AVAILABLE
         loop = asyncio.get_running_loop()
-        version = Version(entry.name, number, VersionState.LOADING)
+        version = ModelVersion(entry.name, number, VersionState.LOADING)
         try:
             version.stamp = await asyncio.to_thread(_stamp, folder)
             if before is not None and serving and before.stamp == version.stamp:
@@ -157,7 +157,7 @@ class Models:
         logger.info("model loaded", extra={"model": entry.name, "version": number})
         return None
 
-    def _retire(self, version: Version) -> None:
+    def _retire(self, version: ModelVersion) -> None:
         def drop() -> None:
             version.model = None
             version.state = VersionState.END
@@ -179,5 +179,5 @@ def _stamp(folder: Path) -> tuple[int, int]:
     try:
         status = (folder / MODEL_FILE).stat()
     except OSError as error:
-        raise ServingError(Code.NOT_FOUND, f"Could not find {MODEL_FILE} in {folder}") from error
+        raise ServingError(StatusCode.NOT_FOUND, f"Could not find {MODEL_FILE} in {folder}") from error
     return status.st_mtime_ns, status.st_size

@@ -90,10 +90,9 @@ def knobs(base: Path) -> Knobs:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The folder whose sub-folders are models, and the other folders that a reload may name base paths in."""
+    """The folder whose sub-folders are models. A reload may name base paths inside it only."""
 
     root: Path
-    allowed: tuple[Path, ...] = ()
 
     def names(self) -> list[str]:
         """Every model folder, sorted."""
@@ -107,6 +106,5 @@ class Repository:
         return base if base.is_dir() else None
 
     def admits(self, base: Path) -> bool:
-        """Whether a base path, links resolved, lies inside the root or one of the other allowed folders."""
-        resolved = base.resolve()
-        return any(resolved.is_relative_to(root.resolve()) for root in (self.root, *self.allowed))
+        """Whether a base path, links resolved, lies inside the repository."""
+        return base.resolve().is_relative_to(self.root.resolve())

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.rest_call import RestAnswer, RestCall
 from mesh.model_server.v2.triton_json import compact
 
@@ -25,7 +25,7 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
             body = _decompress(request.headers.get("Content-Encoding", ""), await request.read(), max_body_bytes)
         except ServingError as error:
             body = compact({"error": error.message})
-            if error.code is Code.UNIMPLEMENTED:
+            if error.code is StatusCode.UNIMPLEMENTED:
                 return _response(request, RestAnswer(501, body, "text/plain", {"Accept-Encoding": "gzip, deflate"}))
             return _response(request, RestAnswer(400, body))
         except web.HTTPRequestEntityTooLarge:
@@ -54,7 +54,7 @@ def _decompress(encoding: str, body: bytes, max_bytes: int) -> bytes:
     if name in ("", "identity"):
         return body
     if name not in ("gzip", "deflate"):
-        raise ServingError(Code.UNIMPLEMENTED, "Unsupported compression type")
+        raise ServingError(StatusCode.UNIMPLEMENTED, "Unsupported compression type")
     inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header
     try:
         plain = inflate.decompress(body, max_bytes)

@@ -8,7 +8,7 @@ from random import Random
 from typing import TypeVar
 
 from mesh.model_server.errors import ServingError
-from mesh.model_server.loaded_models import Version
+from mesh.model_server.loaded_models import ModelVersion
 from mesh.tensors.dtypes import Array
 
 T = TypeVar("T")
@@ -28,7 +28,9 @@ class Runner:
         self._dice = Random(0)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="infer")
 
-    async def infer(self, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    async def infer(
+        self, version: ModelVersion, inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> dict[str, Array]:
         """Run a version that the caller holds a lease of; the outputs by name, in the order asked for.
 
         Raises ServingError. A caller that is cancelled leaves the running thread to end by itself.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.tensors.dtypes import BY_ONNX, STRING, Array, TensorSpec
 
 
@@ -16,7 +16,7 @@ def _onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise ServingError(
-            Code.FAILED_PRECONDITION, "ONNX Runtime is not installed: pip install 'tbms[onnx]' to serve models"
+            StatusCode.FAILED_PRECONDITION, "ONNX Runtime is not installed: pip install 'tbms[onnx]' to serve models"
         ) from error
     return onnxruntime
 
@@ -50,7 +50,7 @@ class OnnxModel:
         except self._rejected as error:
             raise invalid(str(error)) from error
         except Exception as error:  # see above
-            raise ServingError(Code.INTERNAL, f"onnx runtime error: {error}") from error
+            raise ServingError(StatusCode.INTERNAL, f"onnx runtime error: {error}") from error
         return [_to_bytes(result) if result.dtype.kind in "OU" else result for result in results]
 
 

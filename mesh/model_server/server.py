@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import grpc
 from aiohttp import web
@@ -23,30 +23,29 @@ from mesh.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: How long calls in flight may take to end when the server is stopped (seconds).
 DRAIN_SECONDS = 30.0
+"""How long calls in flight may take to end when the server is stopped."""
 
 
 class ModelServerSettings(Settings):
     """One embedded model server.
 
-    `repository` holds `<name>/<version>/model.onnx`; a reload may also name base paths inside `allowed_roots`.
-    `load` is what is loaded at the start: "all", "none" or names. A port of 0 is any free one.
-    `threads` is the number of inferences that run at once. `delay_ms` and `load_delay_ms` simulate slower models, for
-    demos, tests and benchmarks; a model's own tbms.json adds to them.
+    `delay_ms` and `load_delay_ms` simulate slower models, for demos, tests and benchmarks; a model's own tbms.json adds
+    to them.
     """
 
-    repository: Path
-    allowed_roots: tuple[Path, ...] = ()
-    host: str = "127.0.0.1"
-    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 8500
-    rest_port: Annotated[int, Field(ge=0, le=65535)] = 8501
-    load: Literal["all", "none"] | tuple[str, ...] = "all"
-    max_message_bytes: Annotated[int, Field(gt=0, le=2**31 - 1)] = 256 * 1024 * 1024
-    threads: Annotated[int, Field(ge=1, le=256)] = 2
-    delay_ms: Annotated[float, Field(ge=0)] = 0.0
-    load_delay_ms: Annotated[float, Field(ge=0)] = 0.0
-    node: str = ""
+    repository: Path = Field(
+        description="Holds `<name>/<version>/model.onnx`; a reload may name base paths inside it only."
+    )
+    host: str = Field("127.0.0.1", description="The address of both ports.")
+    grpc_port: int = Field(8500, ge=0, le=65535, description="0 is any free one.")
+    rest_port: int = Field(8501, ge=0, le=65535, description="0 is any free one.")
+    load: Literal["all", "none"] | tuple[str, ...] = Field("all", description="The models loaded at the start.")
+    max_message_bytes: int = Field(256 * 1024 * 1024, gt=0, le=2**31 - 1, description="Of one gRPC request.")
+    threads: int = Field(2, ge=1, le=256, description="Inferences that run at once.")
+    delay_ms: float = Field(0.0, ge=0, description="Added to each inference.")
+    load_delay_ms: float = Field(0.0, ge=0, description="Added to each load.")
+    node: str = Field("", description="The name of this server in its logs.")
 
 
 async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None], stop: asyncio.Event) -> None:
@@ -59,7 +58,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     if not settings.repository.is_dir():
         raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
     started = asyncio.Event()
-    models = Models(Repository(settings.repository, settings.allowed_roots), load_delay_ms=settings.load_delay_ms)
+    models = Models(Repository(settings.repository), load_delay_ms=settings.load_delay_ms)
     runner = Runner(threads=settings.threads, delay_ms=settings.delay_ms)
     server, grpc_port = _grpc_server(settings, models, runner, started.is_set)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)

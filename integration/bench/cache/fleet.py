@@ -23,7 +23,7 @@ from integration.bench.cache.timed_peers import TimedServer, TimedStore
 from integration.bench.cache.trace import Case, Trace
 from integration.stack.process import output_of
 from mesh.model_cache.errors import Busy, CacheError
-from mesh.model_cache.loads.jobs import Lease
+from mesh.model_cache.lease import Lease
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
 from mesh.node import Node

@@ -1,4 +1,4 @@
-"""What failed lately, and when it may be tried again."""
+"""The back-off: which keys failed lately, and when each may be tried again."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failure of one thing. `attempts` in a row have failed; refused until `until` (seconds, monotonic)."""
+    """The last failure of one key. `attempts` in a row have failed; no try before `until` (seconds, monotonic)."""
 
     kind: type[CacheError]
     message: str
@@ -39,7 +39,7 @@ class BackOff(Generic[K]):
         self._failures: OrderedDict[K, Failure] = OrderedDict()
 
     def record(self, key: K, error: CacheError, now: float) -> Failure:
-        """It failed again."""
+        """The key failed, once more if it did so lately."""
         before = self._failures.pop(key, None)
         attempts = 1 if before is None or now >= before.until + self._most else before.attempts + 1
         # 2 ** 60 is beyond any `most`, and larger exponents would not be floats for ever.
@@ -51,20 +51,20 @@ class BackOff(Generic[K]):
         return failure
 
     def check(self, key: K, now: float) -> Failure | None:
-        """The failure for which it must not be tried now, or None."""
+        """The failure for which the key must not be tried now, or None."""
         failure = self._failures.get(key)
         return failure if failure is not None and now < failure.until else None
 
     def last(self, key: K) -> Failure | None:
-        """The last failure, whether or not its back-off is over."""
+        """The last failure of the key, whether or not its back-off is over."""
         return self._failures.get(key)
 
     def active(self, now: float) -> Iterator[tuple[K, Failure]]:
-        """Everything that must not be tried now."""
+        """Every key that must not be tried now, with its failure."""
         return ((key, failure) for key, failure in self._failures.items() if now < failure.until)
 
     def clear(self, key: K) -> None:
-        """It went well, or an operator wants another try now."""
+        """The key went well, or an operator wants another try now."""
         self._failures.pop(key, None)
 
     def __len__(self) -> int:

@@ -1,15 +1,15 @@
-"""Who has to go so that a model can come: a decision over the books, without any effect."""
+"""Eviction: which models have to go so that another one fits. A decision over the books, without any effect."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState, Room
+from mesh.model_cache.books.states import CacheEntry, ModelState, Room
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """There will be room once these are unloaded and the files of those are deleted, each least recently used first."""
+    """There will be room once these models are unloaded and these files deleted; both least recently used first."""
 
     unload: tuple[Key, ...] = ()
     delete: tuple[Key, ...] = ()
@@ -17,7 +17,10 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """There is no room now. `until` is when the answer may change by time alone; None: only a release can change it."""
+    """There is no room now, for the `reason` (a clause). After `until` (seconds, monotonic) the answer may be another.
+
+    None: time alone changes nothing, only the end of a call, a load or an unload does.
+    """
 
     reason: str
     until: float | None = None
@@ -25,7 +28,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """It would not fit into the empty node. One sentence that says both sizes."""
+    """The model would not fit into the empty node. `reason` is a clause that says both sizes."""
 
     reason: str
 
@@ -35,7 +38,7 @@ Verdict = Evict | Wait | TooLarge
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a node may hold, and how it parts with it.
+    """What a node may hold, and what it may evict.
 
     `capacity` is the whole node. A model younger than `min_age` seconds since its load is not evicted: the node would
     only swap models back and forth. `keep_files`: the files of an unloaded model stay while the disk has room for
@@ -48,8 +51,10 @@ class Rules:
     keep_files: bool = False
 
 
-def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer: Key | None, now: float) -> Verdict:
-    """How to free `need` more.
+def make_room(
+    rules: Rules, oldest_first: Iterable[CacheEntry], need: Room, newcomer: Key | None, now: float
+) -> Verdict:
+    """How to free `need` more at the time `now` (seconds, monotonic).
 
     `oldest_first` is every entry of the books, least recently used first; `newcomer` is the model that needs the room
     and is no victim of its own. Files of models that are not loaded go first, and only for disk space. Then loaded
@@ -88,7 +93,7 @@ def make_room(rules: Rules, oldest_first: Iterable[Entry], need: Room, newcomer:
     return Wait("every model that could make room is in use, pinned or on its way")
 
 
-def _is_kept(entry: Entry) -> bool:
+def _is_kept(entry: CacheEntry) -> bool:
     return entry.state in (ModelState.ABSENT, ModelState.FAILED) and entry.disk_bytes > 0 and not entry.leaving
 
 
@@ -96,7 +101,7 @@ def _enough(short: Room) -> bool:
     return short.models <= 0 and short.disk_bytes <= 0 and short.memory_bytes <= 0
 
 
-def _helps(entry: Entry, short: Room) -> bool:
+def _helps(entry: CacheEntry, short: Room) -> bool:
     return (
         short.models > 0
         or (short.memory_bytes > 0 and entry.memory_bytes > 0)

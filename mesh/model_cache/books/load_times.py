@@ -1,11 +1,11 @@
-"""How long a model is expected to take from its first call to being available."""
+"""Load times: how long a model is expected to take from its first call to being available."""
 
 from itertools import islice
 
 from mesh.bounded import keep_newest
 
-_WEIGHT = 0.3  # of the newest observation
-_LIMIT = 100_000
+_WEIGHT = 0.3  # of the newest observation in a moving average
+_LIMIT = 100_000  # models
 
 
 class LoadTimes:
@@ -22,7 +22,7 @@ class LoadTimes:
         """Seconds of an average load; None while nothing was ever observed."""
 
     def observe(self, model: str, seconds: float, size_bytes: int) -> None:
-        """One load that went well."""
+        """Count in a load that went well."""
         before = self._seconds.get(model, seconds)
         keep_newest(self._seconds, model, before + _WEIGHT * (seconds - before), _LIMIT)
         if self.mean is None:
@@ -32,7 +32,7 @@ class LoadTimes:
             self._mean_bytes += _WEIGHT * (size_bytes - self._mean_bytes)
 
     def expected(self, model: str, size_bytes: int | None = None) -> float | None:
-        """Seconds; None while nothing was ever observed."""
+        """The seconds of a whole load of that model; None while nothing was ever observed."""
         known = self._seconds.get(model)
         if known is not None or self.mean is None:
             return known

@@ -1,4 +1,4 @@
-"""The order in which things were used."""
+"""The order of use: which keys were used least recently."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator

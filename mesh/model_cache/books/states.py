@@ -1,4 +1,4 @@
-"""The life of one model version on a node, as a table, and what the node's books say about it."""
+"""The states of a model version and their legal transitions, the room that it takes, and its entry in the books."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from mesh.model_cache.books.names import Key
 
 
 class ModelState(StrEnum):
-    """Where a model version stands."""
+    """The state of a model version on this node."""
 
     ABSENT = "absent"  # not in the model server; its files may still lie on the disk
     FETCHING = "fetching"  # room is promised to it; waits for that room, or its files are on their way
@@ -36,16 +36,19 @@ CLAIMING = frozenset({ModelState.FETCHING, ModelState.LOADING, ModelState.AVAILA
 
 
 class IllegalTransition(MeshError):
-    """A mistake of this package: a state was left in a way that the table does not know."""
+    """A transition that `LEGAL` does not know: a mistake of this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """An amount of each of the three things that models take. Also capacities (infinite: no limit) and needs."""
+    """An amount of the three things that models take. Also a capacity (infinite: no limit), and a need."""
 
     models: float = 0
+    """Places in the model server."""
     disk_bytes: float = 0
+    """Of this node's disk."""
     memory_bytes: float = 0
+    """Of the model server."""
 
     def __add__(self, other: "Room") -> "Room":
         return Room(
@@ -67,32 +70,36 @@ class Room:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """One model version in the books of a node. Times in seconds of one monotonic clock."""
+class CacheEntry:
+    """One model version in the books. Times are in seconds of one monotonic clock."""
 
     key: Key
     state: ModelState = ModelState.ABSENT
     disk_bytes: int = 0
-    """What its files take, or will have taken at the end of its fetch."""
+    """Size of its files; while they are fetched, their size at the end."""
     memory_bytes: int = 0
-    """What it takes in the model server: estimated before the load, measured after it where the server tells."""
+    """Memory in the model server: estimated before the load, measured after it where the server tells."""
     in_flight: int = 0
+    """Calls that hold a lease on it."""
     last_used: float = 0.0
+    """When a call took its lease last."""
     since: float = 0.0
     """When it came into this state."""
     begun: bool = False
-    """Whether the room promised to it is really in use: not so while it waits for those that make room."""
+    """Whether it takes the room that was promised to it: not so while the evicted models still have that room."""
     complete: bool = False
     """Whether all its files are on the disk."""
     leaving: bool = False
     """Whether its files are about to be removed."""
     digest: str = ""
+    """What the files on the disk are, as the store said (`Remote.digest`); empty where that is not known."""
     fetched_bytes: int = 0
+    """How many bytes of its files are on the disk."""
     cause: str = ""
     """Why it failed, or why it could not be unloaded yet."""
 
     def move(self, state: ModelState, now: float, cause: str = "") -> None:
-        """Go to another state. Raises IllegalTransition."""
+        """Go to another state; `cause` says why, for /status. Raises IllegalTransition."""
         if state not in LEGAL[self.state]:
             raise IllegalTransition(f"Model {self.key} cannot go from {self.state} to {state}.")
         self.state = state
@@ -101,13 +108,13 @@ class Entry:
 
     @property
     def promised(self) -> Room:
-        """What must be kept free for it, or is rightly in use. What is about to go counts as gone."""
+        """The room that it may take now or later. What is about to go counts as gone."""
         place = self.state in CLAIMING
         return Room(int(place), 0 if self.leaving else self.disk_bytes, self.memory_bytes if place else 0)
 
     @property
     def present(self) -> Room:
-        """What it takes at this moment, or is taking bit by bit."""
+        """The room that it takes at this moment, or is taking bit by bit."""
         place = self.state in IN_SERVER or (self.state is ModelState.FETCHING and self.begun)
         waiting = self.state in CLAIMING and not self.begun
         disk = self.fetched_bytes if waiting else self.disk_bytes

@@ -1,14 +1,14 @@
-"""What the cache shows of itself on /status."""
+"""The status of the cache: what /status shows of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mesh.model_cache.books.states import Entry, Room
+from mesh.model_cache.books.states import CacheEntry, Room
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One model version. Times are in seconds before now; sizes in bytes."""
+    """One model version. Times are in seconds before now, `retry_seconds` after now; sizes in bytes."""
 
     model: str
     version: int
@@ -16,6 +16,7 @@ class ModelStatus:
     pinned: bool
     in_flight: int
     waiting: int
+    """Calls that wait for its load."""
     disk_bytes: int
     memory_bytes: int
     fetched_bytes: int
@@ -23,7 +24,9 @@ class ModelStatus:
     state_seconds: float
     cause: str
     attempts: int
+    """Loads in a row that have failed."""
     retry_seconds: float
+    """Until it may be tried again; 0 where it may be now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class CacheStatus:
     """Models of which the store could not be asked the last time, and why."""
 
 
-def describe(entry: Entry, waiting: int, pinned: bool, attempts: int, retry_at: float, now: float) -> ModelStatus:
-    """One entry of the books as it is shown."""
+def describe(entry: CacheEntry, waiting: int, pinned: bool, attempts: int, retry_at: float, now: float) -> ModelStatus:
+    """The status of one entry of the books; `retry_at` and `now` in seconds of the cache's clock."""
     return ModelStatus(
         model=entry.key.model,
         version=entry.key.version,

@@ -1,4 +1,4 @@
-"""A gRPC channel to a model server, and what its failures mean to the cache."""
+"""The gRPC channel to a model server, and its failures in the loader's terms."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar

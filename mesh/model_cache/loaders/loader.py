@@ -1,4 +1,4 @@
-"""What the cache asks of a model server, and how a model server fails."""
+"""The loader protocol: what the cache asks of a model server, and how a model server fails."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

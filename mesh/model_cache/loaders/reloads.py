@@ -1,4 +1,4 @@
-"""Reloads of a server that takes the whole list each time, and one at a time."""
+"""Reloads of a model server that takes the full list of models each time, and one reload at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ class Reloads:
         self._task: asyncio.Task[None] | None = None
 
     def ask(self) -> asyncio.Future[Outcome]:
-        """How the first reload went that was sent after now. Not to be awaited without a shield: others wait too."""
+        """The outcome of the first reload that is sent after now. Await it behind a shield: others wait for it, too."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
             if self._task is None or self._task.done():

@@ -7,6 +7,7 @@ server (`--max_num_load_retries=0` tells of failures at once; its default takes 
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from mesh.protos import tfs_pb2 as pb
 
 _SERVICE = "/tensorflow.serving.ModelService/"
 _POLL_FIRST, _POLL_MOST = 0.01, 0.5  # seconds between looks at a model that comes or goes
-_STALE = 2.0  # seconds for which an END that was there before the load may still be shown after it
+_STALE = 2.0  # seconds for which the END of an earlier load may still be shown after the reload
 _AT_ONCE = 16  # status questions at the same time
 
 _AVAILABLE = pb.ModelVersionStatus.AVAILABLE
@@ -30,7 +31,7 @@ _END = pb.ModelVersionStatus.END
 
 
 class TfServingLoader:
-    """Keeps the full list, since TF Serving has no question for it: what `held` finds, and what was loaded since.
+    """A `Loader`. Keeps the full list of what is served, since TF Serving cannot be asked for it.
 
     `folder` is the cache's folder of models as TF Serving sees it. `labels` are version labels by model; each is set
     while its version is loaded, and `latest` stands for the newest version that is.
@@ -111,31 +112,20 @@ class TfServingLoader:
 
     async def _until_available(self, key: Key) -> None:
         old = await self._version(key)
-        if old is not None and old.state == _AVAILABLE:
-            self._wanted.add(key)
-            return
         self._wanted.add(key)
+        if old is not None and old.state == _AVAILABLE:
+            return
         reload = self._reloads.ask()
         # TF Serving shows how an earlier load of this version ended until the new one has begun.
-        stale = old is not None and old.state == _END
-        ended: float | None = None
+        earlier_end = old is not None and old.state == _END
+        believed_until = math.inf
         clock = asyncio.get_running_loop().time
         wait = _POLL_FIRST
-        while True:
-            status = await self._version(key)
-            outcome = reload.result() if reload.done() else None
-            if status is not None and status.state == _AVAILABLE:
-                return
-            if isinstance(outcome, ServerAway):
-                raise outcome
+        while not is_loaded(status := await self._version(key), reload, earlier_end and clock() < believed_until):
             if status is None or status.state != _END:
-                stale = False
-                if status is None and outcome is not None:
-                    raise outcome
+                earlier_end = False
             elif reload.done():
-                ended = clock() if ended is None else ended
-                if not stale or clock() - ended >= _STALE:
-                    raise LoadFailed(status.status.error_message or str(outcome or "it was unloaded again at once"))
+                believed_until = min(believed_until, clock() + _STALE)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _POLL_MOST)
 
@@ -174,6 +164,27 @@ class TfServingLoader:
         available = [key.version for key in self._available if key.model == model]
         labels = {LATEST: max(available)} if available else {}
         return labels | {label: at for label, at in self._labels.get(model, {}).items() if at in available}
+
+
+def is_loaded(status: pb.ModelVersionStatus | None, reload: "asyncio.Future[Outcome]", earlier_end: bool) -> bool:
+    """Whether the version is loaded; False: look again. Raises LoadFailed or ServerAway where it will not be.
+
+    | status TF Serving shows   | reload         | then                                                          |
+    |---------------------------|----------------|---------------------------------------------------------------|
+    | AVAILABLE                 | any            | loaded                                                        |
+    | any other                 | ServerAway     | raised                                                        |
+    | none                      | LoadFailed     | raised: the list was refused                                  |
+    | END, not an `earlier_end` | answered       | LoadFailed, in the words of the status, else of the reload    |
+    | else                      | else           | look again                                                    |
+    """
+    outcome = reload.result() if reload.done() else None
+    if status is not None and status.state == _AVAILABLE:
+        return True
+    if isinstance(outcome, ServerAway) or (outcome is not None and status is None):
+        raise outcome
+    if status is not None and status.state == _END and reload.done() and not earlier_end:
+        raise LoadFailed(status.status.error_message or str(outcome or "it was unloaded again at once"))
+    return False
 
 
 def _raise(outcome: Outcome) -> None:

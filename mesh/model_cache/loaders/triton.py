@@ -14,18 +14,18 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.loaders import versions
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
+from mesh.model_cache.loaders.version_policy import override
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that goes
 
 
 class TritonLoader:
-    """Loads and unloads by RepositoryModelLoad and -Unload. Its model repository is the cache's folder of models.
+    """A `Loader`: RepositoryModelLoad and -Unload. Triton's model repository is the cache's folder of models.
 
-    Keeps no state but locks, one for each model: two versions of one model are seen to one after the other.
+    Keeps no state but locks, one for each model: its versions are loaded and unloaded one after the other.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -74,7 +74,7 @@ class TritonLoader:
 
     async def _serve(self, model: str, wanted: frozenset[int], folder: Path) -> None:
         request = pb.RepositoryModelLoadRequest(model_name=model)
-        config = await asyncio.to_thread(versions.override, folder, wanted)
+        config = await asyncio.to_thread(override, folder, wanted)
         if config is not None:
             request.parameters["config"].string_param = config
         await self._load(request)

@@ -1,0 +1,1 @@
+"""Loads and unloads: from a wanted model to an available one, and back."""

@@ -1,10 +1,10 @@
-"""Bringing one model version: room, its files, and the model server's yes; and the books put right where that fails."""
+"""The load of one model version: room, files, the model server; and the books put right where one of them fails."""
 
 import asyncio
 import logging
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState
+from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy, CacheError, ModelBroken
 from mesh.model_cache.loaders.loader import Loader, LoadFailed, ServerAway
@@ -16,26 +16,26 @@ from mesh.model_cache.stores.store import StoreCorrupt
 logger = logging.getLogger(__name__)
 
 _DEATHS = 3  # times that a server may go away under one load before the model is held to be the reason
-_WORDS = 500  # characters of a model server's explanation that are handed on
+_MAX_EXPLANATION = 500  # characters of a model server's explanation that clients are told
 
 
 class Loading:
-    """The steps from a wanted model to an available one. `bring` runs at most once at a time for a key."""
+    """The steps from a wanted model to an available one. `bring` may run once at a time for a key: see `Jobs`."""
 
     def __init__(
-        self, core: CacheState, admission: Admission, fetching: Fetching, loader: Loader, server: ServerHealth
+        self, cache: CacheState, admission: Admission, fetching: Fetching, loader: Loader, server: ServerHealth
     ) -> None:
-        self._core = core
+        self._cache = cache
         self._admission = admission
         self._fetching = fetching
         self._loader = loader
         self._server = server
 
-    async def bring(self, key: Key) -> Entry:
+    async def bring(self, key: Key) -> CacheEntry:
         """Return once the model is AVAILABLE. Raises CacheError; what was begun is undone or kept for the next time."""
-        await self._server.known()
-        await self._core.settled(key)
-        entry = self._core.ledger.available(key)
+        await self._server.wait_known()
+        await self._cache.settled(key)
+        entry = self._cache.available(key)
         if entry is not None:
             return entry
         entry, remote = await self._admission.admit(key)
@@ -49,57 +49,57 @@ class Loading:
             raise
         return entry
 
-    async def _load(self, entry: Entry) -> None:
-        core, key = self._core, entry.key
-        core.move(entry, ModelState.LOADING)
+    async def _load(self, entry: CacheEntry) -> None:
+        cache, key = self._cache, entry.key
+        cache.move(entry, ModelState.LOADING)
         for _ in range(_DEATHS):
-            await self._server.up()
+            await self._server.wait_up()
             try:
-                async with asyncio.timeout(core.settings.load_seconds):
-                    loaded = await self._loader.load(key, core.files.model(key.model))
+                async with asyncio.timeout(cache.settings.load_seconds):
+                    loaded = await self._loader.load(key, cache.files.model(key.model))
             except ServerAway as error:
                 logger.warning("model server went away under a load", extra={"model": str(key), "error": str(error)})
                 self._server.gone()
                 continue
             except LoadFailed as error:
-                raise ModelBroken(f"Model {key.model!a} does not load: {str(error)[:_WORDS]}") from error
+                raise ModelBroken(f"Model {key.model!a} does not load: {str(error)[:_MAX_EXPLANATION]}") from error
             except TimeoutError:
-                seconds = core.settings.load_seconds
+                seconds = cache.settings.load_seconds
                 raise ModelBroken(f"Model {key.model!a} does not load: not ready after {seconds:g} s.") from None
-            core.quarantine.clear(key)
-            if loaded.memory_bytes is not None and key.model not in core.settings.memory_bytes:
+            cache.back_off.clear(key)
+            if loaded.memory_bytes is not None and key.model not in cache.settings.memory_bytes:
                 entry.memory_bytes = loaded.memory_bytes
-            core.move(entry, ModelState.AVAILABLE)
+            cache.move(entry, ModelState.AVAILABLE)
             return
         raise ModelBroken(f"Model {key.model!a} does not load: the model server ended {_DEATHS} times under it.")
 
-    async def _undo(self, entry: Entry, error: BaseException) -> None:
+    async def _undo(self, entry: CacheEntry, error: BaseException) -> None:
         """The books after a load that failed or was called off. Files that arrived stay for the next try."""
-        core = self._core
+        cache = self._cache
         was_loading = entry.state is ModelState.LOADING
         entry.begun = False
         entry.memory_bytes = 0
         if not entry.complete:
             entry.disk_bytes = entry.fetched_bytes
         if isinstance(error, CacheError) and not isinstance(error, Busy):
-            core.quarantine.record(entry.key, error, core.clock())
-            core.move(entry, ModelState.FAILED, error.cause)
+            cache.back_off.record(entry.key, error, cache.clock())
+            cache.move(entry, ModelState.FAILED, error.cause)
         else:
-            core.move(entry, ModelState.ABSENT)
+            cache.move(entry, ModelState.ABSENT)
         if isinstance(error, asyncio.CancelledError):
-            core.ledger.forget_if_empty(entry)
+            cache.forget_if_empty(entry)
             return
         spoilt = isinstance(error.__cause__, StoreCorrupt)
-        if entry.disk_bytes and (spoilt or (entry.complete and not core.ledger.rules.keep_files)):
-            await core.remove_files(entry)
+        if entry.disk_bytes and (spoilt or (entry.complete and not cache.keeps_files)):
+            await cache.remove_files(entry)
         if was_loading:
             await self._let_go(entry.key)
-        core.ledger.forget_if_empty(entry)
+        cache.forget_if_empty(entry)
 
     async def _let_go(self, key: Key) -> None:
         """A server that failed to load a model may still try: tell it to stop, as far as it can be told."""
         try:
-            async with asyncio.timeout(self._core.settings.poll_seconds):
-                await self._loader.unload(key, self._core.files.model(key.model))
+            async with asyncio.timeout(self._cache.settings.poll_seconds):
+                await self._loader.unload(key, self._cache.files.model(key.model))
         except (LoadFailed, ServerAway, TimeoutError) as error:
             logger.info("no unload after a failed load", extra={"model": str(key), "error": str(error)})

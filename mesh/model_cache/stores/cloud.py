@@ -40,7 +40,7 @@ class CloudSource:
             raise failure(self.name, error) from None
 
     async def objects(self, model: str, limit: int) -> list[Object]:
-        """See Source."""
+        """See ObjectSource."""
         root = f"{self._prefix}/{model}" if self._prefix else model
         found: list[Object] = []
         pages = aiter(obstore.list(self._store, root, chunk_size=_PAGE))
@@ -60,7 +60,7 @@ class CloudSource:
                 raise StoreCorrupt(f"In {self.name} the model {model!a} has more than {limit} files.")
 
     async def read(self, model: str, each: Object, offset: int, length: int) -> Data:
-        """See Source."""
+        """See ObjectSource."""
         key = "/".join(part for part in (self._prefix, model, each.path) if part)
         # Azure lists etags without the quotes that the header has.
         etag = each.etag if each.etag.startswith('"') else f'"{each.etag}"'

@@ -34,11 +34,11 @@ class DiskSource:
         self._threads = ThreadPoolExecutor(settings.concurrency, "tbms-disk-store")
 
     async def objects(self, model: str, limit: int) -> list[Object]:
-        """See Source."""
+        """See ObjectSource."""
         return await self._run(model, lambda: self._list(model, limit))
 
     async def read(self, model: str, each: Object, offset: int, length: int) -> Data:
-        """See Source."""
+        """See ObjectSource."""
         return await self._run(model, lambda: self._read(model, each, offset, length))
 
     async def _run(self, model: str, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Words for what obstore reports, without a letter of what could be a secret.
+"""Errors of obstore as errors of a store, without a letter of what could be a secret.
 
 Its errors quote the request's URL and the server's whole reply. S3 replies with the access key, the string that was
 signed and the signature; a signed URL of Azure is a credential by itself. So only three things are taken out of them:

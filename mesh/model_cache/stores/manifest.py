@@ -1,28 +1,18 @@
-"""The note in a fetched folder: which version it is, and which state of the store its files are."""
+"""The manifest in a fetched folder: which version it is, and which state of the store its files are."""
 
 import json
 from pathlib import Path
 
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package
-from mesh.model_cache.stores.store import Remote
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def manifest(package: Package) -> str:
-    """The note's text (JSON)."""
+    """The manifest's text (JSON)."""
     files = [[each.path, each.size, each.etag] for each in package.objects]
     remote = [package.model, package.version, package.size_bytes, package.digest]
     return json.dumps({"remote": remote, "boot": _boot(), "files": files})
-
-
-def fetched(target: Path) -> Remote | None:
-    """What a finished fetch brought into `target`, known without asking the store; None where none finished there."""
-    try:
-        model, version, size_bytes, digest = json.loads((target / MANIFEST).read_bytes())["remote"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Remote(model, version, size_bytes, digest)
 
 
 def trusted(folder: Path) -> tuple[Object, ...]:

@@ -1,4 +1,4 @@
-"""What a kind of store has to offer: a list, and ranged reads of one exact state of a file."""
+"""The source protocol: what each kind of store has to offer, a list and ranged reads of one exact state of a file."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ class ObjectSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in messages: the URL of the settings."""
+        """The source's name in messages: the URL of the settings."""
         ...
 
     async def objects(self, model: str, limit: int) -> list[Object]:

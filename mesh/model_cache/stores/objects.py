@@ -1,4 +1,4 @@
-"""Pure: what lies in a store under a model, and which files make up each version."""
+"""The objects of a model in a store, and which of them make up each version. Pure."""
 
 import hashlib
 import json

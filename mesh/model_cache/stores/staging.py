@@ -1,4 +1,4 @@
-"""The unfinished fetch of one version on the local disk: how it grows, survives a kill, and becomes the version.
+"""The unfinished fetch of one version on the local disk: it grows, survives a kill, and becomes the version or goes.
 
 `.7.part/` beside the target `7` holds the files as they will lie in the model's folder (`7/model.onnx`,
 `config.pbtxt`) and a manifest, written before the first byte, that says which state of the store they belong to.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mesh.model_cache.stores.leftovers import locked, sync_folder, write_durably
+from mesh.model_cache.stores.durable_files import lock_folder, sync_folder, write_durably
 from mesh.model_cache.stores.manifest import manifest, trusted
 from mesh.model_cache.stores.object_source import Data
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package
@@ -110,7 +110,7 @@ class Staging:
             self._file, self._path = -1, ""
 
     def _take(self) -> int:
-        lock = locked(self._folder)
+        lock = lock_folder(self._folder)
         if lock is None:
             raise StoreTransient(f"Another process is fetching {self._target}.")
         return lock
@@ -147,6 +147,29 @@ class Staging:
             if size != each.size:
                 raise StoreCorrupt(f"{path} has {size} bytes, not the {each.size} that the store promised.")
             os.fsync(file.fileno())  # costs nothing but for files that a killed fetch had finished
+
+
+def clean_leftovers(models: Path, now: float, keep_seconds: float) -> int:
+    """Remove the unfinished fetches below `<models>/<model>/` that are of no use; how many. Call it once at the start.
+
+    Kept is what a fetch can go on from: it belongs to this boot of the machine, its version is not there, and a byte
+    of it was written less than `keep_seconds` before `now` (seconds since 1970). A fetch that lives, in any process,
+    is left alone. Blocks on the disk.
+    """
+    removed = 0
+    for folder in models.glob("*/.*.part"):
+        lock = lock_folder(folder)
+        if lock is None:
+            continue
+        try:
+            target = folder.with_name(folder.name.removeprefix(".").removesuffix(".part"))
+            newest = max((path.lstat().st_mtime for path in folder.rglob("*")), default=0.0)
+            if target.exists() or not trusted(folder) or newest < now - keep_seconds:
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+        finally:
+            os.close(lock)
+    return removed
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the cache asks of a store of models, and how a store fails."""
+"""The store protocol: what the cache asks of a store of models, and how a store fails."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class StoreFull(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """What a store knows of one version of a model without fetching it.
+    """One version of a model in a store, as it is listed.
 
     `size_bytes` is what it takes on the local disk once fetched, as exactly as the store can tell. `digest` speaks for
     the contents of all its files: equal digests mean equal files, in every process and at every time.

@@ -1,4 +1,4 @@
-"""Many ranged reads at once, one ordered stream of parts out of them."""
+"""The transfer of a model: many ranged reads at once, and one ordered stream of parts out of them."""
 
 import asyncio
 from collections import deque

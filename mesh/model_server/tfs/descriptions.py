@@ -1,6 +1,6 @@
 """What TF Serving tells about a model: its metadata and the states of its versions."""
 
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.tfs.lookup import find
 from mesh.model_server.tfs.signatures import signature_def
@@ -32,15 +32,15 @@ def status(models: Models, request: pb.GetModelStatusRequest) -> pb.GetModelStat
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     spec = request.model_spec
-    entry = models.registry.entries.get(spec.name)
+    entry = models.loaded.by_name.get(spec.name)
     versions = entry.versions if entry else {}
     if spec.WhichOneof("version_choice") == "version":
         number = spec.version.value
         if number not in versions:
-            raise ServingError(Code.NOT_FOUND, f"Could not find version {number} of model {spec.name}")
+            raise ServingError(StatusCode.NOT_FOUND, f"Could not find version {number} of model {spec.name}")
         versions = {number: versions[number]}
     if not versions:
-        raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+        raise ServingError(StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
     response = pb.GetModelStatusResponse()
     for number, version in sorted(versions.items()):
         error = version.error

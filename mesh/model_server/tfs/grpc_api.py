@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mesh.model_server import grpc_service
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.grpc_service import UnaryMethod
 from mesh.model_server.models import Models
 from mesh.model_server.runner import Runner
@@ -94,7 +94,7 @@ class TfServing:
         kinds = {"tensorflow/serving/classify": "classification", "tensorflow/serving/regress": "regression"}
         method = request.tasks[0].method_name
         if method not in kinds:
-            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {method}")
+            raise ServingError(StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {method}")
         signatures.check_example_signature(spec, kinds[method])
         raise AssertionError("not refused")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mesh.model_server import rapidjson
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.tensors.dtypes import DOUBLE, FLOAT, STRING, Array, DType
 
 _DEBUG_BYTES = 256
@@ -81,7 +81,9 @@ def _element(value: Any, dtype: DType) -> Any:
             return _from_base64(value)
         raise _type_error(value, dtype)
     if dtype.tf_name in ("half", "uint16"):
-        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {debug(value)} to type: {dtype.tf_name}")
+        raise ServingError(
+            StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {debug(value)} to type: {dtype.tf_name}"
+        )
     if dtype is STRING:
         if isinstance(value, str):
             return rapidjson.encode(value)

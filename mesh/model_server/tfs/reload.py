@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.loaded_models import VersionState
 from mesh.model_server.models import Failures, Models, Wanted
 from mesh.model_server.repository import Keep, VersionPolicy, is_valid_name
@@ -33,7 +33,7 @@ async def reload(models: Models, request: pb.ReloadConfigRequest) -> None:
             for number, cause in failures.causes
         )
         message = f"{len(failures.causes)} model(s) did not become available: {{{causes}}}"
-        raise ServingError(Code.UNKNOWN, message) from failures
+        raise ServingError(StatusCode.UNKNOWN, message) from failures
     _apply_labels(models, configs)
 
 
@@ -75,13 +75,13 @@ def _policy(config: pb.ModelConfig) -> VersionPolicy:
 
 def _apply_labels(models: Models, configs: Sequence[pb.ModelConfig]) -> None:
     """Set the labels of all models, or of none if one names a version that is not available."""
-    entries = models.registry.entries
+    entries = models.loaded.by_name
     for config in configs:
         for number in config.version_labels.values():
             version = entries[config.name].versions.get(number)
             if version is None or version.state is not VersionState.AVAILABLE:
                 raise ServingError(
-                    Code.FAILED_PRECONDITION,
+                    StatusCode.FAILED_PRECONDITION,
                     f"Request to assign label to version {number} of model {config.name}, "
                     "which is not currently available for inference",
                 )

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from google.protobuf.json_format import MessageToJson
 
 from mesh.model_server import rapidjson
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.repository import MAX_VERSION
 from mesh.model_server.rest_call import RestAnswer, RestCall
@@ -20,12 +20,12 @@ _STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{_SELECTOR}(?:/(metadata))?", re
 
 #: How TF Serving translates status codes (its model_servers/http_server.cc); what is not listed is 500.
 _STATUSES = {
-    Code.INVALID_ARGUMENT: 400,
-    Code.FAILED_PRECONDITION: 400,
-    Code.NOT_FOUND: 404,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.UNIMPLEMENTED: 501,
-    Code.UNAVAILABLE: 503,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.UNAVAILABLE: 503,
 }
 #: What its HTTP library (libevent) answers to any other path.
 _NO_SUCH_PAGE = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"

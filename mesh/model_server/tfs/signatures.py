@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.runtime import OnnxModel
 from mesh.model_server.tfs.lookup import find
@@ -17,7 +17,7 @@ PREDICT_METHOD = "tensorflow/serving/predict"
 def check_signature(name: str) -> str:
     """The signature's name, the default one for "". Raises ServingError as Predict does."""
     if name not in ("", DEFAULT_SIGNATURE):
-        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        raise ServingError(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     return DEFAULT_SIGNATURE
 
 

@@ -4,7 +4,7 @@ from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_server.errors import invalid
-from mesh.model_server.loaded_models import Version
+from mesh.model_server.loaded_models import ModelVersion
 from mesh.model_server.models import Models
 from mesh.model_server.repository import MODEL_FILE
 from mesh.model_server.statistics import Duration
@@ -32,7 +32,7 @@ def model_metadata(models: Models, name: str, version: str) -> pb.ModelMetadataR
     with found.lease() as model:
         response = pb.ModelMetadataResponse(name=name, platform=PLATFORM)
         if lookup.version_number(version) is None:
-            response.versions.extend(str(each.number) for each in models.registry.entries[name].available())
+            response.versions.extend(str(each.number) for each in models.loaded.by_name[name].available())
         else:
             response.versions.append(str(found.number))
         for specs, tensors in ((model.inputs, response.inputs), (model.outputs, response.outputs)):
@@ -62,11 +62,11 @@ def model_config(models: Models, name: str, version: str) -> config_pb.ModelConf
 
 def statistics(models: Models, name: str, version: str) -> pb.ModelStatisticsResponse:
     """Counts and times of one version, of one model or of all. Raises ServingError."""
-    entries = models.registry.entries
+    entries = models.loaded.by_name
     number = lookup.version_number(version)
     if name and (name not in entries or not entries[name].available()):
         raise invalid(f"requested model '{name}' is not available")
-    if name and number is not None and models.registry.find(name, number) is None:
+    if name and number is not None and models.loaded.find(name, number) is None:
         raise invalid(f"requested model version is not available for model '{name}'")
     response = pb.ModelStatisticsResponse()
     for each in sorted(entries):
@@ -77,7 +77,7 @@ def statistics(models: Models, name: str, version: str) -> pb.ModelStatisticsRes
     return response
 
 
-def _add_statistics(response: pb.ModelStatisticsResponse, version: Version) -> None:
+def _add_statistics(response: pb.ModelStatisticsResponse, version: ModelVersion) -> None:
     counts = version.statistics
     added = response.model_stats.add(
         name=version.name,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mesh.model_server.errors import Code, ServingError, invalid
-from mesh.model_server.loaded_models import Version
+from mesh.model_server.errors import ServingError, StatusCode, invalid
+from mesh.model_server.loaded_models import ModelVersion
 from mesh.model_server.runner import Runner
 from mesh.model_server.runtime import OnnxModel
 from mesh.tensors.dtypes import Array, TensorSpec
@@ -104,10 +104,10 @@ def _dims(shape: Sequence[int]) -> str:
 
 
 async def infer(
-    runner: Runner, version: Version, inputs: Mapping[str, Array], outputs: Sequence[str]
+    runner: Runner, version: ModelVersion, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
     """Run a leased version; a failure inside ONNX Runtime is INTERNAL here. Raises ServingError."""
     try:
         return await runner.infer(version, inputs, outputs)
     except ServingError as error:
-        raise ServingError(Code.INTERNAL, error.message) from error
+        raise ServingError(StatusCode.INTERNAL, error.message) from error

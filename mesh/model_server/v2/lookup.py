@@ -2,8 +2,8 @@
 
 import re
 
-from mesh.model_server.errors import Code, ServingError, invalid
-from mesh.model_server.loaded_models import Version
+from mesh.model_server.errors import ServingError, StatusCode, invalid
+from mesh.model_server.loaded_models import ModelVersion
 from mesh.model_server.models import Models
 from mesh.model_server.repository import MAX_VERSION
 
@@ -26,22 +26,24 @@ def version_number(text: str) -> int | None:
     return number
 
 
-def find(models: Models, name: str, version: str = "") -> Version:
+def find(models: Models, name: str, version: str = "") -> ModelVersion:
     """The available version that a request names. Raises ServingError."""
     number = version_number(version)
-    found = models.registry.find(name, number)
+    found = models.loaded.find(name, number)
     if found is not None:
         return found
-    entry = models.registry.entries.get(name)
+    entry = models.loaded.by_name.get(name)
     if entry is None:
-        raise ServingError(Code.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+        raise ServingError(StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
     if number is None:
-        raise ServingError(Code.NOT_FOUND, f"Request for unknown model: '{name}' has no available versions")
+        raise ServingError(StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' has no available versions")
     if number not in entry.versions:
-        raise ServingError(Code.NOT_FOUND, f"Request for unknown model: '{name}' version {number} is not found")
-    raise ServingError(Code.UNAVAILABLE, f"Request for unknown model: '{name}' version {number} is not at ready state")
+        raise ServingError(StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' version {number} is not found")
+    raise ServingError(
+        StatusCode.UNAVAILABLE, f"Request for unknown model: '{name}' version {number} is not at ready state"
+    )
 
 
 def is_ready(models: Models, name: str, version: str = "") -> bool:
     """Whether a call to that model would be answered. Raises ServingError for a version that is no number."""
-    return models.registry.find(name, version_number(version)) is not None
+    return models.loaded.find(name, version_number(version)) is not None

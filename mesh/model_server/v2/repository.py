@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tritonclient.grpc import service_pb2 as pb
 
-from mesh.model_server.errors import Code, ServingError, invalid
-from mesh.model_server.loaded_models import Entry, VersionState
+from mesh.model_server.errors import ServingError, StatusCode, invalid
+from mesh.model_server.loaded_models import LoadedModel, VersionState
 from mesh.model_server.models import Failures, Models
 
 
@@ -13,7 +13,7 @@ def repository_index(models: Models, repository_name: str, ready: bool) -> pb.Re
     """Every model of the repository, and every one that was loaded. Raises ServingError."""
     _check_repository(repository_name)
     response = pb.RepositoryIndexResponse()
-    entries = models.registry.entries
+    entries = models.loaded.by_name
     for name in sorted({*models.repository.names(), *entries}):
         entry = entries.get(name)
         if entry is not None and entry.versions:
@@ -23,7 +23,7 @@ def repository_index(models: Models, repository_name: str, ready: bool) -> pb.Re
     return response
 
 
-def _add_index(response: pb.RepositoryIndexResponse, entry: Entry, ready: bool) -> None:
+def _add_index(response: pb.RepositoryIndexResponse, entry: LoadedModel, ready: bool) -> None:
     states = {VersionState.AVAILABLE: "READY", VersionState.LOADING: "LOADING", VersionState.UNLOADING: "UNLOADING"}
     for number, version in sorted(entry.versions.items()):
         state = states.get(version.state, "UNAVAILABLE")
@@ -37,7 +37,9 @@ def _add_index(response: pb.RepositoryIndexResponse, entry: Entry, ready: bool) 
 
 def _cause(error: ServingError) -> str:
     words = (
-        "Invalid argument" if error.code is Code.INVALID_ARGUMENT else error.code.name.replace("_", " ").capitalize()
+        "Invalid argument"
+        if error.code is StatusCode.INVALID_ARGUMENT
+        else error.code.name.replace("_", " ").capitalize()
     )
     return f"{words}: {error.message}"
 
@@ -55,7 +57,9 @@ async def load(models: Models, repository_name: str, name: str, parameters: Sequ
         )
         raise invalid(f"load failed for model '{name}': {causes}") from failures
     except ServingError as error:
-        raise ServingError(Code.INTERNAL, f"failed to load '{name}', failed to poll from model repository") from error
+        raise ServingError(
+            StatusCode.INTERNAL, f"failed to load '{name}', failed to poll from model repository"
+        ) from error
 
 
 async def unload(models: Models, repository_name: str, name: str) -> None:
@@ -66,4 +70,4 @@ async def unload(models: Models, repository_name: str, name: str) -> None:
 
 def _check_repository(name: str) -> None:
     if name:
-        raise ServingError(Code.UNIMPLEMENTED, "'repository_name' specification is not supported")
+        raise ServingError(StatusCode.UNIMPLEMENTED, "'repository_name' specification is not supported")

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from mesh.model_server.errors import Code, ServingError, invalid
+from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.rest_call import RestAnswer, RestCall
 from mesh.model_server.runner import Runner
@@ -28,10 +28,10 @@ _CONTROL = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 
 #: How Triton translates its errors; what is not listed is 500.
 _STATUSES = {
-    Code.INVALID_ARGUMENT: 400,
-    Code.NOT_FOUND: 404,
-    Code.UNIMPLEMENTED: 501,
-    Code.UNAVAILABLE: 503,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.UNAVAILABLE: 503,
 }
 
 Handler = Callable[[RestCall], Awaitable[RestAnswer]]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mesh.model_server import rapidjson
-from mesh.model_server.errors import Code, ServingError
+from mesh.model_server.errors import ServingError, StatusCode
 
 #: Triton's RapidJSON is newer than TF Serving's, and quotes the characters that it misses.
 _NEWER_TEXTS = {
@@ -15,7 +15,7 @@ _NEWER_TEXTS = {
 
 def broken(message: str) -> ServingError:
     """What Triton answers to JSON that is not what it should be: an internal error."""
-    return ServingError(Code.INTERNAL, message)
+    return ServingError(StatusCode.INTERNAL, message)
 
 
 def parse(body: bytes) -> Any:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ext_proc.node.caller_deadline import patience
+from ext_proc.node.caller_deadline import remaining_seconds
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from ext_proc.node.caller_deadline import patience
     ],
 )
 def test_the_least_of_what_the_headers_say(headers: dict[str, str], seconds: float) -> None:
-    assert patience(headers) == pytest.approx(seconds)
+    assert remaining_seconds(headers) == pytest.approx(seconds)

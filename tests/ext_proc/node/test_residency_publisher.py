@@ -14,7 +14,7 @@ from ext_proc.config import NodeRoleSettings
 from ext_proc.errors import TbmsError
 from ext_proc.node import residency_publisher
 from ext_proc.node.operator_api import OperatorApi
-from ext_proc.node.residency_publisher import Publisher
+from ext_proc.node.residency_publisher import ResidencyPublisher
 from integration.stack.ports import free_port
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings
@@ -34,7 +34,7 @@ class Node:
         self.manager = manager
         self.store = store
         self.server = server
-        self.publisher = Publisher(manager, heartbeat=0.05)
+        self.publisher = ResidencyPublisher(manager, heartbeat_seconds=0.05)
         self.port = port
         self.http = http
 
@@ -116,6 +116,20 @@ async def test_watchers_are_counted_bounded_and_let_go(tmp_path: Path, monkeypat
                 await asyncio.sleep(0.01)
         async with node.lines() as ear:
             assert (await ear.next()).full
+
+
+async def test_people_may_look_and_are_no_watchers(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        node.store.put("a")
+        port = free_port()
+        listener = HttpListener("server.admin", f"127.0.0.1:{port}", node.publisher.routes(counted=False))
+        await listener.start()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http, http.get("/residency") as reply:
+            assert (await Ear(reply).next()).full
+            assert node.publisher.watchers == 0
+            async with http.post("/models/a/warm") as warmed:
+                assert warmed.status == 404
+        await listener.stop()
 
 
 async def test_a_watcher_that_takes_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A model server whose connection has ended: nothing is taken for loaded before it was looked at again."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,8 @@ def test_a_server_that_comes_back_empty_gets_no_call_before_it_is_filled_again(t
             cache.server.start()
             await a_moment()
             assert cache.manager.try_acquire("m") is None
-            with await cache.manager.ensure("m") as lease:
-                assert lease.was_cold
+            with await cache.manager.ensure("m"):
+                assert cache.manager.cold_calls == 2
                 assert cache.server.held_now == {Key("m", 1)}
             assert cache.manager.try_acquire("m") is not None
 
@@ -78,8 +79,8 @@ def test_a_connection_that_ends_costs_one_look_where_the_server_kept_everything(
             cache.server.disconnect()
             await a_moment()
             assert cache.manager.try_acquire("m") is None
-            with await cache.manager.ensure("m") as lease:
-                assert not lease.was_cold
+            with await cache.manager.ensure("m"):
+                assert cache.manager.cold_calls == 1
             assert len(cache.server.loads) == 1
 
     play(tmp_path, scenario, poll_seconds=POLL_SECONDS)
@@ -95,5 +96,27 @@ def test_a_look_that_began_before_the_connection_ended_proves_nothing(tmp_path: 
             await asyncio.sleep(0.007)  # that look has ended, the next one has not
             assert cache.manager.try_acquire("m") is None
             (await cache.manager.ensure("m")).release()
+
+    play(tmp_path, scenario, poll_seconds=POLL_SECONDS)
+
+
+def test_a_look_that_breaks_verifies_nothing(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        held = cache.server.held
+
+        async def broken(known: Iterable[Key]) -> frozenset[Key]:
+            cache.server.held = held  # type: ignore[method-assign]
+            raise RuntimeError("a reply that makes no sense")
+
+        async with cache.running():
+            await resident(cache, "m")
+            cache.server.held = broken  # type: ignore[method-assign]
+            cache.server.disconnect()
+            await a_moment()
+            with pytest.raises(Busy, match="model server of this node is away"):
+                await cache.manager.ensure("m")
+            await asyncio.sleep(POLL_SECONDS / 4)
+            (await cache.manager.ensure("m")).release()
+            assert len(cache.server.loads) == 1
 
     play(tmp_path, scenario, poll_seconds=POLL_SECONDS)

@@ -19,7 +19,7 @@ def test_first_calls_share_one_fetch_and_one_load(tmp_path: Path) -> None:
             assert cache.store.fetched == {Key("m", 1): 1}
             assert cache.server.loads == [Key("m", 1)]
             assert cache.store.listed == {"m": 1}
-            assert all(lease.was_cold for lease in leases)
+            assert cache.manager.cold_calls == len(leases)
             assert manager.status().models[0].in_flight == 200
             for lease in leases:
                 lease.release()
@@ -39,9 +39,9 @@ def test_a_hit_asks_nobody(tmp_path: Path) -> None:
             for arguments in (("m",), ("m", 1), ("m", "1"), ("m", None, "latest")):
                 lease = manager.try_acquire(*arguments)
                 assert lease is not None
-                assert not lease.was_cold
                 with lease:
                     assert lease.key == Key("m", 1)
+            assert manager.cold_calls == 1
             assert (dict(cache.store.listed), cache.server.calls) == before
 
     play(tmp_path, scenario)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.model_cache.errors import ModelBroken
-from mesh.model_cache.feed import Report
+from mesh.model_cache.feed import ResidencyReport
 from mesh.model_cache.report import LoadForecast
 from mesh.residency.state import Residency
 from tests.mesh.model_cache.cache import Cache, play
@@ -48,7 +48,7 @@ def test_the_forecast_for_edges(tmp_path: Path) -> None:
             assert forecast.models == {"m": pytest.approx(3.0, abs=0.1)}
             waiting = asyncio.create_task(manager.ensure("away"))
             await asyncio.sleep(1)
-            change = Report({"away": Residency.LOADING, "n": Residency.AVAILABLE})
+            change = ResidencyReport({"away": Residency.LOADING, "n": Residency.AVAILABLE})
             assert manager.node_report.forecast(change).models == {"away": pytest.approx(2.0, abs=0.1)}  # what is left
             (await waiting).release()
             assert manager.node_report.forecast(change).models == {}
@@ -102,7 +102,9 @@ def test_a_node_that_leaves_says_so_and_still_serves(tmp_path: Path) -> None:
             manager.node_report.leave()
             told = await anext(listener)
             assert (told.leaving, told.full, dict(told.models)) == (True, False, {})
-            assert manager.node_report.residency() == Report({"m": Residency.AVAILABLE}, full=True, leaving=True)
+            assert manager.node_report.residency() == ResidencyReport(
+                {"m": Residency.AVAILABLE}, full=True, leaving=True
+            )
             assert manager.try_acquire("m") is not None
 
     play(tmp_path, scenario)

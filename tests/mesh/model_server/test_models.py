@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mesh.model_server import models as room
-from mesh.model_server.errors import Code, ServingError
-from mesh.model_server.loaded_models import Version, VersionState
+from mesh.model_server.errors import ServingError, StatusCode
+from mesh.model_server.loaded_models import ModelVersion, VersionState
 from mesh.model_server.models import Failures, Models, Wanted
 from mesh.model_server.repository import Keep, Repository, VersionPolicy
 from mesh.model_server.runtime import OnnxModel
@@ -52,13 +52,13 @@ async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
     made.open()
 
 
-def available(models: Models, name: str, number: int | None = None) -> Version:
-    version = models.registry.find(name, number)
+def available(models: Models, name: str, number: int | None = None) -> ModelVersion:
+    version = models.loaded.find(name, number)
     assert version is not None
     return version
 
 
-def run(version: Version, *rows: list[float]) -> Any:
+def run(version: ModelVersion, *rows: list[float]) -> Any:
     with version.lease() as model:
         return model.run({"x": np.array(rows, np.float32)}, ["y"])[0].tolist()
 
@@ -69,7 +69,7 @@ async def test_load_run_unload(models: Models, tmp_path: Path) -> None:
     version = available(models, "m")
     assert run(version, [1, 2]) == [[2, 4]]
     await models.unload("m")
-    assert models.registry.find("m") is None
+    assert models.loaded.find("m") is None
     assert (version.state, version.model) == (VersionState.END, None)
     await models.load("m")
     assert run(available(models, "m"), [1, 2]) == [[2, 4]]
@@ -80,8 +80,8 @@ async def test_concurrent_loads_are_one(models: Models, gate: Gate, tmp_path: Pa
     loads = [asyncio.create_task(models.load("m")) for _ in range(20)]
     await gate.entered.wait()
     loads[0].cancel()  # one caller that leaves does not take the load along
-    assert models.registry.entries["m"].versions[1].state is VersionState.LOADING
-    assert models.registry.find("m") is None
+    assert models.loaded.by_name["m"].versions[1].state is VersionState.LOADING
+    assert models.loaded.find("m") is None
     gate.open()
     results = await asyncio.gather(*loads, return_exceptions=True)
     assert isinstance(results[0], asyncio.CancelledError)
@@ -116,7 +116,7 @@ async def test_a_version_that_does_not_load_leaves_the_old_one_serving(models: M
         await models.load("m")
     assert [number for number, _ in caught.value.causes] == [2]
     assert available(models, "m").number == 1
-    failed = models.registry.entries["m"].versions[2]
+    failed = models.loaded.by_name["m"].versions[2]
     assert failed.state is VersionState.END
     assert failed.error is not None
 
@@ -135,7 +135,7 @@ async def test_what_is_not_there(models: Models, tmp_path: Path, name: str) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(ServingError) as caught:
         await models.load(name)
-    assert caught.value.code is Code.NOT_FOUND
+    assert caught.value.code is StatusCode.NOT_FOUND
     await models.unload(name)
 
 
@@ -150,16 +150,16 @@ async def test_apply_serves_exactly_the_list(models: Models, tmp_path: Path) -> 
         for number in ("1", "2", "3"):
             graphs.scaling(tmp_path / name / number)
     await models.apply([Wanted("a", tmp_path / "a"), Wanted("b", tmp_path / "b", VersionPolicy(Keep.ALL))])
-    assert [version.number for version in models.registry.entries["a"].available()] == [3]
-    assert [version.number for version in models.registry.entries["b"].available()] == [1, 2, 3]
+    assert [version.number for version in models.loaded.by_name["a"].available()] == [3]
+    assert [version.number for version in models.loaded.by_name["b"].available()] == [1, 2, 3]
     kept = available(models, "b", 2)
     specific = VersionPolicy(Keep.SPECIFIC, versions=frozenset({2}))
     await models.apply([Wanted("b", tmp_path / "b", specific), Wanted("c", tmp_path / "c", VersionPolicy(count=2))])
-    assert models.registry.find("a") is None
-    assert models.registry.entries["b"].available() == [kept]
-    assert [version.number for version in models.registry.entries["c"].available()] == [2, 3]
+    assert models.loaded.find("a") is None
+    assert models.loaded.by_name["b"].available() == [kept]
+    assert [version.number for version in models.loaded.by_name["c"].available()] == [2, 3]
     await models.apply([])
-    assert not any(entry.available() for entry in models.registry.entries.values())
+    assert not any(entry.available() for entry in models.loaded.by_name.values())
 
 
 async def test_apply_sees_to_every_model_even_if_one_fails(models: Models, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ async def test_close_gives_up_a_load(tmp_path: Path) -> None:
     graphs.scaling(tmp_path / "m" / "1")
     models = Models(Repository(tmp_path), load_delay_ms=3_600_000)
     load = asyncio.create_task(models.load("m"))
-    while "m" not in models.registry.entries or not models.registry.entries["m"].versions:
+    while "m" not in models.loaded.by_name or not models.loaded.by_name["m"].versions:
         await asyncio.sleep(0)
     await models.close()
     with pytest.raises(asyncio.CancelledError):

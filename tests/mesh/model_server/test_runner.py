@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesh.model_server.errors import Code, ServingError
-from mesh.model_server.loaded_models import Version, VersionState
+from mesh.model_server.errors import ServingError, StatusCode
+from mesh.model_server.loaded_models import ModelVersion, VersionState
 from mesh.model_server.models import Models
 from mesh.model_server.repository import Repository
 from mesh.model_server.runner import Runner
@@ -31,8 +31,8 @@ async def runner() -> AsyncIterator[Runner]:
     await made.close()
 
 
-def available(models: Models, name: str) -> Version:
-    version = models.registry.find(name)
+def available(models: Models, name: str) -> ModelVersion:
+    version = models.loaded.find(name)
     assert version is not None
     return version
 
@@ -43,7 +43,7 @@ async def test_unload_waits_for_calls_in_flight(models: Models, runner: Runner, 
     version = available(models, "m")
     with version.lease():
         await models.unload("m")
-        assert models.registry.find("m") is None
+        assert models.loaded.find("m") is None
         assert version.state is VersionState.UNLOADING
         assert (await runner.infer(version, {"x": np.ones((1, 2), np.float32)}, ["y"]))["y"].tolist() == [[2, 2]]
         assert version.state is VersionState.UNLOADING
@@ -93,7 +93,7 @@ async def test_statistics(models: Models, runner: Runner, tmp_path: Path) -> Non
         await runner.infer(version, {"x": np.ones(4, np.float32)}, ["y"])
         with pytest.raises(ServingError, match="onnx runtime error") as caught:
             await runner.infer(version, {"x": np.ones(3, np.float32)}, ["y"])
-    assert caught.value.code is Code.INTERNAL
+    assert caught.value.code is StatusCode.INTERNAL
     counts = version.statistics
     assert (counts.success.count, counts.fail.count, counts.compute.count) == (1, 1, 1)
     assert counts.success.ns == counts.queue.ns + counts.compute.ns > 0

@@ -9,21 +9,23 @@ from hypothesis import strategies as st
 from mesh.model_cache.books.eviction import Evict, Rules, TooLarge, Wait, make_room
 from mesh.model_cache.books.ledger import Ledger
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import Entry, ModelState, Room
+from mesh.model_cache.books.states import CacheEntry, ModelState, Room
 
 NOW = 1000.0
 GIB = 1 << 30
 
 
-def loaded(name: str, disk: int = 1, memory: int = 1, **more: object) -> Entry:
-    entry = Entry(Key(name, 1), ModelState.AVAILABLE, disk_bytes=disk, memory_bytes=memory, begun=True, complete=True)
+def loaded(name: str, disk: int = 1, memory: int = 1, **more: object) -> CacheEntry:
+    entry = CacheEntry(
+        Key(name, 1), ModelState.AVAILABLE, disk_bytes=disk, memory_bytes=memory, begun=True, complete=True
+    )
     for field, value in more.items():
         setattr(entry, field, value)
     return entry
 
 
-def kept(name: str, disk: int = 1) -> Entry:
-    return Entry(Key(name, 1), ModelState.ABSENT, disk_bytes=disk, complete=True)
+def kept(name: str, disk: int = 1) -> CacheEntry:
+    return CacheEntry(Key(name, 1), ModelState.ABSENT, disk_bytes=disk, complete=True)
 
 
 def keys(names: str) -> tuple[Key, ...]:

@@ -11,16 +11,15 @@ from mesh.model_cache.books import load_times
 from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.names import Key, check_name
-from mesh.model_cache.books.states import LEGAL, Entry, IllegalTransition, ModelState
+from mesh.model_cache.books.states import LEGAL, CacheEntry, IllegalTransition, ModelState
 from mesh.model_cache.errors import BadName, Busy, ModelBroken
-from mesh.model_cache.loads.jobs import copy_of
 
 KEY = Key("m", 1)
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(ModelState, ModelState)))
 def test_every_pair_of_states(old: ModelState, new: ModelState) -> None:
-    entry = Entry(KEY, old, since=1.0, cause="before")
+    entry = CacheEntry(KEY, old, since=1.0, cause="before")
     if new in LEGAL[old]:
         entry.move(new, 2.0, "after")
         assert (entry.state, entry.since, entry.cause) == (new, 2.0, "after")
@@ -130,7 +129,7 @@ def test_a_refused_name_is_told_in_one_printable_sentence(name: str) -> None:
 
 def test_a_copied_error_keeps_what_it_says() -> None:
     busy = Busy("full", "inside", 7.0)
-    copy = copy_of(busy)
+    copy = busy.copy()
     assert copy is not busy
     assert isinstance(copy, Busy)
     assert (copy.message, copy.cause, copy.retry_after) == ("full", "inside", 7.0)

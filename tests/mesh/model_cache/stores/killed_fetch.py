@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mesh.model_cache.stores import StoreSettings, fetched, open_store
+from mesh.model_cache.stores import StoreSettings, open_store
 from mesh.model_cache.stores.objects import MANIFEST
+from tests.mesh.model_cache.stores.fetched import fetched
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.stores import StoreSettings, fetched, open_store
+from mesh.model_cache.stores import StoreSettings, open_store
 from mesh.model_cache.stores.objects import MANIFEST
 from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreError, StoreMissing, StoreTransient, partial
+from tests.mesh.model_cache.stores.fetched import fetched
 from tests.mesh.model_cache.stores.shelves import Shelf
 
 BIG = os.urandom(300_001)

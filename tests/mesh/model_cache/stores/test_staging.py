@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.stores import clean_leftovers, fetched
+from mesh.model_cache.stores import clean_leftovers
 from mesh.model_cache.stores.objects import MANIFEST, Object, Package, packages
 from mesh.model_cache.stores.staging import Staging
 from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreError, StoreTransient, partial
+from tests.mesh.model_cache.stores.fetched import fetched
 
 NOW = 2_000_000_000.0
 FOREVER = NOW

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.model_server.errors import Code, ServingError
+from mesh.model_server.errors import ServingError, StatusCode
 from mesh.model_server.tfs import rest_request
 from mesh.tensors.dtypes import BY_V2, FLOAT, HALF, STRING, TensorSpec
 
@@ -139,7 +139,7 @@ def test_refusals_are_tf_servings(document: Any, specs: list[TensorSpec], messag
 def test_what_tf_serving_cannot_convert_is_unimplemented() -> None:
     with pytest.raises(ServingError, match="Conversion of JSON Value: 1 to type: half") as caught:
         rest_request.decode({"inputs": 1}, [TensorSpec("h", HALF, ())])
-    assert caught.value.code is Code.UNIMPLEMENTED
+    assert caught.value.code is StatusCode.UNIMPLEMENTED
 
 
 def test_numbers_too_large() -> None:

@@ -1,4 +1,4 @@
-"""A store of models over any source: lists become versions, and a version becomes a folder on the local disk."""
+"""The store of models over any source of objects: a listing becomes versions, and a version a local folder."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ from mesh.model_cache.stores.transfer import ByteRange, in_order, missing_parts
 T = TypeVar("T")
 
 
-class Repository:
-    """Implements `mesh.model_cache.stores.store.Store`."""
+class ObjectStore:
+    """A `Store`: lists and reads come from the source, and the staging folder makes them a version."""
 
     def __init__(self, source: ObjectSource, settings: StoreSettings) -> None:
         self._source = source

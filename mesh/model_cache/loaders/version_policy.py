@@ -1,4 +1,4 @@
-"""Which versions of a model a Triton would serve by itself, and how to tell it otherwise."""
+"""Triton's version policy: which versions of a model it would serve by itself, and how to tell it otherwise."""
 
 from pathlib import Path
 
