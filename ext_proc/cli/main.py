@@ -99,6 +99,9 @@ def replay(
     answer: Annotated[AnswerMode | None, typer.Option(help="Another policy.")] = None,
     estimate: Annotated[list[str] | None, typer.Option(help="model=ms: another estimate; may be repeated.")] = None,
     hedge_share: Annotated[float | None, typer.Option(min=0, max=1, help="Another hedge budget.")] = None,
+    hedge_burst_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Another bound on what the hedge budget saves up.")
+    ] = None,
     backups: Annotated[bool, typer.Option(help="With or without backups.")] = True,
     accuracy: Annotated[list[str] | None, typer.Option(help="rank=share right, from 0 to 1; may be repeated.")] = None,
 ) -> None:
@@ -109,7 +112,7 @@ def replay(
     from ext_proc.cli import replay as replay_command
 
     estimates = replay_command.pairs(estimate or (), "--estimate")
-    change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, backups=backups)
+    change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, hedge_burst_ms, backups)
     right = replay_command.by_rank(accuracy or ())
     result = replay_command.replayed(log, change)
     replay_command.show(result, right, Console())
