@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ext_proc.admin import DEFAULT_ADDRESS
 from ext_proc.broker.plan import AnswerMode
 from ext_proc.errors import TbmsError
 from mesh.errors import MeshError
@@ -122,8 +123,8 @@ def replay(
 
 Admin = Annotated[str, typer.Option("--admin", help="Admin port of the node.")]
 Admins = Annotated[list[str] | None, typer.Option("--admin", help="Admin port of a node or an edge; may be repeated.")]
+DEFAULT_ADMIN = f"http://{DEFAULT_ADDRESS}"
 ModelVersion = Annotated[int | None, typer.Option("--version", help="One version; without it the newest, or all.")]
-HERE = "http://127.0.0.1:9902"
 
 
 @app.command("models")
@@ -131,29 +132,29 @@ def models(admin: Admins = None) -> None:
     """Show which models are where."""
     from ext_proc.cli.models import console, show
 
-    asyncio.run(show(console(), admin or [HERE]))
+    asyncio.run(show(console(), admin or [DEFAULT_ADMIN]))
 
 
 @app.command()
-def load(model: str, version: ModelVersion = None, admin: Admin = HERE) -> None:
+def load(model: str, version: ModelVersion = None, admin: Admin = DEFAULT_ADMIN) -> None:
     """Have a node load a model."""
     _tell("load", model, version, admin)
 
 
 @app.command()
-def unload(model: str, version: ModelVersion = None, admin: Admin = HERE) -> None:
+def unload(model: str, version: ModelVersion = None, admin: Admin = DEFAULT_ADMIN) -> None:
     """Have a node let a model go, once its calls have ended."""
     _tell("unload", model, version, admin)
 
 
 @app.command()
-def pin(model: str, admin: Admin = HERE) -> None:
+def pin(model: str, admin: Admin = DEFAULT_ADMIN) -> None:
     """Have a node load a model and keep it."""
     _tell("pin", model, None, admin)
 
 
 @app.command()
-def unpin(model: str, admin: Admin = HERE) -> None:
+def unpin(model: str, admin: Admin = DEFAULT_ADMIN) -> None:
     """Allow a node to evict a model again."""
     _tell("unpin", model, None, admin)
 
