@@ -1,7 +1,7 @@
 """Documents of the admin port as JSON: /status of an edge and of a node, and the answer to a command.
 
-The roles that answer annotate with these types, the commands that ask read with the functions below. A field that a later
-version adds is NotRequired, so that its commands still read an earlier server.
+The roles that answer annotate with these types, the commands that ask read with the functions below. A field that a
+later version adds is NotRequired, so that its commands still read an earlier server.
 """
 
 from collections.abc import Mapping, Sequence
