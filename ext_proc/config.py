@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from ext_proc.broker.model_table import ModelTable
+from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
@@ -98,7 +98,7 @@ class Config(Settings):
 
     def model_table(self) -> ModelTable:
         """The models section, resolved. Raises ConfigError for a cycle or an unknown name in it."""
-        return ModelTable(self.broker, self.models)
+        return ModelTable(self.broker, self.models, known_models(node.node() for node in self.nodes))
 
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""

@@ -18,7 +18,7 @@ class Reason(Enum):
     NOT_FOUND = (404, 5)  # NOT_FOUND
     TOO_LARGE = (413, 8)  # RESOURCE_EXHAUSTED
     BROKEN_MODEL = (424, 9)  # FAILED_PRECONDITION
-    OVERLOADED = (429, 8)  # RESOURCE_EXHAUSTED, with retry-after
+    OVERLOADED = (429, 8)  # RESOURCE_EXHAUSTED, with retry-after. Nothing is queued yet: it is for batching
     INTERNAL = (500, 13)  # INTERNAL
     UNSUPPORTED = (501, 12)  # UNIMPLEMENTED
     UNAVAILABLE = (503, 14)  # UNAVAILABLE

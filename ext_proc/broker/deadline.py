@@ -3,7 +3,6 @@
 gRPC metadata use the same names. Repeated lines of one header count as one list (RFC 9651, section 4.2).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,11 +50,7 @@ class CallOptions:
 
 
 NOTHING = CallOptions()
-
-
-def joined(lines: Iterable[str]) -> str | None:
-    """The lines of one header as one value, in order; None where there is none."""
-    return ", ".join(lines) or None
+"""The options of a call without any of these headers."""
 
 
 def read_options(
@@ -113,7 +108,7 @@ def read_tloc(text: str) -> TimeLimit:
 def read_backup(text: str) -> tuple[RankedTarget, ...]:
     """Reads the ranked backups."""
     try:
-        return fields.read_entrants(text)
+        return fields.read_targets(text)
     except fields.FieldError as error:
         raise _invalid("backup", error) from error
 
@@ -122,12 +117,12 @@ def read_backup(text: str) -> tuple[RankedTarget, ...]:
 def read_primary(text: str) -> Mix:
     """Reads the primary, which is a mix: a single model is named by the call itself."""
     try:
-        entrants = fields.read_entrants(text)
-        if len(entrants) != 1 or not isinstance(entrants[0], Mix):
+        targets = fields.read_targets(text)
+        if len(targets) != 1 or not isinstance(targets[0], Mix):
             raise fields.FieldError(
                 "value is one inner list, for example (a b);mix=max, since the call names one model"
             )
-        return entrants[0]
+        return targets[0]
     except fields.FieldError as error:
         raise _invalid("primary", error) from error
 

@@ -1,4 +1,4 @@
-"""What a race asks its shell to do."""
+"""Effects: what a race asks its shell (`racing.race_runner`) to do."""
 
 from dataclasses import dataclass
 from enum import StrEnum

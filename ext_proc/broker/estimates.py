@@ -1,4 +1,4 @@
-"""How long a model is expected to take: what was declared, until it has been observed often enough."""
+"""Estimates: the time that a model is expected to need, declared until it has been observed often enough."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,13 +47,11 @@ class Window:
         self._count += 1
         self._known = None
 
-    def p95(self, now: float) -> float | None:
-        """The 95th percentile in ms, at most 5% too high; None with fewer than 20 observations."""
-        known = self.quantiles(now)
-        return None if known is None else known[0]
-
     def quantiles(self, now: float) -> tuple[float, float] | None:
-        """The 95th and the 99th percentile, as `p95`; with fewer than 100 observations the latter is the slowest."""
+        """The 95th and the 99th percentile in ms, each at most 5% too high; None with fewer than 20 observations.
+
+        With fewer than 100 observations the 99th percentile is the slowest of them.
+        """
         self._rotate(now)
         if self._count < ENOUGH:
             return None
@@ -96,7 +94,7 @@ class Estimates:
         self._series: OrderedDict[tuple[str, bool], Window] = OrderedDict()
 
     def observe(self, candidate: Candidate, expected_wait: ExpectedWait, ms: float, now: float) -> None:
-        """Counts the time of one completed answer, measured from its start, for which this was the prospect."""
+        """Counts the time of one completed answer, measured from its start, for which this wait was expected."""
         self._series_of(candidate, expected_wait.cold).observe(ms, now)
 
     def given_up(self, candidate: Candidate, expected_wait: ExpectedWait, ms: float, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Ranked lists of candidates as text, one language for headers and for the configuration (RFC 9651).
+"""Candidates as text: ranked lists, in one language for headers and for the configuration (RFC 9651).
 
     svm;est=25, (bayes;est=15 keysearch;w=2);mix=avg, "odd name";version=3
 
@@ -24,18 +24,18 @@ class FieldError(ValueError):
     """A structured field breaks a rule; the message names the place in it and the rule."""
 
 
-def read_entrants(text: str) -> tuple[RankedTarget, ...]:
+def read_targets(text: str) -> tuple[RankedTarget, ...]:
     """Reads a ranked list. Raises FieldError."""
     parsed = parse(http_sfv.List(), text)
-    return tuple(_entrant(member, f"member {n}") for n, member in enumerate(parsed, start=1))
+    return tuple(_target(member, f"member {n}") for n, member in enumerate(parsed, start=1))
 
 
-def read_entrant(text: str) -> RankedTarget:
+def read_target(text: str) -> RankedTarget:
     """Reads a ranked list of exactly one. Raises FieldError."""
-    entrants = read_entrants(text)
-    if len(entrants) != 1:
-        raise FieldError(f"value names {len(entrants)} candidates; one is expected here")
-    return entrants[0]
+    targets = read_targets(text)
+    if len(targets) != 1:
+        raise FieldError(f"value names {len(targets)} candidates; one is expected here")
+    return targets[0]
 
 
 def read_candidate(text: str) -> Candidate:
@@ -106,7 +106,7 @@ def known(params: Iterable[str], names: set[str], where: str) -> None:
             raise FieldError(f"{where}: parameter {name!r} is not one of {', '.join(sorted(names)) or 'none'}")
 
 
-def _entrant(member: Any, where: str) -> RankedTarget:
+def _target(member: Any, where: str) -> RankedTarget:
     if not isinstance(member, http_sfv.InnerList):
         return candidate(member, where, weighted=False)
     known(member.params, {"mix"}, where)

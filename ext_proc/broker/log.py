@@ -1,4 +1,4 @@
-"""What happened in a race: its notes, in order, and the work that they tell of.
+"""The log of a race: what happened, in order, and the work that was started according to it.
 
 The log is the whole memory of a race for everybody outside: its record, the replay and the metrics are read from it.
 """

@@ -1,4 +1,4 @@
-"""Combines the outputs of the members of a mix, element by element."""
+"""Mixes: the outputs of several models combined into one, element by element."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,20 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one member answered: its outputs by name, in the order of the reply. `weight` is over 0."""
+class MemberOutputs:
+    """What one member of a mix answered.
+
+    `outputs` by name, in the order of the reply; each an array of the shape and dtype that the reply gives. `member`
+    is its title, for errors; `weight` is over 0.
+    """
 
     member: str
     weight: float
     outputs: Mapping[str, Array]
 
 
-def combine(how: How, parts: Sequence[Part]) -> dict[str, Array]:
-    """The outputs of a mix, with names, order, shapes and dtypes of the first part.
+def combine(how: How, parts: Sequence[MemberOutputs]) -> dict[str, Array]:
+    """The outputs of a mix by name, with names, order, shapes and dtypes of the first of `parts`.
 
     `max` takes the greatest element, `avg` the mean by weight, over the parts that are given: where
     members are missing, the weights of the others count for the whole. Averages of integers are
@@ -67,7 +71,7 @@ def _average(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
     return np.clip(np.rint(mean), exact(bounds.min), top).astype(dtype)
 
 
-def _check(first: Part, part: Part) -> None:
+def _check(first: MemberOutputs, part: MemberOutputs) -> None:
     for name in first.outputs:
         if name not in part.outputs:
             raise _unfit(part.member, name, f"is missing, {first.member} has it")

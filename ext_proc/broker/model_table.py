@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ext_proc.broker.deadline import NOTHING, CallOptions, TimeLimit
-from ext_proc.broker.entry import Entry, fraction
+from ext_proc.broker.model_entry import ModelEntry, fraction
 from ext_proc.broker.plan import AnswerMode, Candidate, Mix, Plan, RankedTarget, members
 from ext_proc.broker.resolver import Inspection, Resolver
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, Verb
+from mesh.node import Node
 
 T = TypeVar("T")
 
@@ -22,70 +23,70 @@ _RACED = frozenset(
 class ModelTable:
     """The `models:` section, resolved. Immutable: a reload builds another one.
 
-    `known` are the names of all models that exist, where they can be listed; with it, unknown names
-    are refused. Raises ConfigError for a cycle or an unknown name, with the path to it.
+    `known` are the names of the models that exist, where they can be listed (see `known_models`): the section may lead
+    to no others. Raises ConfigError for a cycle or an unknown name, with the path to it.
     """
 
     def __init__(
         self, settings: BrokerSettings, models: Mapping[str, ModelSettings], known: Set[str] | None = None
     ) -> None:
-        entries = {name: Entry.read(name, model) for name, model in models.items()}
+        entries = {name: ModelEntry.read(name, model) for name, model in models.items()}
         self._settings = settings
-        self._resolver = Resolver(entries, known)
+        self._resolver = Resolver(entries)
         self._steering = {name: entry for name, entry in entries.items() if entry.steers}
-        Inspection(entries, self._resolver, settings.max_candidates).run()
+        Inspection(entries, settings.max_candidates, known).run()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names for which a call may be raced, renamed or copied without any header that says so."""
         return tuple(sorted(self._steering))
 
-    def plan(self, call: Call, ask: CallOptions = NOTHING, seed: int = 0) -> Plan | None:
+    def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 
         `seed` decides splits of calls without a `tbms-key`, and who is copied to a shadow: any
         number that differs from call to call. Raises CallError(INVALID) for headers that cannot hold.
         """
-        if call.model not in self._steering and not ask.races:
+        if call.model not in self._steering and not options.races:
             return None
         if call.verb in _RACED:
-            return self._race(call, ask, seed)
-        return None if call.verb is Verb.STREAM_INFER else self._renamed(call, ask, seed)
+            return self._race(call, options, seed)
+        return None if call.verb is Verb.STREAM_INFER else self._renamed(call, options, seed)
 
-    def _renamed(self, call: Call, ask: CallOptions, seed: int) -> Plan | None:
+    def _renamed(self, call: Call, options: CallOptions, seed: int) -> Plan | None:
         """Status, metadata and the like: they follow the name, and are never raced."""
-        ranks, _ = self._resolver.resolve(_named(call), _key(ask, seed))
+        ranks, _ = self._resolver.resolve(_named(call), _key(options, seed))
         model = members(ranks[0])[0]
         if _same(model, call):
             return None
-        return Plan(call.model, (model,), self._limit(ask, None), races=False)
+        return Plan(call.model, (model,), self._limit(options, None), races=False)
 
-    def _race(self, call: Call, ask: CallOptions, seed: int) -> Plan | None:
-        key = _key(ask, seed)
+    def _race(self, call: Call, options: CallOptions, seed: int) -> Plan | None:
+        key = _key(options, seed)
         ranks, passed = self._resolver.resolve(_named(call), key)
         configured = _first(entry.limit_ms for entry in passed)
-        self._check(ask, configured)
-        if ask.primary is not None:
-            ranks = self._resolver.expand(ask.primary, key)
-        if ask.limit is not None and ask.limit.estimate_ms is not None:
-            ranks = (_estimated(ranks[0], ask.limit.estimate_ms), *ranks[1:])
-        backups = ask.backups
+        self._check(options, configured)
+        if options.primary is not None:
+            ranks = self._resolver.expand(options.primary, key)
+        if options.limit is not None and options.limit.estimate_ms is not None:
+            ranks = (_estimated(ranks[0], options.limit.estimate_ms), *ranks[1:])
+        backups = options.backups
         if backups is None:
             backups = _first(entry.backups or None for entry in passed) or ()
         ranks += tuple(one for backup in backups for one in self._resolver.expand(backup, key))
         asked = sum(len(members(rank)) for rank in ranks)
         if asked > self._settings.max_candidates:
-            header = "backup" if ask.backups is not None else "primary"
+            header = "backup" if options.backups is not None else "primary"
             most = self._settings.max_candidates
             raise _invalid(header, f"the call would ask {asked} models; at most {most} are allowed.")
-        limit_ms = self._limit(ask, configured)
+        limit_ms = self._limit(options, configured)
         fallback = _first(entry.fallback.get(call.protocol) for entry in passed)
-        races = ask.races or configured is not None or fallback is not None or len(ranks) > 1
+        races = options.races or configured is not None or fallback is not None or len(ranks) > 1
         races = races or isinstance(ranks[0], Mix)
         shadows = tuple(self._shadows(passed, seed))
         if not races and not shadows and _same(members(ranks[0])[0], call):
             return None
-        wish = ask.limit or TimeLimit(limit_ms)
+        wish = options.limit or TimeLimit(limit_ms)
         return Plan(
             model=call.model,
             candidates=ranks,
@@ -99,40 +100,38 @@ class ModelTable:
             races=races,
         )
 
-    def _limit(self, ask: CallOptions, configured: float | None) -> float:
+    def _limit(self, options: CallOptions, configured: float | None) -> float:
         """The earlier of the limit (the client's own before the configured one) and the gRPC deadline.
 
         A gRPC deadline runs at the client, which gives up by itself: an answer at the last moment would come too late.
         """
-        limit = configured if ask.limit is None else ask.limit.tloc_ms
-        deadline = ask.grpc_timeout_ms
+        limit = configured if options.limit is None else options.limit.tloc_ms
+        deadline = options.grpc_timeout_ms
         if deadline is not None:
             deadline -= min(self._settings.deadline_slack_ms, deadline / 10)
         given = [ms for ms in (limit, deadline, self._settings.max_limit_ms) if ms is not None]
         return min(given)
 
-    def _check(self, ask: CallOptions, configured: float | None) -> None:
+    def _check(self, options: CallOptions, configured: float | None) -> None:
         """Rules that hold between headers, and between headers and the configuration.
 
         Estimates are held against the limit that was declared, not against a gRPC deadline: that
         shrinks from hop to hop, and headers that were right must not become wrong on the way.
         """
         limit, most = configured, self._settings.max_limit_ms
-        if ask.limit is not None:
-            limit = ask.limit.tloc_ms
+        if options.limit is not None:
+            limit = options.limit.tloc_ms
             if limit > most:
                 raise _invalid("tloc", f"value {limit:g} is over the longest limit accepted, {most:g} ms.")
-            if limit and (ask.limit.estimate_ms or 0) > limit:
-                raise _invalid("tloc", f"value: est={ask.limit.estimate_ms:g} is over the limit of {limit:g} ms.")
-        primary = () if ask.primary is None else (ask.primary,)
-        for header, entrants in (("primary", primary), ("backup", ask.backups or ())):
-            for where, one in _places(entrants):
-                if not self._resolver.knows(one.model):
-                    raise _invalid(header, f"{where}: no model of this name is known.")
+            if limit and (options.limit.estimate_ms or 0) > limit:
+                raise _invalid("tloc", f"value: est={options.limit.estimate_ms:g} is over the limit of {limit:g} ms.")
+        primary = () if options.primary is None else (options.primary,)
+        for header, targets in (("primary", primary), ("backup", options.backups or ())):
+            for where, one in _places(targets):
                 if limit and (one.estimate_ms or 0) > limit:
                     raise _invalid(header, f"{where}: est={one.estimate_ms:g} is over the limit of {limit:g} ms.")
 
-    def _shadows(self, passed: Sequence[Entry], seed: int) -> Iterator[Candidate]:
+    def _shadows(self, passed: Sequence[ModelEntry], seed: int) -> Iterator[Candidate]:
         for entry in passed:
             if entry.shadow is not None:
                 if fraction(f"shadow of {entry.name}", str(seed)) < entry.shadow_share:
@@ -141,8 +140,22 @@ class ModelTable:
                 return
 
 
-def _key(ask: CallOptions, seed: int) -> str:
-    return f"seed {seed}" if ask.key is None else f"key {ask.key}"
+def known_models(nodes: Iterable[Node]) -> Set[str] | None:
+    """The names of all models of a fleet of fixed sets: what the nodes declare.
+
+    None where nobody can list them: without nodes, or where a node declares none, or tells by a stream what it holds
+    (`residency`): it may be asked for any model.
+    """
+    names: set[str] = set()
+    for node in nodes:
+        if not node.models or node.residency is not None:
+            return None
+        names.update(node.models)
+    return names or None
+
+
+def _key(options: CallOptions, seed: int) -> str:
+    return f"seed {seed}" if options.key is None else f"key {options.key}"
 
 
 def _named(call: Call) -> Candidate:
@@ -157,22 +170,22 @@ def _first(values: Iterable[T | None]) -> T | None:
     return next((value for value in values if value is not None), None)
 
 
-def _estimated(entrant: RankedTarget, ms: float) -> RankedTarget:
+def _estimated(target: RankedTarget, ms: float) -> RankedTarget:
     """The primary with the estimate of `tloc`; in a mix it holds for members that declare none."""
-    if isinstance(entrant, Candidate):
-        return replace(entrant, estimate_ms=ms)
-    filled = (replace(one, estimate_ms=ms) if one.estimate_ms is None else one for one in entrant.members)
-    return replace(entrant, members=tuple(filled))
+    if isinstance(target, Candidate):
+        return replace(target, estimate_ms=ms)
+    filled = (replace(one, estimate_ms=ms) if one.estimate_ms is None else one for one in target.members)
+    return replace(target, members=tuple(filled))
 
 
-def _places(entrants: Sequence[RankedTarget]) -> Iterator[tuple[str, Candidate]]:
+def _places(targets: Sequence[RankedTarget]) -> Iterator[tuple[str, Candidate]]:
     """Every candidate with its place in the header, for errors."""
-    for n, entrant in enumerate(entrants, start=1):
-        if isinstance(entrant, Mix):
-            for k, member in enumerate(entrant.members, start=1):
+    for n, target in enumerate(targets, start=1):
+        if isinstance(target, Mix):
+            for k, member in enumerate(target.members, start=1):
                 yield f"member {n}.{k} ({member.model})", member
         else:
-            yield f"member {n} ({entrant.model})", entrant
+            yield f"member {n} ({target.model})", target
 
 
 def _invalid(header: str, rule: str) -> CallError:

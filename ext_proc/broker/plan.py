@@ -1,4 +1,4 @@
-"""The vocabulary of the time broker: who may answer a call, in which order, by when."""
+"""The plan of one call: which models may answer it, in which order, by when."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,11 +55,15 @@ class Mix:
 
 
 RankedTarget = Candidate | Mix
+"""What a plan asks at one rank."""
+
+CallKey = tuple[int, int]
+"""One call that a race may make: its rank, and its member (0 unless the rank is a mix)."""
 
 
-def members(entrant: RankedTarget) -> tuple[Candidate, ...]:
-    """The candidates that an entrant sends calls to: itself, or the members of the mix."""
-    return entrant.members if isinstance(entrant, Mix) else (entrant,)
+def members(target: RankedTarget) -> tuple[Candidate, ...]:
+    """The candidates that are asked for a rank: the candidate itself, or the members of the mix."""
+    return target.members if isinstance(target, Mix) else (target,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ class Plan:
     fallback: StaticAnswer | None = None
     races: bool = True
 
-    def legs(self) -> Iterator[tuple[tuple[int, int], Candidate]]:
-        """Every call that the race may make: its rank and member, and whom it goes to."""
-        for rank, entrant in enumerate(self.candidates):
-            for member, candidate in enumerate(members(entrant)):
+    def calls(self) -> Iterator[tuple[CallKey, Candidate]]:
+        """Every call that the race may make, and the model that it asks."""
+        for rank, target in enumerate(self.candidates):
+            for member, candidate in enumerate(members(target)):
                 yield (rank, member), candidate

@@ -11,10 +11,19 @@ from typing import Any
 
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Fallback, Outcome, Start, Why
-from ext_proc.broker.lineup import ask_budget, heir_of, is_hedge, last_of, line_up, next_wake
 from ext_proc.broker.log import Note, Work, started_work
 from ext_proc.broker.plan import AnswerMode, Mix, Plan
-from ext_proc.broker.runner import CallState, RankState, State
+from ext_proc.broker.ranks import (
+    CallState,
+    Rank,
+    RankState,
+    ask_budget,
+    is_hedge,
+    last_useful,
+    next_wake,
+    ranks_of,
+    successor_of,
+)
 from ext_proc.broker.schedule import Estimate, micros
 from ext_proc.errors import CallError
 
@@ -51,8 +60,8 @@ class Race:
         self._combine = combine
         self._limit = micros(plan.limit_ms)
         self._cutoff = max(0, self._limit - micros(margin_ms))
-        self._runners = line_up(plan, estimates, self._limit, micros(margin_ms))
-        self._fallen: list[RankState] = []
+        self._ranks = ranks_of(plan, estimates, self._limit, micros(margin_ms))
+        self._failed_ranks: list[Rank] = []
         self._out: list[Effect] = []
         self._wake = 0
 
@@ -63,7 +72,7 @@ class Race:
 
     def work_ms(self) -> Work:
         """The work that was started so far, by its purpose."""
-        return started_work(self.log, [runner.cost_ms for runner in self._runners])
+        return started_work(self.log, [rank.cost_ms for rank in self._ranks])
 
     def begin(self, now: float) -> list[Effect]:
         """The race starts. Nothing is sent where the limit has passed already."""
@@ -72,35 +81,35 @@ class Race:
         if at >= self._limit:
             self._fail(Why.EXPIRED, None, at)
         else:
-            self.budget.earn(self._runners[0].cost_ms)
+            self.budget.earn(self._ranks[0].cost_ms)
         return self._settle(at)
 
     def result(self, rank: int, member: int, payload: Any, now: float) -> list[Effect]:
         """A candidate has answered."""
         at = self._at(now)
-        runner = self._runners[rank]
-        if self.over or not runner.is_pending(member):
+        asked = self._ranks[rank]
+        if self.over or not asked.is_pending(member):
             return []
         self._note(at, "result", rank, member)
-        runner.legs[member] = CallState.ARRIVED
+        asked.calls[member] = CallState.ARRIVED
         if at <= self._limit:  # what arrives after the limit is not an answer any more
-            runner.payloads[member] = payload
-            if not runner.pending():
-                self._complete(runner, at)
+            asked.payloads[member] = payload
+            if not asked.pending():
+                self._complete(asked, at)
         return self._settle(at)
 
     def failed(self, rank: int, member: int, error: Any, now: float, *, refused: bool = False) -> list[Effect]:
         """A candidate has failed; `refused` where it did no work (shed, no connection)."""
         at = self._at(now)
-        runner = self._runners[rank]
-        if self.over or not runner.is_pending(member):
+        asked = self._ranks[rank]
+        if self.over or not asked.is_pending(member):
             return []
         self._note(at, "refused" if refused else "failed", rank, member)
-        runner.legs[member] = CallState.FAILED
-        if runner.error is None:
-            runner.error, runner.refused = error, refused
-        if at <= self._limit and not runner.pending():
-            self._complete(runner, at)
+        asked.calls[member] = CallState.FAILED
+        if asked.error is None:
+            asked.error, asked.refused = error, refused
+        if at <= self._limit and not asked.pending():
+            self._complete(asked, at)
         return self._settle(at)
 
     def timer(self, now: float) -> list[Effect]:
@@ -139,72 +148,72 @@ class Race:
             self._decide(at)
         if not self.over:
             self._start_due(at)
-            self._wake = next_wake(self._runners, self._limit, self._cutoff)
+            self._wake = next_wake(self._ranks, self._limit, self._cutoff)
         return self._taken()
 
     # Who has answered, and who has failed
 
-    def _complete(self, runner: RankState, at: int) -> None:
+    def _complete(self, rank: Rank, at: int) -> None:
         """No call of this rank is awaited any more: it has a result, or has failed."""
-        for member in runner.pending():
-            self._cancel(runner, member, at)
-        if runner.payloads:
+        for member in rank.pending():
+            self._cancel(rank, member, at)
+        if rank.payloads:
             try:
-                if isinstance(runner.entrant, Mix):
-                    runner.result = self._combine(runner.entrant, runner.payloads)
+                if isinstance(rank.target, Mix):
+                    rank.result = self._combine(rank.target, rank.payloads)
                 else:
-                    runner.result = runner.payloads[0]
+                    rank.result = rank.payloads[0]
             except CallError as error:
-                runner.error = None
-                runner.fail(error, refused=False)
-                self._note(at, "unfit", runner.rank)
+                rank.error = None
+                rank.fail(error, refused=False)
+                self._note(at, "unfit", rank.index)
             else:
-                self._hold(runner, at)
+                self._hold(rank, at)
         else:
-            runner.fail(runner.error, refused=runner.refused)
-        if runner.state is State.FAILED:
-            self._fallen.append(runner)
+            rank.fail(rank.error, refused=rank.refused)
+        if rank.state is RankState.FAILED:
+            self._failed_ranks.append(rank)
 
-    def _hold(self, runner: RankState, at: int) -> None:
+    def _hold(self, rank: Rank, at: int) -> None:
         """This rank has a result: all worse ones are useless from now on."""
-        runner.state = State.HELD
-        for worse in self._runners[runner.rank + 1 :]:
+        rank.state = RankState.HELD
+        for worse in self._ranks[rank.index + 1 :]:
             for member in worse.pending():
                 self._cancel(worse, member, at)
-            if worse.can_finish or worse.state is State.HELD:
-                worse.state = State.DROPPED
+            if worse.can_finish or worse.state is RankState.HELD:
+                worse.state = RankState.DROPPED
                 worse.result = None
 
     def _decide(self, at: int) -> None:
         """Answers if the best result is at hand, or if it is time; fails if there is nothing to wait for."""
         urgent = at >= self._cutoff
-        for runner in self._runners:
-            if urgent and runner.state is State.RUNNING and runner.payloads:
-                self._complete(runner, at)
-            if runner.state is State.HELD:
-                self._answer(runner, at)
+        for rank in self._ranks:
+            if urgent and rank.state is RankState.RUNNING and rank.payloads:
+                self._complete(rank, at)
+            if rank.state is RankState.HELD:
+                self._answer(rank, at)
                 return
-            if runner.can_finish and not urgent and self.plan.answer is AnswerMode.BEST:
+            if rank.can_finish and not urgent and self.plan.answer is AnswerMode.BEST:
                 return
-        if all(runner.state is State.FAILED for runner in self._runners):
-            self._fail(self._primary_fault(), self._runners[0].error, at)
+        if all(rank.state is RankState.FAILED for rank in self._ranks):
+            self._fail(self._primary_fault(), self._ranks[0].error, at)
         elif at >= self._limit:
             self._fail(Why.DEADLINE, None, at)
 
-    def _answer(self, runner: RankState, at: int) -> None:
-        if runner.rank == 0:
-            why = Why.PARTIAL if runner.partial else Why.PRIMARY
-        elif self._runners[0].state is State.FAILED:
+    def _answer(self, rank: Rank, at: int) -> None:
+        if rank.index == 0:
+            why = Why.PARTIAL if rank.partial else Why.PRIMARY
+        elif self._ranks[0].state is RankState.FAILED:
             why = self._primary_fault()
         else:
             why = Why.FIRST if self.plan.answer is AnswerMode.FIRST and at < self._cutoff else Why.OVERDUE
-        made_of = tuple(sorted(runner.payloads))
+        made_of = tuple(sorted(rank.payloads))
         left = (self._limit - at) / 1000
-        self._note(at, "answer", runner.rank)
-        self._finish(Answer(runner.rank, runner.result, why, made_of, runner.partial, at / 1000, left), at)
+        self._note(at, "answer", rank.index)
+        self._finish(Answer(rank.index, rank.result, why, made_of, rank.partial, at / 1000, left), at)
 
     def _primary_fault(self) -> Why:
-        return Why.REFUSED if self._runners[0].refused else Why.FAILED
+        return Why.REFUSED if self._ranks[0].refused else Why.FAILED
 
     def _fail(self, why: Why, error: Any, at: int) -> None:
         left = (self._limit - at) / 1000
@@ -222,42 +231,42 @@ class Race:
 
     def _close(self, at: int) -> None:
         self.over = True
-        for runner in self._runners:
-            for member in runner.pending():
-                self._cancel(runner, member, at)
+        for rank in self._ranks:
+            for member in rank.pending():
+                self._cancel(rank, member, at)
 
-    def _cancel(self, runner: RankState, member: int, at: int) -> None:
-        runner.legs[member] = CallState.FAILED
-        self._note(at, "cancel", runner.rank, member)
-        self._out.append(Cancel(runner.rank, member))
+    def _cancel(self, rank: Rank, member: int, at: int) -> None:
+        rank.calls[member] = CallState.FAILED
+        self._note(at, "cancel", rank.index, member)
+        self._out.append(Cancel(rank.index, member))
 
     # Who is asked
 
     def _start_due(self, at: int) -> None:
-        for fallen in self._fallen:
-            heir = heir_of(fallen, self._runners)
-            if heir is not None:
-                self._start(heir, at)
-        self._fallen.clear()
-        last = last_of(self._runners)
+        for failed in self._failed_ranks:
+            successor = successor_of(failed, self._ranks)
+            if successor is not None:
+                self._start(successor, at)
+        self._failed_ranks.clear()
+        last = last_useful(self._ranks)
         if last.due is None:
             last.due = last.latest  # all behind it have failed: now it is the one that must return something
-        for runner in self._runners:
-            if runner.state is State.WAITING and runner.due is not None and runner.due <= at:
-                self._start(runner, at)
+        for rank in self._ranks:
+            if rank.state is RankState.WAITING and rank.due is not None and rank.due <= at:
+                self._start(rank, at)
 
-    def _start(self, runner: RankState, at: int) -> None:
+    def _start(self, rank: Rank, at: int) -> None:
         """Starts a rank, unless it is a hedge that the budget refuses."""
-        hedge = is_hedge(runner, self._runners)
+        hedge = is_hedge(rank, self._ranks)
         if hedge:
-            verdict = ask_budget(self.budget, runner, self._runners, at)
-            self._note(at, verdict, runner.rank)
+            verdict = ask_budget(self.budget, rank, self._ranks, at)
+            self._note(at, verdict, rank.index)
             if verdict == "denied":
-                if runner.due is not None and runner.due <= at:
-                    runner.due = runner.latest if runner is last_of(self._runners) else None
+                if rank.due is not None and rank.due <= at:
+                    rank.due = rank.latest if rank is last_useful(self._ranks) else None
                 return
-        runner.state = State.RUNNING
+        rank.state = RankState.RUNNING
         remaining = (self._limit - at) / 1000
-        for member, candidate in enumerate(runner.candidates):
-            self._note(at, "start", runner.rank, member)
-            self._out.append(Start(runner.rank, member, candidate, remaining, hedge))
+        for member, candidate in enumerate(rank.candidates):
+            self._note(at, "start", rank.index, member)
+            self._out.append(Start(rank.index, member, candidate, remaining, hedge))

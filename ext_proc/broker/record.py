@@ -36,8 +36,8 @@ def race_record(race: Race) -> dict[str, Any]:
         "answer": str(plan.answer),
         "fallback": plan.fallback is not None,
         "candidates": [
-            {"mix": str(entrant.how) if isinstance(entrant, Mix) else None, "models": _models(entrant, estimates)}
-            for entrant, estimates in zip(plan.candidates, race.estimates, strict=True)
+            {"mix": str(target.how) if isinstance(target, Mix) else None, "models": _models(target, estimates)}
+            for target, estimates in zip(plan.candidates, race.estimates, strict=True)
         ],
         "outcome": outcome_record(race),
         "work": {"primary_ms": work.primary, "hedged_ms": work.hedged, "rescue_ms": work.rescue},
@@ -46,7 +46,7 @@ def race_record(race: Race) -> dict[str, Any]:
     }
 
 
-def _models(entrant: RankedTarget, estimates: Iterable[Estimate]) -> list[dict[str, Any]]:
+def _models(target: RankedTarget, estimates: Iterable[Estimate]) -> list[dict[str, Any]]:
     return [
         {
             "model": one.model,
@@ -57,7 +57,7 @@ def _models(entrant: RankedTarget, estimates: Iterable[Estimate]) -> list[dict[s
             "tail_ms": estimate.tail_ms,
             "cold": estimate.cold,
         }
-        for one, estimate in zip(members(entrant), estimates, strict=True)
+        for one, estimate in zip(members(target), estimates, strict=True)
     ]
 
 

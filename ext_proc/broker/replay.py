@@ -1,4 +1,4 @@
-"""Runs recorded races through the race again, event by event, and compares every decision."""
+"""Replay: recorded races run again, event by event, and every decision compared with the recorded one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from ext_proc.broker.log import Note
 from ext_proc.broker.plan import Mix
 from ext_proc.broker.race import Combine, Race
+from ext_proc.broker.race_summary import RaceSummary
 from ext_proc.broker.record import RaceRecord, RecordedBudget, outcome_record
-from ext_proc.broker.report import Report
 from ext_proc.errors import CallError, Reason, TbmsError
 
 _INPUTS = frozenset({"begin", "result", "failed", "refused", "timer", "gone"})
 
 
-class RecordedPurse:
-    """A budget that answers as it did when the race was recorded: it is shared by races that the file may lack."""
+class ReplayedBudget:
+    """A hedge budget that gives the recorded answers: the real one is shared by races that the recording may lack."""
 
     def __init__(self, budget: RecordedBudget, notes: Iterable[Note]) -> None:
         self.share = budget.share
@@ -50,9 +50,9 @@ def recorded_combine(notes: Iterable[Note]) -> Combine:
 def replay(record: RaceRecord) -> Race:
     """Feeds the recorded events, at their recorded times, to a new race. Raises TbmsError for an impossible event."""
     notes = record.notes()
-    purse = RecordedPurse(record.budget, notes)
+    budget = ReplayedBudget(record.budget, notes)
     combine = recorded_combine(notes)
-    race = Race(record.plan(), record.estimates(), purse, combine, arrival=0.0, margin_ms=record.margin_ms)
+    race = Race(record.plan(), record.estimates(), budget, combine, arrival=0.0, margin_ms=record.margin_ms)
     for at, what, rank, member in notes:
         if what in _INPUTS:
             _feed(race, record, what, rank, member, at / 1e6)
@@ -81,13 +81,13 @@ def reproduces(record: RaceRecord, race: Race) -> bool:
     return race.log == record.notes() and outcome_record(race) == record.outcome
 
 
-def replay_all(records: Iterable[RaceRecord]) -> tuple[Report, list[int]]:
-    """Replays a recording as it was: its report, and the indices of races that were not reproduced."""
-    report = Report()
+def replay_all(records: Iterable[RaceRecord]) -> tuple[RaceSummary, list[int]]:
+    """Replays a recording as it was: its summary, and the indices of races that were not reproduced."""
+    summary = RaceSummary()
     different = []
     for n, record in enumerate(records):
         race = replay(record)
-        report.add(race)
+        summary.add(race)
         if not reproduces(record, race):
             different.append(n)
-    return report, different
+    return summary, different

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Set
 from dataclasses import replace
+from difflib import get_close_matches
 
-from ext_proc.broker.entry import Entry
+from ext_proc.broker.model_entry import ModelEntry
 from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget
 from ext_proc.errors import CallError, ConfigError, Reason
 
@@ -11,17 +12,12 @@ _MAX_DEPTH = 32
 
 
 class Resolver:
-    """Resolves candidates against the configured entries. `known` are all names that exist (None: not known)."""
+    """Resolves candidates against the configured entries; a name without an entry is a model of some node."""
 
-    def __init__(self, entries: Mapping[str, Entry], known: Set[str] | None) -> None:
+    def __init__(self, entries: Mapping[str, ModelEntry]) -> None:
         self._entries = entries
-        self._known = known
 
-    def knows(self, model: str) -> bool:
-        """Whether a name leads somewhere, as far as can be told."""
-        return self._known is None or model in self._known or model in self._entries
-
-    def resolve(self, candidate: Candidate, key: str) -> tuple[tuple[RankedTarget, ...], list[Entry]]:
+    def resolve(self, candidate: Candidate, key: str) -> tuple[tuple[RankedTarget, ...], list[ModelEntry]]:
         """The ranked models behind a name, and the entries that the way led through, the named one first.
 
         `key` decides splits. Raises CallError(INVALID) where a virtual model is asked for a version.
@@ -30,41 +26,44 @@ class Resolver:
         while (entry := self._entries.get(candidate.model)) is not None:
             passed.append(entry)
             candidate = entry.fill(candidate)
-            if targets := entry.targets(candidate):
+            if targets := entry.leads_to(candidate):
                 candidate = entry.side(targets, key)
                 continue
             if entry.virtual:
                 if candidate.version is not None or candidate.label is not None:
                     raise CallError(Reason.INVALID, f"Model {entry.name} is virtual: it has no versions and no labels.")
-                return tuple(one for entrant in entry.virtual for one in self.expand(entrant, key)), passed
+                return tuple(one for target in entry.virtual for one in self.expand(target, key)), passed
             break
         return (candidate,), passed
 
-    def expand(self, entrant: RankedTarget, key: str) -> tuple[RankedTarget, ...]:
-        """The ranked models behind an entrant; a virtual model gives several ranks, a mix always one."""
-        if isinstance(entrant, Candidate):
-            return self.resolve(entrant, key)[0]
+    def expand(self, target: RankedTarget, key: str) -> tuple[RankedTarget, ...]:
+        """The ranked models behind a target; a virtual model gives several ranks, a mix always one."""
+        if isinstance(target, Candidate):
+            return self.resolve(target, key)[0]
         inside: list[Candidate] = []
-        for member in entrant.members:
+        for member in target.members:
             ranks, _ = self.resolve(member, key)
             first = ranks[0]
-            if len(ranks) > 1 or (isinstance(first, Mix) and first.how is not entrant.how):
-                raise CallError(Reason.INVALID, _cannot_mix(member.model, entrant.how))
+            if len(ranks) > 1 or (isinstance(first, Mix) and first.how is not target.how):
+                raise CallError(Reason.INVALID, _cannot_mix(member.model, target.how))
             if isinstance(first, Mix):
                 share = member.weight / sum(one.weight for one in first.members)
                 inside.extend(replace(one, weight=one.weight * share) for one in first.members)
             else:
                 inside.append(replace(first, weight=member.weight))
-        return (Mix(tuple(inside), entrant.how),)
+        return (Mix(tuple(inside), target.how),)
 
 
 class Inspection:
-    """Proves at construction that every configured name leads somewhere, without a cycle, to few enough models."""
+    """Proves that every configured name leads somewhere, without a cycle, to at most `max_candidates` models.
 
-    def __init__(self, entries: Mapping[str, Entry], resolver: Resolver, max_candidates: int) -> None:
+    `known` are the names of the models that exist (None: nobody can list them); names with an entry are known as well.
+    """
+
+    def __init__(self, entries: Mapping[str, ModelEntry], max_candidates: int, known: Set[str] | None) -> None:
         self._entries = entries
-        self._resolver = resolver
         self._most = max_candidates
+        self._known = known
         self._done: dict[tuple[Candidate, How | None], int] = {}
 
     def run(self) -> None:
@@ -73,22 +72,23 @@ class Inspection:
             place = (f"models.{name}",)
             count = self._count(Candidate(name), None, place, frozenset())
             for n, backup in enumerate(entry.backups):
-                count += self._count_entrant(backup, None, (*place, f"backups[{n}]"), frozenset())
+                count += self._count_target(backup, None, (*place, f"backups[{n}]"), frozenset())
                 self._few(count, place)
             if entry.shadow is not None and self._count(entry.shadow, None, (*place, "shadow"), frozenset()) > 1:
                 raise ConfigError(f"models.{name}.shadow: a copy goes to one model, {entry.shadow.model} is a list.")
 
-    def _count_entrant(
-        self, entrant: RankedTarget, how: How | None, trail: tuple[str, ...], seen: frozenset[str]
-    ) -> int:
-        if isinstance(entrant, Candidate):
-            return self._count(entrant, how, trail, seen)
-        if how is not None and entrant.how is not how:
-            raise ConfigError(f"{_path(trail)}: {_cannot_mix(entrant.title, how)}")
-        return sum(self._count(member, entrant.how, trail, seen) for member in entrant.members)
+    def _count_target(self, target: RankedTarget, how: How | None, trail: tuple[str, ...], seen: frozenset[str]) -> int:
+        if isinstance(target, Candidate):
+            return self._count(target, how, trail, seen)
+        if how is not None and target.how is not how:
+            raise ConfigError(f"{_path(trail)}: {_cannot_mix(target.title, how)}")
+        return sum(self._count(member, target.how, trail, seen) for member in target.members)
 
     def _count(self, candidate: Candidate, how: How | None, trail: tuple[str, ...], seen: frozenset[str]) -> int:
-        """The most models that this name can ask at once. `how`: the kind of the mix around it."""
+        """The most models that this name can ask at once.
+
+        `how` is the kind of the mix around it, `trail` the way to it in words, `seen` the names on that way.
+        """
         title = candidate.title
         trail = (*trail, title)
         if title in seen:
@@ -101,9 +101,9 @@ class Inspection:
         entry = self._entries.get(candidate.model)
         count = 1
         if entry is None:
-            if not self._resolver.knows(candidate.model):
-                raise ConfigError(f"{_path(trail)}: no model of this name is known.")
-        elif targets := entry.targets(entry.fill(candidate)):
+            if self._known is not None and candidate.model not in self._known:
+                raise ConfigError(f"{_path(trail)}: no model of this name is known{self._nearest(candidate.model)}.")
+        elif targets := entry.leads_to(entry.fill(candidate)):
             count = max(self._count(target, how, trail, seen | {title}) for target in targets)
         elif entry.virtual:
             if candidate.version is not None or candidate.label is not None:
@@ -111,11 +111,17 @@ class Inspection:
             if how is not None and len(entry.virtual) > 1:
                 raise ConfigError(f"{_path(trail)}: {_cannot_mix(candidate.model, how)}")
             count = 0
-            for entrant in entry.virtual:
-                count += self._count_entrant(entrant, how, trail, seen | {title})
+            for target in entry.virtual:
+                count += self._count_target(target, how, trail, seen | {title})
                 self._few(count, trail)
         self._done[known] = count
         return count
+
+    def _nearest(self, model: str) -> str:
+        nearest = get_close_matches(model, sorted({*self._entries, *(self._known or ())}), n=1)
+        return (
+            f"; the nearest name that a node declares, or that has a section here, is {nearest[0]}" if nearest else ""
+        )
 
     def _few(self, count: int, trail: tuple[str, ...]) -> None:
         if count > self._most:

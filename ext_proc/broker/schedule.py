@@ -35,7 +35,7 @@ def starts(estimates: Sequence[Estimate], limit_us: int, margin_us: int) -> list
     its calls are not.)
 
     Nobody stands behind the last candidate, and one in twenty exceeds a 95th percentile: where its tail
-    is known, that is its e (docs/decisions/068). The hedge budget decides whether it may start so early.
+    is known, that is its e (docs/time-broker.md). The hedge budget decides whether it may start so early.
     """
     times: list[int] = []
     waited = 0

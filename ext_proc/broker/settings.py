@@ -27,8 +27,8 @@ from ext_proc.wire.call import InferenceProtocol
 from mesh.settings import Settings
 
 
-def _checked_entrant(text: str) -> str:
-    fields.read_entrant(text)
+def _checked_target(text: str) -> str:
+    fields.read_target(text)
     return text
 
 
@@ -37,41 +37,68 @@ def _checked_candidate(text: str) -> str:
     return text
 
 
-EntrantText = Annotated[str, AfterValidator(_checked_entrant)]
+TargetText = Annotated[str, AfterValidator(_checked_target)]
 CandidateText = Annotated[str, AfterValidator(_checked_candidate)]
 Milliseconds = Annotated[float, Field(gt=0, le=fields.MAX_ESTIMATE_MS, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class BrokerSettings(Settings):
-    """The `broker:` section."""
+    """The `broker:` section: rules that hold for all races of an edge."""
 
-    margin_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 2.0
-    """Time kept for the way back: a held result is returned this long before the limit."""
-    deadline_slack_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 5.0
-    """Taken off a gRPC deadline, which began at the client before the call was sent; at most a tenth of it is."""
-    hedge_share: Share = 0.2
-    """Work that may be started for backups while a better candidate runs, as a share of primary work."""
-    hedge_burst_ms: Milliseconds = 500.0
-    """Estimated work that hedges may save up; also what they may spend right after a start."""
-    max_candidates: Annotated[int, Field(ge=1, le=64)] = 8
-    """Most models that one call may ask, members of mixes included."""
-    max_limit_ms: Milliseconds = 60_000.0
-    """Longest `tloc` accepted, and the limit of a brokered call for which nobody gave one."""
-    default_estimate_ms: Milliseconds = 50.0
-    """Estimate of a model for which none is declared, until it has been observed often enough."""
-    default_load_ms: Milliseconds = 5_000.0
-    """Load time that a cold model is expected to need, where its node tells none and nothing was observed."""
-    estimate_window_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
-    """How far back observed times count."""
+    margin_ms: float = Field(
+        2.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Time kept for the way back: a held result is returned this long before the limit.",
+    )
+    deadline_slack_ms: float = Field(
+        5.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Taken off a gRPC deadline, which began at the client before the call was sent; at most a tenth of "
+        "it is.",
+    )
+    hedge_share: Share = Field(
+        0.2,
+        description="Work that may be started for backups while a better candidate runs, as a share of primary work.",
+    )
+    hedge_burst_ms: Milliseconds = Field(
+        500.0,
+        description="Estimated work that hedges may save up; also what they may spend right after a start.",
+    )
+    max_candidates: int = Field(
+        8, ge=1, le=64, description="Most models that one call may ask, members of mixes included."
+    )
+    max_limit_ms: Milliseconds = Field(
+        60_000.0,
+        description="Longest `tloc` accepted, and the limit of a brokered call for which nobody gave one.",
+    )
+    default_estimate_ms: Milliseconds = Field(
+        50.0, description="Estimate of a model for which none is declared, until it has been observed often enough."
+    )
+    default_load_ms: Milliseconds = Field(
+        5_000.0,
+        description="Load time that a cold model is expected to need, where its node tells none and nothing was "
+        "observed.",
+    )
+    estimate_window_s: float = Field(
+        60.0, gt=0, le=86_400, allow_inf_nan=False, description="How far back observed times count."
+    )
 
 
 class FallbackSettings(Settings):
     """A fixed answer in one protocol: `body` as text, or `body_base64` for bytes (a gRPC message)."""
 
-    body: str | None = None
-    body_base64: str | None = None
-    content_type: str | None = None
+    body: str | None = Field(None, description="The body as text, sent as UTF-8.")
+    body_base64: str | None = Field(
+        None, description="The body as base64; for gRPC the message, without its five-byte frame."
+    )
+    content_type: str | None = Field(
+        None, description="Without it application/json, or application/grpc for the gRPC protocols."
+    )
 
     @model_validator(mode="after")
     def _one_body(self) -> Self:
@@ -98,8 +125,8 @@ class FallbackSettings(Settings):
 class ShadowSettings(Settings):
     """A share of the calls is copied to another model; the copy's answer is dropped."""
 
-    to: CandidateText
-    share: Share = 1.0
+    to: CandidateText = Field(description="The candidate that gets the copies; one model, not a list.")
+    share: Share = Field(1.0, description="The share of calls that is copied.")
 
 
 class ModelSettings(Settings):
@@ -110,16 +137,33 @@ class ModelSettings(Settings):
     the model that it leads to. They never hold for a model that is asked as a backup.
     """
 
-    limit_ms: Milliseconds | None = None
-    estimate_ms: Milliseconds | None = None
-    answer: AnswerMode | None = None
-    backups: tuple[EntrantText, ...] = ()
-    alias: CandidateText | None = None
-    labels: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    split: tuple[CandidateText, ...] = ()
-    virtual: tuple[EntrantText, ...] = ()
-    shadow: ShadowSettings | None = None
-    fallback: dict[InferenceProtocol, FallbackSettings] = Field(default_factory=dict)
+    limit_ms: Milliseconds | None = Field(
+        None, description="Time limit of calls that bring none of their own (`tloc`), from their arrival at Envoy."
+    )
+    estimate_ms: Milliseconds | None = Field(
+        None, description="Time that the model is expected to need, until it has been observed often enough."
+    )
+    answer: AnswerMode | None = Field(
+        None,
+        description="best: a result is held while a better-ranked candidate can still finish; first: the first result "
+        "is returned. Without it best.",
+    )
+    backups: tuple[TargetText, ...] = Field((), description="Candidates after this model, the best first.")
+    alias: CandidateText | None = Field(None, description="The model that this name stands for.")
+    labels: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="Versions of the model by label."
+    )
+    split: tuple[CandidateText, ...] = Field(
+        (), description="Models among which the calls of this name are shared out by weight (`w`)."
+    )
+    virtual: tuple[TargetText, ...] = Field(
+        (), description="A ranked list that this name stands for, its first entry the primary."
+    )
+    shadow: ShadowSettings | None = Field(None, description="Copies of a share of the calls, to another model.")
+    fallback: dict[InferenceProtocol, FallbackSettings] = Field(
+        default_factory=dict,
+        description="By protocol, the answer that is given where no candidate has answered in time.",
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -139,6 +183,6 @@ class ModelSettings(Settings):
         if (self.estimate_ms or 0) > limit_ms:
             raise ValueError(f"estimate_ms {self.estimate_ms:g} is over limit_ms {limit_ms:g}")
         for text in (*self.backups, *self.virtual):
-            for one in members(fields.read_entrant(text)):
+            for one in members(fields.read_target(text)):
                 if (one.estimate_ms or 0) > limit_ms:
                     raise ValueError(f"{one.title}: est={one.estimate_ms:g} is over limit_ms {limit_ms:g}")

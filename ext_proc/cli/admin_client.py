@@ -1,7 +1,7 @@
-"""The client's side of an admin port: asks a node or an edge for its status, and sends a node a command.
+"""The client of admin ports: asks a node or an edge for its status, and sends a node a command.
 
-What answers may be another program, a broken one or none at all: every failure is a TbmsError, and no status is
-waited for, and no answer read, beyond a bound.
+What answers may be another program, another version, a broken one or none at all: every failure is a TbmsError. The
+wait for a status and the size of an answer are bounded.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from typing import Any
 
 import aiohttp
 
+from ext_proc.admin import DEFAULT_ADDRESS
+from ext_proc.admin.documents import CommandDone, StatusDocument, read_done, read_status
 from ext_proc.errors import TbmsError
 
 _ANSWER_SECONDS = 5.0
 _MOST_BYTES = 64 * 1024 * 1024
-
-Status = Mapping[str, Any]
 
 
 def base_url(admin: str) -> str:
@@ -32,30 +32,52 @@ def session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_SECONDS))
 
 
-async def get_status(http: aiohttp.ClientSession, url: str) -> Status:
-    """What the port says of itself. Raises TbmsError."""
+async def get_status(http: aiohttp.ClientSession, url: str) -> StatusDocument:
+    """What the edge or the node at this port says of itself. Raises TbmsError."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS), http.get(f"{url}/status") as reply:
-            return await _document(reply, url)
+            document = await _document(reply, url)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise TbmsError(f"{url}: cannot be asked: {str(error) or 'no answer in time'}.") from None
+        raise _not_there(url, error) from None
+    try:
+        return read_status(document)
+    except TbmsError as error:
+        raise _another_version(url, error) from None
 
 
-async def post_command(http: aiohttp.ClientSession, path: str, params: Mapping[str, str]) -> Status:
-    """Has a node do something, and waits until that is done. Raises TbmsError, where it can in the node's words."""
+async def post_command(http: aiohttp.ClientSession, path: str, params: Mapping[str, str]) -> CommandDone:
+    """Has a node carry out a command, and waits until it has. Raises TbmsError, where possible in the node's words."""
     try:
         async with http.post(path, params=params) as reply:
             if reply.status == 404 and reply.content_type != "application/json":
-                raise TbmsError(f"{path}: this is not the admin port of a node.")
+                raise TbmsError(f"{path}: this is not the admin port of a node.{_hint(path)}")
             document = await _document(reply, path)
             if reply.status != 200:
                 raise TbmsError(_complaint(document, reply.status))
-            return document
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise TbmsError(f"{path}: cannot be asked: {str(error) or 'no answer in time'}.") from None
+        raise _not_there(path, error) from None
+    try:
+        return read_done(document)
+    except TbmsError as error:
+        raise _another_version(path, error) from None
 
 
-async def _document(reply: aiohttp.ClientResponse, url: str) -> Status:
+def _not_there(url: str, error: Exception) -> TbmsError:
+    return TbmsError(f"{url}: cannot be asked: {str(error) or 'no answer in time'}.{_hint(url)}")
+
+
+def _another_version(url: str, error: TbmsError) -> TbmsError:
+    return TbmsError(f"{url}: this is not an admin port of this version of tbms: {error}.")
+
+
+def _hint(url: str) -> str:
+    """For whoever has named no port: another process than the one that was meant may have the default."""
+    if not url.startswith(f"http://{DEFAULT_ADDRESS}"):
+        return ""
+    return " This is the default port; name the one that `server.admin` of the configuration has with --admin."
+
+
+async def _document(reply: aiohttp.ClientResponse, url: str) -> Mapping[str, Any]:
     body = bytearray()
     async for chunk in reply.content.iter_any():
         body += chunk
@@ -70,7 +92,7 @@ async def _document(reply: aiohttp.ClientResponse, url: str) -> Status:
     return document
 
 
-def _complaint(document: Status, status: int) -> str:
+def _complaint(document: Mapping[str, Any], status: int) -> str:
     error, cause = str(document.get("error", f"The node answers {status}.")), str(document.get("cause", ""))
     return printable(error if not cause or cause == error else f"{error} {cause}")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ext_proc.admin import DEFAULT_ADDRESS
 from ext_proc.broker.plan import AnswerMode
 from ext_proc.errors import TbmsError
 from mesh.errors import MeshError
@@ -99,6 +100,9 @@ def replay(
     answer: Annotated[AnswerMode | None, typer.Option(help="Another policy.")] = None,
     estimate: Annotated[list[str] | None, typer.Option(help="model=ms: another estimate; may be repeated.")] = None,
     hedge_share: Annotated[float | None, typer.Option(min=0, max=1, help="Another hedge budget.")] = None,
+    hedge_burst_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Another bound on what the hedge budget saves up.")
+    ] = None,
     backups: Annotated[bool, typer.Option(help="With or without backups.")] = True,
     accuracy: Annotated[list[str] | None, typer.Option(help="rank=share right, from 0 to 1; may be repeated.")] = None,
 ) -> None:
@@ -109,7 +113,7 @@ def replay(
     from ext_proc.cli import replay as replay_command
 
     estimates = replay_command.pairs(estimate or (), "--estimate")
-    change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, backups=backups)
+    change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, hedge_burst_ms, backups)
     right = replay_command.by_rank(accuracy or ())
     result = replay_command.replayed(log, change)
     replay_command.show(result, right, Console())
@@ -119,8 +123,8 @@ def replay(
 
 Admin = Annotated[str, typer.Option("--admin", help="Admin port of the node.")]
 Admins = Annotated[list[str] | None, typer.Option("--admin", help="Admin port of a node or an edge; may be repeated.")]
+DEFAULT_ADMIN = f"http://{DEFAULT_ADDRESS}"
 ModelVersion = Annotated[int | None, typer.Option("--version", help="One version; without it the newest, or all.")]
-HERE = "http://127.0.0.1:9902"
 
 
 @app.command("models")
@@ -128,29 +132,29 @@ def models(admin: Admins = None) -> None:
     """Show which models are where."""
     from ext_proc.cli.models import console, show
 
-    asyncio.run(show(console(), admin or [HERE]))
+    asyncio.run(show(console(), admin or [DEFAULT_ADMIN]))
 
 
 @app.command()
-def load(model: str, version: ModelVersion = None, admin: Admin = HERE) -> None:
+def load(model: str, version: ModelVersion = None, admin: Admin = DEFAULT_ADMIN) -> None:
     """Have a node load a model."""
     _tell("load", model, version, admin)
 
 
 @app.command()
-def unload(model: str, version: ModelVersion = None, admin: Admin = HERE) -> None:
+def unload(model: str, version: ModelVersion = None, admin: Admin = DEFAULT_ADMIN) -> None:
     """Have a node let a model go, once its calls have ended."""
     _tell("unload", model, version, admin)
 
 
 @app.command()
-def pin(model: str, admin: Admin = HERE) -> None:
+def pin(model: str, admin: Admin = DEFAULT_ADMIN) -> None:
     """Have a node load a model and keep it."""
     _tell("pin", model, None, admin)
 
 
 @app.command()
-def unpin(model: str, admin: Admin = HERE) -> None:
+def unpin(model: str, admin: Admin = DEFAULT_ADMIN) -> None:
     """Allow a node to evict a model again."""
     _tell("unpin", model, None, admin)
 

@@ -1,28 +1,27 @@
-"""`tbms models`, `load`, `unload`, `pin` and `unpin`: what an operator sees of models, and says about them.
+"""`tbms models`, `load`, `unload`, `pin` and `unpin`: a table of models, and commands to a node.
 
 The models of several nodes become one table; a command shows how far its load is while it waits for it.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from ext_proc.cli.admin_client import Status, base_url, get_status, post_command, printable, session
+from ext_proc.admin.documents import StatusDocument
+from ext_proc.cli.admin_client import base_url, get_status, post_command, printable, session
 from ext_proc.errors import TbmsError
 
 POLL_SECONDS = 0.2
 _PIPE_WIDTH = 10_000
-_NOT_OURS = (KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass
@@ -50,10 +49,7 @@ async def show(out: Console, admins: Sequence[str]) -> None:
     urls = [base_url(admin) for admin in admins]
     async with session() as http:
         statuses = await asyncio.gather(*(get_status(http, url) for url in urls))
-    try:
-        rows = rows_of(zip(urls, statuses, strict=True))
-    except _NOT_OURS:
-        raise TbmsError(f"{', '.join(urls)}: one of them is not an admin port of this version of tbms.") from None
+    rows = rows_of(zip(urls, statuses, strict=True))
     if not rows:
         out.print("No models.")
         return
@@ -72,31 +68,32 @@ async def show(out: Console, admins: Sequence[str]) -> None:
     out.print(table)
 
 
-def rows_of(statuses: Iterable[tuple[str, Status]]) -> list[Row]:
-    """The lines of the table, in order. A node is called by its admin address, or as an edge calls it."""
+def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
+    """The lines of the table, in order, of admin ports by URL. A node is named by its admin address, or by its id in
+    what an edge says of it.
+    """
     rows: dict[tuple[str, str, str], Row] = {}
 
-    def row(model: Any, version: Any, state: Any, node: str) -> Row:
-        key = (str(model), str(version), str(state))
+    def row(model: str, version: str, state: str, node: str) -> Row:
+        key = (model, version, state)
         found = rows.setdefault(key, Row(*key))
         found.nodes.append(node)
         return found
 
     for url, status in statuses:
-        models = status.get("models", [])
-        if isinstance(models, Mapping):  # an edge: what its nodes have told it
-            for model, holders in models.items():
+        if status["role"] == "edge":
+            for model, holders in status["models"].items():
                 for node, state in holders.items():
-                    row(model, "", state, str(node))
+                    row(model, "", state, node)
             continue
-        for each in models:
-            found = row(each["model"], each["version"], each["state"], url.removeprefix("http://"))
-            found.size = max(found.size, int(each["disk_bytes"]))
-            idle = float(each["idle_seconds"])
+        for each in status["models"]:
+            found = row(each["model"], str(each["version"]), each["state"], url.removeprefix("http://"))
+            found.size = max(found.size, each["disk_bytes"])
+            idle = each["idle_seconds"]
             found.idle_seconds = idle if found.idle_seconds is None else min(found.idle_seconds, idle)
-            found.in_flight += int(each["in_flight"])
+            found.in_flight += each["in_flight"]
             found.state = f"{each['state']}, pinned" if each["pinned"] else found.state
-            found.cause = found.cause or str(each["cause"])
+            found.cause = found.cause or each["cause"]
     return [rows[key] for key in sorted(rows)]
 
 
@@ -112,7 +109,7 @@ async def command(out: Console, name: str, model: str, version: int | None, admi
         finally:
             watching.cancel()
             await asyncio.wait((watching,))
-    number = answer.get("version")
+    number = answer["version"]
     out.print(_plain(f"{model}{'' if number is None else f' version {number}'}: {name} done."))
 
 
@@ -120,11 +117,11 @@ async def _watch(out: Console, http: aiohttp.ClientSession, url: str, model: str
     """A bar for each version of the model that is being fetched or loaded."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        bars: dict[Any, Any] = {}
+        bars: dict[int, TaskID] = {}
         while True:
-            with suppress(TbmsError, *_NOT_OURS):  # the command itself tells what is wrong
-                models = (await get_status(http, url)).get("models", [])
-                for each in models if isinstance(models, list) else []:
+            with suppress(TbmsError):  # the command itself tells what is wrong
+                status = await get_status(http, url)
+                for each in status["models"] if status["role"] == "node" else ():
                     if each["model"] != model or each["state"] not in ("fetching", "loading", "draining"):
                         continue
                     version = each["version"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ext_proc.broker.race_summary import RaceSummary
 from ext_proc.broker.record import RaceRecord, read_records
 from ext_proc.broker.replay import replay_all
-from ext_proc.broker.report import Report
 from ext_proc.broker.whatif import WhatIf, what_if
 from ext_proc.errors import TbmsError
 
@@ -21,29 +21,29 @@ class Replayed:
     `different` are the places of races in the recording whose decisions were not reproduced; there should be none.
     """
 
-    recorded: Report
+    recorded: RaceSummary
     different: Sequence[int]
-    changed: Report | None
+    changed: RaceSummary | None
 
 
 def replayed(path: Path, change: WhatIf) -> Replayed:
     """Reads and replays a log of JSON lines. Raises TbmsError for a file without races, or with broken ones."""
     records = _read(path)
-    report, different = replay_all(records)
-    return Replayed(report, different, None if change == WhatIf() else what_if(records, change))
+    summary, different = replay_all(records)
+    return Replayed(summary, different, None if change == WhatIf() else what_if(records, change))
 
 
 def show(result: Replayed, accuracy: Mapping[int, float], console: Console) -> None:
     """Prints the result as a table. `accuracy` by rank, from 0 to 1; without it there is no line for it."""
     total, lost = result.recorded.races, len(result.different)
     console.print(f"{total} races, {total - lost} reproduced exactly, {lost} not reproduced")
-    reports = [result.recorded] if result.changed is None else [result.recorded, result.changed]
+    summaries = [result.recorded] if result.changed is None else [result.recorded, result.changed]
     table = Table(show_edge=False)
     table.add_column("")
-    for title in ("recorded", "what if")[: len(reports)]:
+    for title in ("recorded", "what if")[: len(summaries)]:
         table.add_column(title, justify="right")
-    for name, figure in _rows(reports, accuracy):
-        table.add_row(name, *map(figure, reports))
+    for name, figure in _rows(summaries, accuracy):
+        table.add_row(name, *map(figure, summaries))
     console.print(table)
 
 
@@ -85,23 +85,25 @@ def _read(path: Path) -> list[RaceRecord]:
     return records
 
 
-def _rows(reports: Sequence[Report], accuracy: Mapping[int, float]) -> Iterable[tuple[str, Callable[[Report], str]]]:
-    """The table's lines: a name, and the figure of one report."""
-    yield "answered by the limit", lambda report: _percent(report.answered_share)
-    for rank in sorted(set().union(*(report.by_rank for report in reports))):
-        yield f"  by rank {rank}", lambda report, rank=rank: _share(report, report.by_rank[rank])  # type: ignore[misc]
-    yield "  partial mixes", lambda report: _share(report, report.partial)
-    yield "late", lambda report: _share(report, report.late)
-    yield "fallback answers", lambda report: _share(report, report.fallbacks)
-    yield "errors", lambda report: _share(report, report.errors)
-    yield "client left before", lambda report: str(report.gone)
+def _rows(
+    summaries: Sequence[RaceSummary], accuracy: Mapping[int, float]
+) -> Iterable[tuple[str, Callable[[RaceSummary], str]]]:
+    """The table's lines: a name, and the figure of one summary."""
+    yield "answered by the limit", lambda summary: _percent(summary.answered_share)
+    for rank in sorted(set().union(*(summary.by_rank for summary in summaries))):
+        yield f"  by rank {rank}", lambda summary, rank=rank: _share(summary, summary.by_rank[rank])  # type: ignore[misc]
+    yield "  partial mixes", lambda summary: _share(summary, summary.partial)
+    yield "late", lambda summary: _share(summary, summary.late)
+    yield "fallback answers", lambda summary: _share(summary, summary.fallbacks)
+    yield "errors", lambda summary: _share(summary, summary.errors)
+    yield "client left before", lambda summary: str(summary.gone)
     if accuracy:
-        yield "accuracy, no answer counts as wrong", lambda report: _percent(report.accuracy(accuracy))
-    yield "extra work", lambda report: _percent(report.extra_work)
+        yield "accuracy, no answer counts as wrong", lambda summary: _percent(summary.accuracy(accuracy))
+    yield "extra work", lambda summary: _percent(summary.extra_work)
 
 
-def _share(report: Report, count: int) -> str:
-    return _percent(count / report.finished if report.finished else 0.0)
+def _share(summary: RaceSummary, count: int) -> str:
+    return _percent(count / summary.finished if summary.finished else 0.0)
 
 
 def _percent(share: float) -> str:

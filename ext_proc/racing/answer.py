@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ext_proc.broker import effects
 from ext_proc.broker import mix as mixing
-from ext_proc.broker.answer import answer_header
+from ext_proc.broker.answer_header import answer_header
 from ext_proc.broker.effects import Fail, Outcome, Why
 from ext_proc.broker.plan import Candidate, Mix, Plan
 from ext_proc.broker.race import Combine
@@ -107,12 +107,12 @@ def combine(call: Call, mix: Mix, payloads: Mapping[int, Response], limit: int) 
     return replace(first, headers=kept + added, body=rewritten.body)
 
 
-def _part(call: Call, member: Candidate, response: Response, limit: int) -> mixing.Part:
+def _part(call: Call, member: Candidate, response: Response, limit: int) -> mixing.MemberOutputs:
     try:
         outputs = decode_outputs(call, _texts(response.headers), response.body, limit)
     except OutputError as error:
         raise CallError(Reason.BROKEN_MODEL, f"{member.title}: {error}") from error
-    return mixing.Part(member.title, member.weight, outputs)
+    return mixing.MemberOutputs(member.title, member.weight, outputs)
 
 
 def _without(headers: Headers, name: str) -> Headers:

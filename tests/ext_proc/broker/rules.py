@@ -33,7 +33,7 @@ class Arena:
 
     def __init__(
         self,
-        entrants: Sequence[RankedTarget],
+        targets: Sequence[RankedTarget],
         estimates: Sequence[float],
         limit_ms: float,
         *,
@@ -43,13 +43,13 @@ class Arena:
         fallback: bool = False,
         arrival: float = 1000.0,
     ) -> None:
-        plan = Plan("m", tuple(entrants), limit_ms, answer, fallback=FALLBACK if fallback else None)
+        plan = Plan("m", tuple(targets), limit_ms, answer, fallback=FALLBACK if fallback else None)
         self.times = [
-            tuple(Estimate(ms) for _ in members(entrant)) for entrant, ms in zip(entrants, estimates, strict=True)
+            tuple(Estimate(ms) for _ in members(target)) for target, ms in zip(targets, estimates, strict=True)
         ]
         self.budget = TokenBucket(0.5, max(level_ms, 500), level_ms)
         self.race = Race(plan, self.times, self.budget, combine, arrival=arrival, margin_ms=margin_ms)
-        self.entrants, self.limit, self.cutoff = entrants, limit_ms, max(0.0, limit_ms - margin_ms)
+        self.targets, self.limit, self.cutoff = targets, limit_ms, max(0.0, limit_ms - margin_ms)
         self.answer_mode, self.fallback, self.arrival = answer, fallback, arrival
         self.earned = level_ms
         self.now = 0.0
@@ -70,19 +70,19 @@ class Arena:
         self.now = at
         self._absorb(self.race.begin(self._clock()))
 
-    def result(self, leg: tuple[int, int], payload: str = "fine") -> None:
-        rank, member = leg
+    def result(self, call: tuple[int, int], payload: str = "fine") -> None:
+        rank, member = call
         in_time = self.now <= self.limit
-        self._ends(leg)
+        self._ends(call)
         if in_time:
             self.arrived.setdefault(rank, {})[member] = payload
         self._rank_over(rank)
         self._absorb(self.race.result(rank, member, payload, self._clock()))
 
-    def fails(self, leg: tuple[int, int], *, refused: bool = False) -> None:
-        self._ends(leg)
-        self._rank_over(leg[0])
-        self._absorb(self.race.failed(*leg, f"error of {leg}", self._clock(), refused=refused))
+    def fails(self, call: tuple[int, int], *, refused: bool = False) -> None:
+        self._ends(call)
+        self._rank_over(call[0])
+        self._absorb(self.race.failed(*call, f"error of {call}", self._clock(), refused=refused))
 
     def timer(self) -> None:
         self._absorb(self.race.timer(self._clock()))
@@ -105,15 +105,15 @@ class Arena:
     def _clock(self) -> float:
         return self.arrival + self.now / 1000
 
-    def _ends(self, leg: tuple[int, int]) -> None:
-        self.running.discard(leg)
-        self.ended.setdefault(leg[0], set()).add(leg[1])
+    def _ends(self, call: tuple[int, int]) -> None:
+        self.running.discard(call)
+        self.ended.setdefault(call[0], set()).add(call[1])
 
     def _rank_over(self, rank: int) -> None:
-        size = len(members(self.entrants[rank]))
+        size = len(members(self.targets[rank]))
         payloads = self.arrived.get(rank, {})
         if len(self.ended.get(rank, ())) == size and (
-            not payloads or (isinstance(self.entrants[rank], Mix) and "odd" in payloads.values())
+            not payloads or (isinstance(self.targets[rank], Mix) and "odd" in payloads.values())
         ):
             self.ranks_failed.add(rank)
 
@@ -121,11 +121,11 @@ class Arena:
         """Ranks that can give no result: from T - m on, also mixes whose arrived members do not fit together."""
         urgent = self.now >= self.cutoff
         unfit = {rank for rank, payloads in self.arrived.items() if "odd" in payloads.values()}
-        return self.ranks_failed | {rank for rank in unfit if urgent and isinstance(self.entrants[rank], Mix)}
+        return self.ranks_failed | {rank for rank in unfit if urgent and isinstance(self.targets[rank], Mix)}
 
     def held(self) -> list[int]:
         """Ranks with a complete, fitting result."""
-        sizes = [len(members(entrant)) for entrant in self.entrants]
+        sizes = [len(members(target)) for target in self.targets]
         return [
             rank
             for rank, size in enumerate(sizes)
@@ -157,16 +157,16 @@ class Arena:
             assert self.running, "somebody is always running until the race is over"
 
     def _on_start(self, start: Start) -> None:
-        leg = (start.rank, start.member)
+        call = (start.rank, start.member)
         assert self.final is None
-        assert leg not in self.started, "no candidate is started twice"
+        assert call not in self.started, "no candidate is started twice"
         assert self.now < self.limit
         assert abs(start.remaining_ms - (self.limit - self.now)) < 2e-3
         assert all(start.rank < rank for rank in self.held()), "nothing worse than a held result is started"
         better = any(rank < start.rank for rank, _ in self.running)
         assert start.hedge == better
-        self.started.add(leg)
-        self.running.add(leg)
+        self.started.add(call)
+        self.running.add(call)
         if start.rank == 0:
             self.earned += 0.5 * min(self.times[0][0].ms, self.limit)
         if start.hedge:
@@ -174,7 +174,7 @@ class Arena:
             self.hedged_ms += min(cost, self.limit)
             if start.member == 0 and self.race.log and (self._us(), "exempt", start.rank, -1) in self.race.log:
                 self.exempt.append(start.rank)
-                alive = [rank for rank in range(len(self.entrants)) if rank not in self.failed_ranks()]
+                alive = [rank for rank in range(len(self.targets)) if rank not in self.failed_ranks()]
                 assert start.rank == alive[-1], "only the last-ranked may exceed the budget"
                 latest = max(0.0, self.limit - cost - (self.limit - self.cutoff))
                 assert self.now >= round(latest, 3), "and only at its latest start"
@@ -192,8 +192,8 @@ class Arena:
             held = self.held()
             assert all(final.rank <= rank for rank in held), "never worse-ranked than a held result"
             assert set(final.members) == set(self.arrived[final.rank])
-            assert final.partial == (len(final.members) < len(members(self.entrants[final.rank])))
-            if isinstance(self.entrants[final.rank], Mix):
+            assert final.partial == (len(final.members) < len(members(self.targets[final.rank])))
+            if isinstance(self.targets[final.rank], Mix):
                 assert final.payload == ("mixed", self.arrived[final.rank])
             else:
                 assert final.payload == self.arrived[final.rank][0]
@@ -201,7 +201,7 @@ class Arena:
                 better = set(range(final.rank))
                 assert better <= self.ranks_failed, "a better one could still have finished"
         elif self.now < self.limit:
-            assert self.failed_ranks() == set(range(len(self.entrants))), "an early error only when all have failed"
+            assert self.failed_ranks() == set(range(len(self.targets))), "an early error only when all have failed"
             if isinstance(final, Fail):
                 assert final.error is not None
         else:

@@ -9,7 +9,6 @@ from ext_proc.broker.deadline import (
     NOTHING,
     CallOptions,
     TimeLimit,
-    joined,
     read_backup,
     read_grpc_timeout,
     read_options,
@@ -55,8 +54,6 @@ def test_what_a_header_leaves_out_is_left_to_the_settings() -> None:
 
 
 def test_lines_of_one_header_are_one_list() -> None:
-    assert joined([]) is None
-    assert joined(["svm", "(a b);mix=avg, c"]) == "svm, (a b);mix=avg, c"
     assert len(read_backup("svm, (a b);mix=avg, c")) == 3
 
 
@@ -141,27 +138,27 @@ weighted = st.builds(Candidate, names, st.none(), st.none() | names, estimates, 
 mixes = st.builds(Mix, st.lists(weighted, min_size=1, max_size=4).map(tuple), st.sampled_from(How))
 
 
-def written(entrant: Candidate | Mix) -> object:
-    """The entrant as another writer of structured fields writes it."""
-    if isinstance(entrant, Mix):
-        inner = http_sfv.InnerList([written(member) for member in entrant.members])
-        inner.params["mix"] = http_sfv.Token(entrant.how)
+def written(target: Candidate | Mix) -> object:
+    """The target as another writer of structured fields writes it."""
+    if isinstance(target, Mix):
+        inner = http_sfv.InnerList([written(member) for member in target.members])
+        inner.params["mix"] = http_sfv.Token(target.how)
         return inner
-    item = http_sfv.Item(http_sfv.Token(entrant.model))
-    if entrant.version is not None:
-        item.params["version"] = int(entrant.version)
-    if entrant.label is not None:
-        item.params["label"] = entrant.label
-    if entrant.estimate_ms is not None:
-        item.params["est"] = entrant.estimate_ms
-    if entrant.weight != 1:
-        item.params["w"] = entrant.weight
+    item = http_sfv.Item(http_sfv.Token(target.model))
+    if target.version is not None:
+        item.params["version"] = int(target.version)
+    if target.label is not None:
+        item.params["label"] = target.label
+    if target.estimate_ms is not None:
+        item.params["est"] = target.estimate_ms
+    if target.weight != 1:
+        item.params["w"] = target.weight
     return item
 
 
 @given(st.lists(candidates | mixes, min_size=1, max_size=5))
-def test_what_is_written_is_read(entrants: list[Candidate | Mix]) -> None:
-    assert read_backup(str(http_sfv.List([written(one) for one in entrants]))) == tuple(entrants)
+def test_what_is_written_is_read(targets: list[Candidate | Mix]) -> None:
+    assert read_backup(str(http_sfv.List([written(one) for one in targets]))) == tuple(targets)
 
 
 @given(

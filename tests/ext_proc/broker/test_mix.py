@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from ext_proc.broker.mix import Part, combine
+from ext_proc.broker.mix import MemberOutputs, combine
 from ext_proc.broker.plan import How
 from ext_proc.errors import CallError, Reason
 
 
-def part(member: str, weight: float = 1.0, **outputs: Any) -> Part:
-    return Part(member, weight, {name: np.asarray(value) for name, value in outputs.items()})
+def part(member: str, weight: float = 1.0, **outputs: Any) -> MemberOutputs:
+    return MemberOutputs(member, weight, {name: np.asarray(value) for name, value in outputs.items()})
 
 
 def f32(*values: float) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -45,7 +45,9 @@ def test_integers_at_their_bounds_do_not_wrap(dtype: str) -> None:
     bounds = np.iinfo(dtype)
     edge = np.array([bounds.min, bounds.max], dtype)
     for weights in ((1.0, 1.0), (0.1, 0.7)):
-        mixed = combine(How.AVG, [Part("a", weights[0], {"n": edge}), Part("b", weights[1], {"n": edge})])["n"]
+        mixed = combine(
+            How.AVG, [MemberOutputs("a", weights[0], {"n": edge}), MemberOutputs("b", weights[1], {"n": edge})]
+        )["n"]
         assert mixed.dtype == np.dtype(dtype)
         assert int(mixed[0]) <= bounds.min + abs(bounds.min) // 2**50
         assert int(mixed[1]) >= bounds.max - bounds.max // 2**50
@@ -66,7 +68,7 @@ def test_nan_and_infinity_are_not_hidden() -> None:
         (part("b", p=f32(1, 2), q=f32(1)), "output 'q' of member b is not an output of a"),
     ],
 )
-def test_what_differs_is_named(other: Part, says: str) -> None:
+def test_what_differs_is_named(other: MemberOutputs, says: str) -> None:
     with pytest.raises(CallError) as caught:
         combine(How.MAX, [part("a", p=f32(1, 2)), other])
     assert caught.value.reason is Reason.BROKEN_MODEL
@@ -93,7 +95,10 @@ def test_a_mix_lies_between_its_members(data: st.DataObject, dtype: str, shape: 
         bounds = np.iinfo(dtype)
         values = st.integers(bounds.min, bounds.max)
     arrays = [data.draw(hnp.arrays(dtype, shape, elements=values)) for _ in weights]
-    parts = [Part(f"m{n}", weight, {"y": array}) for n, (weight, array) in enumerate(zip(weights, arrays, strict=True))]
+    parts = [
+        MemberOutputs(f"m{n}", weight, {"y": array})
+        for n, (weight, array) in enumerate(zip(weights, arrays, strict=True))
+    ]
     low, high = np.minimum.reduce(arrays), np.maximum.reduce(arrays)
     assert np.array_equal(combine(How.MAX, parts)["y"], high)
     mean = combine(How.AVG, parts)["y"]

@@ -5,11 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from ext_proc.broker.deadline import read_options
-from ext_proc.broker.model_table import ModelTable
+from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.plan import AnswerMode, Candidate, How, Mix, Plan, StaticAnswer
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
+from ext_proc.config import parse
 from ext_proc.errors import CallError, ConfigError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from mesh.node import Node
 
 
 def model_table(models: dict[str, dict[str, Any]], known: set[str] | None = None, **broker: Any) -> ModelTable:
@@ -27,7 +29,7 @@ def planned(book: ModelTable, asked: Call, seed: int = 0, **headers: str) -> Pla
 
 
 def titles(plan: Plan) -> list[str]:
-    return [entrant.title for entrant in plan.candidates]
+    return [target.title for target in plan.candidates]
 
 
 SEED = {
@@ -121,7 +123,6 @@ class TestLimits:
             ({"tloc": "9", "primary": "(b;est=10 c);mix=max"}, "Header primary: member 1.1 (b): est=10 is over"),
             ({"backup": "a;est=51"}, "Header backup: member 1 (a): est=51 is over the limit of 50 ms."),
             ({"backup": "a, (b c d);mix=avg"}, "Header backup: the call would ask 5 models; at most 4 are allowed."),
-            ({"backup": "a, nobody"}, "Header backup: member 2 (nobody): no model of this name is known."),
         ],
     )
     def test_headers_that_cannot_hold_are_refused(self, headers: dict[str, str], says: str) -> None:
@@ -130,6 +131,10 @@ class TestLimits:
             book.plan(call("embedding"), read_options(**headers))
         assert caught.value.reason is Reason.INVALID
         assert caught.value.message.startswith(says)
+
+    def test_an_unknown_backup_of_a_header_costs_the_call_nothing_but_that_backup(self) -> None:
+        plan = planned(model_table(SEED, known={"embedding", "keysearch"}), call("embedding"), backup="nobody")
+        assert titles(plan) == ["embedding", "nobody"]
 
     def test_a_short_limit_is_no_error_of_configured_estimates(self) -> None:
         assert planned(model_table(SEED), call("embedding"), tloc="5").limit_ms == 5
@@ -225,6 +230,33 @@ class TestShadowsAndFallbacks:
         assert book.plan(Call(InferenceProtocol.V2_REST, Verb.INFER, "m")) is None
 
 
+class TestKnownModels:
+    @staticmethod
+    def node(*models: str, residency: str | None = None) -> Node:
+        return Node("n", grpc="10.0.0.1:8500", models=frozenset(models), residency=residency)
+
+    def test_a_fleet_of_fixed_sets_has_the_models_that_its_nodes_declare(self) -> None:
+        assert known_models([self.node("a", "b"), self.node("b", "c")]) == {"a", "b", "c"}
+
+    def test_nothing_is_known_of_nodes_that_may_be_asked_for_any_model(self) -> None:
+        assert known_models([]) is None
+        assert known_models([self.node("a"), self.node()]) is None
+        assert known_models([self.node("a"), self.node("b", residency="10.0.0.1:9910")]) is None
+
+    def test_the_configuration_is_held_against_them(self) -> None:
+        text = """
+            models: {bert: {backups: [svmm]}}
+            nodes:
+              - {id: a, grpc: "10.0.0.1:8500", models: [bert, svm]}
+              - {id: b, grpc: "10.0.0.2:8500"%s}
+            """
+        assert parse(text % "", "tbms.yaml").models
+        with pytest.raises(
+            ConfigError, match=r"^tbms\.yaml: models\.bert -> backups\[0\] -> svmm: no model .* is svm\.$"
+        ):
+            parse(text % ", models: [svm]", "tbms.yaml")
+
+
 class TestBadConfiguration:
     @pytest.mark.parametrize(
         ("models", "says"),
@@ -252,6 +284,14 @@ class TestBadConfiguration:
         with pytest.raises(ConfigError) as caught:
             model_table(models, known={"x", "y"}, max_candidates=4)
         assert says in str(caught.value)
+
+    def test_an_unknown_name_is_told_with_the_nearest_known_one(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            model_table({"a": {"backups": ["keyserach"]}}, known={"keysearch", "bayes"})
+        assert str(caught.value) == (
+            "models.a -> backups[0] -> keyserach: no model of this name is known; "
+            "the nearest name that a node declares, or that has a section here, is keysearch."
+        )
 
     def test_nesting_that_would_explode_is_refused_quickly(self) -> None:
         doubling = {f"v{n}": {"virtual": [f"v{n - 1}", f"v{n - 1}"]} for n in range(30, 0, -1)}

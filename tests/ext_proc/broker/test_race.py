@@ -91,9 +91,9 @@ def test_a_failed_primary_starts_its_backup_at_once(refused: bool, why: Why) -> 
 
 def test_all_failed_is_the_error_of_the_primary_at_once() -> None:
     arena = seed_scene()
-    for now, leg in ((1, A), (2, B), (3, C)):
+    for now, call in ((1, A), (2, B), (3, C)):
         arena.now = now
-        arena.fails(leg)
+        arena.fails(call)
     assert arena.final == Fail(Why.FAILED, "error of (0, 0)", 3, 47)
 
 

@@ -13,9 +13,9 @@ Step = tuple[object, ...]
 
 def possible_steps(arena: Arena, path: Sequence[Step], outcomes: Sequence[str]) -> Iterator[Step]:
     """Every thing that can happen next: each running call may end now, or time passes."""
-    for leg in sorted(arena.running):
+    for call in sorted(arena.running):
         for outcome in outcomes:
-            yield (outcome, leg)
+            yield (outcome, call)
     yield ("wake",)
     if path[-1][0] in ("wake", "begin"):  # one moment between two wake-ups stands for all of them
         yield ("between",)
@@ -30,10 +30,10 @@ def apply(arena: Arena, step: Step) -> None:
         case ("between",):
             arena.now = round((arena.now + arena.wake_ms()) / 2, 3)
             arena.timer()
-        case ("fine" | "odd" as payload, leg):
-            arena.result(leg, payload)  # type: ignore[arg-type]
-        case ("fails", leg):
-            arena.fails(leg)  # type: ignore[arg-type]
+        case ("fine" | "odd" as payload, call):
+            arena.result(call, payload)  # type: ignore[arg-type]
+        case ("fails", call):
+            arena.fails(call)  # type: ignore[arg-type]
 
 
 def explore(make: Callable[[], Arena], outcomes: Sequence[str] = ("fine", "fails")) -> list[Arena]:
@@ -66,8 +66,8 @@ SCHEDULES = {
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_three_candidates(schedule: str, level: float, answer: AnswerMode) -> None:
     limit, estimates = SCHEDULES[schedule]
-    entrants = [single("a"), single("b"), single("c")]
-    ends = explore(lambda: Arena(entrants, estimates, limit, answer=answer, level_ms=level))
+    targets = [single("a"), single("b"), single("c")]
+    ends = explore(lambda: Arena(targets, estimates, limit, answer=answer, level_ms=level))
     kinds = {(type(end.final), getattr(end.final, "rank", None)) for end in ends}
     assert kinds >= {(Answer, 0), (Answer, 1), (Answer, 2), (Fail, None)}, "every outcome was met"
     assert len(ends) > 30
@@ -75,27 +75,27 @@ def test_three_candidates(schedule: str, level: float, answer: AnswerMode) -> No
 
 @pytest.mark.parametrize("answer", AnswerMode)
 def test_four_candidates_with_little_budget(answer: AnswerMode) -> None:
-    entrants = [single(name) for name in "abcd"]
-    ends = explore(lambda: Arena(entrants, [5, 8, 4, 3], 12, answer=answer, level_ms=2))
+    targets = [single(name) for name in "abcd"]
+    ends = explore(lambda: Arena(targets, [5, 8, 4, 3], 12, answer=answer, level_ms=2))
     assert {end.final.rank for end in ends if isinstance(end.final, Answer)} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(
-    "entrants",
+    "targets",
     [[mix("a", "b"), single("c")], [single("a"), mix("b", "c")], [mix("a", "b")], [mix("a", "b"), mix("c", "d")]],
     ids=["mix first", "mix as backup", "mix alone", "two mixes"],
 )
 @pytest.mark.parametrize("fallback", [False, True])
-def test_mixes(entrants: list[RankedTarget], fallback: bool) -> None:
-    ends = explore(lambda: Arena(entrants, [6, 4][: len(entrants)], 12, fallback=fallback))
+def test_mixes(targets: list[RankedTarget], fallback: bool) -> None:
+    ends = explore(lambda: Arena(targets, [6, 4][: len(targets)], 12, fallback=fallback))
     answers = [end.final for end in ends if isinstance(end.final, Answer)]
     assert {answer.partial for answer in answers} == {False, True}
     assert any(isinstance(end.final, Fallback if fallback else Fail) for end in ends)
 
 
 def test_members_that_do_not_fit_make_the_mix_fail() -> None:
-    entrants = [mix("a", "b"), single("c")]
-    ends = explore(lambda: Arena(entrants, [6, 4], 12), outcomes=("fine", "odd"))
+    targets = [mix("a", "b"), single("c")]
+    ends = explore(lambda: Arena(targets, [6, 4], 12), outcomes=("fine", "odd"))
     rescued = [end for end in ends if 0 in end.ranks_failed and isinstance(end.final, Answer)]
     assert rescued
     assert all(end.final.rank == 1 for end in rescued if isinstance(end.final, Answer))

@@ -32,12 +32,12 @@ class AnyOrder(RuleBasedStateMachine):
         self, sizes: list[int], data: st.DataObject, limit: int, margin: int, answer: AnswerMode,
         level: float, fallback: bool, delay: int,
     ) -> None:  # fmt: skip
-        entrants = [
+        targets = [
             single(f"s{n}") if size == 1 else mix(*(f"m{n}{k}" for k in range(size))) for n, size in enumerate(sizes)
         ]
         estimates = data.draw(st.lists(st.integers(0, 80), min_size=len(sizes), max_size=len(sizes)))
         self.arena = Arena(
-            entrants,
+            targets,
             estimates,
             limit,
             margin_ms=margin,
@@ -77,14 +77,14 @@ class AnyOrder(RuleBasedStateMachine):
         oversleep=st.integers(0, 9),
     )
     def call_ends(self, data: st.DataObject, outcome: str, oversleep: int) -> None:
-        leg = data.draw(st.sampled_from(sorted(self.arena.running)))
+        call = data.draw(st.sampled_from(sorted(self.arena.running)))
         if oversleep == 9:  # the event is seen before a timer that was due earlier
             self.arena.overslept = True
             self.arena.now = round(self.arena.wake_ms() + 2, 3)
         if outcome in ("fails", "refused"):
-            self.arena.fails(leg, refused=outcome == "refused")
+            self.arena.fails(call, refused=outcome == "refused")
         else:
-            self.arena.result(leg, outcome)
+            self.arena.result(call, outcome)
 
     @precondition(lambda self: not self.over())
     @rule(impatience=st.integers(0, 9))
@@ -96,7 +96,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(rank=st.integers(0, 5))
     def late_events_do_nothing(self, rank: int) -> None:
         race = self.arena.race
-        if rank < len(self.arena.entrants):
+        if rank < len(self.arena.targets):
             assert race.result(rank, 0, "late", 1e6) == []
             assert race.failed(rank, 0, "late", 1e6) == []
         assert race.timer(1e6) == []

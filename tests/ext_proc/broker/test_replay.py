@@ -20,14 +20,14 @@ def record_one(
 ) -> dict[str, Any]:
     """Plays one race in which candidate i takes times[i] ms, and returns its record as it is read from the log."""
     estimates = [35, 25, 5][: len(times)]
-    entrants = [single(name) for name in ("embedding", "svm", "bayes")[: len(times)]]
-    arena = Arena(entrants, estimates, limit, margin_ms=2, level_ms=level, arrival=arrival)
+    targets = [single(name) for name in ("embedding", "svm", "bayes")[: len(times)]]
+    arena = Arena(targets, estimates, limit, margin_ms=2, level_ms=level, arrival=arrival)
     arena.begin()
     since: dict[tuple[int, int], float] = {}
     while not arena.race.over:
-        for leg in arena.running:
-            since.setdefault(leg, arena.now)
-        ends = min((round(since[leg] + times[leg[0]], 3), leg) for leg in arena.running)
+        for call in arena.running:
+            since.setdefault(call, arena.now)
+        ends = min((round(since[call] + times[call[0]], 3), call) for call in arena.running)
         if ends[0] <= arena.wake_ms():
             arena.now = ends[0]
             arena.result(ends[1])

@@ -4,12 +4,13 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from rich.console import Console
 
+from ext_proc.admin.documents import EdgeDocument, NodeDocument
 from ext_proc.cli import models
 from ext_proc.cli.models import command, rows_of, show
 from ext_proc.errors import TbmsError
@@ -19,7 +20,22 @@ URL_A, URL_B, URL_EDGE = "http://10.0.0.1:9902", "http://10.0.0.2:9902", "http:/
 
 def entry(model: str, state: str = "available", **changes: Any) -> dict[str, Any]:
     values = {"version": 1, "pinned": False, "in_flight": 0, "disk_bytes": 1000, "fetched_bytes": 1000, "cause": ""}
-    return {"model": model, "state": state, "idle_seconds": 5.0, **values, **changes}
+    more = {"waiting": 0, "memory_bytes": 0, "state_seconds": 5.0, "attempts": 0, "retry_seconds": 0.0}
+    return {"model": model, "state": state, "idle_seconds": 5.0, **values, **more, **changes}
+
+
+PROCESS = {"uptime_seconds": 1.0, "draining": False, "config": "tbms.yaml", "streams": 0}
+NO_LIMIT = {"models": None, "disk_bytes": None, "memory_bytes": None}
+
+
+def node_status(*models: dict[str, Any]) -> NodeDocument:
+    told = {"models": list(models), "capacity": NO_LIMIT, "free": NO_LIMIT, "model_server": "ok", "store_failures": {}}
+    return cast("NodeDocument", {"role": "node", **PROCESS, **told})
+
+
+def edge_status(models: dict[str, dict[str, str]]) -> EdgeDocument:
+    told = {"nodes": [], "left_out": [], "sources_failed": {}, "models": models, "models_not_shown": 0}
+    return cast("EdgeDocument", {"role": "edge", **PROCESS, **told})
 
 
 def console() -> Console:
@@ -34,12 +50,12 @@ def text(of: Console) -> str:
 def test_nodes_with_one_version_in_one_state_share_a_line() -> None:
     rows = rows_of(
         [
-            (URL_A, {"models": [entry("resnet", in_flight=2), entry("bert", "failed", cause="no graph")]}),
+            (URL_A, node_status(entry("resnet", in_flight=2), entry("bert", "failed", cause="no graph"))),
             (
                 URL_B,
-                {"models": [entry("resnet", in_flight=3, idle_seconds=1.0, pinned=True), entry("resnet", version=2)]},
+                node_status(entry("resnet", in_flight=3, idle_seconds=1.0, pinned=True), entry("resnet", version=2)),
             ),
-            (URL_EDGE, {"models": {"bert": {"a": "loading"}}}),
+            (URL_EDGE, edge_status({"bert": {"a": "loading"}})),
         ]
     )
     assert [(row.model, row.version, row.state, row.nodes) for row in rows] == [
@@ -56,7 +72,7 @@ class Port:
     """An admin port: its status, and how it takes commands."""
 
     def __init__(self) -> None:
-        self.status: Any = {"models": []}
+        self.status: Any = node_status()
         self.answer: tuple[int, dict[str, Any]] = (200, {"model": "resnet", "version": 3})
         self.told: list[str] = []
         self.looks = 0
@@ -93,14 +109,14 @@ async def port() -> AsyncIterator[Port]:
 
 async def test_the_table_obeys_no_markup_and_no_escape_of_a_node() -> None:
     async with port() as ours:
-        ours.status = {"models": [entry("[red]resnet[/red]"), entry("bert", "failed", cause="bad\x1b[2J file")]}
+        ours.status = node_status(entry("[red]resnet[/red]"), entry("bert", "failed", cause="bad\x1b[2J file"))
         out = console()
         await show(out, [ours.url])
         assert "[red]resnet[/red]" in text(out)
         assert "bad?[2J file" in text(out)
         assert "1.0 kB" in text(out)
         assert "5 s ago" in text(out)
-        ours.status = {"models": []}
+        ours.status = node_status()
         await show(out, [ours.url])
         assert text(out).endswith("No models.\n")
 
@@ -113,10 +129,30 @@ async def test_an_answer_that_is_no_status_is_a_sentence(status: Any) -> None:
             await show(console(), [ours.url])
 
 
+@pytest.mark.parametrize(
+    ("status", "field"),
+    [
+        (node_status({"model": "resnet"}), r"models\.0\.version: "),
+        (node_status(entry("resnet", in_flight="3")), r"models\.0\.in_flight: "),
+        ({**edge_status({}), "models": {"resnet": ["a"]}}, r"models\.resnet: "),
+        ({**PROCESS, "role": "edge", "models": {}}, r"nodes: "),
+        ({"models": []}, r"role: edge or node"),
+    ],
+)
+async def test_another_version_is_told_with_the_field_that_it_lacks(status: Any, field: str) -> None:
+    async with port() as ours:
+        ours.status = status
+        with pytest.raises(TbmsError, match=rf"^{ours.url}: .* this version of tbms: {field}"):
+            await show(console(), [ours.url])
+        ours.answer = (200, {"version": 3})
+        with pytest.raises(TbmsError, match=r"/models/a/pin: .* this version of tbms: model: "):
+            await command(console(), "pin", "a", None, ours.url)
+
+
 async def test_a_command_shows_how_far_the_fetch_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "POLL_SECONDS", 0.01)
     async with port() as ours:
-        ours.status = {"models": [entry("a/[b] c", "fetching", fetched_bytes=250), entry("other", "fetching")]}
+        ours.status = node_status(entry("a/[b] c", "fetching", fetched_bytes=250), entry("other", "fetching"))
         ours.until_looks = 5
         out = Console(file=io.StringIO(), width=200, force_terminal=True)
         await command(out, "load", "a/[b] c", 3, ours.url)

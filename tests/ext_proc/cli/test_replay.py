@@ -61,6 +61,7 @@ def test_what_if_stands_beside_what_was(log: Path) -> None:
         (["--answer", "first", "--estimate", "svm=40"], "0.00"),
         (["--margin-ms", "35"], "0.00"),
         (["--hedge-share", "0"], "60.00"),
+        (["--hedge-burst-ms", "1"], "60.00"),
     ],
 )  # fmt: skip
 def test_every_option_changes_its_rule(log: Path, options: list[str], by_rank_0: str) -> None:
@@ -110,3 +111,8 @@ def test_files_that_are_no_recording(tmp_path: Path, content: bytes | None, says
     assert isinstance(result.exception, TbmsError)
     assert str(result.exception).startswith(f"{path}: ")
     assert says in str(result.exception)
+
+
+def test_a_smaller_burst_leaves_less_work_for_hedges(log: Path) -> None:
+    work = rows(RUN.invoke(app, ["replay", str(log), "--hedge-burst-ms", "1"]).output)["extra work"]
+    assert float(work[1]) < float(work[0])

@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from ext_proc.broker.answer import answer_header
+from ext_proc.broker.answer_header import answer_header
 from ext_proc.broker.effects import Answer, Fail, Fallback, Why
 from ext_proc.broker.plan import Candidate, How, Mix, Plan, StaticAnswer
 

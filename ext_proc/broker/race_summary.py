@@ -1,4 +1,4 @@
-"""Sums up races: what was answered, by whom, and what it cost."""
+"""The summary of many races: what was answered, by which rank, and what it cost."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from ext_proc.broker.race import Race
 
 
 @dataclass(slots=True)
-class Report:
+class RaceSummary:
     """Counts over races, and estimated work in ms.
 
     `gone`: the client left before an answer; these races count in no share. `late`: answered after

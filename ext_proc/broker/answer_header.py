@@ -1,4 +1,4 @@
-"""The `tbms-answer` header: who answered, and why not the primary (RFC 9651, a list of one member).
+"""The `tbms-answer` header: which model answered, and why not the primary (RFC 9651, a list of one member).
 
 svm;rank=1;elapsed=36.2;why=overdue;left=13.8;node="10.0.0.3:8500"
 (bayes keysearch);rank=2;elapsed=47.9;why=overdue;left=2.1;mix=avg
@@ -24,12 +24,12 @@ def answer_header(plan: Plan, outcome: Outcome, node: str | None = None) -> str:
     if not isinstance(outcome, Answer):
         why = outcome.why if isinstance(outcome, Fail) else Why.FALLBACK
         return f"{_text(plan.model)};elapsed={_ms(outcome.elapsed_ms)};why={why};left={_ms(outcome.left_ms)}"
-    entrant = plan.candidates[outcome.rank]
-    if isinstance(entrant, Mix):
-        who = f"({' '.join(_model(entrant.members[member]) for member in outcome.members)})"
-        mix = f";mix={entrant.how};partial" if outcome.partial else f";mix={entrant.how}"
+    target = plan.candidates[outcome.rank]
+    if isinstance(target, Mix):
+        who = f"({' '.join(_model(target.members[member]) for member in outcome.members)})"
+        mix = f";mix={target.how};partial" if outcome.partial else f";mix={target.how}"
     else:
-        who, mix = _model(members(entrant)[0]), ""
+        who, mix = _model(members(target)[0]), ""
     where = "" if node is None else f";node={_string(node)}"
     elapsed, left = _ms(outcome.elapsed_ms), _ms(outcome.left_ms)
     return f"{who};rank={outcome.rank};elapsed={elapsed};why={outcome.why};left={left}{mix}{where}"

@@ -1,4 +1,4 @@
-"""One name of the catalogue: its section of the configuration, read and ready to be looked up."""
+"""One name of the `models:` section: its settings, read and ready to be looked up."""
 
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -10,8 +10,11 @@ from ext_proc.wire.call import InferenceProtocol
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What `ModelSettings` say, with the candidates read. At most one of alias, split and virtual is set."""
+class ModelEntry:
+    """What `ModelSettings` say of a name, with the candidates read. At most one of alias, split and virtual is set.
+
+    Times in ms; `labels` from label to version; `shadow_share` from 0 to 1.
+    """
 
     name: str
     limit_ms: float | None
@@ -27,18 +30,18 @@ class Entry:
     fallback: dict[InferenceProtocol, StaticAnswer]
 
     @classmethod
-    def read(cls, name: str, settings: ModelSettings) -> "Entry":
-        """Reads the texts, which the settings have checked already."""
+    def read(cls, name: str, settings: ModelSettings) -> "ModelEntry":
+        """Reads the texts of candidates, which the settings have checked already."""
         return cls(
             name=name,
             limit_ms=settings.limit_ms,
             estimate_ms=settings.estimate_ms,
             answer=settings.answer,
-            backups=tuple(map(fields.read_entrant, settings.backups)),
+            backups=tuple(map(fields.read_target, settings.backups)),
             alias=None if settings.alias is None else fields.read_candidate(settings.alias),
             labels={label: str(version) for label, version in settings.labels.items()},
             split=tuple(map(fields.read_candidate, settings.split)),
-            virtual=tuple(map(fields.read_entrant, settings.virtual)),
+            virtual=tuple(map(fields.read_target, settings.virtual)),
             shadow=None if settings.shadow is None else fields.read_candidate(settings.shadow.to),
             shadow_share=0.0 if settings.shadow is None else settings.shadow.share,
             fallback={protocol: fallback.answer(protocol) for protocol, fallback in settings.fallback.items()},
@@ -61,8 +64,8 @@ class Entry:
             candidate = replace(candidate, estimate_ms=self.estimate_ms)
         return candidate
 
-    def targets(self, candidate: Candidate) -> tuple[Candidate, ...]:
-        """Where the name leads for this candidate: the alias, all sides of the split, or nowhere.
+    def leads_to(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The candidates that the name stands for: that of the alias, all sides of the split, or none.
 
         A candidate that says its version or label is not split: it names one side already.
         """

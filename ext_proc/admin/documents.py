@@ -1,0 +1,160 @@
+"""Documents of the admin port as JSON: /status of an edge and of a node, and the answer to a command.
+
+The roles that answer annotate with these types, the commands that ask read with the functions below. A field that a
+later version adds is NotRequired, so that its commands still read an earlier server.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+from ext_proc.errors import TbmsError
+
+
+class ProcessStatus(TypedDict):
+    """What every process says of itself."""
+
+    uptime_seconds: float
+    draining: bool
+    config: str
+    """Path of the configuration file."""
+    streams: int
+    """Streams of Envoy that are open: calls in work."""
+
+
+class NodeResidencyStatus(TypedDict):
+    """How an edge hears what a node holds."""
+
+    address: str
+    """ip:port of `node.publish` of that node."""
+    heard: bool
+    cause: str | None
+    """Why it is not heard."""
+    leaving: bool
+    free_models: float | None
+    """Models that it could still take; None: without a limit, or not known."""
+
+
+class KnownNodeStatus(TypedDict):
+    """A node, as an edge sees it. Addresses are ip:port."""
+
+    id: str
+    grpc: str | None
+    rest: str | None
+    zone: str
+    weight: float
+    alive: bool
+    cause: str | None
+    """Why its last probe failed."""
+    load: float
+    """Calls in flight there, as far as this edge knows."""
+    declared_models: int
+    residency: NodeResidencyStatus | None
+    """None: the node tells nothing by a stream."""
+
+
+class EdgeStatus(TypedDict):
+    """What the edge role adds."""
+
+    nodes: Sequence[KnownNodeStatus]
+    left_out: Sequence[str]
+    """One sentence for each node that clashes with another one."""
+    sources_failed: Mapping[str, str]
+    """Source of nodes -> why it cannot say at the moment what its nodes are."""
+    models: Mapping[str, Mapping[str, str]]
+    """Model -> node id -> state there (`mesh.residency`), of the first models in the order of their names."""
+    models_not_shown: int
+
+
+class ModelVersionStatus(TypedDict):
+    """One model version on a node; the fields are those of `mesh.model_cache.books.status.ModelStatus`."""
+
+    model: str
+    version: int
+    state: str
+    pinned: bool
+    in_flight: int
+    waiting: int
+    disk_bytes: int
+    memory_bytes: int
+    fetched_bytes: int
+    idle_seconds: float
+    state_seconds: float
+    cause: str
+    attempts: int
+    retry_seconds: float
+
+
+class Amounts(TypedDict):
+    """Room on a node; None: without a limit."""
+
+    models: float | None
+    disk_bytes: float | None
+    memory_bytes: float | None
+
+
+class NodeStatus(TypedDict):
+    """What the node role adds."""
+
+    models: Sequence[ModelVersionStatus]
+    capacity: Amounts
+    free: Amounts
+    """What is neither in use nor promised."""
+    model_server: str
+    """`ok`, or why it is away."""
+    store_failures: Mapping[str, str]
+    """Models of which the store could not be asked the last time, and why."""
+
+
+class EdgeDocument(ProcessStatus, EdgeStatus):
+    """GET /status of an edge."""
+
+    role: Literal["edge"]
+
+
+class NodeDocument(ProcessStatus, NodeStatus):
+    """GET /status of a node."""
+
+    role: Literal["node"]
+
+
+class CommandDone(TypedDict):
+    """The answer to a command that a node has carried out."""
+
+    model: str
+    version: int | None
+    """The version that was loaded; None where the command holds for the model as a whole."""
+
+
+StatusDocument = EdgeDocument | NodeDocument
+Document = TypeVar("Document")
+_STRICT = ConfigDict(strict=True)
+_STATUS: TypeAdapter[StatusDocument] = TypeAdapter(
+    Annotated[StatusDocument, Field(discriminator="role")], config=_STRICT
+)
+_DONE: TypeAdapter[CommandDone] = TypeAdapter(CommandDone)
+
+
+def read_status(document: object) -> StatusDocument:
+    """A /status that another process has given. Raises TbmsError that names the field at fault and what is expected."""
+    return _read(_STATUS, document)
+
+
+def read_done(document: object) -> CommandDone:
+    """The answer to a command. Raises TbmsError that names the field at fault and what is expected."""
+    return _read(_DONE, document)
+
+
+def _read(adapter: TypeAdapter[Document], document: object) -> Document:
+    try:
+        return adapter.validate_python(document)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+    if fault["type"].startswith("union_tag"):
+        raise TbmsError("role: edge or node is expected")
+    place = [str(part) for part in fault["loc"]]
+    if adapter is _STATUS:
+        place = place[1:]  # without the role, by which the type was chosen
+    raise TbmsError(f"{'.'.join(place) or 'the document'}: {fault['msg']}")
