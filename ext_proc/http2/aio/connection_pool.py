@@ -8,7 +8,7 @@ from typing import Self
 
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.client_connection import ClientConnection
-from ext_proc.http2.client_stream import Broken, Reply
+from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.limits import Limits
 
 # One is the rule: more are made where the peer takes no more streams on those that there are.
@@ -42,30 +42,30 @@ class ConnectionPool:
             protocol.end()
         await self._group.__aexit__(kind, error, trace)
 
-    async def request(self, block: bytes, body: tuple[bytes, ...], limit: int) -> Reply | Broken:
+    async def request(self, block: bytes, body: tuple[bytes, ...], limit: int) -> HttpResponse | Broken:
         """Sends a request and reads its reply; resets its stream when cancelled.
 
         `block` is its header block, `limit` bounds the reply's body in bytes. Raises OSError where no connection can
         be had.
         """
-        outcome: Reply | Broken = Broken("it was not sent")
+        outcome: HttpResponse | Broken = Broken("it was not sent")
         for _ in range(_TRIES):
             link = self._link() or await self._dialled()
-            done: asyncio.Future[Reply | Broken] = self._loop.create_future()
+            done: asyncio.Future[HttpResponse | Broken] = self._loop.create_future()
             exchange = link.request(block, body, limit, partial(_settle, done))
             try:
                 outcome = await done
             except asyncio.CancelledError:
                 exchange.give_up()
                 raise
-            if isinstance(outcome, Reply) or not outcome.unprocessed:
+            if isinstance(outcome, HttpResponse) or not outcome.unprocessed:
                 break
         return outcome
 
     def _link(self) -> ClientConnection | None:
         for protocol in self._protocols:
-            if protocol.link.has_room:
-                return protocol.link
+            if protocol.connection.has_room:
+                return protocol.connection
         return None
 
     async def _dialled(self) -> ClientConnection:
@@ -106,6 +106,6 @@ class ConnectionPool:
         return ClientConnection(wake, self._limits)
 
 
-def _settle(done: asyncio.Future[Reply | Broken], outcome: Reply | Broken) -> None:
+def _settle(done: asyncio.Future[HttpResponse | Broken], outcome: HttpResponse | Broken) -> None:
     if not done.done():
         done.set_result(outcome)
