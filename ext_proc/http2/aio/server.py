@@ -39,7 +39,7 @@ class Http2Server:
         self._limits = limits or Limits()
         self._ssl_context = ssl_context
         self._socket_mode = socket_mode
-        self._connections: set[Http2Protocol[ServerConnection]] = set()
+        self._protocols: set[Http2Protocol[ServerConnection]] = set()
         self._stopping = False
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -56,14 +56,14 @@ class Http2Server:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for connection in tuple(self._connections):
-            connection.shut_down()
+        for protocol in tuple(self._protocols):
+            protocol.shut_down()
         await self._all_gone(grace)
-        for connection in tuple(self._connections):
-            connection.end()
+        for protocol in tuple(self._protocols):
+            protocol.end()
         await self._all_gone(_LAST_WORDS)
-        for connection in tuple(self._connections):
-            connection.abort()
+        for protocol in tuple(self._protocols):
+            protocol.abort()
         await self._all_gone(_LAST_WORDS)
 
     async def _start_on_socket(self, path: Path) -> None:
@@ -77,7 +77,7 @@ class Http2Server:
             listener.bind(str(own))
             loop = asyncio.get_running_loop()
             self._server = await loop.create_unix_server(
-                self._connect, sock=listener, ssl=self._ssl_context, backlog=_BACKLOG
+                self._protocol, sock=listener, ssl=self._ssl_context, backlog=_BACKLOG
             )
         except BaseException:
             listener.close()
@@ -88,29 +88,29 @@ class Http2Server:
     async def _start_on_tcp(self) -> None:
         host, _, port = self.address.rpartition(":")
         self._server = await asyncio.get_running_loop().create_server(
-            self._connect, host.strip("[]"), int(port), ssl=self._ssl_context, backlog=_BACKLOG, reuse_port=True
+            self._protocol, host.strip("[]"), int(port), ssl=self._ssl_context, backlog=_BACKLOG, reuse_port=True
         )
         self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     async def _all_gone(self, within: float) -> None:
-        if self._connections:
+        if self._protocols:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await self._empty.wait()
 
-    def _connect(self) -> Http2Protocol[ServerConnection]:
+    def _protocol(self) -> Http2Protocol[ServerConnection]:
         return Http2Protocol(self._side, self._made, self._lost)
 
     def _side(self, wake: Callable[[], None]) -> ServerConnection:
         return ServerConnection(self._sessions, wake, self._limits)
 
-    def _made(self, connection: Http2Protocol[ServerConnection]) -> None:
-        self._connections.add(connection)
+    def _made(self, protocol: Http2Protocol[ServerConnection]) -> None:
+        self._protocols.add(protocol)
         if self._stopping:
-            connection.end()
+            protocol.end()
 
-    def _lost(self, connection: Http2Protocol[ServerConnection]) -> None:
-        self._connections.discard(connection)
-        if not self._connections:
+    def _lost(self, protocol: Http2Protocol[ServerConnection]) -> None:
+        self._protocols.discard(protocol)
+        if not self._protocols:
             self._empty.set()
