@@ -1,6 +1,10 @@
-"""The status codes of gRPC: https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
+"""The status of a gRPC call: its codes (https://grpc.github.io/grpc/core/md_doc_statuscodes.html) and its message."""
 
 from enum import IntEnum
+from urllib.parse import quote
+
+# What a `grpc-message` leaves as it is: visible ASCII and the space, without the percent sign.
+_UNENCODED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 class GrpcStatus(IntEnum):
@@ -23,3 +27,11 @@ class GrpcStatus(IntEnum):
     UNAVAILABLE = 14
     DATA_LOSS = 15
     UNAUTHENTICATED = 16
+
+
+def encode_message(message: str, errors: str = "replace") -> bytes:
+    """The value of `grpc-message`: percent-encoded UTF-8 (PROTOCOL-HTTP2.md of gRPC).
+
+    `errors`, as of `str.encode`, says what becomes of a lone surrogate.
+    """
+    return quote(message, safe=_UNENCODED, errors=errors).encode("ascii")

@@ -1,13 +1,27 @@
-"""Either side of one HTTP/2 connection: bytes in, frames of streams and bytes out (RFC 9113).
+"""One side of an HTTP/2 connection: bytes in; calls of its streams, and bytes out (RFC 9113).
 
-    link.receive(data, now)      what the peer sent; streams are called from within
-    link.take()                  what is to be sent to the peer now
-    link.ended                   whether the transport is to be closed once that is sent
+    connection.receive(data, now)      what the peer sent; streams are called from within
+    connection.take()                  what is to be sent to the peer now
+    connection.ended                   whether the transport is to be closed once that is sent
 
-Here bytes become frames; what frames do is in `traffic` (those that carry messages) and `control` (all others).
 It reads no clock and knows no event loop. `wake` is called when there is something to take outside of `receive`.
 Nothing that a peer sends raises: what breaks the protocol ends its stream with RST_STREAM or the connection with
 GOAWAY, under the code that RFC 9113 gives it.
+
+What a frame that names a stream does, by the state of the stream (section 5.1). Only streams that are open or
+half-closed are kept. "We ended" are those that this side ended before the peer had: what the peer had sent by then is
+no fault. `STREAM_CLOSED` ends the stream, `PROTOCOL_ERROR!` with a mark of exclamation the connection.
+
+                   open             half-closed (remote)   we ended      closed           idle
+    HEADERS        trailers         STREAM_CLOSED          ignored       STREAM_CLOSED!   server: opens the stream
+                                                                                          client: PROTOCOL_ERROR!
+    DATA           to the stream    STREAM_CLOSED          ignored       STREAM_CLOSED    PROTOCOL_ERROR!
+    RST_STREAM     ends the stream  ends the stream        ignored       ignored          PROTOCOL_ERROR!
+    WINDOW_UPDATE  to the stream    to the stream          ignored       ignored          PROTOCOL_ERROR!
+    PRIORITY       ignored          ignored                ignored       ignored          ignored
+
+DATA counts against the connection's window in every state. A header block that is not whole is followed by its
+CONTINUATION frames and by no other frame: PROTOCOL_ERROR!
 """
 
 import logging
@@ -22,280 +36,80 @@ from ext_proc.http2.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    HEADER,
-    HEADER_SIZE,
+    HAS_PRIORITY,
     HEADERS,
     PADDED,
-    SETTINGS,
-    STREAM_MASK,
     ConnectionFault,
     ErrorCode,
     Flag,
     Setting,
     StreamFault,
-    frame,
-    goaway,
-    rst_stream,
-    unpadded,
-    window_update,
-    word,
 )
-from ext_proc.http2.headers import Blocks
+from ext_proc.http2.headers import HeaderBlockAssembler
 from ext_proc.http2.hpack_literals import NO_TABLE
-from ext_proc.http2.limits import Guard, Limits
+from ext_proc.http2.limits import FloodLimiter, Limits
 from ext_proc.http2.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 StreamT = TypeVar("StreamT", bound=FlowControlledStream)
 
 
-class Control(ABC, Generic[StreamT]):
-    """The streams of a connection, its windows and its settings. `_last` is the highest stream that was opened."""
+class EndedStreams:
+    """The streams that this side ended before the peer had, as far as they are remembered: the last 10,000."""
+
+    __slots__ = ("_numbers",)
+
+    _MOST = 10_000
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, None] = {}
+
+    def add(self, number: int) -> None:
+        """Remembers a stream."""
+        if len(self._numbers) >= self._MOST:
+            del self._numbers[next(iter(self._numbers))]
+        self._numbers[number] = None
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
+
+
+class H2Connection(ABC, Generic[StreamT]):
+    """The streams, windows and settings of a connection. What differs between a server and a client is in its hooks.
+
+    The hooks are `shut_down` and `end`; `_on_header_block`, which opens streams and feeds them; and, each doing
+    nothing unless it is overridden, `_read_preface`, `_on_pong`, `_on_stream_reset`, `_on_peer_leaving` and
+    `_on_drained`. A side that takes no more streams sets `_draining`, and `_highest` to the highest stream that it
+    or its peer has opened.
+    """
 
     def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()
         self.writer = Writer(wake)
         self.ended = False
         self._streams: dict[int, StreamT] = {}
-        self._last = 0
-        self._guard = Guard(limits)
+        self._highest = 0
         self._draining = False
-        self._opening = NO_TABLE
-        self._peer_window = frames.DEFAULT_WINDOW
-        self._taken = 0
+        self._ended_streams = EndedStreams()
+        self._floods = FloodLimiter(limits)
+        self._block = HeaderBlockAssembler(limits)
+        self._rest = b""  # a frame that has not come whole
+        self._settled = False  # whether the peer's first SETTINGS have come
+        self._peer_window = frames.DEFAULT_WINDOW  # the peer's INITIAL_WINDOW_SIZE
+        self._peer_streams = frames.STREAM_MASK  # the peer's MAX_CONCURRENT_STREAMS
+        self._taken = 0  # bytes that the peer has sent on the connection's window and was not granted again
         self._withheld: set[FlowControlledStream] = set()
+        self._table_size_update = NO_TABLE
         self._handlers = {
             frames.PRIORITY: self._on_priority,
-            frames.RST_STREAM: self._on_reset,
+            frames.RST_STREAM: self._on_rst_stream,
             frames.SETTINGS: self._on_settings,
             frames.PUSH_PROMISE: self._on_push_promise,
             frames.PING: self._on_ping,
             frames.GOAWAY: self._on_goaway,
             frames.WINDOW_UPDATE: self._on_window_update,
         }
-
-    # What each side does in its own way.
-
-    @abstractmethod
-    def _on_goaway(self, number: int, flags: int, payload: bytes) -> None:
-        """A GOAWAY frame. Raises ConnectionFault."""
-
-    def _on_reset_of(self, stream: StreamT) -> None:
-        """The peer has reset a stream."""
-
-    def _on_idle(self) -> None:
-        """The last stream is over."""
-
-    def _on_pong(self, payload: bytes) -> None:
-        """The peer has answered a PING."""
-
-    def _on_setting(self, setting: int, value: int) -> None:
-        """A setting that only one side obeys."""
-
-    # What streams call.
-
-    def opening(self) -> bytes:
-        """See `Home.opening`."""
-        opening, self._opening = self._opening, b""
-        return opening
-
-    def closed(self, stream: FlowControlledStream) -> None:
-        """See `Home.closed`."""
-        if self._streams.pop(stream.id, None) is not None and not stream.remote_closed:
-            self._guard.cut_short(stream.id)
-        if not self._streams:
-            self._on_idle()
-
-    def withhold(self, stream: FlowControlledStream) -> None:
-        """See `Home.withhold`."""
-        self._withheld.add(stream)
-
-    # Frames.
-
-    def _on_priority(self, number: int, _flags: int, payload: bytes) -> None:
-        """Priorities of this kind are deprecated (section 5.3), and only checked for their form."""
-        self._guard.idle_frame()
-        if not number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PRIORITY frame names no stream")
-        if len(payload) != 5:
-            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR)
-
-    def _on_reset(self, number: int, _flags: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an RST_STREAM frame has not four bytes")
-        self._check_used(number)
-        stream = self._streams.pop(number, None)
-        if stream is not None:
-            stream.reset(word(payload, 0))
-            self._on_reset_of(stream)
-            if not self._streams:
-                self._on_idle()
-
-    def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
-        if number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a SETTINGS frame names a stream")
-        if flags & Flag.ACK:
-            if payload:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
-            return
-        self._guard.idle_frame()
-        for setting, value in frames.read_settings(payload):
-            if setting == Setting.MAX_FRAME_SIZE:
-                self.writer.frame = min(value, frames.MAX_FRAME_BYTES)
-            elif setting == Setting.INITIAL_WINDOW_SIZE:
-                self._rewindow(value)
-            else:
-                self._on_setting(setting, value)
-        self.writer.write(frames.SETTINGS_ACK)
-
-    def _rewindow(self, value: int) -> None:
-        """Section 6.9.2: the windows of the open streams change by as much."""
-        change, self._peer_window = value - self._peer_window, value
-        try:
-            for stream in self._streams.values():
-                stream.widen(change)
-        except StreamFault as fault:
-            raise ConnectionFault(fault.code, "INITIAL_WINDOW_SIZE makes a window too large") from None
-
-    def _on_push_promise(self, _number: int, _flags: int, _payload: bytes) -> None:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nothing may be pushed here")
-
-    def _on_ping(self, number: int, flags: int, payload: bytes) -> None:
-        if number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PING frame names a stream")
-        if len(payload) != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
-        if flags & Flag.ACK:
-            self._on_pong(payload)
-        else:
-            self._guard.idle_frame()
-            self.writer.write(frame(frames.PING, Flag.ACK, 0, payload))
-
-    def _on_window_update(self, number: int, _flags: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a WINDOW_UPDATE frame has not four bytes")
-        size = word(payload, 0) & STREAM_MASK
-        if number:
-            self._check_used(number)
-            stream = self._streams.get(number)
-            if not size:
-                raise StreamFault(ErrorCode.PROTOCOL_ERROR)
-            if stream is not None:
-                stream.widen(size)
-            return
-        if not size:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE frame widens by nothing")
-        self.writer.window += size
-        if self.writer.window > frames.MAX_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
-
-    # Common to several.
-
-    def _check_goaway(self, number: int, payload: bytes) -> None:
-        if number:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a GOAWAY frame names a stream")
-        if len(payload) < 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY frame is too short")
-        self._guard.idle_frame()
-
-    def _check_used(self, number: int) -> None:
-        if not number or number > self._last or not number & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame names a stream that was never opened")
-
-    def _grant(self) -> None:
-        """Lets the peer send more on the connection, unless it does not read what we send."""
-        if self._taken > self.limits.connection_window:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not respected")
-        if self._taken and not self.writer.paused:
-            self.writer.write(window_update(0, self._taken))
-            self._taken = 0
-
-
-class Traffic(Control[StreamT]):
-    """What comes on the streams of a connection."""
-
-    def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
-        super().__init__(wake, limits)
-        self._blocks = Blocks(self.limits)
-
-    # What each side does in its own way.
-
-    @abstractmethod
-    def _on_block(self, number: int, block: bytes, ends: int) -> None:
-        """A whole header block. Raises ConnectionFault or StreamFault."""
-
-    # Frames.
-
-    def _on_data(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
-        size = end - start
-        self._taken += size
-        if self._taken >= self.limits.connection_window >> 1:
-            self._grant()
-        if flags & PADDED:
-            start, end = unpadded(data, start, end)
-        if start == end and not flags & END_STREAM:
-            self._guard.idle_frame()
-        stream = self._streams.get(number)
-        if stream is None:
-            self._on_data_of_none(number)
-            return
-        if stream.remote_closed:
-            raise StreamFault(ErrorCode.STREAM_CLOSED)
-        ends = stream.remote_closed = bool(flags & END_STREAM)
-        if size:
-            stream.receive(data, start, end, size)
-        if ends:
-            stream.half_close()
-
-    def _on_data_of_none(self, number: int) -> None:
-        self._check_used(number)
-        if not self._guard.was_cut_short(number):
-            self._guard.idle_frame()
-            raise StreamFault(ErrorCode.STREAM_CLOSED)
-
-    def _on_headers(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
-        if not number & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
-        if flags & PADDED:
-            start, end = unpadded(data, start, end)
-        if flags & Flag.PRIORITY:
-            if end - start < 5:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a HEADERS frame is too short for its priority")
-            start += 5
-        if flags & END_HEADERS:
-            self._on_block(number, data[start:end], flags & END_STREAM)
-        else:
-            self._blocks.begin(number, flags & END_STREAM, data[start:end])
-
-    def _on_continuation(self, number: int, flags: int, payload: bytes) -> None:
-        block = self._blocks.go_on(flags, payload)
-        if block is not None:
-            self._on_block(number, block, self._blocks.ends)
-
-    # Common to several.
-
-    def _stream_of_block(self, number: int) -> StreamT | None:
-        """The open stream that a header block is for; None if it is one that we have ended."""
-        stream = self._streams.get(number)
-        if stream is None:
-            if not self._guard.was_cut_short(number):
-                raise ConnectionFault(ErrorCode.STREAM_CLOSED, "headers came on a stream that was closed")
-        elif stream.remote_closed:
-            raise StreamFault(ErrorCode.STREAM_CLOSED)
-        return stream
-
-
-logger = logging.getLogger(__name__)
-
-
-class Link(Traffic[StreamT]):
-    """What a server's and a client's side have in common."""
-
-    def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
-        super().__init__(wake, limits)
-        self._rest = b""
-        self._settled = False
-
-    # What each side does in its own way.
 
     @abstractmethod
     def shut_down(self) -> None:
@@ -305,11 +119,28 @@ class Link(Traffic[StreamT]):
     def end(self) -> None:
         """Ends the connection now, and tells every stream."""
 
-    def _on_preface(self, data: bytes) -> int:
-        """Where in the first bytes of the connection the frames begin; -1: they are not there yet."""
+    @abstractmethod
+    def _on_header_block(self, number: int, block: bytes, ends: int) -> None:
+        """Takes a whole header block; the stream is not checked yet. Raises ConnectionFault or StreamFault."""
+
+    def _read_preface(self, data: bytes) -> int:
+        """Where in the first bytes of the connection the frames begin; -1: they have not come yet.
+
+        Called until the peer's SETTINGS have come. Raises ConnectionFault.
+        """
         return 0
 
-    # What the shell calls.
+    def _on_pong(self, payload: bytes) -> None:
+        """The peer has answered a PING of ours."""
+
+    def _on_stream_reset(self, stream: StreamT) -> None:
+        """The peer has reset a stream, which is told of it. Raises ConnectionFault."""
+
+    def _on_peer_leaving(self, last: int) -> None:
+        """A GOAWAY has come: the peer has looked at no stream of ours that is higher than `last`."""
+
+    def _on_drained(self) -> None:
+        """The last stream of a connection that is draining is over; it ends after this call."""
 
     @property
     def streams(self) -> int:
@@ -326,11 +157,11 @@ class Link(Traffic[StreamT]):
         """Takes what the peer sent; `now` is in seconds, monotonic."""
         if self.ended:
             return
-        self._guard.now = now
+        self._floods.now = now
         self.writer.busy = True
         try:
             data = self._rest + data if self._rest else data
-            start = 0 if self._settled else self._on_preface(data)
+            start = 0 if self._settled else self._read_preface(data)
             if start >= 0:
                 start = self._on_frames(data, start)
             self._rest = data[max(0, start) :]
@@ -368,26 +199,40 @@ class Link(Traffic[StreamT]):
         self.ended = True
         self._drop_streams()
 
-    # Frames.
+    def table_size_update(self) -> bytes:
+        """See `StreamOwner.table_size_update`."""
+        update, self._table_size_update = self._table_size_update, b""
+        return update
+
+    def closed(self, stream: FlowControlledStream) -> None:
+        """See `StreamOwner.closed`."""
+        if self._streams.pop(stream.id, None) is not None and not stream.remote_closed:
+            self._ended_streams.add(stream.id)
+        if self._draining:
+            self._end_if_drained()
+
+    def withhold(self, stream: FlowControlledStream) -> None:
+        """See `StreamOwner.withhold`."""
+        self._withheld.add(stream)
 
     def _on_frames(self, data: bytes, start: int) -> int:
         """Handles the whole frames in `data`; returns where the rest begins."""
-        unpack = HEADER.unpack_from
-        size, largest, blocks = len(data), self.limits.frame, self._blocks
-        while size - start >= HEADER_SIZE:
+        unpack, header_size, stream_mask = frames.HEADER.unpack_from, frames.HEADER_SIZE, frames.STREAM_MASK
+        size, largest, block = len(data), self.limits.frame, self._block
+        while size - start >= header_size:
             high, low, kind, flags, number = unpack(data, start)
-            number &= STREAM_MASK
+            number &= stream_mask
             length = high << 16 | low
             if length > largest:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than MAX_FRAME_SIZE")
-            first = start + HEADER_SIZE
+            first = start + header_size
             end = first + length
             if end > size:
                 break
             if not self._settled:
                 self._check_first(kind, flags)
-            if blocks.pieces:
-                blocks.check(number, kind)
+            if block.pieces:
+                block.check(number, kind)
             try:
                 if kind == DATA:
                     self._on_data(number, flags, data, first, end)
@@ -398,38 +243,200 @@ class Link(Traffic[StreamT]):
                 elif kind in self._handlers:
                     self._handlers[kind](number, flags, data[first:end])
                 else:
-                    self._guard.idle_frame()
+                    self._floods.idle_frame()
             except StreamFault as fault:
                 self._reset(number, fault.code)
             start = end
         return start
 
     def _check_first(self, kind: int, flags: int) -> None:
-        if kind != SETTINGS or flags & Flag.ACK:
+        if kind != frames.SETTINGS or flags & Flag.ACK:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._settled = True
 
-    # Common to several.
+    def _check_used(self, number: int) -> None:
+        if not number or number > self._highest or not number & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame names a stream that was never opened")
+
+    def _on_data(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
+        size = end - start
+        self._taken += size
+        if self._taken >= self.limits.connection_window >> 1:
+            self._grant()
+        if flags & PADDED:
+            start, end = frames.unpadded(data, start, end)
+        if start == end and not flags & END_STREAM:
+            self._floods.idle_frame()
+        stream = self._streams.get(number)
+        if stream is None:
+            self._check_used(number)
+            if number not in self._ended_streams:
+                self._floods.idle_frame()
+                raise StreamFault(ErrorCode.STREAM_CLOSED)
+            return
+        if stream.remote_closed:
+            raise StreamFault(ErrorCode.STREAM_CLOSED)
+        ends = stream.remote_closed = bool(flags & END_STREAM)
+        if size:
+            stream.receive(data, start, end, size)
+        if ends:
+            stream.half_close()
+
+    def _on_headers(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
+        if not number & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        if flags & PADDED:
+            start, end = frames.unpadded(data, start, end)
+        if flags & HAS_PRIORITY:
+            if end - start < 5:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a HEADERS frame is too short for its priority")
+            start += 5
+        if flags & END_HEADERS:
+            self._on_header_block(number, data[start:end], flags & END_STREAM)
+        else:
+            self._block.begin(number, flags & END_STREAM, data[start:end])
+
+    def _on_continuation(self, number: int, flags: int, payload: bytes) -> None:
+        block = self._block.go_on(flags, payload)
+        if block is not None:
+            self._on_header_block(number, block, self._block.ends)
+
+    def _stream_of_block(self, number: int) -> StreamT | None:
+        """The open stream that a header block is for; None if it is one that we have ended. Raises both faults."""
+        stream = self._streams.get(number)
+        if stream is None:
+            if number not in self._ended_streams:
+                raise ConnectionFault(ErrorCode.STREAM_CLOSED, "headers came on a stream that was closed")
+        elif stream.remote_closed:
+            raise StreamFault(ErrorCode.STREAM_CLOSED)
+        return stream
+
+    def _on_priority(self, number: int, _flags: int, payload: bytes) -> None:
+        """Priorities of this kind are deprecated (section 5.3.2), and only checked for their form."""
+        self._floods.idle_frame()
+        if not number:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PRIORITY frame names no stream")
+        if len(payload) != 5:
+            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR)
+
+    def _on_rst_stream(self, number: int, _flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an RST_STREAM frame has not four bytes")
+        self._check_used(number)
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            stream.reset(frames.word(payload, 0))
+            self._on_stream_reset(stream)
+            if self._draining:
+                self._end_if_drained()
+
+    def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
+        if number:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a SETTINGS frame names a stream")
+        if flags & Flag.ACK:
+            if payload:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
+            return
+        self._floods.idle_frame()
+        for setting, value in frames.read_settings(payload):
+            if setting == Setting.MAX_FRAME_SIZE:
+                self.writer.frame = min(value, frames.MAX_FRAME_BYTES)
+            elif setting == Setting.INITIAL_WINDOW_SIZE:
+                self._rewindow(value)
+            elif setting == Setting.MAX_CONCURRENT_STREAMS:
+                self._peer_streams = value
+        self.writer.write(frames.SETTINGS_ACK)
+
+    def _rewindow(self, value: int) -> None:
+        """Section 6.9.2: the windows of the open streams change by as much."""
+        change, self._peer_window = value - self._peer_window, value
+        try:
+            for stream in self._streams.values():
+                stream.widen(change)
+        except StreamFault as fault:
+            raise ConnectionFault(fault.code, "INITIAL_WINDOW_SIZE makes a window too large") from None
+
+    def _on_push_promise(self, _number: int, _flags: int, _payload: bytes) -> None:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nothing may be pushed here")
+
+    def _on_ping(self, number: int, flags: int, payload: bytes) -> None:
+        if number:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PING frame names a stream")
+        if len(payload) != 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
+        if flags & Flag.ACK:
+            self._on_pong(payload)
+        else:
+            self._floods.idle_frame()
+            self.writer.write(frames.frame(frames.PING, Flag.ACK, 0, payload))
+
+    def _on_goaway(self, number: int, _flags: int, payload: bytes) -> None:
+        if number:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a GOAWAY frame names a stream")
+        if len(payload) < 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY frame is too short")
+        self._floods.idle_frame()
+        self._on_peer_leaving(frames.word(payload, 0) & frames.STREAM_MASK)
+
+    def _on_window_update(self, number: int, _flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a WINDOW_UPDATE frame has not four bytes")
+        size = frames.word(payload, 0) & frames.STREAM_MASK
+        if number:
+            self._check_used(number)
+            stream = self._streams.get(number)
+            if not size:
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR)
+            if stream is not None:
+                stream.widen(size)
+            return
+        if not size:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE frame widens by nothing")
+        self.writer.window += size
+        if self.writer.window > frames.MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     def _greet(self, settings: dict[Setting, int]) -> None:
-        """Our settings, and the connection's window."""
-        widening = self.limits.connection_window - frames.DEFAULT_WINDOW
-        self.writer.write(frames.settings_frame(settings), window_update(0, widening))
+        """Sends our settings, those of both sides added, and widens the connection's window."""
+        limits = self.limits
+        common = {
+            Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+            Setting.MAX_FRAME_SIZE: limits.frame,
+            Setting.MAX_HEADER_LIST_SIZE: limits.headers,
+        }
+        widening = limits.connection_window - frames.DEFAULT_WINDOW
+        self.writer.write(frames.settings_frame(settings | common), frames.window_update(0, widening))
+
+    def _grant(self) -> None:
+        """Lets the peer send more on the connection, unless it does not read what we send. Raises ConnectionFault."""
+        if self._taken > self.limits.connection_window:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not respected")
+        if self._taken and not self.writer.paused:
+            self.writer.write(frames.window_update(0, self._taken))
+            self._taken = 0
 
     def _reset(self, number: int, code: ErrorCode) -> None:
-        """Ends one stream for a fault of the peer."""
+        """Ends one stream for a fault of the peer. Raises ConnectionFault if there were too many."""
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.reset(code)
-        self._guard.idle_frame()
-        self._guard.cut_short(number)
-        self.writer.write(rst_stream(number, code))
+        self._floods.idle_frame()
+        self._ended_streams.add(number)
+        self.writer.write(frames.rst_stream(number, code))
+        if self._draining:
+            self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        if not self._streams and not self.ended:
+            self._on_drained()
+            self.ended = True
 
     def _fail(self, fault: ConnectionFault) -> None:
+        """Ends the connection for a fault of the peer."""
         logger.warning("connection refused", extra={"cause": fault.message, "code": fault.code.name})
         self.ended = True
         self._drop_streams()
-        self.writer.write(goaway(self._last, fault.code, fault.message))
+        self.writer.write(frames.goaway(self._highest, fault.code, fault.message))
 
     def _drop_streams(self) -> None:
         streams, self._streams = self._streams, {}

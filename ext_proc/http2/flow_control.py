@@ -1,4 +1,9 @@
-"""One stream's two windows (RFC 9113, section 5.2): what waits to go out, and what came in and is not granted again."""
+"""The flow control of one stream (RFC 9113, section 5.2): what waits to go out, what came in and is not granted again.
+
+A DATA frame that goes out has to fit in four bounds at once: the peer's window for the stream (`window`), its window
+for the connection, the largest frame that it takes, and what may be written before the transport shows that it keeps
+up (these three are the `Writer`'s). `_fits` and `_spend` are the one place where they are compared and used up.
+"""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -12,12 +17,12 @@ S_contra = TypeVar("S_contra", contravariant=True)
 
 
 class StreamOwner(Protocol[S_contra]):
-    """What a stream asks of its connection."""
+    """What a stream asks of its connection, which is an `H2Connection`."""
 
     limits: Limits
     writer: Writer
 
-    def opening(self) -> bytes:
+    def table_size_update(self) -> bytes:
         """What the next header block has to begin with: nothing, but for the first of the connection."""
 
     def closed(self, stream: S_contra) -> None:
@@ -28,17 +33,18 @@ class StreamOwner(Protocol[S_contra]):
 
 
 class FlowControlledStream(ABC):
-    """A stream as far as windows go. `window` is how many bytes the peer takes of it now.
+    """A stream as far as windows go: `window` is how many bytes the peer takes of it now.
 
-    `_last_flags` goes on the frame that empties the queue.
+    `receive`, `half_close`, `reset`, `widen`, `advance` and `regrant` are called by the connection, what
+    begins with an underscore by the kind of stream. `_last_flags` goes on the frame that empties the queue.
     """
 
     __slots__ = (
-        "_home",
         "_in_line",
         "_last_flags",
         "_limits",
         "_over",
+        "_owner",
         "_queue",
         "_queued",
         "_taken",
@@ -48,10 +54,10 @@ class FlowControlledStream(ABC):
         "window",
     )
 
-    def __init__(self, home: StreamOwner["FlowControlledStream"], number: int, window: int) -> None:
-        self._home = home
-        self._writer = home.writer
-        self._limits = home.limits
+    def __init__(self, owner: StreamOwner["FlowControlledStream"], number: int, window: int) -> None:
+        self._owner = owner
+        self._writer = owner.writer
+        self._limits = owner.limits
         self._queue: deque[memoryview] | None = None  # only where something does not go out at once
         self._queued = 0
         self._in_line = False
@@ -61,8 +67,6 @@ class FlowControlledStream(ABC):
         self.id = number
         self.window = window
         self.remote_closed = False
-
-    # What each kind of stream does in its own way.
 
     @abstractmethod
     def receive(self, buffer: bytes, start: int, end: int, size: int) -> None:
@@ -80,8 +84,6 @@ class FlowControlledStream(ABC):
     def _drained(self) -> None:
         """All that was queued is written."""
 
-    # What the connection does.
-
     def widen(self, size: int) -> None:
         """The peer takes `size` bytes more (or, by a change of its settings, fewer). Raises StreamFault."""
         self.window += size
@@ -98,9 +100,7 @@ class FlowControlledStream(ABC):
             return False
         size = min(self._queued, self.window, writer.window, writer.frame, writer.room)
         if size > 0:
-            self.window -= size
-            writer.window -= size
-            writer.room -= size
+            self._spend(size)
             self._queued -= size
             flags = 0 if self._queued else self._last_flags
             writer.write(HEADER.pack(size >> 16, size & 0xFFFF, DATA, flags, self.id), *_cut(self._queue, size))
@@ -115,32 +115,53 @@ class FlowControlledStream(ABC):
         return self._in_line
 
     def regrant(self) -> None:
-        """The transport has room again."""
+        """The transport has room again: grants what was withheld."""
         if not self._over:
             self._grant()
 
-    # What the stream does.
+    def _fits(self, size: int) -> bool:
+        """Whether a DATA frame of `size` bytes may go out now: it keeps every bound, and nothing waits before it."""
+        writer = self._writer
+        return (
+            size <= self.window
+            and size <= writer.window
+            and size <= writer.frame
+            and size <= writer.room
+            and not self._queued
+            and not writer.waiting
+        )
+
+    def _spend(self, size: int) -> None:
+        """Takes the `size` bytes of a DATA frame off every bound."""
+        writer = self._writer
+        self.window -= size
+        writer.window -= size
+        writer.room -= size
 
     def _took(self, size: int) -> None:
-        """Counts what came in."""
+        """Counts what came in, and grants as much again once it is half of the window. Raises StreamFault."""
         self._taken += size
         if self._taken >= self._limits.stream_window >> 1:
             self._grant()
 
     def _grant(self) -> None:
-        """Lets the peer send more, unless what it sent before still waits for it to take the answer."""
+        """Lets the peer send more, unless what it sent before still waits for it to take the answer.
+
+        Raises StreamFault if it has sent more than it was let.
+        """
         taken = self._taken
         if taken > self._limits.stream_window:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR)
         if self.remote_closed or self._queued > self._limits.stream_queue:
             return
         if self._writer.paused:
-            self._home.withhold(self)
+            self._owner.withhold(self)
             return
         self._taken = 0
         self._writer.write(window_update(self.id, taken))
 
     def _enqueue(self, *pieces: bytes) -> None:
+        """Takes what cannot go out at once; it goes as the windows open."""
         if self._queue is None:
             self._queue = deque()
         for piece in pieces:
@@ -156,6 +177,7 @@ class FlowControlledStream(ABC):
         self._queued = 0
 
     def _line_up(self) -> None:
+        """Waits for its turn to `advance`."""
         if not self._in_line:
             self._in_line = True
             self._writer.wait(self)

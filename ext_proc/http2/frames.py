@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): the numbers, and the frames that a server writes."""
+"""HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): their numbers, how they are written and their payloads read."""
 
 import struct
 from enum import IntEnum, IntFlag
@@ -24,7 +24,7 @@ _SETTING = struct.Struct(">HI")
 
 
 class Flag(IntFlag):
-    """What a frame's flags say; ACK and END_STREAM are the same bit of different frames."""
+    """The flags of a frame's header; ACK and END_STREAM are the same bit of different frames."""
 
     ACK = 0x1
     END_STREAM = 0x1
@@ -33,7 +33,9 @@ class Flag(IntFlag):
     PRIORITY = 0x20
 
 
-END_STREAM, END_HEADERS, PADDED = int(Flag.END_STREAM), int(Flag.END_HEADERS), int(Flag.PADDED)
+# Plain integers, for the same reason.
+END_STREAM, END_HEADERS = int(Flag.END_STREAM), int(Flag.END_HEADERS)
+PADDED, HAS_PRIORITY = int(Flag.PADDED), int(Flag.PRIORITY)
 
 
 class ErrorCode(IntEnum):
@@ -52,7 +54,7 @@ class ErrorCode(IntEnum):
 
 
 class Setting(IntEnum):
-    """The settings that a server of gRPC sends or obeys (section 6.5.2)."""
+    """The settings that are sent or obeyed here (section 6.5.2)."""
 
     HEADER_TABLE_SIZE = 0x1
     ENABLE_PUSH = 0x2
@@ -87,13 +89,13 @@ class Span(NamedTuple):
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Any frame."""
+    """A frame of any type; `stream` is 0 for one of the connection."""
     size = len(payload)
     return HEADER.pack(size >> 16, size & 0xFFFF, kind, flags, stream) + payload
 
 
 def settings_frame(settings: dict[Setting, int]) -> bytes:
-    """Our settings."""
+    """A SETTINGS frame of our own settings."""
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(number, value) for number, value in settings.items()))
 
 
@@ -119,17 +121,17 @@ def read_settings(payload: bytes) -> list[tuple[int, int]]:
 
 
 def rst_stream(stream: int, code: ErrorCode) -> bytes:
-    """Ends one stream at once."""
+    """An RST_STREAM frame: ends one stream at once."""
     return frame(RST_STREAM, 0, stream, _WORD.pack(code))
 
 
 def window_update(stream: int, size: int) -> bytes:
-    """Lets the peer send `size` bytes more, on a stream or (0) on the connection."""
+    """A WINDOW_UPDATE frame: lets the peer send `size` bytes more, on a stream or (0) on the connection."""
     return frame(WINDOW_UPDATE, 0, stream, _WORD.pack(size))
 
 
 def goaway(last: int, code: ErrorCode, message: str = "") -> bytes:
-    """No stream over `last` is or will be served."""
+    """A GOAWAY frame: no stream over `last` is or will be served; `message` is for the peer's log."""
     return frame(GOAWAY, 0, 0, _TWO_WORDS.pack(last, code) + message.encode())
 
 

@@ -1,17 +1,15 @@
-"""gRPC's messages in a stream of bytes: a flag, four bytes of length, the message (PROTOCOL-HTTP2.md of gRPC)."""
+"""The messages of a gRPC stream, put together from DATA that ends anywhere (PROTOCOL-HTTP2.md of gRPC)."""
 
-import struct
 from collections.abc import Iterator
 
-PREFIX = struct.Struct(">BI")
-PREFIX_SIZE = PREFIX.size
-INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 13, 8, 12
+from ext_proc.grpc_framing import PREFIX, PREFIX_SIZE
+from ext_proc.grpc_status import GrpcStatus
 
 
 class MessageFault(Exception):
     """A message cannot be taken; the stream ends with this gRPC status."""
 
-    def __init__(self, code: int, details: str) -> None:
+    def __init__(self, code: GrpcStatus, details: str) -> None:
         super().__init__(details)
         self.code = code
         self.details = details
@@ -20,15 +18,16 @@ class MessageFault(Exception):
 def check_prefix(flag: int, size: int, limit: int, encoding: str) -> None:
     """Raises MessageFault unless the message is plain and of at most `limit` bytes."""
     if flag == 1 and encoding != "identity":
-        raise MessageFault(UNIMPLEMENTED, f"messages compressed with {encoding!r} are not understood")
+        raise MessageFault(GrpcStatus.UNIMPLEMENTED, f"messages compressed with {encoding!r} are not understood")
     if flag:
-        raise MessageFault(INTERNAL, f"the flag {flag} of a message is not understood")
+        raise MessageFault(GrpcStatus.INTERNAL, f"the flag {flag} of a message is not understood")
     if size > limit:
-        raise MessageFault(RESOURCE_EXHAUSTED, f"a message of {size} bytes is over the limit of {limit} bytes")
+        details = f"a message of {size} bytes is over the limit of {limit} bytes"
+        raise MessageFault(GrpcStatus.RESOURCE_EXHAUSTED, details)
 
 
-class Assembly:
-    """Puts messages together from pieces that end anywhere."""
+class MessageAssembler:
+    """Puts the messages of one stream together. `limit` bounds a message in bytes; `encoding` is its grpc-encoding."""
 
     __slots__ = ("_encoding", "_have", "_limit", "_need", "_pieces")
 

@@ -1,7 +1,7 @@
-"""Headers: from an HPACK block (RFC 7541) to what a server needs of a request, or a client of a reply.
+"""The header blocks that come in: from HEADERS and CONTINUATION frames to the headers of a request or a response.
 
-A client of gRPC sends the same headers on all its streams, and its encoder soon writes them as the same bytes. What a
-block says depends on nothing but its bytes and the dynamic table, and is remembered until the table changes.
+A block is put together (`HeaderBlockAssembler`), decoded from HPACK (`HeaderDecoder`, RFC 7541) and held against
+section 8 of RFC 9113 (`read_request_headers`, `read_response_headers`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,19 @@ from hpack.table import HeaderTable
 from ext_proc.http2.frames import CONTINUATION, END_HEADERS, ConnectionFault, ErrorCode
 from ext_proc.http2.limits import Limits
 
+# Blocks that are remembered, and how long they may be. What one unpacks to is bounded by the decoder.
+_REMEMBERED, _REMEMBERED_BYTES = 16, 1024
+_REQUIRED = frozenset([":method", ":scheme", ":path"])
+_PSEUDO = _REQUIRED | {":authority"}
+# Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
+_CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
 
-class Blocks:
+Headers = tuple[tuple[str, bytes], ...]
+HeaderList = list[tuple[str, str]]
+HeadersT = TypeVar("HeadersT")
+
+
+class HeaderBlockAssembler:
     """The block that a connection is in the middle of, if it is. `pieces` is empty otherwise."""
 
     __slots__ = ("_limits", "_size", "_stream", "ends", "pieces")
@@ -29,19 +40,19 @@ class Blocks:
         self.pieces: list[bytes] = []
 
     def begin(self, stream: int, ends: int, piece: bytes) -> None:
-        """The first piece; `ends` says whether the block is the last of its stream, for who asks at the end."""
+        """Takes the HEADERS frame of a block; `ends` says whether the block is the last of its stream."""
         self._stream = stream
         self._size = len(piece)
         self.ends = ends
         self.pieces.append(piece)
 
     def check(self, stream: int, kind: int) -> None:
-        """Raises ConnectionFault for a frame that comes in between."""
+        """Raises ConnectionFault for a frame that comes between those of the block (section 6.10)."""
         if kind != CONTINUATION or stream != self._stream:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
 
     def go_on(self, flags: int, piece: bytes) -> bytes | None:
-        """One more piece; the whole block if it was the last."""
+        """Takes a CONTINUATION frame; the whole block if it was the last. Raises ConnectionFault."""
         if not self.pieces:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "there is no header block to continue")
         self.pieces.append(piece)
@@ -54,21 +65,12 @@ class Blocks:
         return b"".join(pieces)
 
 
-# Blocks that are remembered, and how long they may be. What one unpacks to is bounded by the decoder.
-_REMEMBERED, _REMEMBERED_BYTES = 16, 1024
-_REQUIRED = frozenset([":method", ":scheme", ":path"])
-_PSEUDO = _REQUIRED | {":authority"}
-# Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
-_CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
-
-Headers = tuple[tuple[str, bytes], ...]
-Fields = list[tuple[str, str]]
-HeadT = TypeVar("HeadT")
-
-
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The headers of a request. `malformed` says what is wrong with them (section 8.1.1), or is empty."""
+class RequestHeaders:
+    """The headers of a request. `malformed` says what is wrong with them (section 8.1.1), or is empty.
+
+    `metadata` holds all but the pseudo-headers; of a repeated name the values joined with a comma.
+    """
 
     method: str = ""
     path: str = ""
@@ -83,8 +85,8 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """The headers or the trailers of a reply; `status` is 0 for the latter. `malformed` as in `Head`."""
+class ResponseHeaders:
+    """The headers of a response, or its trailers, with the status 0. `malformed` as in `RequestHeaders`."""
 
     status: int = 0
     headers: Headers = ()
@@ -92,7 +94,7 @@ class ReplyHead:
 
 
 class _WatchedTable(HeaderTable):
-    """A dynamic table that tells whether it was touched."""
+    """A dynamic table of HPACK that tells whether it was touched."""
 
     touched = False
 
@@ -110,26 +112,28 @@ class _WatchedTable(HeaderTable):
         HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
 
-class HeadDecoder(Generic[HeadT]):
+class HeaderDecoder(Generic[HeadersT]):
     """Decodes the header blocks of one connection, in their order. `limit` bounds a list, as section 6.5.2 counts.
 
-    `read` makes of the fields, as latin-1, what is asked for and remembered.
+    `read` makes of the fields, as latin-1, what is asked for. That is remembered: a client of gRPC sends the same
+    headers on all its streams, and its encoder soon writes them as the same bytes; and what a block says depends on
+    nothing but its bytes and the dynamic table, so that it holds until the table changes.
     """
 
     __slots__ = ("_decoder", "_known", "_read", "_table")
 
-    def __init__(self, limit: int, read: Callable[[Fields], HeadT]) -> None:
+    def __init__(self, limit: int, read: Callable[[HeaderList], HeadersT]) -> None:
         self._read = read
         self._decoder = Decoder(max_header_list_size=limit)
         self._table = self._decoder.header_table = _WatchedTable()
-        self._known: dict[bytes, HeadT] = {}
+        self._known: dict[bytes, HeadersT] = {}
 
-    def decode(self, block: bytes) -> HeadT:
+    def decode(self, block: bytes) -> HeadersT:
         """What a block says. Raises ConnectionFault if it cannot be decoded: the table is lost then."""
-        head = self._known.get(block)
-        return self._decode(block) if head is None else head
+        headers = self._known.get(block)
+        return self._decode(block) if headers is None else headers
 
-    def _decode(self, block: bytes) -> HeadT:
+    def _decode(self, block: bytes) -> HeadersT:
         self._table.touched = False
         try:
             fields = self._decoder.decode(block, raw=True)
@@ -137,54 +141,54 @@ class HeadDecoder(Generic[HeadT]):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
         except HPACKError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
-        head = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
+        headers = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
         if self._table.touched:
             self._known.clear()
         elif len(block) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[bytes(block)] = head
-        return head
+            self._known[bytes(block)] = headers
+        return headers
 
 
-def read_head(fields: Fields) -> Head:
-    """The headers of a request."""
+def read_request_headers(fields: HeaderList) -> RequestHeaders:
+    """The headers of a request (section 8.3.1)."""
     pseudo: dict[str, str] = {}
     metadata: dict[str, str] = {}
     for name, value in fields:
         if name.startswith(":"):
             if name not in _PSEUDO or name in pseudo or metadata:
-                return Head(malformed=f"the pseudo-header {name!r} is unknown, repeated or out of place")
+                return RequestHeaders(malformed=f"the pseudo-header {name!r} is unknown, repeated or out of place")
             pseudo[name] = value
         elif not _is_name(name):
-            return Head(malformed=f"{name!r} is not the name of a header")
+            return RequestHeaders(malformed=f"{name!r} is not the name of a header")
         elif name in _CONNECTION_SPECIFIC or (name == "te" and value != "trailers"):
-            return Head(malformed=f"the header {name!r} has no place in HTTP/2")
+            return RequestHeaders(malformed=f"the header {name!r} has no place in HTTP/2")
         elif not _is_value(value):
-            return Head(malformed=f"the value of {name!r} holds control characters")
+            return RequestHeaders(malformed=f"the value of {name!r} holds control characters")
         elif name in metadata:
             metadata[name] = f"{metadata[name]},{value}"
         else:
             metadata[name] = value
     if not pseudo.keys() >= _REQUIRED or not pseudo[":path"]:
-        return Head(malformed="a request needs :method, :scheme and :path", metadata=metadata)
-    return Head(pseudo[":method"], pseudo[":path"], MappingProxyType(metadata))
+        return RequestHeaders(malformed="a request needs :method, :scheme and :path", metadata=metadata)
+    return RequestHeaders(pseudo[":method"], pseudo[":path"], MappingProxyType(metadata))
 
 
-def read_reply_head(fields: Fields) -> ReplyHead:
-    """The headers or the trailers of a reply."""
+def read_response_headers(fields: HeaderList) -> ResponseHeaders:
+    """The headers or the trailers of a response (section 8.3.2)."""
     status = 0
     headers: list[tuple[str, bytes]] = []
     for name, value in fields:
         if name == ":status" and not status and not headers and len(value) == 3 and value.isascii() and value.isdigit():
             status = int(value)
         elif not _is_name(name):
-            return ReplyHead(malformed=f"{name!r} is not the name of a header, or out of place")
+            return ResponseHeaders(malformed=f"{name!r} is not the name of a header, or out of place")
         elif not _is_value(value):
-            return ReplyHead(malformed=f"the value of {name!r} holds control characters")
+            return ResponseHeaders(malformed=f"the value of {name!r} holds control characters")
         else:
             headers.append((name, value.encode("latin-1")))
-    return ReplyHead(status, tuple(headers))
+    return ResponseHeaders(status, tuple(headers))
 
 
 def _is_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What one connection may cost, and the measure of peers that only keep us busy."""
+"""The bounds of one connection: sizes, and rates of what costs this side more than the peer."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ KiB, MiB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many at once, and so many a second after that."""
+    """So many events at once, and so many a second after that."""
 
     burst: float
     per_second: float
@@ -60,38 +60,29 @@ class Allowance:
         return True
 
 
-# Streams that are remembered as cut short.
-_REMEMBERED = 10_000
+class FloodLimiter:
+    """Ends a connection whose peer resets streams, or sends frames that move nothing, faster than the limits let it.
 
+    `now` is the time of the present read (seconds, monotonic).
+    """
 
-class Guard:
-    """Raises ConnectionFault once there was too much of something. `now` is the time of the present read."""
-
-    __slots__ = ("_cut_short", "_idle_frames", "_idle_resets", "_resets", "now")
+    __slots__ = ("_idle_frames", "_idle_resets", "_resets", "now")
 
     def __init__(self, limits: Limits) -> None:
         self.now = 0.0
         self._idle_resets = Allowance(limits.idle_resets)
         self._resets = Allowance(limits.resets)
         self._idle_frames = Allowance(limits.idle_frames)
-        self._cut_short: dict[int, None] = {}
 
     def idle_frame(self) -> None:
-        """Counts a frame that moves nothing."""
+        """Counts a frame that moves nothing. Raises ConnectionFault(ENHANCE_YOUR_CALM)."""
         if not self._idle_frames.spend(self.now):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that move nothing")
 
     def reset(self, heard: bool) -> None:
-        """Counts a stream that the peer reset before it was answered; `heard` says whether it had sent a message."""
+        """Counts a stream that the peer reset before it was answered; `heard` says whether it had sent a message.
+
+        Raises ConnectionFault(ENHANCE_YOUR_CALM).
+        """
         if not (self._resets.spend(self.now) and (heard or self._idle_resets.spend(self.now))):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
-
-    def cut_short(self, stream: int) -> None:
-        """We ended the stream before the peer had: what it sent meanwhile is no fault of its own."""
-        if len(self._cut_short) >= _REMEMBERED:
-            del self._cut_short[next(iter(self._cut_short))]
-        self._cut_short[stream] = None
-
-    def was_cut_short(self, stream: int) -> bool:
-        """Whether frames may still come on a stream that is closed."""
-        return stream in self._cut_short

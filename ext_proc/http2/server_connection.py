@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2 import frames
-from ext_proc.http2.connection import Link
+from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -17,55 +18,50 @@ from ext_proc.http2.frames import (
     goaway,
     rst_stream,
 )
-from ext_proc.http2.grpc_messages import UNIMPLEMENTED
-from ext_proc.http2.headers import Head, HeadDecoder, read_head
-from ext_proc.http2.hpack_literals import http_block
+from ext_proc.http2.headers import HeaderDecoder, RequestHeaders, read_request_headers
+from ext_proc.http2.hpack_literals import http_status
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_stream import ServerStream
 from ext_proc.http2.session import Open
 
-UNAVAILABLE = 14
 # What a PING of ours carries at a shutdown; its answer shows which streams the peer opened before it knew.
 _FAREWELL = b"farewell"
 
 
-class ServerConnection(Link[ServerStream]):
-    """See `Link`. `sessions` gives what answers, by the request's path."""
+class ServerConnection(H2Connection[ServerStream]):
+    """See `H2Connection`. `sessions` gives what answers, by the request's path.
+
+    It shuts down in two steps (section 6.8): GOAWAY that names no last stream and a PING; once that is answered, the
+    GOAWAY that counts. Streams that the peer opens from then on are refused.
+    """
 
     def __init__(self, sessions: Mapping[str, Open], wake: Callable[[], None], limits: Limits | None = None) -> None:
         super().__init__(wake, limits)
         self._sessions = sessions
-        self._heads = HeadDecoder(self.limits.headers, read_head)
-        self._accept_up_to = STREAM_MASK
-        self._began = False
-
-    def take(self) -> bytes:
-        """See `Link.take`."""
-        data = super().take()
-        if self._draining and not self._streams and self._accept_up_to != STREAM_MASK:
-            self.ended = True
-        return data
+        self._decoder = HeaderDecoder(self.limits.headers, read_request_headers)
+        self._began = False  # whether the client's preface has come
+        self._shutting_down = False  # whether the first GOAWAY is sent; `_draining` follows the second
 
     def shut_down(self) -> None:
-        """Asks the peer to open no more streams. Those that are open, or were opened meanwhile, go on."""
-        if self.ended or self._draining:
+        """See `H2Connection.shut_down`."""
+        if self.ended or self._shutting_down:
             return
-        self._draining = True
+        self._shutting_down = True
         if not self._began:
             self.ended = True
             return
         self.writer.write(goaway(STREAM_MASK, ErrorCode.NO_ERROR), frame(frames.PING, 0, 0, _FAREWELL))
 
     def end(self) -> None:
-        """Ends the connection now; what is not answered is UNAVAILABLE."""
+        """See `H2Connection.end`. What is not answered is UNAVAILABLE."""
         if self.ended:
             return
         for stream in list(self._streams.values()):
-            stream.withdraw(UNAVAILABLE, "the server is shutting down")
-        self.writer.write(goaway(self._last, ErrorCode.NO_ERROR))
+            stream.withdraw(GrpcStatus.UNAVAILABLE, "the server is shutting down")
+        self.writer.write(goaway(self._highest, ErrorCode.NO_ERROR))
         self.ended = True
 
-    def _on_preface(self, data: bytes) -> int:
+    def _read_preface(self, data: bytes) -> int:
         if self._began:
             return 0
         size = len(frames.PREFACE)
@@ -74,22 +70,14 @@ class ServerConnection(Link[ServerStream]):
         if len(data) < size:
             return -1
         self._began = True
-        limits = self.limits
-        self._greet(
-            {
-                Setting.MAX_CONCURRENT_STREAMS: limits.streams,
-                Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
-                Setting.MAX_FRAME_SIZE: limits.frame,
-                Setting.MAX_HEADER_LIST_SIZE: limits.headers,
-            }
-        )
+        self._greet({Setting.MAX_CONCURRENT_STREAMS: self.limits.streams})
         return size
 
-    def _on_block(self, number: int, block: bytes, ends: int) -> None:
-        """Of a new stream, or trailers."""
-        head = self._heads.decode(block)
-        if number > self._last:
-            self._open(number, head, ends)
+    def _on_header_block(self, number: int, block: bytes, ends: int) -> None:
+        """Opens a new stream, or takes the trailers of one that is open."""
+        headers = self._decoder.decode(block)
+        if number > self._highest:
+            self._open(number, headers, ends)
             return
         stream = self._stream_of_block(number)
         if stream is None:
@@ -99,21 +87,21 @@ class ServerConnection(Link[ServerStream]):
         stream.remote_closed = True
         stream.half_close()
 
-    def _open(self, number: int, head: Head, ends: int) -> None:
-        self._last = number
-        if number > self._accept_up_to or len(self._streams) >= self.limits.streams:
+    def _open(self, number: int, headers: RequestHeaders, ends: int) -> None:
+        self._highest = number
+        if self._draining or len(self._streams) >= self.limits.streams:
             self._refuse(number)
             return
-        if head.malformed:
+        if headers.malformed:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR)
-        if head.method != "POST" or not head.is_grpc:
-            self._answer_http(number, 405 if head.method != "POST" else 415, ends)
+        if headers.method != "POST" or not headers.is_grpc:
+            self._answer_http(number, 405 if headers.method != "POST" else 415, ends)
             return
-        stream = self._streams[number] = ServerStream(self, number, head, self._peer_window)
+        stream = self._streams[number] = ServerStream(self, number, headers, self._peer_window)
         stream.remote_closed = bool(ends)
-        start = self._sessions.get(head.path)
+        start = self._sessions.get(headers.path)
         if start is None:
-            stream.finish(UNIMPLEMENTED, f"there is no method {head.path}")
+            stream.finish(GrpcStatus.UNIMPLEMENTED, f"there is no method {headers.path}")
             return
         try:
             stream.join(start(stream))
@@ -125,26 +113,23 @@ class ServerConnection(Link[ServerStream]):
 
     def _refuse(self, number: int) -> None:
         """The peer may send it elsewhere: nothing of it was looked at."""
-        self._guard.idle_frame()
-        self._guard.cut_short(number)
+        self._floods.idle_frame()
+        self._ended_streams.add(number)
         self.writer.write(rst_stream(number, ErrorCode.REFUSED_STREAM))
 
     def _answer_http(self, number: int, status: int, ends: int) -> None:
-        block = self.opening() + http_block(status)
+        block = self.table_size_update() + http_status(status)
         self.writer.write(frame(HEADERS, END_HEADERS | END_STREAM, number, block))
         if not ends:
-            self._guard.cut_short(number)
+            self._ended_streams.add(number)
             self.writer.write(rst_stream(number, ErrorCode.NO_ERROR))
 
-    def _on_reset_of(self, stream: ServerStream) -> None:
+    def _on_stream_reset(self, stream: ServerStream) -> None:
         if not stream.answered:  # Envoy ends those so that were, once it has heard what it wanted to know
-            self._guard.reset(stream.heard)
+            self._floods.reset(stream.heard)
 
     def _on_pong(self, payload: bytes) -> None:
-        if payload == _FAREWELL and self._draining and self._accept_up_to == STREAM_MASK:
-            self._accept_up_to = self._last
-            self.writer.write(goaway(self._last, ErrorCode.NO_ERROR))
-
-    def _on_goaway(self, number: int, _flags: int, payload: bytes) -> None:
-        """The peer will take no streams from us, which we never open. Its own go on until it closes the connection."""
-        self._check_goaway(number, payload)
+        if payload == _FAREWELL and self._shutting_down and not self._draining:
+            self._draining = True
+            self.writer.write(goaway(self._highest, ErrorCode.NO_ERROR))
+            self._end_if_drained()

@@ -1,79 +1,71 @@
-"""One gRPC stream of a connection: messages in, messages and a status out."""
+"""One gRPC stream of a server: messages in, messages and a status out."""
 
 import logging
 import struct
 from collections.abc import Mapping
 
+from ext_proc.grpc_framing import PREFIX, PREFIX_SIZE
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.flow_control import FlowControlledStream, StreamOwner
 from ext_proc.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, ErrorCode, frame, rst_stream
-from ext_proc.http2.grpc_messages import INTERNAL, PREFIX, PREFIX_SIZE, Assembly, MessageFault
-from ext_proc.http2.headers import Head
-from ext_proc.http2.hpack_literals import HEADERS_BLOCK, TRAILERS_OK, trailers_block
+from ext_proc.http2.grpc_messages import MessageAssembler, MessageFault
+from ext_proc.http2.headers import RequestHeaders
+from ext_proc.http2.hpack_literals import GRPC_HEADERS, GRPC_TRAILERS_OK, grpc_trailers
 from ext_proc.http2.session import Session
 
 logger = logging.getLogger(__name__)
 
 # A DATA frame's header and a message's prefix in one go.
 _MESSAGE_HEAD = struct.Struct(">BHBBIBI")
-_HEADERS_HEAD = frame(HEADERS, END_HEADERS, 0, HEADERS_BLOCK)[:5]
-_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_OK)[:5]
+_HEADERS_HEAD = frame(HEADERS, END_HEADERS, 0, GRPC_HEADERS)[:5]
+_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, GRPC_TRAILERS_OK)[:5]
 
 
 class ServerStream(FlowControlledStream):
-    """A stream as its session knows it (`ext_proc.http2.session.Stream`), and as the connection drives it.
+    """A stream as its session knows it (`session.Stream`), and as the connection drives it.
 
     It is over after the trailers were written, which `StreamOwner.closed` tells, or at a reset. From `finish` or a
     reset on it has no session. `heard` says whether a message has come, `answered` whether one was sent.
     """
 
-    __slots__ = ("_assembly", "_session", "_trailers", "answered", "heard", "metadata")
+    __slots__ = ("_assembler", "_session", "_trailers", "answered", "heard", "metadata")
 
-    def __init__(self, home: StreamOwner[FlowControlledStream], number: int, head: Head, window: int) -> None:
-        super().__init__(home, number, window)
+    def __init__(
+        self, owner: StreamOwner[FlowControlledStream], number: int, headers: RequestHeaders, window: int
+    ) -> None:
+        super().__init__(owner, number, window)
         self._session: Session | None = None
-        self._assembly: Assembly | None = None  # only where a message does not come in one frame
+        self._assembler: MessageAssembler | None = None  # only where a message does not come in one frame
         self._trailers: bytes | None = None
         self.answered = False
-        self.metadata: Mapping[str, str] = head.metadata
+        self.metadata: Mapping[str, str] = headers.metadata
         self.heard = False
-
-    # What the session does.
 
     def send(self, message: bytes) -> None:
         """See `Stream.send`."""
         if self._over or self._trailers is not None:
             return
-        writer = self._writer
         if not self.answered:
             self._open()
         size = len(message) + PREFIX_SIZE
-        if (
-            size <= self.window
-            and size <= writer.window
-            and size <= writer.frame
-            and size <= writer.room
-            and not self._queued
-            and not writer.waiting
-        ):
-            self.window -= size
-            writer.window -= size
-            writer.room -= size
-            writer.write(_MESSAGE_HEAD.pack(size >> 16, size & 0xFFFF, DATA, 0, self.id, 0, len(message)), message)
+        if self._fits(size):
+            self._spend(size)
+            self._writer.write(
+                _MESSAGE_HEAD.pack(size >> 16, size & 0xFFFF, DATA, 0, self.id, 0, len(message)), message
+            )
         else:
             self._enqueue(PREFIX.pack(0, len(message)), message)
 
-    def finish(self, code: int = 0, details: str = "") -> None:
+    def finish(self, code: int = GrpcStatus.OK, details: str = "") -> None:
         """See `Stream.finish`."""
         if self._over or self._trailers is not None:
             return
         self._session = None
-        block = trailers_block(code, details) if code or details else TRAILERS_OK
+        block = grpc_trailers(code, details) if code or details else GRPC_TRAILERS_OK
         if self._queued:
             self._trailers = block
         else:
             self._end(block)
-
-    # What the connection does.
 
     def join(self, session: Session) -> None:
         """Takes the session, unless the stream was finished while it was made."""
@@ -85,22 +77,22 @@ class ServerStream(FlowControlledStream):
         self._took(size)
         if self._session is None:
             return  # finished, with an answer that still waits for room
-        assembly = self._assembly
+        assembler = self._assembler
         try:
-            if assembly is None:
+            if assembler is None:
                 if end - start >= PREFIX_SIZE:
                     flag, length = PREFIX.unpack_from(buffer, start)
                     if not flag and end - start == length + PREFIX_SIZE and length <= self._limits.message:
                         self._deliver(buffer[start + PREFIX_SIZE : end])
                         return
                 encoding = self.metadata.get("grpc-encoding", "identity")
-                assembly = self._assembly = Assembly(self._limits.message, encoding)
-            for message in assembly.feed(buffer[start:end]):
+                assembler = self._assembler = MessageAssembler(self._limits.message, encoding)
+            for message in assembler.feed(buffer[start:end]):
                 self._deliver(message)
                 if self._session is None:
                     return
-            if assembly.between:
-                self._assembly = None
+            if assembler.between:
+                self._assembler = None
         except MessageFault as fault:
             self.withdraw(fault.code, fault.details)
 
@@ -109,8 +101,8 @@ class ServerStream(FlowControlledStream):
         session = self._session
         if session is None:
             return
-        if self._assembly is not None:
-            self.withdraw(INTERNAL, "the stream ended within a message")
+        if self._assembler is not None:
+            self.withdraw(GrpcStatus.INTERNAL, "the stream ended within a message")
             return
         try:
             session.half_closed()
@@ -133,7 +125,7 @@ class ServerStream(FlowControlledStream):
     def crashed(self) -> None:
         """To be called in the handler of an exception that came out of the session."""
         logger.exception("a session failed; its stream ends with INTERNAL")
-        self.withdraw(INTERNAL, "the server failed on this call")
+        self.withdraw(GrpcStatus.INTERNAL, "the server failed on this call")
 
     def _deliver(self, message: bytes) -> None:
         self.heard = True
@@ -148,26 +140,26 @@ class ServerStream(FlowControlledStream):
 
     def _open(self) -> None:
         self.answered = True
-        opening = self._home.opening()
-        if opening:
-            self._writer.write(frame(HEADERS, END_HEADERS, self.id, opening + HEADERS_BLOCK))
+        update = self._owner.table_size_update()
+        if update:
+            self._writer.write(frame(HEADERS, END_HEADERS, self.id, update + GRPC_HEADERS))
         else:
-            self._writer.write(_HEADERS_HEAD + self.id.to_bytes(4, "big") + HEADERS_BLOCK)
+            self._writer.write(_HEADERS_HEAD + self.id.to_bytes(4, "big") + GRPC_HEADERS)
 
     def _end(self, trailers: bytes) -> None:
         """Writes the trailers; on a stream that has sent nothing they are all of the answer."""
         flags = END_HEADERS | END_STREAM
         self._over = True
         if not self.answered:
-            block = self._home.opening() + HEADERS_BLOCK + trailers
+            block = self._owner.table_size_update() + GRPC_HEADERS + trailers
             self._writer.write(frame(HEADERS, flags, self.id, block))
-        elif trailers is TRAILERS_OK:
+        elif trailers is GRPC_TRAILERS_OK:
             self._writer.write(_TRAILERS_HEAD + self.id.to_bytes(4, "big") + trailers)
         else:
             self._writer.write(frame(HEADERS, flags, self.id, trailers))
         if not self.remote_closed:
             self._writer.write(rst_stream(self.id, ErrorCode.NO_ERROR))
-        self._home.closed(self)
+        self._owner.closed(self)
 
 
 def _tell_gone(session: Session | None) -> None:

@@ -1,6 +1,6 @@
-"""What a transport and the parts that answer calls know of each other: a stream, and the session that it carries.
+"""The interface of this library: a gRPC stream of a server, and the session that answers it.
 
-A transport opens a `Session` for each gRPC stream and calls it from the event loop; a session answers through its
+The server opens a `Session` for each gRPC stream and calls it from the event loop; a session answers through its
 `Stream`, within a callback or any time later. Nothing here awaits: a call that is decided at once costs no task.
 
 Order of the callbacks: any number of `message`, then at most one `half_closed`; `gone` at any point, at most once and
@@ -9,6 +9,8 @@ last. After `finish`, whoever called it, the session is not called again.
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from ext_proc.grpc_status import GrpcStatus
 
 
 class Stream(Protocol):
@@ -22,16 +24,16 @@ class Stream(Protocol):
     def send(self, message: bytes) -> None:
         """Sends one gRPC message. Never blocks; does nothing once the stream is finished or gone.
 
-        What the peer cannot take yet is queued. While a stream's queue is long the transport takes no more messages
+        What the peer cannot take yet is queued. While a stream's queue is long the server takes no more messages
         for that stream from the peer, so a session that sends what it gets holds a bounded amount of it.
         """
 
-    def finish(self, code: int = 0, details: str = "") -> None:
+    def finish(self, code: int = GrpcStatus.OK, details: str = "") -> None:
         """Ends the stream with a gRPC status, after all that was sent. The first call counts, later ones do nothing."""
 
 
 class Session(Protocol):
-    """One stream's other side. Callbacks come from the event loop and must not block.
+    """What answers one stream. Callbacks come from the event loop and must not block.
 
     An exception out of a callback is logged, and ends its own stream with INTERNAL; no other stream is touched.
     """

@@ -1,4 +1,4 @@
-"""What goes out on one connection: frames in order, and the streams that wait for room."""
+"""The output of one connection: frames in order, and the streams that wait for room."""
 
 from collections import deque
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Writer:
         self.waiting: deque[Waiting] = deque()
 
     def write(self, *parts: bytes | memoryview) -> None:
-        """Adds to what goes out."""
+        """Adds frames to what goes out."""
         if not self.parts and not self.busy:
             self._wake()
         self.parts += parts

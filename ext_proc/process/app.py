@@ -13,10 +13,10 @@ from ext_proc.config import Config
 from ext_proc.contract import PROCESS_METHOD
 from ext_proc.edge.role import EdgeRole
 from ext_proc.errors import ConfigError
-from ext_proc.http2.aio.server import Http2Server
 from ext_proc.http2.limits import Limits, MiB
 from ext_proc.node.role import NodeRole
 from ext_proc.process import heap
+from ext_proc.process.grpc_server import GrpcServer
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import Role
 from ext_proc.process.stopping import Stop
@@ -52,7 +52,7 @@ class App:
             pump = ExtProcService(self._role.front, self._metrics, tasks, time.monotonic)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
-            server = Http2Server(settings, {PROCESS_METHOD: pump.open}, limits)
+            server = GrpcServer(settings, {PROCESS_METHOD: pump.open}, limits)
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
@@ -65,7 +65,7 @@ class App:
                 task.cancel()
         logger.info("stopped")
 
-    async def _drain(self, server: Http2Server, stop: Stop) -> None:
+    async def _drain(self, server: GrpcServer, stop: Stop) -> None:
         """Ready until those who would send more know better: whoever looks at /readyz may send none from then on."""
         clock, seconds = asyncio.get_running_loop().time, self._config.server.drain_seconds
         until = clock() + seconds

@@ -5,6 +5,7 @@ from functools import partial
 
 from google.protobuf.message import DecodeError
 
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.session import Open, Stream
 from ext_proc.protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -12,7 +13,6 @@ _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 _SERVING = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
 _NOT_SERVING = HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING).SerializeToString()
 _UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
-_INVALID_ARGUMENT, _NOT_FOUND, _UNAVAILABLE = 3, 5, 14
 
 
 class Health:
@@ -48,7 +48,7 @@ class Health:
         self._watches.add(watch)
 
     def unwatched(self, watch: "_Watch") -> None:
-        """No longer."""
+        """Tells this one no more."""
         self._watches.discard(watch)
 
 
@@ -65,12 +65,12 @@ class _Session:
         try:
             self._service = HealthCheckRequest.FromString(data).service
         except DecodeError:
-            self._stream.finish(_INVALID_ARGUMENT, "the request is not a HealthCheckRequest")
+            self._stream.finish(GrpcStatus.INVALID_ARGUMENT, "the request is not a HealthCheckRequest")
 
     def half_closed(self) -> None:
         """The request is complete."""
         if self._service is None:
-            self._stream.finish(_INVALID_ARGUMENT, "there is no request")
+            self._stream.finish(GrpcStatus.INVALID_ARGUMENT, "there is no request")
         else:
             self._answer(self._health.status(self._service))
 
@@ -86,7 +86,7 @@ class _Check(_Session):
 
     def _answer(self, status: bytes) -> None:
         if status is _UNKNOWN:
-            self._stream.finish(_NOT_FOUND, f"there is no service {self._service!r}")
+            self._stream.finish(GrpcStatus.NOT_FOUND, f"there is no service {self._service!r}")
         else:
             self._stream.send(status)
             self._stream.finish()
@@ -99,7 +99,7 @@ class _Watch(_Session):
         """The server stops serving."""
         if self._service in self._health:
             self._stream.send(_NOT_SERVING)
-        self._stream.finish(_UNAVAILABLE, "the server is shutting down")
+        self._stream.finish(GrpcStatus.UNAVAILABLE, "the server is shutting down")
 
     def gone(self) -> None:
         """Nobody listens any more."""

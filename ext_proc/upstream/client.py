@@ -12,19 +12,28 @@ from typing import Self
 
 from ext_proc.contract import UPSTREAM_HEADER
 from ext_proc.errors import CallError, TbmsError
+from ext_proc.grpc_framing import prefix
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.aio.connection_pool import ConnectionPool
-from ext_proc.http2.client_stream import Reply
+from ext_proc.http2.client_stream import HttpResponse
 from ext_proc.http2.headers import Headers
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.upstream.headers import HOP_BY_HOP, write_status
 from ext_proc.wire.framing import unframe
 
-# Added by the egress listener: the node that answered.
 # Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
 _GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
 # What an answer without a gRPC status means (http-grpc-status-mapping.md of gRPC); any other is UNKNOWN.
-_MAPPED = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-_UNKNOWN = 2
+_STATUS_OF_HTTP = {
+    400: GrpcStatus.INTERNAL,
+    401: GrpcStatus.UNAUTHENTICATED,
+    403: GrpcStatus.PERMISSION_DENIED,
+    404: GrpcStatus.UNIMPLEMENTED,
+    429: GrpcStatus.UNAVAILABLE,
+    502: GrpcStatus.UNAVAILABLE,
+    503: GrpcStatus.UNAVAILABLE,
+    504: GrpcStatus.UNAVAILABLE,
+}
 _SCHEME = literal(b":scheme", b"http")
 _GRPC_FIELDS = literal(b"te", b"trailers") + literal(b"grpc-accept-encoding", b"identity")
 
@@ -58,13 +67,13 @@ class Response:
     headers: Headers
     body: bytes
     trailers: Headers | None
-    grpc_status: int = 0
+    grpc_status: int = GrpcStatus.OK
     node: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether this is an answer rather than an error."""
-        return 200 <= self.status < 300 and self.grpc_status == 0
+        return 200 <= self.status < 300 and self.grpc_status == GrpcStatus.OK
 
 
 class Upstream:
@@ -86,12 +95,12 @@ class Upstream:
     async def call(self, request: Request) -> Response:
         """Sends one call and reads its whole answer. Raises UpstreamError; reset on the wire when cancelled."""
         body = request.body
-        pieces = (b"\0" + len(body).to_bytes(4, "big"), body) if request.is_grpc else (body,)
+        pieces = (prefix(len(body)), body) if request.is_grpc else (body,)
         try:
             reply = await self._pool.request(header_block(request), pieces, self._body_limit())
         except OSError as error:
             raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, HttpResponse):
             raise UpstreamError(f"the call got no answer: {reply.cause}", refused=reply.unprocessed)
         return grpc_response(reply, self._body_limit()) if request.is_grpc else rest_response(reply)
 
@@ -115,12 +124,12 @@ def header_block(request: Request) -> bytes:
     return b"".join(fields)
 
 
-def rest_response(reply: Reply) -> Response:
+def rest_response(reply: HttpResponse) -> Response:
     """A reply to a call of REST."""
     return Response(reply.status, _own(reply.headers), reply.body, None, node=_node(reply.headers))
 
 
-def grpc_response(reply: Reply, limit: int) -> Response:
+def grpc_response(reply: HttpResponse, limit: int) -> Response:
     """A reply to a unary call of gRPC; its message is of at most `limit` bytes. Raises UpstreamError."""
     headers, trailers = reply.headers, reply.trailers
     if not trailers:  # the headers are the trailers where there is nothing but a status
@@ -128,11 +137,11 @@ def grpc_response(reply: Reply, limit: int) -> Response:
     ends = dict(trailers)
     number = _number(ends.get("grpc-status"))
     if number is None:
-        number = _MAPPED.get(reply.status, _UNKNOWN)
+        number = _STATUS_OF_HTTP.get(reply.status, GrpcStatus.UNKNOWN)
         ends = dict(write_status(number, f"HTTP status {reply.status} and no gRPC status"))
     status = tuple((key, ends[key]) for key in ("grpc-status", "grpc-message") if key in ends)
     body = b""
-    if number == 0:
+    if number == GrpcStatus.OK:
         encoding = dict(reply.headers).get("grpc-encoding", b"identity").decode("latin-1")
         try:
             body = unframe(reply.body, encoding, limit)
@@ -144,7 +153,7 @@ def grpc_response(reply: Reply, limit: int) -> Response:
 def _number(status: bytes | None) -> int | None:
     if status is None:
         return None
-    return int(status) if status.isdigit() and len(status) <= 3 else _UNKNOWN
+    return int(status) if status.isdigit() and len(status) <= 3 else GrpcStatus.UNKNOWN
 
 
 def _own(headers: Headers, others: frozenset[str] = frozenset()) -> Headers:

@@ -1,9 +1,7 @@
 """Headers of a message: which of them belong to one hop only, and those that tell a gRPC status."""
 
-from urllib.parse import quote
-
+from ext_proc.grpc_status import encode_message
 from ext_proc.http2.headers import Headers
-from ext_proc.http2.hpack_literals import READABLE
 
 # Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
 HOP_BY_HOP = frozenset(
@@ -25,5 +23,5 @@ def write_status(code: int, message: str) -> Headers:
     """The trailers that tell a gRPC status."""
     status: Headers = (("grpc-status", b"%d" % code),)
     if message:
-        status += (("grpc-message", quote(message, safe=READABLE, errors="backslashreplace").encode("ascii")),)
+        status += (("grpc-message", encode_message(message, errors="backslashreplace")),)
     return status

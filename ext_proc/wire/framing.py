@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterator
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.grpc_framing import PREFIX_SIZE, prefix, read_prefix
 from ext_proc.wire.names import quoted
 
-HEAD = 5  # bytes before a message
 _SLICE = 65_536  # bytes that are decompressed at a time
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's wbits
 
@@ -44,10 +44,10 @@ class FirstMessage:
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Pieces of the plain message. Raises CallError: TOO_LARGE, UNSUPPORTED (its encoding), INVALID."""
         if self.size is None:
-            head = self._head + chunk[: HEAD - len(self._head)]
+            head = self._head + chunk[: PREFIX_SIZE - len(self._head)]
             chunk = chunk[len(head) - len(self._head) :]
             self._head = head
-            if len(head) < HEAD:
+            if len(head) < PREFIX_SIZE:
                 return
             self._open(head)
         size = self.size or 0
@@ -80,17 +80,17 @@ class FirstMessage:
 
 def read_head(head: bytes, limit: int) -> tuple[bool, int]:
     """Of the five bytes before a message: whether it is compressed, and its length in bytes."""
-    if head[0] > 1:
-        raise CallError(Reason.INVALID, f"The gRPC message has an impossible flag byte {head[0]}.")
-    size = int.from_bytes(head[1:HEAD], "big")
+    flag, size = read_prefix(head)
+    if flag > 1:
+        raise CallError(Reason.INVALID, f"The gRPC message has an impossible flag byte {flag}.")
     if size > limit:
         raise _too_large(size, limit)
-    return head[0] == 1, size
+    return flag == 1, size
 
 
 def frame(message: bytes) -> bytes:
     """The message with its head, not compressed."""
-    return b"\x00" + len(message).to_bytes(4, "big") + message
+    return prefix(len(message)) + message
 
 
 def unframe(body: bytes, encoding: str, limit: int) -> bytes:
@@ -98,7 +98,7 @@ def unframe(body: bytes, encoding: str, limit: int) -> bytes:
     first = FirstMessage(encoding, limit)
     message = b"".join(first.feed(body))
     first.end()
-    if first.size is not None and len(body) > HEAD + first.size:
+    if first.size is not None and len(body) > PREFIX_SIZE + first.size:
         raise CallError(Reason.INVALID, "The gRPC body holds more than one message.")
     return message
 

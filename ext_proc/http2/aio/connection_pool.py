@@ -1,4 +1,4 @@
-"""The connections that requests of ours go out on: to one address, made when they are needed."""
+"""The connections of a client to one address, made when they are needed."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Self
 
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.client_connection import ClientConnection
-from ext_proc.http2.client_stream import Broken, Reply
+from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.limits import Limits
 
 # One is the rule: more are made where the peer takes no more streams on those that there are.
@@ -19,7 +19,10 @@ _TRIES = 3
 
 
 class ConnectionPool:
-    """An async context manager; `address` is `ip:port` or `unix:PATH`. Every reply is read whole."""
+    """Sends requests on the connection that has room, and dials one where none has; every response is read whole.
+
+    An async context manager; `address` is `ip:port` or `unix:PATH`.
+    """
 
     def __init__(self, address: str, limits: Limits | None = None) -> None:
         self._address = address
@@ -42,30 +45,30 @@ class ConnectionPool:
             protocol.end()
         await self._group.__aexit__(kind, error, trace)
 
-    async def request(self, block: bytes, body: tuple[bytes, ...], limit: int) -> Reply | Broken:
-        """Sends a request and reads its reply; resets its stream when cancelled.
+    async def request(self, block: bytes, body: tuple[bytes, ...], limit: int) -> HttpResponse | Broken:
+        """Sends a request and reads its response; resets its stream when cancelled.
 
-        `block` is its header block, `limit` bounds the reply's body in bytes. Raises OSError where no connection can
-        be had.
+        `block` is its header block, `limit` bounds the body of the response in bytes. Raises OSError where no
+        connection can be had.
         """
-        outcome: Reply | Broken = Broken("it was not sent")
+        outcome: HttpResponse | Broken = Broken("it was not sent")
         for _ in range(_TRIES):
-            link = self._link() or await self._dialled()
-            done: asyncio.Future[Reply | Broken] = self._loop.create_future()
-            exchange = link.request(block, body, limit, partial(_settle, done))
+            connection = self._with_room() or await self._dialled()
+            done: asyncio.Future[HttpResponse | Broken] = self._loop.create_future()
+            stream = connection.request(block, body, limit, partial(_settle, done))
             try:
                 outcome = await done
             except asyncio.CancelledError:
-                exchange.give_up()
+                stream.give_up()
                 raise
-            if isinstance(outcome, Reply) or not outcome.unprocessed:
+            if isinstance(outcome, HttpResponse) or not outcome.unprocessed:
                 break
         return outcome
 
-    def _link(self) -> ClientConnection | None:
+    def _with_room(self) -> ClientConnection | None:
         for protocol in self._protocols:
-            if protocol.link.has_room:
-                return protocol.link
+            if protocol.connection.has_room:
+                return protocol.connection
         return None
 
     async def _dialled(self) -> ClientConnection:
@@ -78,15 +81,15 @@ class ConnectionPool:
             error = await asyncio.shield(self._dialling)
             if error is not None:
                 raise error
-            link = self._link()
-            if link is not None:
-                return link
+            connection = self._with_room()
+            if connection is not None:
+                return connection
 
     async def _dial(self) -> OSError | None:
         """Makes one connection; the error where that fails, since one that is raised would end the group."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await self._connect(lambda: Http2Protocol(self._join, self._protocols.add, self._protocols.discard))
+                await self._connect()
         except TimeoutError:
             return OSError(f"no connection to {self._address} within {_CONNECT_SECONDS:g} s")
         except OSError as error:
@@ -95,17 +98,20 @@ class ConnectionPool:
             self._dialling = None
         return None
 
-    async def _connect(self, protocol: Callable[[], Http2Protocol[ClientConnection]]) -> None:
+    async def _connect(self) -> None:
         if self._address.startswith("unix:"):
-            await self._loop.create_unix_connection(protocol, self._address.removeprefix("unix:"))
+            await self._loop.create_unix_connection(self._protocol, self._address.removeprefix("unix:"))
         else:
             host, _, port = self._address.rpartition(":")
-            await self._loop.create_connection(protocol, host.strip("[]"), int(port))
+            await self._loop.create_connection(self._protocol, host.strip("[]"), int(port))
 
-    def _join(self, wake: Callable[[], None]) -> ClientConnection:
+    def _protocol(self) -> Http2Protocol[ClientConnection]:
+        return Http2Protocol(self._side, self._protocols.add, self._protocols.discard)
+
+    def _side(self, wake: Callable[[], None]) -> ClientConnection:
         return ClientConnection(wake, self._limits)
 
 
-def _settle(done: asyncio.Future[Reply | Broken], outcome: Reply | Broken) -> None:
+def _settle(done: asyncio.Future[HttpResponse | Broken], outcome: HttpResponse | Broken) -> None:
     if not done.done():
         done.set_result(outcome)

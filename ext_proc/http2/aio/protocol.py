@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
-from ext_proc.http2.connection import Link
+from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.limits import KiB, MiB
 
 logger = logging.getLogger(__name__)
@@ -19,21 +19,21 @@ _SILENCE = 30.0
 # A connection that ends is given so many seconds to take its last words.
 _LAST_WORDS = 5.0
 
+ConnectionT = TypeVar("ConnectionT", bound=H2Connection[Any])
 
-LinkT = TypeVar("LinkT", bound=Link[Any])
 
+class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
+    """The transport of one connection, whose owner is told when it is `made` and when it is `lost`.
 
-class Http2Protocol(asyncio.Protocol, Generic[LinkT]):
-    """One connection, whose owner is told when it is `made` and when it is `lost`.
-
-    `join` makes its side of HTTP/2, given what that is to call when it has something to send.
+    `side` makes the server's or the client's side of HTTP/2, given its `wake`: what it is to call when it has
+    something to send.
     """
 
     def __init__(
         self,
-        join: Callable[[Callable[[], None]], LinkT],
-        made: Callable[["Http2Protocol[LinkT]"], None],
-        lost: Callable[["Http2Protocol[LinkT]"], None],
+        side: Callable[[Callable[[], None]], ConnectionT],
+        made: Callable[["Http2Protocol[ConnectionT]"], None],
+        lost: Callable[["Http2Protocol[ConnectionT]"], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock: Callable[[], float] = self._loop.time
@@ -42,7 +42,7 @@ class Http2Protocol(asyncio.Protocol, Generic[LinkT]):
         self._scheduled = False
         self._control = 0
         self._timer: asyncio.TimerHandle | None = None
-        self.link = join(self._wake)
+        self.connection = side(self._wake)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -55,21 +55,21 @@ class Http2Protocol(asyncio.Protocol, Generic[LinkT]):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        link = self.link
-        if self._timer is not None and not link.ended:
+        connection = self.connection
+        if self._timer is not None and not connection.ended:
             self._timer.cancel()
             self._timer = None
-        link.receive(data, self._clock())
+        connection.receive(data, self._clock())
         self._flush()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._control = 0
-        self.link.pause()
+        self.connection.pause()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
-        self.link.resume()
+        self.connection.resume()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,17 +77,17 @@ class Http2Protocol(asyncio.Protocol, Generic[LinkT]):
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
-        self.link.lost()
+        self.connection.lost()
         self._lost(self)
 
     def shut_down(self) -> None:
-        """See `Link.shut_down`."""
-        self.link.shut_down()
+        """See `H2Connection.shut_down`."""
+        self.connection.shut_down()
         self._flush()
 
     def end(self) -> None:
-        """See `Link.end`."""
-        self.link.end()
+        """See `H2Connection.end`."""
+        self.connection.end()
         self._flush()
 
     def abort(self) -> None:
@@ -108,18 +108,18 @@ class Http2Protocol(asyncio.Protocol, Generic[LinkT]):
         transport = self._transport
         if transport is None:
             return
-        link = self.link
-        data = link.take()
+        connection = self.connection
+        data = connection.take()
         if data:
-            if link.writer.paused:
+            if connection.writer.paused:
                 self._control += len(data)
             transport.write(data)
-        if link.ended:
+        if connection.ended:
             if not transport.is_closing():
                 transport.close()
                 self._timer = self._loop.call_later(_LAST_WORDS, transport.abort)
         elif self._control > _CONTROL_WHILE_FULL:
             logger.warning("connection cut off", extra={"cause": "the peer does not read what it asks for"})
             transport.abort()
-        elif link.unsent:
+        elif connection.unsent:
             self._wake()

@@ -1,4 +1,4 @@
-"""The server that Envoy connects to: gRPC over HTTP/2 on a Unix socket or on TCP, with or without mTLS."""
+"""A server of gRPC over HTTP/2, on a Unix socket or on TCP, with or without TLS."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ext_proc.config import ServerSettings, TlsSettings
-from ext_proc.errors import TbmsError
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.session import Open
-from ext_proc.server.health import Health
 
 _BACKLOG = 4096
 # Seconds that peers have to read the last words of connections that end.
@@ -22,48 +19,54 @@ _LAST_WORDS = 1.0
 
 
 class Http2Server:
-    """Serves `sessions`, by path, and grpc.health.v1. A restart takes a Unix socket over without a gap."""
+    """Serves `sessions`, by the request's path, at `address`: `ip:port` or `unix:/path`.
 
-    def __init__(self, settings: ServerSettings, sessions: Mapping[str, Open], limits: Limits | None = None) -> None:
-        self._settings = settings
+    `ssl_context` has to offer "h2" by ALPN. `socket_mode` are the permissions of a Unix socket, which a restart takes
+    over without a gap. Once it serves, `address` has the port that the system chose for port 0.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        sessions: Mapping[str, Open],
+        limits: Limits | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        socket_mode: int = 0o660,
+    ) -> None:
+        self.address = address
+        self._sessions = sessions
         self._limits = limits or Limits()
-        self._health = Health(path.split("/")[1] for path in sessions)
-        self._sessions = {**sessions, **self._health.sessions()}
-        self._connections: set[Http2Protocol[ServerConnection]] = set()
+        self._ssl_context = ssl_context
+        self._socket_mode = socket_mode
+        self._protocols: set[Http2Protocol[ServerConnection]] = set()
         self._stopping = False
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self.address = settings.listen
 
     async def start(self) -> None:
-        """Binds and serves. Raises TbmsError if the address cannot be had."""
-        listen = self._settings.listen
-        try:
-            tls = None if self._settings.tls is None else _tls(self._settings.tls)
-            if listen.startswith("unix:"):
-                await self._start_on_socket(Path(listen.removeprefix("unix:")), tls)
-            else:
-                await self._start_on_tcp(listen, tls)
-        except OSError as error:  # ssl.SSLError is one
-            raise TbmsError(f"server.listen: cannot listen on {listen}: {error}") from error
+        """Binds and serves. Raises OSError if the address cannot be had."""
+        if self.address.startswith("unix:"):
+            await self._start_on_socket(Path(self.address.removeprefix("unix:")))
+        else:
+            await self._start_on_tcp()
 
     async def stop(self, grace: float) -> None:
-        """Tells Envoy to go elsewhere, and waits up to `grace` seconds for calls in flight."""
+        """Tells clients to go elsewhere, and waits up to `grace` seconds for calls in flight."""
         self._stopping = True
-        self._health.stop_serving()
         if self._server is not None:
             self._server.close()
-        for connection in tuple(self._connections):
-            connection.shut_down()
+        for protocol in tuple(self._protocols):
+            protocol.shut_down()
         await self._all_gone(grace)
-        for connection in tuple(self._connections):
-            connection.end()
+        for protocol in tuple(self._protocols):
+            protocol.end()
         await self._all_gone(_LAST_WORDS)
-        for connection in tuple(self._connections):
-            connection.abort()
+        for protocol in tuple(self._protocols):
+            protocol.abort()
         await self._all_gone(_LAST_WORDS)
 
-    async def _start_on_socket(self, path: Path, tls: ssl.SSLContext | None) -> None:
+    async def _start_on_socket(self, path: Path) -> None:
         # Binding under a name of our own and renaming lets the next process take the path over while this one drains.
         # Whoever removes a socket's file at its end (asyncio from 3.13 on) knows only that name.
         own = path.with_name(f"{path.name}.{os.getpid()}")
@@ -73,48 +76,41 @@ class Http2Server:
         try:
             listener.bind(str(own))
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(self._connect, sock=listener, ssl=tls, backlog=_BACKLOG)
+            self._server = await loop.create_unix_server(
+                self._protocol, sock=listener, ssl=self._ssl_context, backlog=_BACKLOG
+            )
         except BaseException:
             listener.close()
             raise
-        own.chmod(self._settings.socket_mode)
+        own.chmod(self._socket_mode)
         own.rename(path)
 
-    async def _start_on_tcp(self, listen: str, tls: ssl.SSLContext | None) -> None:
-        host, _, port = listen.rpartition(":")
+    async def _start_on_tcp(self) -> None:
+        host, _, port = self.address.rpartition(":")
         self._server = await asyncio.get_running_loop().create_server(
-            self._connect, host.strip("[]"), int(port), ssl=tls, backlog=_BACKLOG, reuse_port=True
+            self._protocol, host.strip("[]"), int(port), ssl=self._ssl_context, backlog=_BACKLOG, reuse_port=True
         )
         self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     async def _all_gone(self, within: float) -> None:
-        if self._connections:
+        if self._protocols:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await self._empty.wait()
 
-    def _connect(self) -> Http2Protocol[ServerConnection]:
-        return Http2Protocol(self._join, self._made, self._lost)
+    def _protocol(self) -> Http2Protocol[ServerConnection]:
+        return Http2Protocol(self._side, self._made, self._lost)
 
-    def _join(self, wake: Callable[[], None]) -> ServerConnection:
+    def _side(self, wake: Callable[[], None]) -> ServerConnection:
         return ServerConnection(self._sessions, wake, self._limits)
 
-    def _made(self, connection: Http2Protocol[ServerConnection]) -> None:
-        self._connections.add(connection)
+    def _made(self, protocol: Http2Protocol[ServerConnection]) -> None:
+        self._protocols.add(protocol)
         if self._stopping:
-            connection.end()
+            protocol.end()
 
-    def _lost(self, connection: Http2Protocol[ServerConnection]) -> None:
-        self._connections.discard(connection)
-        if not self._connections:
+    def _lost(self, protocol: Http2Protocol[ServerConnection]) -> None:
+        self._protocols.discard(protocol)
+        if not self._protocols:
             self._empty.set()
-
-
-def _tls(settings: TlsSettings) -> ssl.SSLContext:
-    """HTTP/2 over TLS, for clients that show a certificate of the authority."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.client_ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(settings.certificate, settings.key)
-    context.set_alpn_protocols(["h2"])
-    return context

@@ -9,7 +9,7 @@ import h2.events
 from h2.settings import SettingCodes
 
 from ext_proc.http2.client_connection import ClientConnection
-from ext_proc.http2.client_stream import Broken, ClientStream, Reply
+from ext_proc.http2.client_stream import Broken, ClientStream, HttpResponse
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.http2.limits import Limits
 
@@ -48,7 +48,7 @@ class Service:
         self.server.initiate_connection()
         self.server.update_settings({SettingCodes[name.upper()]: value for name, value in settings.items()})
         self.asked: dict[int, Asked] = {}
-        self.outcomes: dict[int, Reply | Broken] = {}
+        self.outcomes: dict[int, HttpResponse | Broken] = {}
         self.grants = True
         self.exchange()
 
@@ -59,7 +59,7 @@ class Service:
         """Sends a request; its outcome comes into `outcomes` by the number of its stream."""
         exchange: ClientStream | None = None
 
-        def ended(outcome: Reply | Broken) -> None:
+        def ended(outcome: HttpResponse | Broken) -> None:
             assert exchange is not None
             assert exchange.id not in self.outcomes
             self.outcomes[exchange.id] = outcome

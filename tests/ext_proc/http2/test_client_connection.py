@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ext_proc.http2 import frames
-from ext_proc.http2.client_stream import Broken, Reply
+from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.frames import ErrorCode, frame
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.http2.limits import Limits
@@ -28,7 +28,7 @@ def test_a_request_and_its_reply() -> None:
     assert (asked.body, asked.ended) == (b"headbody", True)
     service.reply(exchange.id, OK, b"answer", [("grpc-status", "0")])
     headers = ((("content-type", b"application/json"),), (("grpc-status", b"0"),))
-    assert service.outcomes == {exchange.id: Reply(200, headers[0], b"answer", headers[1])}
+    assert service.outcomes == {exchange.id: HttpResponse(200, headers[0], b"answer", headers[1])}
     assert service.connection.streams == 0
     assert asked.reset is None
 
@@ -45,7 +45,7 @@ def test_a_reply_of_headers_only() -> None:
     exchange = service.ask(b"x")
     service.exchange()
     service.reply(exchange.id, [(":status", "503"), ("retry-after", "1")])
-    assert service.outcomes[exchange.id] == Reply(503, (("retry-after", b"1"),), b"", ())
+    assert service.outcomes[exchange.id] == HttpResponse(503, (("retry-after", b"1"),), b"", ())
 
 
 def test_informational_headers_are_passed_over() -> None:
@@ -55,7 +55,7 @@ def test_informational_headers_are_passed_over() -> None:
     service.server.send_headers(exchange.id, [(":status", "103"), ("link", "x")])
     service.reply(exchange.id, OK, b"answer")
     reply = service.outcomes[exchange.id]
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, HttpResponse)
     assert (reply.status, reply.body) == (200, b"answer")
 
 
@@ -65,7 +65,7 @@ def test_streams_have_numbers_of_their_own() -> None:
     service.exchange()
     for number in reversed(numbers):
         service.reply(number, OK, service.asked[number].body)
-    bodies = [reply.body for number in numbers if isinstance(reply := service.outcomes[number], Reply)]
+    bodies = [reply.body for number in numbers if isinstance(reply := service.outcomes[number], HttpResponse)]
     assert bodies == [b"0", b"1", b"2"]
 
 
@@ -83,7 +83,7 @@ def test_bodies_of_any_size_go_through_any_window(sizes: list[int], answers: lis
         assert service.asked[exchange.id].ended
         service.reply(exchange.id, OK, b"a" * answers[number])
         reply = service.outcomes[exchange.id]
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, HttpResponse)
         assert reply.body == b"a" * answers[number]
 
 
@@ -127,7 +127,7 @@ def test_what_comes_for_a_stream_that_was_given_up_does_no_harm() -> None:
     # The table went on: what is indexed in it is understood on the next stream.
     block = encoder.encode([(":status", "200"), ("x-table", "one")])
     service.connection.receive(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, kept.id, block), 0.0)
-    assert service.outcomes == {kept.id: Reply(200, (("x-table", b"one"),), b"", ())}
+    assert service.outcomes == {kept.id: HttpResponse(200, (("x-table", b"one"),), b"", ())}
 
 
 def test_a_request_that_is_given_up_half_way_stops() -> None:
@@ -149,7 +149,7 @@ def test_a_reply_before_the_end_of_the_request_stops_the_request() -> None:
     service.exchange()
     service.reply(exchange.id, [(":status", "413")])
     reply = service.outcomes[exchange.id]
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, HttpResponse)
     assert reply.status == 413
     service.exchange()
     assert service.asked[exchange.id].reset == ErrorCode.NO_ERROR
@@ -193,7 +193,7 @@ def test_a_connection_that_goes_away_takes_no_more_and_ends_with_its_last_stream
     assert service.outcomes == {second.id: Broken("the connection is going away", unprocessed=True)}
     assert not service.connection.ended
     service.raw(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, first.id, hpack.Encoder().encode(OK)))
-    assert isinstance(service.outcomes[first.id], Reply)
+    assert isinstance(service.outcomes[first.id], HttpResponse)
     assert service.connection.ended
 
 
@@ -245,7 +245,7 @@ def test_a_malformed_head_ends_its_stream_only(head: Any) -> None:
     service.raw(frame(frames.HEADERS, ends, bad.id, encoder.encode(head)))
     assert service.outcomes == {bad.id: Broken("the stream was reset: PROTOCOL_ERROR")}
     service.raw(frame(frames.HEADERS, ends, good.id, encoder.encode(OK)))
-    assert isinstance(service.outcomes[good.id], Reply)
+    assert isinstance(service.outcomes[good.id], HttpResponse)
 
 
 @pytest.mark.parametrize(

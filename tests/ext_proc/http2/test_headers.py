@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ext_proc.http2.frames import ConnectionFault, ErrorCode
-from ext_proc.http2.headers import Head, HeadDecoder, read_head
+from ext_proc.http2.headers import HeaderDecoder, RequestHeaders, read_request_headers
 from tests.ext_proc.http2.peer import HEADERS, PATH
 
 LIMIT = 1 << 16
 
 
-def decode(headers: Any) -> Head:
-    return HeadDecoder(LIMIT, read_head).decode(hpack.Encoder().encode(headers))
+def decode(headers: Any) -> RequestHeaders:
+    return HeaderDecoder(LIMIT, read_request_headers).decode(hpack.Encoder().encode(headers))
 
 
 def test_a_request_is_read() -> None:
@@ -75,13 +75,13 @@ def test_malformed_requests_are_told_apart_from_undecodable_ones(headers: Any) -
 )
 def test_blocks_that_cannot_be_decoded_end_the_connection(block: bytes, code: ErrorCode) -> None:
     with pytest.raises(ConnectionFault) as caught:
-        HeadDecoder(LIMIT, read_head).decode(block)
+        HeaderDecoder(LIMIT, read_request_headers).decode(block)
     assert caught.value.code is code
 
 
 @given(st.binary(max_size=200))
 def test_no_block_raises_anything_else(block: bytes) -> None:
-    decoder = HeadDecoder(LIMIT, read_head)
+    decoder = HeaderDecoder(LIMIT, read_request_headers)
     try:
         decoder.decode(block)
         decoder.decode(block)
@@ -96,7 +96,7 @@ FIELDS = st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=5)
 @given(st.lists(st.tuples(FIELDS, st.sampled_from([None, 0, 64, 4096])), max_size=12))
 def test_a_block_that_is_remembered_says_what_it_would_say_if_it_were_decoded(steps: Any) -> None:
     """Against a decoder that remembers nothing, over blocks that index, evict, and change the table's size."""
-    encoder, plain, ours = hpack.Encoder(), hpack.Decoder(), HeadDecoder(LIMIT, read_head)
+    encoder, plain, ours = hpack.Encoder(), hpack.Decoder(), HeaderDecoder(LIMIT, read_request_headers)
     for fields, size in steps:
         if size is not None:
             encoder.header_table_size = size
@@ -109,7 +109,7 @@ def test_a_block_that_is_remembered_says_what_it_would_say_if_it_were_decoded(st
 
 
 def test_a_block_is_decoded_once_as_long_as_the_table_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, ours = hpack.Encoder(), HeadDecoder(LIMIT, read_head)
+    encoder, ours = hpack.Encoder(), HeaderDecoder(LIMIT, read_request_headers)
     for _ in range(2):
         ours.decode(encoder.encode(HEADERS))
     first = ours.decode(block := encoder.encode(HEADERS))

@@ -5,7 +5,7 @@ import zlib
 import hpack
 import pytest
 
-from ext_proc.http2.client_stream import Reply
+from ext_proc.http2.client_stream import HttpResponse
 from ext_proc.http2.headers import Headers
 from ext_proc.upstream.client import Request, UpstreamError, grpc_response, header_block, rest_response
 from ext_proc.wire.framing import frame
@@ -52,14 +52,14 @@ def test_a_grpc_call_tells_its_deadline_in_eight_digits(seconds: float, written:
 
 def test_a_rest_reply_without_what_belongs_to_the_hop() -> None:
     headers: Headers = (("x-tbms-upstream", b"10.0.0.1:8501"), ("content-length", b"2"), ("x-mine", b"1"))
-    response = rest_response(Reply(404, headers, b"{}", ()))
+    response = rest_response(HttpResponse(404, headers, b"{}", ()))
     assert (response.status, response.headers, response.body) == (404, (("x-mine", b"1"),), b"{}")
     assert (response.trailers, response.node, response.ok) == (None, "10.0.0.1:8501", False)
 
 
 def test_a_grpc_answer() -> None:
     trailers: Headers = (*OK, ("x-last", b"2"), ("x-last", b"3"))
-    response = grpc_response(Reply(200, GRPC, frame(b"message"), trailers), LIMIT)
+    response = grpc_response(HttpResponse(200, GRPC, frame(b"message"), trailers), LIMIT)
     assert (response.body, response.grpc_status, response.ok) == (b"message", 0, True)
     assert response.headers == (("x-initial", b"1"),)
     assert response.trailers == trailers
@@ -68,7 +68,7 @@ def test_a_grpc_answer() -> None:
 
 def test_a_status_alone_keeps_its_words_and_its_metadata() -> None:
     words: Headers = (("grpc-message", b"gone%21"), ("grpc-status", b"5"), ("grpc-status-details-bin", b"AAE"))
-    response = grpc_response(Reply(200, GRPC + words, b"", ()), LIMIT)
+    response = grpc_response(HttpResponse(200, GRPC + words, b"", ()), LIMIT)
     assert (response.grpc_status, response.ok, response.headers) == (5, False, ())
     assert response.trailers == (
         ("grpc-status", b"5"),
@@ -83,7 +83,7 @@ def test_an_answer_that_came_packed_is_handed_on_plain() -> None:
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(b"m" * 100) + packer.flush()
     body = b"\x01" + len(packed).to_bytes(4, "big") + packed
-    response = grpc_response(Reply(200, (*GRPC, ("grpc-encoding", b"gzip")), body, OK), LIMIT)
+    response = grpc_response(HttpResponse(200, (*GRPC, ("grpc-encoding", b"gzip")), body, OK), LIMIT)
     assert response.body == b"m" * 100
     assert "grpc-encoding" not in dict(response.headers)
 
@@ -93,16 +93,16 @@ def test_an_answer_that_came_packed_is_handed_on_plain() -> None:
 )
 def test_an_answer_that_cannot_be_read_is_the_candidates_failure(body: bytes) -> None:
     with pytest.raises(UpstreamError, match="the answer cannot be read"):
-        grpc_response(Reply(200, GRPC, body, OK), LIMIT)
+        grpc_response(HttpResponse(200, GRPC, body, OK), LIMIT)
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, 12), (503, 14), (429, 14), (403, 7), (500, 2), (200, 2)])
 def test_an_answer_without_a_grpc_status_has_that_of_its_http_status(status: int, code: int) -> None:
-    response = grpc_response(Reply(status, (("content-type", b"text/html"),), b"<html>", ()), LIMIT)
+    response = grpc_response(HttpResponse(status, (("content-type", b"text/html"),), b"<html>", ()), LIMIT)
     assert response.grpc_status == code
     assert dict(response.trailers or ())["grpc-status"] == b"%d" % code
 
 
 @pytest.mark.parametrize("status", [b"", b"-1", b"x", b"1000", "²".encode("latin-1")])
 def test_a_status_that_is_none_is_unknown(status: bytes) -> None:
-    assert grpc_response(Reply(200, GRPC, b"", (("grpc-status", status),)), LIMIT).grpc_status == 2
+    assert grpc_response(HttpResponse(200, GRPC, b"", (("grpc-status", status),)), LIMIT).grpc_status == 2

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ext_proc.config import ServerSettings, TlsSettings
 from ext_proc.errors import TbmsError
-from ext_proc.http2.aio.server import Http2Server
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.session import Stream
+from ext_proc.process.grpc_server import GrpcServer
 
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -77,9 +77,9 @@ SESSIONS = {"/t.T/Echo": Echo, "/t.T/Held": Held, "/t.T/Refused": Refused}
 @contextlib.asynccontextmanager
 async def serving(
     listen: str, tls: TlsSettings | None = None, limits: Limits | None = None
-) -> AsyncIterator[Http2Server]:
+) -> AsyncIterator[GrpcServer]:
     Held.all.clear()
-    server = Http2Server(ServerSettings(listen=listen, tls=tls), SESSIONS, limits)
+    server = GrpcServer(ServerSettings(listen=listen, tls=tls), SESSIONS, limits)
     await server.start()
     try:
         yield server
@@ -272,7 +272,7 @@ async def test_the_next_server_takes_the_socket_over_and_the_old_one_leaves_it(t
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         call = early.unary_unary("/t.T/Held")(b"x")
         session = await held()
-        new = Http2Server(ServerSettings(listen=f"unix:{path}"), SESSIONS)
+        new = GrpcServer(ServerSettings(listen=f"unix:{path}"), SESSIONS)
         await new.start()
         inode = path.stat().st_ino
         stopping = asyncio.ensure_future(old.stop(30))
@@ -298,7 +298,7 @@ async def test_an_address_that_cannot_be_had_is_an_error(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     for listen in ("192.0.2.1:1", f"unix:{tmp_path}/file/s.sock"):
         with pytest.raises(TbmsError, match=r"server\.listen: cannot listen on"):
-            await Http2Server(ServerSettings(listen=listen), SESSIONS).start()
+            await GrpcServer(ServerSettings(listen=listen), SESSIONS).start()
 
 
 async def test_mtls_lets_in_who_shows_a_certificate_of_the_authority(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from h2.settings import SettingCodes
 
 from ext_proc.http2.aio.connection_pool import ConnectionPool
-from ext_proc.http2.client_stream import Broken, Reply
+from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.hpack_literals import literal
 
 _FIELDS = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"models"))
@@ -81,8 +81,8 @@ async def serving(
             session.transport.abort()
 
 
-def connection(outcome: Reply | Broken) -> str:
-    assert isinstance(outcome, Reply), outcome
+def connection(outcome: HttpResponse | Broken) -> str:
+    assert isinstance(outcome, HttpResponse), outcome
     return dict(outcome.headers)["x-connection"].decode()
 
 

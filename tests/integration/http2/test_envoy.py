@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from ext_proc.config import ServerSettings
 from ext_proc.envoy_config import EnvoySettings, render
 from ext_proc.http2.aio.server import Http2Server
 from ext_proc.http2.session import Session, Stream
@@ -60,7 +59,7 @@ class Place:
         def open_one(stream: Stream) -> Session:
             return Constant(stream)
 
-        return Http2Server(ServerSettings(listen=self.server), {PROCESS: open_one})
+        return Http2Server(self.server, {PROCESS: open_one})
 
     async def count(self, name: str) -> int:
         """A counter of Envoy's about its connections to the server."""
