@@ -1,4 +1,4 @@
-"""The node role wired together: store, model cache, model server, and the desk before them."""
+"""The node role wired together: store, model cache, model server, and the policy before them."""
 
 import asyncio
 import math
@@ -33,16 +33,16 @@ class NodeRole(Collector):
     def __init__(self, config: Config, settings: NodeRoleSettings) -> None:
         self._settings = settings
         self._body_limit = config.limits.body_bytes
-        self._front: NodePolicy | None = None
+        self._policy: NodePolicy | None = None
         self._manager: Manager | None = None
         self._publisher: Publisher | None = None
 
     @property
-    def front(self) -> NodePolicy:
-        """The desk, while `running`."""
-        if self._front is None:
+    def policy(self) -> NodePolicy:
+        """Decides about calls, while `running`."""
+        if self._policy is None:
             raise RuntimeError("the node role is not running")
-        return self._front
+        return self._policy
 
     @property
     def manager(self) -> Manager:
@@ -59,13 +59,13 @@ class NodeRole(Collector):
             manager = Manager(cache, open_store(self._settings.store), loader)
             async with manager.running():
                 self._manager = manager
-                self._front = NodePolicy(manager, self._body_limit, self._settings.hold_seconds)
+                self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds)
                 async with self._publishing(manager):
                     yield
 
     def reload(self, config: Config) -> None:
         """Limits only: cache and store are read at a start."""
-        self.front.body_limit = config.limits.body_bytes
+        self.policy.body_limit = config.limits.body_bytes
 
     def leave(self) -> None:
         """Tells the edges that what is here is going."""

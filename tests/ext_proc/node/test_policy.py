@@ -15,6 +15,7 @@ from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, P
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, parse
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.refusals import Refusals
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.reply import error_reply
 from integration.virtual_time import VirtualLoop
@@ -380,7 +381,7 @@ def leave_at(folder: Path, turn: int, how: str) -> tuple[bool, bool]:
                         give_back(decision)
             else:
                 stream = Stream()
-                session = ExtProcService(desk, Metrics(), tasks, lambda: 0.0).open(stream)
+                session = ExtProcService(desk, Metrics(), Refusals(), tasks, lambda: 0.0).open(stream)
                 session.message(envoy.rest("/v2/models/m/infer"))
 
                 def leave() -> None:
@@ -419,7 +420,7 @@ def test_a_call_that_was_held_is_in_flight_until_its_stream_ends(tmp_path: Path)
     async def scenario(cache: Cache) -> None:
         cache.store.put("m")
         async with cache.running(), asyncio.TaskGroup() as tasks:
-            pump = ExtProcService(desk_of(cache), Metrics(), tasks, lambda: 0.0)
+            pump = ExtProcService(desk_of(cache), Metrics(), Refusals(), tasks, lambda: 0.0)
             streams = [Stream(), Stream()]
             sessions = [pump.open(stream) for stream in streams]
             sessions[0].message(envoy.rest("/v2/models/m/infer"))
@@ -442,7 +443,7 @@ def test_an_override_asks_for_the_reply_as_well(tmp_path: Path) -> None:
     async def scenario(cache: Cache) -> None:
         async with cache.running(), asyncio.TaskGroup() as tasks:
             stream = Stream()
-            session = ExtProcService(desk_of(cache), Metrics(), tasks, lambda: 0.0).open(stream)
+            session = ExtProcService(desk_of(cache), Metrics(), Refusals(), tasks, lambda: 0.0).open(stream)
             session.message(envoy.grpc("/inference.GRPCInferenceService/ModelInfer"))
             (reply,) = envoy.read(stream.sent)
             mode = reply.message.mode_override
