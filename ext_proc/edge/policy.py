@@ -1,6 +1,5 @@
-"""The edge role: decides about a client's call. Routed to a node at once, or handed to the time broker."""
+"""The policy of an edge: a client's call is routed to a node at once, renamed, or held for a race."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -8,19 +7,16 @@ from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.contract import HOP_HEADER, MODEL_HEADER, RESIDENCY_HEADER
-from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Route
-from ext_proc.processing.request import Head, ReplyPart
-from ext_proc.telemetry.unbrokered import Unbrokered
+from ext_proc.edge.placing import Placing
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
+from ext_proc.processing.request import Head, ReplyPart, Version
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call
+from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.node import Node
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
-from mesh.routing.placement import NoNode, Placement
-from mesh.routing.router import Router
 
 # What nodes say to us is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
@@ -34,34 +30,42 @@ class HeldRace:
     arrival: float
 
 
-Broker = Callable[[Held, Plan, float], Awaitable[Decision]]
+Race = Callable[[Held, Plan, float], Awaitable[Decision]]
+"""Answers a held call by its plan; the number is the call's arrival (monotonic seconds)."""
+
+Unbrokered = Callable[[Version, InferenceProtocol], None]
+"""Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
 
 
 class EdgePolicy:
-    """Names in, nodes out. Lives as long as the process; a reload replaces `model_table` and `body_limit`."""
+    """See `RequestPolicy`. Lives as long as the process; a reload replaces `model_table` and `body_limit`.
+
+    `wall` is the clock that Envoy's times go by, in seconds since the epoch.
+    """
 
     def __init__(
         self,
-        router: Router,
+        placing: Placing,
+        race: Race,
         model_table: ModelTable,
         hop: HopMark,
-        body_limit: int,
         hints: ReplyHints,
-        wall: Callable[[], float] = time.time,
+        unbrokered: Unbrokered,
+        wall: Callable[[], float],
+        *,
+        body_limit: int,
         follows_replies: bool = False,
     ) -> None:
-        self.follows_replies = follows_replies
-        self._wall = wall
-        self._router = router
+        self._placing = placing
+        self._race = race
         self._hop = hop
         self._hints = hints
+        self._unbrokered = unbrokered
+        self._wall = wall
         self._seed = 0
-        self.broker: Broker | None = None
-        """Races held calls; set once by whoever owns it."""
         self.model_table = model_table
         self.body_limit = body_limit
-        self.unbrokered = Unbrokered()
-        """Calls that went on plainly because their Envoy cannot hold or answer them."""
+        self.follows_replies = follows_replies
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """The nodes for a call, or a hold where it is to be raced. Raises CallError."""
@@ -78,18 +82,11 @@ class EdgePolicy:
 
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call: a race, or a gRPC call that is only renamed."""
-        context: HeldRace = held.context
-        if self.broker is not None and (context.plan.races or context.plan.shadows):
-            return await self.broker(held, context.plan, context.arrival)
+        context = held.context
+        assert isinstance(context, HeldRace)
+        if context.plan.races or context.plan.shadows:
+            return await self._race(held, context.plan, context.arrival)
         return self._renamed_body(held, _only(context.plan), context.arrival)
-
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
-        """The nodes (`ip:port`) for a candidate call of that protocol to `model`, and the lease on the first of them.
-
-        Raises CallError (UNAVAILABLE) if none is alive.
-        """
-        placement = self._picked(call, model, now)
-        return placement.endpoints(call.protocol.kind), self._router.lease(placement)
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
@@ -102,23 +99,16 @@ class EdgePolicy:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
-    def _picked(self, call: Call, model: str, now: float) -> Placement:
-        """The nodes for a call. Raises CallError."""
-        try:
-            return self._router.pick(model, now, call.protocol.kind)
-        except NoNode as error:
-            raise CallError(Reason.UNAVAILABLE, str(error)) from None
-
     def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
         """The nodes for a call that goes out now, for the model that it is to be of."""
         model = wanted.model
-        placement = self._picked(call, model, now)
+        placement = self._placing.pick(call, model, now)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         named: tuple[tuple[str, str], ...] = ()
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
-        lease = self._router.lease(placement) if self.follows_replies else None
+        lease = self._placing.lease(placement) if self.follows_replies else None
         return Route(
             endpoints, lease, named, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
         )
@@ -148,7 +138,7 @@ class EdgePolicy:
             return self._alone(plan, call)
         if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
             return plan
-        self.unbrokered.count(head.envoy, call.protocol)
+        self._unbrokered(head.envoy, call.protocol)
         return self._alone(plan, call)
 
     def _alone(self, plan: Plan, call: Call) -> Plan | None:

@@ -127,7 +127,10 @@ class Router:
         """
         self._loads.tick(now)
         seats = choose(self._shortlists.of(model, protocol_kind), self.width(model), 1, self._loads.rank)
-        node_id = seats[0].node.id if seats else ""
+        return self.wait_on(seats[0].node.id if seats else "", model, now)
+
+    def wait_on(self, node_id: str, model: str, now: float) -> ExpectedWait:
+        """The same of a call that goes to that node."""
         if not self.cache_map.is_live(node_id) or self.cache_map.state(node_id, model) is Residency.AVAILABLE:
             return RESIDENT
         return ExpectedWait(cold=True, load_seconds=self.load_waits.seconds(node_id, model, now))
