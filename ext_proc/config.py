@@ -4,41 +4,24 @@ Rooms own their sections (`mesh.routing.settings` and so on); this module compos
 error as: file, path in the file, what was expected, and the value that was found.
 """
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
+from ext_proc.listen_address import ListenAddress
+from ext_proc.node.settings import NodeRoleSettings
 from mesh.discovery.settings import NodeList
 from mesh.health.state import ProbeSettings
-from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.stores import StoreSettings
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings
 from mesh.warming.settings import WarmSettings
-
-
-def _address(value: str) -> str:
-    if value.startswith("unix:"):
-        path = value.removeprefix("unix:")
-        if not path.startswith("/") or len(path) > 90:
-            raise ValueError("a Unix socket is written unix:/absolute/path of at most 90 characters")
-        return value
-    host, separator, port = value.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
-        raise ValueError("an address is written ip:port or unix:/path")
-    ip_address(host.strip("[]"))
-    return value
-
-
-Address = Annotated[str, AfterValidator(_address)]
 
 
 class TlsSettings(Settings):
@@ -59,11 +42,11 @@ class LogSettings(Settings):
 class ServerSettings(Settings):
     """The server itself."""
 
-    listen: Address = Field("unix:/run/tbms/ext_proc.sock", description="Where Envoy reaches the server.")
+    listen: ListenAddress = Field("unix:/run/tbms/ext_proc.sock", description="Where Envoy reaches the server.")
     socket_mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o660, description="Permissions of a Unix socket.")
     tls: TlsSettings | None = None
-    admin: Address = Field("127.0.0.1:9902", description="Health, metrics and status over HTTP.")
-    egress: Address | None = Field(
+    admin: ListenAddress = Field("127.0.0.1:9902", description="Health, metrics and status over HTTP.")
+    egress: ListenAddress | None = Field(
         None, description="Where candidate calls go out: an Envoy listener. Without it the one of `envoy.egress`."
     )
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long calls in flight may take at a stop.")
@@ -74,27 +57,6 @@ class LimitSettings(Settings):
     """Bounds on what comes from the wire."""
 
     body_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=2**31 - 1, description="Largest body that is read or held.")
-
-
-class NodeRoleSettings(Settings):
-    """The node role: a model cache before the model server of this machine."""
-
-    cache: CacheSettings
-    store: StoreSettings
-    rest: str = Field(
-        "127.0.0.1:8501", min_length=1, description="REST address of the model server; gRPC is `cache.loader.address`."
-    )
-    publish: Address | None = Field(
-        None,
-        description="Where edges follow what this node holds, ip:port; `residency` of the node in their configuration. "
-        "Without it only the admin port tells.",
-    )
-    heartbeat_seconds: float = Field(
-        2.0, ge=0.05, le=60, description="How often edges are told that this node lives, if nothing else is to be told."
-    )
-    hold_seconds: float = Field(
-        300.0, gt=0, le=86_400, description="Longest time that a call is held for its model to be loaded."
-    )
 
 
 class Config(Settings):

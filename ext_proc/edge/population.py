@@ -1,7 +1,7 @@
 """The population of an edge: the nodes, whether they live, what they hold, and what they are to load.
 
-One for a host, however many processes answer calls: it probes, follows and warms nodes, and keeps the router that it
-is given (with its cache map and load waits) and the hints true to them.
+One for a host, however many processes answer calls: it probes, follows and warms nodes, and writes what it learns to
+the router, the cache map, the load waits and the hints that it is given.
 """
 
 import asyncio
@@ -19,8 +19,10 @@ from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
 from mesh.health.prober import Prober
 from mesh.node import Node
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.residency.line import Heard
+from mesh.residency.load_waits import LoadWaits
 from mesh.residency.watcher import ResidencyWatches
 from mesh.routing.router import Router
 from mesh.warming.plan import WarmPlan
@@ -30,13 +32,22 @@ from mesh.warming.warmer import Warmer
 class Population(Collector):
     """Follows the nodes while `running`. It is its own metrics collector. `clock` in seconds, monotonic."""
 
-    def __init__(self, config: Config, router: Router, hints: ReplyHints, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        cache_map: CacheMap,
+        load_waits: LoadWaits,
+        hints: ReplyHints,
+        clock: Callable[[], float],
+    ) -> None:
         self._router = router
+        self._cache_map = cache_map
         self._prober = Prober(config.probe, EndpointProbe(config.probe), router.set_alive, seed=_seed())
         self._warm_plan = WarmPlan(config.warm, router, self._free_models)
         self._warms = config.warm.enabled
         self._watches = ResidencyWatches(
-            config.residency, router.cache_map, _seed(), self._may_hang_up, hints, router.load_waits, clock
+            config.residency, cache_map, _seed(), self._may_hang_up, hints, load_waits, clock
         )
         self._warmer = Warmer(self._warm_plan, clock)
         followers = (self._prober, self._watches, self._warmer) if self._warms else (self._prober, self._watches)
@@ -93,7 +104,7 @@ class Population(Collector):
         yield GaugeMetricFamily("tbms_nodes_alive", "Nodes that answer their probe.", alive)
         heard = sum(self.heard(node.id) is not None for node in nodes)
         yield GaugeMetricFamily("tbms_nodes_heard", "Nodes that tell what they hold.", heard)
-        yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(router.cache_map))
+        yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(self._cache_map))
         widened = len(router.widened)
         yield GaugeMetricFamily("tbms_models_widened", "Models spread over more nodes for their load.", widened)
         yield CounterMetricFamily("tbms_warmups", "Loads that nodes were asked for ahead of calls.", self._warmer.asked)

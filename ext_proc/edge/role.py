@@ -25,6 +25,7 @@ from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.client import Upstream
 from ext_proc.upstream.hop_mark import HopMark
+from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.routing.router import Router
 
@@ -38,9 +39,11 @@ class EdgeRole:
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
         self._config = config
-        self._router = Router(config.routing)
-        hints = ReplyHints(self._router.cache_map, config.residency.remember)
-        self._population = Population(config, self._router, hints, clock)
+        self._cache_map = CacheMap()
+        self._router = Router(config.routing, self._cache_map)
+        load_waits = self._router.load_waits
+        hints = ReplyHints(self._cache_map, config.residency.remember)
+        self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock)
 
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
@@ -90,7 +93,7 @@ class EdgeRole:
 
     def status(self) -> dict[str, Any]:
         """The nodes, as this edge sees them, and which of them hold what."""
-        return edge_status(self._population, self._router)
+        return edge_status(self._population, self._router, self._cache_map)
 
     def collectors(self) -> Iterable[Collector]:
         """Nodes and races."""

@@ -12,13 +12,13 @@ from mesh.routing.router import Router
 _MODELS_SHOWN = 2000
 
 
-def edge_status(population: Population, router: Router) -> dict[str, Any]:
+def edge_status(population: Population, router: Router, cache_map: CacheMap) -> dict[str, Any]:
     """The nodes as this edge sees them, and the holders of the first models in the order of their names."""
     return {
-        "nodes": [_node_status(population, router, node) for node in population.nodes],
+        "nodes": [_node_status(population, router, cache_map, node) for node in population.nodes],
         "left_out": population.conflicts,
         "sources_failed": population.failures,
-        **_holders(router.cache_map),
+        **_holders(cache_map),
     }
 
 
@@ -31,7 +31,7 @@ def _holders(cache_map: CacheMap) -> dict[str, Any]:
     return {"models": holders, "models_not_shown": len(names) - len(shown)}
 
 
-def _node_status(population: Population, router: Router, node: Node) -> dict[str, Any]:
+def _node_status(population: Population, router: Router, cache_map: CacheMap, node: Node) -> dict[str, Any]:
     return {
         "id": node.id,
         "grpc": node.grpc,
@@ -42,7 +42,7 @@ def _node_status(population: Population, router: Router, node: Node) -> dict[str
         "cause": population.probe_failure(node.id),
         "load": round(router.load(node.id), 2),
         "declared_models": len(node.models),
-        "residency": _residency_status(population, router.cache_map, node),
+        "residency": _residency_status(population, cache_map, node),
     }
 
 

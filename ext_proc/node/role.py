@@ -13,10 +13,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.admin.http_port import HttpListener
-from ext_proc.config import Config, NodeRoleSettings
+from ext_proc.config import Config
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.residency_publisher import Publisher
+from ext_proc.node.settings import NodeRoleSettings
 from mesh.model_cache.books.states import Room
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.manager import Manager

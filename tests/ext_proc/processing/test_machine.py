@@ -170,6 +170,13 @@ def test_a_held_call_with_its_body_can_be_routed(mode: str, body: bytes) -> None
     assert machine.held is None
 
 
+def test_a_body_that_envoy_has_buffered_is_not_dropped_for_another_one() -> None:
+    machine = Machine(Policy(Hold(collect=True)))
+    drive(machine, envoy.rest(PREDICT, envoy.BUFFERED), envoy.body(b"{}", end=True))
+    with pytest.raises(AssertionError, match="cannot be replaced"):
+        machine.decided(Route(ROUTE.nodes, body=b"[]"))
+
+
 @pytest.mark.parametrize("mode", envoy.MODES)
 def test_a_hold_without_body_is_ended_by_its_decision(mode: str) -> None:
     machine = Machine(Policy(Hold()))
