@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
-from ext_proc.contract import HOP_HEADER, MODEL_HEADER, RESIDENCY_HEADER
+from ext_proc.contract import (
+    BACKUP_HEADER,
+    HOP_HEADER,
+    MODEL_HEADER,
+    PRIMARY_HEADER,
+    RESIDENCY_HEADER,
+    SPLIT_KEY_HEADER,
+    TLOC_HEADER,
+)  # fmt: skip
 from ext_proc.edge.placing import Placing
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart, Version
@@ -18,7 +26,7 @@ from mesh.node import Node
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
 
-# What nodes say to us is not for clients.
+# What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 
 
@@ -122,16 +130,17 @@ class EdgePolicy:
         return now if head.received is None else now - max(0.0, self._wall() - head.received)
 
     def _plan(self, head: Head, call: Call) -> Plan | None:
+        """What to do with the call, where it is not just routed. Raises CallError for headers that cannot hold."""
         get = head.headers.get
-        ask = read_options(
-            tloc=get("tloc"),
-            backup=get("backup"),
-            primary=get("primary"),
-            key=get("tbms-key"),
+        options = read_options(
+            tloc=get(TLOC_HEADER),
+            backup=get(BACKUP_HEADER),
+            primary=get(PRIMARY_HEADER),
+            key=get(SPLIT_KEY_HEADER),
             grpc_timeout=get("grpc-timeout"),
         )
         self._seed += 1
-        plan = self.model_table.plan(call, ask, self._seed)
+        plan = self.model_table.plan(call, options, self._seed)
         if plan is None or not (plan.races or plan.shadows):
             return plan
         if head.end_of_stream:  # without a body there is nothing to predict; the node says so
@@ -158,6 +167,7 @@ class EdgePolicy:
         return replace(self._send(head, call, model, now), headers=((":path", path),))
 
     def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
+        """A gRPC call with another name in its message. Raises CallError."""
         body = swap_model(
             held.call,
             held.body,
@@ -176,4 +186,5 @@ def _ours(nodes: tuple[Node, ...]) -> bool:
 
 
 def _only(plan: Plan) -> Candidate:
+    """The candidate of a plan that is not raced: the primary, or the first member of its mix."""
     return members(plan.candidates[0])[0]

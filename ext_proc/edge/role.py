@@ -1,12 +1,11 @@
 """The edge role wired together: the population of nodes, the races, and the policy before them."""
 
 import asyncio
-import logging
-import pathlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp.web import AbstractRouteDef
@@ -14,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.config import Config
-from ext_proc.edge.endpoint_files import write_endpoints
+from ext_proc.edge.endpoint_files import update_endpoint_files
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
@@ -28,8 +27,6 @@ from ext_proc.upstream.hop_mark import HopMark
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.routing.router import Router
-
-logger = logging.getLogger(__name__)
 
 
 class EdgeRole:
@@ -70,7 +67,7 @@ class EdgeRole:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
-        await asyncio.to_thread(_tell_envoy, self._config)
+        await asyncio.to_thread(_update_endpoint_files, self._config)
         async with self._racer.running(), self._population.running():
             yield
 
@@ -78,7 +75,7 @@ class EdgeRole:
         """Nodes, models and limits. Raises ConfigError, and changes nothing, if the models cannot be resolved."""
         self.policy.model_table = config.model_table()
         self.policy.body_limit = config.limits.body_bytes
-        _tell_envoy(config)
+        _update_endpoint_files(config)
         self._population.replace(configured_nodes(config))
 
     def leave(self) -> None:
@@ -103,11 +100,6 @@ class EdgeRole:
         return self.policy.body_limit
 
 
-def _tell_envoy(config: Config) -> None:
-    folder = config.envoy.endpoints_dir
-    if folder is None:
-        return
-    try:
-        write_endpoints(pathlib.Path(folder), configured_nodes(config))
-    except OSError as error:
-        logger.error("Envoy's endpoint files cannot be written", extra={"folder": folder, "cause": str(error)})
+def _update_endpoint_files(config: Config) -> None:
+    if config.envoy.endpoints_dir is not None:
+        update_endpoint_files(Path(config.envoy.endpoints_dir), configured_nodes(config))

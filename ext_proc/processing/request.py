@@ -38,7 +38,10 @@ NEWEST: Version = (1, 40)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a request. Names are lower-case; values of a repeated name are joined with `, `."""
+    """The headers of a request, and how its body comes.
+
+    Names are lower-case; values of a repeated name are joined with `, `.
+    """
 
     headers: Mapping[str, str]
     end_of_stream: bool
