@@ -38,10 +38,10 @@ class HeldRace:
     arrival: float
 
 
-Race = Callable[[Held, Plan, float], Awaitable[Decision]]
+RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
 """Answers a held call by its plan; the number is the call's arrival (monotonic seconds)."""
 
-Unbrokered = Callable[[Version, InferenceProtocol], None]
+CountUnbrokered = Callable[[Version, InferenceProtocol], None]
 """Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
 
 
@@ -54,21 +54,21 @@ class EdgePolicy:
     def __init__(
         self,
         placing: Placing,
-        race: Race,
+        run_race: RunRace,
         model_table: ModelTable,
         hop: HopMark,
         hints: ReplyHints,
-        unbrokered: Unbrokered,
+        count_unbrokered: CountUnbrokered,
         wall: Callable[[], float],
         *,
         body_limit: int,
         follows_replies: bool = False,
     ) -> None:
         self._placing = placing
-        self._race = race
+        self._run_race = run_race
         self._hop = hop
         self._hints = hints
-        self._unbrokered = unbrokered
+        self._count_unbrokered = count_unbrokered
         self._wall = wall
         self._seed = 0
         self.model_table = model_table
@@ -93,7 +93,7 @@ class EdgePolicy:
         context = held.context
         assert isinstance(context, HeldRace)
         if context.plan.races or context.plan.shadows:
-            return await self._race(held, context.plan, context.arrival)
+            return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, _only(context.plan), context.arrival)
 
     def replied(
@@ -147,7 +147,7 @@ class EdgePolicy:
             return self._alone(plan, call)
         if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
             return plan
-        self._unbrokered(head.envoy, call.protocol)
+        self._count_unbrokered(head.envoy, call.protocol)
         return self._alone(plan, call)
 
     def _alone(self, plan: Plan, call: Call) -> Plan | None:

@@ -14,7 +14,7 @@ from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.contract import HOP_HEADER
 from ext_proc.edge.placing import Placing
-from ext_proc.edge.policy import EdgePolicy, HeldRace, Race
+from ext_proc.edge.policy import EdgePolicy, HeldRace, RunRace
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
@@ -54,7 +54,7 @@ def edge(
     nodes: int = 2,
     wall: Callable[[], float] = time.time,
     residency: str | None = None,
-    race: Race = no_race,
+    race: RunRace = no_race,
     unbrokered: Unbrokered | None = None,
 ) -> EdgePolicy:
     router = Router(RoutingSettings(replicas=2))
@@ -67,7 +67,7 @@ def edge(
 def policy_over(
     router: Router,
     model_table: ModelTable,
-    race: Race = no_race,
+    race: RunRace = no_race,
     unbrokered: Unbrokered | None = None,
     wall: Callable[[], float] = time.time,
     hints: ReplyHints | None = None,
