@@ -15,10 +15,9 @@ from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from ext_proc.listen_address import ListenAddress
+from ext_proc.node.settings import NodeRoleSettings
 from mesh.discovery.settings import NodeList
 from mesh.health.state import ProbeSettings
-from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.stores import StoreSettings
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings
@@ -58,27 +57,6 @@ class LimitSettings(Settings):
     """Bounds on what comes from the wire."""
 
     body_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=2**31 - 1, description="Largest body that is read or held.")
-
-
-class NodeRoleSettings(Settings):
-    """The node role: a model cache before the model server of this machine."""
-
-    cache: CacheSettings
-    store: StoreSettings
-    rest: str = Field(
-        "127.0.0.1:8501", min_length=1, description="REST address of the model server; gRPC is `cache.loader.address`."
-    )
-    publish: ListenAddress | None = Field(
-        None,
-        description="Where edges follow what this node holds, ip:port; `residency` of the node in their configuration. "
-        "Without it only the admin port tells.",
-    )
-    heartbeat_seconds: float = Field(
-        2.0, ge=0.05, le=60, description="How often edges are told that this node lives, if nothing else is to be told."
-    )
-    hold_seconds: float = Field(
-        300.0, gt=0, le=86_400, description="Longest time that a call is held for its model to be loaded."
-    )
 
 
 class Config(Settings):

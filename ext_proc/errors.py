@@ -2,6 +2,8 @@
 
 from enum import Enum
 
+from ext_proc.grpc_status import GrpcStatus
+
 
 class TbmsError(Exception):
     """Root of every error that this package raises on purpose; the message is one sentence."""
@@ -13,17 +15,17 @@ class Reason(Enum):
     The pairs are those that TF Serving and Triton use, so that a client cannot tell who refused.
     """
 
-    INVALID = (400, 3)  # INVALID_ARGUMENT
-    DENIED = (403, 7)  # PERMISSION_DENIED
-    NOT_FOUND = (404, 5)  # NOT_FOUND
-    TOO_LARGE = (413, 8)  # RESOURCE_EXHAUSTED
-    BROKEN_MODEL = (424, 9)  # FAILED_PRECONDITION
-    OVERLOADED = (429, 8)  # RESOURCE_EXHAUSTED, with retry-after. Nothing is queued yet: it is for batching
-    INTERNAL = (500, 13)  # INTERNAL
-    UNSUPPORTED = (501, 12)  # UNIMPLEMENTED
-    UNAVAILABLE = (503, 14)  # UNAVAILABLE
-    DEADLINE = (504, 4)  # DEADLINE_EXCEEDED
-    NO_ROOM = (507, 8)  # RESOURCE_EXHAUSTED
+    INVALID = (400, GrpcStatus.INVALID_ARGUMENT)
+    DENIED = (403, GrpcStatus.PERMISSION_DENIED)
+    NOT_FOUND = (404, GrpcStatus.NOT_FOUND)
+    TOO_LARGE = (413, GrpcStatus.RESOURCE_EXHAUSTED)
+    BROKEN_MODEL = (424, GrpcStatus.FAILED_PRECONDITION)
+    OVERLOADED = (429, GrpcStatus.RESOURCE_EXHAUSTED)  # with retry-after; for batching, nothing is queued yet
+    INTERNAL = (500, GrpcStatus.INTERNAL)
+    UNSUPPORTED = (501, GrpcStatus.UNIMPLEMENTED)
+    UNAVAILABLE = (503, GrpcStatus.UNAVAILABLE)
+    DEADLINE = (504, GrpcStatus.DEADLINE_EXCEEDED)
+    NO_ROOM = (507, GrpcStatus.RESOURCE_EXHAUSTED)
 
     @property
     def http(self) -> int:
@@ -31,7 +33,7 @@ class Reason(Enum):
         return self.value[0]
 
     @property
-    def grpc(self) -> int:
+    def grpc(self) -> GrpcStatus:
         """The gRPC status code."""
         return self.value[1]
 

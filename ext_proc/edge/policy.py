@@ -1,28 +1,32 @@
-"""The edge role: decides about a client's call. Routed to a node at once, or handed to the time broker."""
+"""The policy of an edge: a client's call is routed to a node at once, renamed, or held for a race."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
-from ext_proc.contract import HOP_HEADER, MODEL_HEADER, RESIDENCY_HEADER
-from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Route
-from ext_proc.processing.request import Head, ReplyPart
-from ext_proc.telemetry.unbrokered import Unbrokered
+from ext_proc.contract import (
+    BACKUP_HEADER,
+    HOP_HEADER,
+    MODEL_HEADER,
+    PRIMARY_HEADER,
+    RESIDENCY_HEADER,
+    SPLIT_KEY_HEADER,
+    TLOC_HEADER,
+)  # fmt: skip
+from ext_proc.edge.placing import Placing
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
+from ext_proc.processing.request import Head, ReplyPart, Version
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call
+from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from mesh.node import Node
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
-from mesh.routing.placement import NoNode, Placement
-from mesh.routing.router import Router
 
-# What nodes say to us is not for clients.
+# What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 
 
@@ -34,34 +38,42 @@ class HeldRace:
     arrival: float
 
 
-Broker = Callable[[Held, Plan, float], Awaitable[Decision]]
+RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
+"""Answers a held call by its plan; the number is the call's arrival (monotonic seconds)."""
+
+CountUnbrokered = Callable[[Version, InferenceProtocol], None]
+"""Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
 
 
 class EdgePolicy:
-    """Names in, nodes out. Lives as long as the process; a reload replaces `model_table` and `body_limit`."""
+    """See `RequestPolicy`. Lives as long as the process; a reload replaces `model_table` and `body_limit`.
+
+    `wall` is the clock that Envoy's times go by, in seconds since the epoch.
+    """
 
     def __init__(
         self,
-        router: Router,
+        placing: Placing,
+        run_race: RunRace,
         model_table: ModelTable,
         hop: HopMark,
-        body_limit: int,
         hints: ReplyHints,
-        wall: Callable[[], float] = time.time,
+        count_unbrokered: CountUnbrokered,
+        wall: Callable[[], float],
+        *,
+        body_limit: int,
         follows_replies: bool = False,
     ) -> None:
-        self.follows_replies = follows_replies
-        self._wall = wall
-        self._router = router
+        self._placing = placing
+        self._run_race = run_race
         self._hop = hop
         self._hints = hints
+        self._count_unbrokered = count_unbrokered
+        self._wall = wall
         self._seed = 0
-        self.broker: Broker | None = None
-        """Races held calls; set once by whoever owns it."""
         self.model_table = model_table
         self.body_limit = body_limit
-        self.unbrokered = Unbrokered()
-        """Calls that went on plainly because their Envoy cannot hold or answer them."""
+        self.follows_replies = follows_replies
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """The nodes for a call, or a hold where it is to be raced. Raises CallError."""
@@ -78,18 +90,11 @@ class EdgePolicy:
 
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call: a race, or a gRPC call that is only renamed."""
-        context: HeldRace = held.context
-        if self.broker is not None and (context.plan.races or context.plan.shadows):
-            return await self.broker(held, context.plan, context.arrival)
+        context = held.context
+        assert isinstance(context, HeldRace)
+        if context.plan.races or context.plan.shadows:
+            return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, _only(context.plan), context.arrival)
-
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
-        """The nodes (`ip:port`) for a candidate call of that protocol to `model`, and the lease on the first of them.
-
-        Raises CallError (UNAVAILABLE) if none is alive.
-        """
-        placement = self._picked(call, model, now)
-        return placement.endpoints(call.protocol.kind), self._router.lease(placement)
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
@@ -102,23 +107,16 @@ class EdgePolicy:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
-    def _picked(self, call: Call, model: str, now: float) -> Placement:
-        """The nodes for a call. Raises CallError."""
-        try:
-            return self._router.pick(model, now, call.protocol.kind)
-        except NoNode as error:
-            raise CallError(Reason.UNAVAILABLE, str(error)) from None
-
     def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
         """The nodes for a call that goes out now, for the model that it is to be of."""
         model = wanted.model
-        placement = self._picked(call, model, now)
+        placement = self._placing.pick(call, model, now)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         named: tuple[tuple[str, str], ...] = ()
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
-        lease = self._router.lease(placement) if self.follows_replies else None
+        lease = self._placing.lease(placement) if self.follows_replies else None
         return Route(
             endpoints, lease, named, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
         )
@@ -132,23 +130,24 @@ class EdgePolicy:
         return now if head.received is None else now - max(0.0, self._wall() - head.received)
 
     def _plan(self, head: Head, call: Call) -> Plan | None:
+        """What to do with the call, where it is not just routed. Raises CallError for headers that cannot hold."""
         get = head.headers.get
-        ask = read_options(
-            tloc=get("tloc"),
-            backup=get("backup"),
-            primary=get("primary"),
-            key=get("tbms-key"),
+        options = read_options(
+            tloc=get(TLOC_HEADER),
+            backup=get(BACKUP_HEADER),
+            primary=get(PRIMARY_HEADER),
+            key=get(SPLIT_KEY_HEADER),
             grpc_timeout=get("grpc-timeout"),
         )
         self._seed += 1
-        plan = self.model_table.plan(call, ask, self._seed)
+        plan = self.model_table.plan(call, options, self._seed)
         if plan is None or not (plan.races or plan.shadows):
             return plan
         if head.end_of_stream:  # without a body there is nothing to predict; the node says so
             return self._alone(plan, call)
         if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
             return plan
-        self.unbrokered.count(head.envoy, call.protocol)
+        self._count_unbrokered(head.envoy, call.protocol)
         return self._alone(plan, call)
 
     def _alone(self, plan: Plan, call: Call) -> Plan | None:
@@ -168,6 +167,7 @@ class EdgePolicy:
         return replace(self._send(head, call, model, now), headers=((":path", path),))
 
     def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
+        """A gRPC call with another name in its message. Raises CallError."""
         body = swap_model(
             held.call,
             held.body,
@@ -186,4 +186,5 @@ def _ours(nodes: tuple[Node, ...]) -> bool:
 
 
 def _only(plan: Plan) -> Candidate:
+    """The candidate of a plan that is not raced: the primary, or the first member of its mix."""
     return members(plan.candidates[0])[0]

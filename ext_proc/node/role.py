@@ -13,10 +13,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.admin.http_port import HttpListener
-from ext_proc.config import Config, NodeRoleSettings
+from ext_proc.config import Config
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.residency_publisher import ResidencyPublisher
+from ext_proc.node.settings import NodeRoleSettings
 from mesh.model_cache.books.states import Room
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.manager import Manager
@@ -40,8 +41,8 @@ class NodeRole(Collector):
         self._publisher: ResidencyPublisher | None = None
 
     @property
-    def front(self) -> NodePolicy:
-        """The policy, while `running`."""
+    def policy(self) -> NodePolicy:
+        """Decides about calls, while `running`."""
         if self._policy is None:
             raise RuntimeError("the node role is not running")
         return self._policy
@@ -75,7 +76,7 @@ class NodeRole(Collector):
 
     def reload(self, config: Config) -> None:
         """Takes over the body limit; settings of cache and store are read at a start only."""
-        self.front.body_limit = config.limits.body_bytes
+        self.policy.body_limit = config.limits.body_bytes
 
     def leave(self) -> None:
         """Announces to the edges that this node goes, and warms no model any more."""

@@ -1,9 +1,10 @@
-"""One process: reads the configuration, runs its role behind the server, reloads, drains. Knows all parts."""
+"""The `tbms serve` process: reads the configuration, runs its role behind the server, reloads, drains."""
 
 import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ext_proc.process.stopping import Stop
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
+from ext_proc.telemetry.refusals import Refusals
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,9 @@ class App:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._config = configuration.load(path)
+        self._clock = time.monotonic
         self._metrics = Metrics()
-        self._role = role_of(self._config)
+        self._role = role_of(self._config, self._clock)
         self._handed_over = False
         self._started = time.time()
 
@@ -49,10 +52,10 @@ class App:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
-            pump = ExtProcService(self._role.front, self._metrics, tasks, time.monotonic)
+            service = ExtProcService(self._role.policy, self._metrics, Refusals(), tasks, self._clock)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
-            server = GrpcServer(settings, {PROCESS_METHOD: pump.open}, limits)
+            server = GrpcServer(settings, {PROCESS_METHOD: service.open}, limits)
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
@@ -118,6 +121,6 @@ class App:
         }
 
 
-def role_of(config: Config) -> Role:
-    """The role that the configuration asks for."""
-    return EdgeRole(config) if config.node is None else NodeRole(config, config.node)
+def role_of(config: Config, clock: Callable[[], float]) -> Role:
+    """The role that the configuration asks for. `clock` in seconds, monotonic."""
+    return EdgeRole(config, clock) if config.node is None else NodeRole(config, config.node)

@@ -1,4 +1,4 @@
-"""What a role of the process is, to the part that runs it."""
+"""Role: what an edge and a node are to the process that runs them."""
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
@@ -8,20 +8,20 @@ from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
 from ext_proc.config import Config
-from ext_proc.server.processor import Front
+from ext_proc.processing.policy import RequestPolicy
 
 
 class Role(Protocol):
-    """Edge or node: a desk that decides about calls, and all that stands behind it."""
+    """Edge or node: a policy that decides about calls, and all that stands behind it."""
 
     name: str
 
     @property
-    def front(self) -> Front:
-        """The desk. May be used while `running`."""
+    def policy(self) -> RequestPolicy:
+        """Decides about calls. May be used while `running`."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Everything behind the desk works for the length of the block."""
+        """Everything behind the policy works for the length of the block."""
 
     def reload(self, config: Config) -> None:
         """Takes over what may change without a restart."""

@@ -1,4 +1,4 @@
-"""The body of one request: how Envoy sends it, and what of it is here and not yet handed on."""
+"""The body of one request: how Envoy sends it, and the chunks that are here and not yet handed on."""
 
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing import response
@@ -18,7 +18,7 @@ class Body:
         self._trailers = False
 
     def keep(self, chunk: bytes, last: bool, limit: int) -> None:
-        """One more chunk is here. Raises CallError where that is more than `limit` bytes."""
+        """Keeps one more chunk. Raises CallError where all of them have more than `limit` bytes."""
         self.ended = last
         self._size += len(chunk)
         if self._size > limit:
@@ -26,19 +26,19 @@ class Body:
         self._chunks.append(chunk)
 
     def trailed(self) -> None:
-        """It has ended with trailers."""
+        """The body has ended with trailers."""
         self._trailers = self.ended = True
 
     def whole(self) -> bytes:
-        """All that is here."""
+        """The chunks that are here, joined."""
         return b"".join(self._chunks)
 
     def replace(self, content: bytes) -> None:
-        """This is to be handed on in the place of what is here."""
+        """Hands `content` on in the place of the chunks that are here."""
         self._chunks = [content]
 
     def drop(self) -> None:
-        """Nothing will be handed on."""
+        """Forgets the chunks: nothing will be handed on."""
         self._chunks = []
 
     def hand_on(self) -> list[bytes]:

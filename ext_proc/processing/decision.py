@@ -1,7 +1,7 @@
 """What can be decided about a call; the machine turns a decision into messages."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ext_proc.errors import CallError
 from ext_proc.processing.request import Head
@@ -29,7 +29,8 @@ class Route:
     `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
     and `body`, if given, goes on in place of the client's (only for a call that was collected). `wants_residency` names
     a model: the node is asked to say in its reply how it stands there, and the reply is shown to the policy. Where
-    Envoy cannot do that, the call goes on without.
+    Envoy cannot do that, the call goes on without. Where the body was buffered (Envoy 1.36), the request's headers have
+    gone on before: then only `nodes` and `lease` count, and `body` may not be given.
     """
 
     nodes: tuple[str, ...]
@@ -63,11 +64,11 @@ class Respond:
 class Hold:
     """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
 
-    `context` is what the desk wants to find again in `Held`.
+    `context` is what the policy wants to find again in `Held`; nobody else looks at it.
     """
 
     collect: bool = False
-    context: Any = None
+    context: object = None
 
 
 Decision = Pass | Route | Refuse | Respond | Hold
@@ -88,4 +89,4 @@ class Held:
     head: Head
     call: Call
     body: bytes
-    context: Any = None
+    context: object = None

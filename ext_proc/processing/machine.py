@@ -1,4 +1,4 @@
-"""One conversation with Envoy, as a pure machine: messages in, messages out.
+"""One stream of Envoy's, as a pure machine: messages in, messages out.
 
 Envoy opens a stream for each request and sends its headers. What follows depends on the body mode that
 the first message tells (`protocol_config`), and on whether the headers name the model:
@@ -14,7 +14,6 @@ the call in `held`, awaits whatever it takes, and brings the outcome to `decided
 """
 
 from enum import Enum, auto
-from typing import Any
 
 from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER, STEERING_HEADERS
 from ext_proc.errors import CallError, Reason
@@ -30,14 +29,12 @@ from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.reply import error_reply
 from mesh.digits import number
 
-# Headers that steer inside; a client's own copies are removed from every call. See docs/design.md.
-
 _ASK = ((RESIDENCY_HEADER, RESIDENCY_ASK),)
 _NOWHERE = Route(nodes=())
 
 
 class State(Enum):
-    """Where the conversation stands."""
+    """Where the stream stands."""
 
     START = auto()  # nothing has come yet
     NAMING = auto()  # the body is read until it names the model
@@ -55,10 +52,10 @@ class Machine:
         "_body",
         "_call",
         "_context",
-        "_desk",
         "_envoy",
         "_head",
         "_headers_continued",
+        "_policy",
         "_remove",
         "_through",
         "_unnamed",
@@ -69,10 +66,10 @@ class Machine:
         "state",
     )
 
-    def __init__(self, desk: RequestPolicy, envoy: Version = NEWEST) -> None:
-        self._desk = desk
+    def __init__(self, policy: RequestPolicy, envoy: Version = NEWEST) -> None:
+        self._policy = policy
         self._envoy = envoy
-        self._context: Any = None
+        self._context: object = None
         self.state = State.START
         self.held: Held | None = None
         self.lease: Lease | None = None
@@ -100,8 +97,8 @@ class Machine:
         except CallError as error:
             return self._refuse(error)
         if kind == "response_headers":
-            amend = self._on_reply(ReplyPart(message), now)
-            return [response.CONTINUE_RESPONSE_HEADERS if amend is None else response.continue_reply(amend)]
+            change = self._on_reply(ReplyPart(message), now)
+            return [response.CONTINUE_RESPONSE_HEADERS if change is None else response.continue_reply(change)]
         if kind == "response_trailers":
             self._on_reply(ReplyPart(message), now)
             return [response.CONTINUE_RESPONSE_TRAILERS]
@@ -131,7 +128,7 @@ class Machine:
         self._body.mode, self._body.ended = head.mode, head.end_of_stream
         headers = head.headers
         self._remove = tuple([name for name in STEERING_HEADERS if name in headers])
-        limit = self._desk.body_limit
+        limit = self._policy.body_limit
         named = name_call(headers, limit)
         if named is None:
             return self._apply(Pass())
@@ -147,10 +144,10 @@ class Machine:
     def _on_reply(self, reply: ReplyPart, now: float) -> HeaderMutation | None:
         if self._head is None or self._call is None or self._through is None:
             return None
-        return self._desk.replied(self._through, self._head, self._call, reply, now)
+        return self._policy.replied(self._through, self._head, self._call, reply, now)
 
     def _check_length(self, declared: str | None) -> None:
-        limit = self._desk.body_limit
+        limit = self._policy.body_limit
         if declared is not None and (number(declared, 19) or 0) > limit:
             raise CallError(Reason.TOO_LARGE, f"the body of {declared} bytes is over the limit of {limit} bytes")
 
@@ -160,7 +157,7 @@ class Machine:
             if self._envoy < (1, 40):  # it would answer 500; the matcher in front of the filter should have sent it
                 raise CallError(Reason.UNSUPPORTED, "this Envoy's filter does not send the body that the call needs")
             self._body.mode = BodyMode.FULL_DUPLEX
-            to_the_end = self._desk.follows_replies
+            to_the_end = self._policy.follows_replies
             return [response.OVERRIDE_TO_THE_END if to_the_end else response.OVERRIDE_TO_FULL_DUPLEX]
         if self._body.mode is BodyMode.BUFFERED:
             self._headers_continued = True
@@ -176,11 +173,11 @@ class Machine:
             return [response.stream_body(chunk.body, last)]
         if body.ended or state in (State.RELEASED, State.ENDED):
             # Envoy may repeat the last chunk (envoyproxy/envoy issue 46237); a buffered body of a call that
-            # was released by its headers wants its nod all the same.
+            # was released by its headers wants to be let through all the same.
             return [response.CONTINUE_BODY] if body.mode is BodyMode.BUFFERED else []
         if state is State.START:
             raise StreamError("a body came before the headers")
-        body.keep(chunk.body, last, self._desk.body_limit)
+        body.keep(chunk.body, last, self._policy.body_limit)
         return self._grown(chunk.body, last, now)
 
     def _on_trailers(self, now: float) -> list[bytes]:
@@ -210,7 +207,7 @@ class Machine:
     def _decide(self, call: Call, now: float) -> list[bytes]:
         assert self._head is not None
         self._call = call
-        return self._apply(self._desk.decide(self._head, call, now))
+        return self._apply(self._policy.decide(self._head, call, now))
 
     def _apply(self, decision: Decision) -> list[bytes]:
         if isinstance(decision, Route):
@@ -246,6 +243,8 @@ class Machine:
 
     def _release(self, route: Route) -> list[bytes]:
         if self._headers_continued:
+            # Too late for headers; only a gRPC call has its name in the body, and no filter of ours buffers those.
+            assert route.body is None, "a body that was buffered cannot be replaced"
             self.state = State.RELEASED
             return [response.continue_buffered(route.nodes)]
         if route.body is not None:

@@ -1,14 +1,14 @@
-"""Who decides about calls, as the stream machine sees him: an edge or a node."""
+"""The policy that the machine and its shell ask about calls: that of an edge, or that of a node."""
 
-import typing
+from typing import Protocol
 
-from ext_proc.processing.decision import Decision, HeaderMutation, Pass, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.wire.call import Call
 
 
-class RequestPolicy(typing.Protocol):
-    """Decides about calls. Must answer at once; what takes time is a Hold."""
+class RequestPolicy(Protocol):
+    """Decides about calls: `decide` at once, and `resolve` about those that `decide` held."""
 
     @property
     def body_limit(self) -> int:
@@ -19,7 +19,10 @@ class RequestPolicy(typing.Protocol):
         """Whether streams are to last until the reply has ended; the filter's configuration has to say the same."""
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
-        """What becomes of a named call. May raise CallError."""
+        """What becomes of a named call; what takes time is a Hold. May raise CallError."""
+
+    async def resolve(self, held: Held) -> Decision:
+        """What becomes of a held call. May raise CallError; cancelled when the client goes away."""
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float

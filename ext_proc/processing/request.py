@@ -1,4 +1,4 @@
-"""What Envoy said: one ProcessingRequest, read into plain values."""
+"""ProcessingRequest: one message of Envoy's, read into plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,6 @@ from ext_proc.contract import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.errors import TbmsError
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from mesh.digits import number
-
-# Attributes, which the filter's configuration has to ask for: which node answered, and when the request came.
 
 
 class StreamError(TbmsError):
@@ -29,8 +27,8 @@ class BodyMode(IntEnum):
     GRPC = 5
 
 
-# The modes that a conversation can be held in; any other is a mistake in the filter's configuration.
-SPOKEN = frozenset({BodyMode.NONE, BodyMode.BUFFERED, BodyMode.FULL_DUPLEX})
+# The modes that the machine knows; any other is a mistake in the filter's configuration.
+SUPPORTED_MODES = frozenset({BodyMode.NONE, BodyMode.BUFFERED, BodyMode.FULL_DUPLEX})
 
 
 # What an Envoy can do depends on its version; one that does not tell is taken for the newest.
@@ -40,7 +38,10 @@ NEWEST: Version = (1, 40)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a request. Names are lower-case; values of a repeated name are joined with `, `."""
+    """The headers of a request, and how its body comes.
+
+    Names are lower-case; values of a repeated name are joined with `, `.
+    """
 
     headers: Mapping[str, str]
     end_of_stream: bool
@@ -61,7 +62,7 @@ class Head:
 
 
 class ReplyPart:
-    """The head of a node's reply, or its trailers. Read only as far as somebody asks: most of them just pass."""
+    """The headers of a node's reply, or its trailers. Read only as far as the policy asks: most of them just pass."""
 
     __slots__ = ("_fields", "_message", "ends")
 
@@ -139,7 +140,7 @@ def head_of(message: ProcessingRequest, envoy: Version = NEWEST) -> Head:
     """The head in the first message of a stream from that Envoy."""
     request = message.request_headers
     mode: int = message.protocol_config.request_body_mode
-    if mode not in SPOKEN:
+    if mode not in SUPPORTED_MODES:
         raise StreamError(f"the filter sends bodies in mode {mode}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
     return Head(header_dict(request.headers), request.end_of_stream, BodyMode(mode), envoy, _received(message))
 

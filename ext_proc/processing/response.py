@@ -1,4 +1,4 @@
-"""What we reply: ProcessingResponse messages, serialized."""
+"""ProcessingResponse: the messages that we send to Envoy, serialized."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,8 +8,6 @@ from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
 from ext_proc.wire.reply import Reply
-
-# Where the override_host load-balancing policy looks for the nodes; see ext_proc.envoy_config.
 
 Headers = Iterable[tuple[str, bytes]]
 
@@ -33,12 +31,11 @@ def continue_headers(
 def continue_and_hear(
     nodes: tuple[str, ...], remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...], mode: BodyMode
 ) -> bytes:
-    """The same, and the headers of the reply are to be shown to us. `mode` is how this stream gets bodies now."""
+    """As `continue_headers`, and the reply's headers are to be sent to us. `mode`: how this stream gets bodies now."""
     message = _continue_headers(nodes, remove, set_headers)
     # It replaces all that the configuration says: what is not named here would be switched off.
-    body = pb.ProcessingMode.BodySendMode.Name(mode.value)
     streamed = mode is BodyMode.FULL_DUPLEX
-    message.mode_override.CopyFrom(_mode(body, replies=True, trailers=streamed, to_the_end=False))
+    message.mode_override.CopyFrom(_mode(mode, replies=True, trailers=streamed, to_the_end=False))
     return message.SerializeToString()
 
 
@@ -53,11 +50,11 @@ def _continue_headers(
 
 
 @lru_cache(maxsize=256)
-def continue_reply(amend: HeaderMutation) -> bytes:
+def continue_reply(change: HeaderMutation) -> bytes:
     """Lets a reply go on with other headers; there are few such changes, and they are the same for many replies."""
     message = pb.ProcessingResponse()
     message.response_headers.SetInParent()
-    _mutate(message.response_headers, amend.remove, amend.headers)
+    _mutate(message.response_headers, change.remove, change.headers)
     return message.SerializeToString()
 
 
@@ -79,40 +76,34 @@ def continue_buffered(nodes: tuple[str, ...] = ()) -> bytes:
 
 
 def _hand_over(message: pb.ProcessingResponse, nodes: tuple[str, ...]) -> None:
+    """Names the nodes where the override_host load-balancing policy looks for them; see ext_proc.envoy_config."""
     if nodes:
         message.dynamic_metadata[NODES_NAMESPACE] = {NODES_KEY: ",".join(nodes)}
 
 
-def _constant(message: pb.ProcessingResponse) -> bytes:
-    return message.SerializeToString()
-
-
-def _mode(
-    body: "pb.ProcessingMode.BodySendMode | str", *, replies: bool, trailers: bool, to_the_end: bool
-) -> pb.ProcessingMode:
+def _mode(body: BodyMode, *, replies: bool, trailers: bool, to_the_end: bool) -> pb.ProcessingMode:
     return pb.ProcessingMode(
         request_header_mode=_SEND,
         response_header_mode=_SEND if replies else _SKIP,
-        request_body_mode=body,
+        request_body_mode=pb.ProcessingMode.BodySendMode.Name(body.value),
         request_trailer_mode=_SEND if trailers else _SKIP,
         response_trailer_mode=_SEND if to_the_end else _SKIP,
     )
 
 
 def _override(*, replies: bool) -> bytes:
-    body = pb.ProcessingMode.FULL_DUPLEX_STREAMED
-    mode = _mode(body, replies=replies, trailers=True, to_the_end=replies)
-    return _constant(pb.ProcessingResponse(mode_override=mode))
+    mode = _mode(BodyMode.FULL_DUPLEX, replies=replies, trailers=True, to_the_end=replies)
+    return pb.ProcessingResponse(mode_override=mode).SerializeToString()
 
 
 # Sent as the first reply to request headers (Envoy >= 1.40): everything that follows of the request is streamed to us.
 OVERRIDE_TO_FULL_DUPLEX = _override(replies=False)
 # The same, and the stream lasts until the reply has ended: an override replaces what the configuration says of replies.
 OVERRIDE_TO_THE_END = _override(replies=True)
-CONTINUE_BODY = _constant(pb.ProcessingResponse(request_body=pb.BodyResponse()))
-CONTINUE_TRAILERS = _constant(pb.ProcessingResponse(request_trailers=pb.TrailersResponse()))
-CONTINUE_RESPONSE_HEADERS = _constant(pb.ProcessingResponse(response_headers=pb.HeadersResponse()))
-CONTINUE_RESPONSE_TRAILERS = _constant(pb.ProcessingResponse(response_trailers=pb.TrailersResponse()))
+CONTINUE_BODY = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
+CONTINUE_TRAILERS = pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString()
+CONTINUE_RESPONSE_HEADERS = pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString()
+CONTINUE_RESPONSE_TRAILERS = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
 
 
 def stream_body(body: bytes, end_of_stream: bool) -> bytes:
@@ -173,7 +164,9 @@ def _values(headers: Headers) -> Iterable[pb.HeaderValue]:
 
 
 def _options(headers: Headers) -> Iterable[pb.HeaderValueOption]:
-    # Further lines of one name (set-cookie) stay lines of their own.
+    # Further lines of one name (set-cookie) stay lines of their own. Said by the deprecated `append`: Envoy's filter
+    # reads that, and not `append_action`, where it applies these to an answer (measured on 1.36 to 1.40), so that
+    # without it the last line would overwrite the others.
     told: set[str] = set()
     for value in _values(headers):
         if value.key in told:

@@ -17,6 +17,7 @@ from ext_proc.wire.call import Call
 from ext_proc.wire.framing import unframe
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_message, swap_path
+from mesh.routing.placement import ExpectedWait
 
 # Steers the race that this call is part of, or is written anew for each candidate.
 _NOT_SENT_ON = deadline.HEADERS | {
@@ -28,27 +29,37 @@ _NOT_SENT_ON = deadline.HEADERS | {
 _GRACE_MS = 2.0
 
 
-class Placing(Protocol):
-    """Where candidates go; the edge."""
+class CandidatePlacing(Protocol):
+    """Where candidates go; `ext_proc.edge.placing.Placing`, but for tests."""
 
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
-        """The nodes for a call, `ip:port`, and the lease on the first. Raises CallError if none is alive."""
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
+        """The nodes for a call, `ip:port`; the lease on the first, and its wait. Raises CallError if none is alive."""
+
+    def expected_wait(self, call: Call, model: str, now: float) -> ExpectedWait:
+        """Whether a call that went out now would wait for a load. Counts nothing."""
 
 
 class Candidates:
-    """Writes the requests. `body_limit` bounds what a compressed body may unpack to."""
+    """Places candidates, and writes their requests. `body_limit` bounds what a compressed body may unpack to."""
 
-    def __init__(self, placing: Placing, hop: HopMark, body_limit: Callable[[], int]) -> None:
+    def __init__(self, placing: CandidatePlacing, hop: HopMark, body_limit: Callable[[], int]) -> None:
         self._placing = placing
         self._hop = hop
         self.body_limit = body_limit
 
+    def expected_wait(self, held: Held, candidate: Candidate, now: float) -> ExpectedWait:
+        """Whether the candidate would wait for a load if it went out now."""
+        return self._placing.expected_wait(held.call, candidate.model, now)
+
     @contextmanager
-    def placed(self, held: Held, start: Start, now: float) -> Iterator[Request]:
-        """The request for a candidate; counted as load of its node for the length of the block. Raises CallError."""
-        nodes, lease = self._placing.place(held.call, start.candidate.model, now)
+    def placed(self, held: Held, start: Start, now: float) -> Iterator[tuple[Request, ExpectedWait]]:
+        """The request for a candidate, and what its node makes it wait for. Raises CallError.
+
+        It counts as load of its node for the length of the block.
+        """
+        nodes, lease, expected_wait = self._placing.place(held.call, start.candidate.model, now)
         try:
-            yield self._request(held, start, nodes)
+            yield self._request(held, start, nodes), expected_wait
         finally:
             lease.release()
 

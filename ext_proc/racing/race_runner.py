@@ -15,20 +15,21 @@ from typing import Protocol
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
 from ext_proc.broker.estimates import Estimates
-from ext_proc.broker.plan import Candidate, Plan
+from ext_proc.broker.plan import Plan
 from ext_proc.broker.race import Race
 from ext_proc.errors import CallError, Reason, TbmsError
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.answer import combiner, compose
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.upstream.client import Request, Response, UpstreamError
-from ext_proc.wire.call import Call
-from mesh.routing.placement import ExpectedWait
+from mesh.routing.placement import RESIDENT
 
 logger = logging.getLogger(__name__)
 
 # HTTP and gRPC statuses of a node that did no work: shed, not there.
-_REFUSED_HTTP, _REFUSED_GRPC = frozenset({429, 503}), frozenset({8, 14})
+_REFUSED_HTTP = frozenset({429, 503})
+_REFUSED_GRPC = frozenset({GrpcStatus.RESOURCE_EXHAUSTED, GrpcStatus.UNAVAILABLE})
 
 
 class Caller(Protocol):
@@ -43,8 +44,7 @@ class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
-    called once for every race, after its answer is on its way. `expected_wait_of` tells whether a candidate would wait
-    for a load. `clock` in seconds, monotonic.
+    called once for every race, after its answer is on its way. `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
@@ -53,32 +53,32 @@ class RaceRunner:
     estimates: Estimates
     budget: HedgeBudget
     margin_ms: float
-    expected_wait_of: Callable[[Call, Candidate], ExpectedWait]
     report: Callable[[Race, Held], None]
     clock: Callable[[], float]
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
         """Races the call: the answer, an error included. To be cancelled when the client goes away."""
+        now = self.clock()
         race = Race(
             plan,
-            self.estimates.of_plan(plan, partial(self.expected_wait_of, held.call), self.clock()),
+            self.estimates.of_plan(plan, lambda candidate: self.candidates.expected_wait(held, candidate, now), now),
             self.budget,
             combiner(held.call, self.candidates.body_limit()),
             arrival=arrival,
             margin_ms=self.margin_ms,
         )
-        heat = _RaceRun(self, race, held)
+        race_run = _RaceRun(self, race, held)
         try:
-            return compose(held, plan, await heat.run())
+            return compose(held, plan, await race_run.run())
         finally:
-            heat.stop()
+            race_run.stop()
             asyncio.get_running_loop().call_soon(self.report, race, held)
 
 
 class _RaceRun:
     """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
 
-    __slots__ = ("_armed", "_held", "_legs", "_loop", "_outcome", "_race", "_shared", "_timer")
+    __slots__ = ("_armed", "_calls", "_held", "_loop", "_outcome", "_race", "_shared", "_timer")
 
     def __init__(self, shared: RaceRunner, race: Race, held: Held) -> None:
         self._shared = shared
@@ -86,7 +86,7 @@ class _RaceRun:
         self._held = held
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        self._legs: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._calls: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
 
@@ -120,7 +120,7 @@ class _RaceRun:
         outcome: Outcome | None = None
         for effect in effects:
             if isinstance(effect, Start):
-                self._legs[effect.rank, effect.member] = self._shared.group.create_task(self._leg(effect))
+                self._calls[effect.rank, effect.member] = self._shared.group.create_task(self._call(effect))
             elif isinstance(effect, Cancel):
                 self._give_up(effect)
             else:
@@ -128,9 +128,9 @@ class _RaceRun:
         return outcome
 
     def _give_up(self, cancel: Cancel) -> None:
-        leg = self._legs.get((cancel.rank, cancel.member))
-        if leg is not None:
-            leg.cancel()
+        call = self._calls.get((cancel.rank, cancel.member))
+        if call is not None:
+            call.cancel()
 
     def _arm(self) -> None:
         wake_up = self._race.wake_up
@@ -150,14 +150,15 @@ class _RaceRun:
         self._timer = self._armed = None
         self._happens(self._race.timer)
 
-    async def _leg(self, start: Start) -> None:
+    async def _call(self, start: Start) -> None:
         """One candidate's call, to its end or until it is cancelled."""
         shared = self._shared
         response: Response | None = None
         error: TbmsError | None = None
-        began, expected_wait = shared.clock(), shared.expected_wait_of(self._held.call, start.candidate)
+        began = shared.clock()
+        expected_wait = RESIDENT
         try:
-            with shared.candidates.placed(self._held, start, began) as request:
+            with shared.candidates.placed(self._held, start, began) as (request, expected_wait):
                 response = await shared.upstream.call(request)
         except asyncio.CancelledError:
             now = shared.clock()

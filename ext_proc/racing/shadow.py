@@ -63,7 +63,7 @@ class Shadows:
         start = Start(rank=0, member=0, candidate=candidate, remaining_ms=limit_ms, hedge=False)
         try:
             async with asyncio.timeout(limit_ms / 1000):
-                with self._candidates.placed(held, start, self._clock()) as request:
+                with self._candidates.placed(held, start, self._clock()) as (request, _):
                     response = await self._upstream.call(request)
         except (UpstreamError, CallError, TimeoutError) as error:
             logger.debug("shadow failed", extra={"model": candidate.title, "cause": str(error)})

@@ -1,4 +1,4 @@
-"""The shell around the stream machine: one session for each stream that Envoy opens.
+"""The external processor: one session of the machine for each stream that Envoy opens.
 
 A plain call is one message in and one message out, handled in the callback that brought it: no task, no
 queue. Only a held call gets a task, which ends with the stream.
@@ -7,42 +7,41 @@ queue. Only a held call gets a task, which ends with the stream.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from ext_proc.contract import ENVOY_VERSION_METADATA
 from ext_proc.errors import CallError
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.session import Stream
-from ext_proc.processing.decision import Decision, Held, Refuse
+from ext_proc.processing.decision import Decision, Refuse
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.policy import RequestPolicy
 from ext_proc.processing.request import NEWEST, StreamError, read_version
-from ext_proc.telemetry import metrics
-from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.metrics import ANSWERED, CANCELLED, PASSED, REFUSED, ROUTED, Metrics
 from ext_proc.telemetry.refusals import Refusals
 
 logger = logging.getLogger(__name__)
 
-# Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
-
-INVALID_ARGUMENT, INTERNAL = 3, 13
-
-
-class Front(RequestPolicy, Protocol):
-    """A desk that also decides what it has held."""
-
-    async def resolve(self, held: Held) -> Decision:
-        """Decides a held call. Cancelled when the client goes away."""
-
 
 class ExtProcService:
-    """Opens sessions for the streams of `ExternalProcessor.Process`, and owns the tasks of held calls."""
+    """The sessions of `ExternalProcessor.Process`, and what they share.
 
-    def __init__(self, front: Front, tally: Metrics, tasks: asyncio.TaskGroup, clock: Callable[[], float]) -> None:
-        self.front = front
-        self.metrics = tally
+    `tasks` owns the tasks of held calls; `clock` in seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        policy: RequestPolicy,
+        metrics: Metrics,
+        refusals: Refusals,
+        tasks: asyncio.TaskGroup,
+        clock: Callable[[], float],
+    ) -> None:
+        self.policy = policy
+        self.metrics = metrics
+        self.refusals = refusals
         self.tasks = tasks
         self.clock = clock
-        self.refusals = Refusals()
 
     def open(self, stream: Stream) -> "ExtProcStream":
         """A session for one stream."""
@@ -52,25 +51,26 @@ class ExtProcService:
 class ExtProcStream:
     """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
 
-    __slots__ = ("_counted", "_machine", "_pump", "_stream", "_task")
+    __slots__ = ("_counted", "_machine", "_service", "_stream", "_task")
 
-    def __init__(self, stream: Stream, pump: ExtProcService) -> None:
+    def __init__(self, stream: Stream, service: ExtProcService) -> None:
+        # Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
         version = stream.metadata.get(ENVOY_VERSION_METADATA)
-        self._machine = Machine(pump.front, NEWEST if version is None else read_version(version))
+        self._machine = Machine(service.policy, NEWEST if version is None else read_version(version))
         self._stream = stream
-        self._pump = pump
+        self._service = service
         self._task: asyncio.Task[None] | None = None
         self._counted = False
-        pump.metrics.streams += 1
+        service.metrics.streams += 1
 
     def message(self, data: bytes) -> None:
         """One message of Envoy's."""
         machine = self._machine
         try:
-            replies = machine.receive(data, self._pump.clock())
+            replies = machine.receive(data, self._service.clock())
         except StreamError as error:
             logger.warning("stream refused", extra={"cause": str(error)})
-            self._end(INVALID_ARGUMENT, str(error))
+            self._end(GrpcStatus.INVALID_ARGUMENT, str(error))
             return
         except Exception:
             self._broken()
@@ -99,10 +99,10 @@ class ExtProcStream:
         machine = self._machine
         if machine.held is not None:
             if self._task is None:
-                self._task = self._pump.tasks.create_task(self._resolve())
+                self._task = self._service.tasks.create_task(self._resolve())
         elif machine.state is State.ENDED:
             if machine.refusal is not None:
-                self._pump.refusals.add(machine.refusal, self._whose())
+                self._service.refusals.add(machine.refusal, self._whose())
             self._end()
 
     async def _resolve(self) -> None:
@@ -112,7 +112,7 @@ class ExtProcStream:
             while machine.held is not None:
                 decision: Decision
                 try:
-                    decision = await self._pump.front.resolve(machine.held)
+                    decision = await self._service.policy.resolve(machine.held)
                 except CallError as error:
                     decision = Refuse(error)
                 for reply in machine.decided(decision):
@@ -124,24 +124,24 @@ class ExtProcStream:
         self._task = None
         self._follow()
 
-    def _end(self, code: int = 0, details: str = "") -> None:
+    def _end(self, code: int = GrpcStatus.OK, details: str = "") -> None:
         self._stream.finish(code, details)
         self._settle()
 
     def _broken(self) -> None:
         logger.exception("stream failed", extra=self._whose())
-        self._end(INTERNAL, "the server failed on this call")
+        self._end(GrpcStatus.INTERNAL, "the server failed on this call")
 
     def _settle(self) -> None:
         """The call is over, as far as we hear of it: what it held is given back and it is counted, once."""
         if self._counted:
             return
         self._counted = True
-        pump, machine = self._pump, self._machine
-        pump.metrics.streams -= 1
+        metrics, machine = self._service.metrics, self._machine
+        metrics.streams -= 1
         if machine.lease is not None:
             machine.lease.release()
-        pump.metrics.count(machine.call, _outcome(machine))
+        metrics.count(machine.call, _outcome(machine))
 
     def _whose(self) -> dict[str, Any]:
         head, call = self._machine.head, self._machine.call
@@ -153,7 +153,7 @@ class ExtProcStream:
 
 def _outcome(machine: Machine) -> str:
     if machine.state is State.ENDED:
-        return metrics.ANSWERED if machine.refusal is None else metrics.REFUSED
+        return ANSWERED if machine.refusal is None else REFUSED
     if machine.route is not None:
-        return metrics.ROUTED
-    return metrics.PASSED if machine.state in (State.RELEASED, State.PIPING) else metrics.CANCELLED
+        return ROUTED
+    return PASSED if machine.state in (State.RELEASED, State.PIPING) else CANCELLED

@@ -22,7 +22,7 @@ _MOST_MODELS = 1000
 
 
 class RaceReport:
-    """Counts races and writes their records. One for the process."""
+    """Counts races and writes their records. One for the process, called at the end of each race."""
 
     def __init__(self, budget: HedgeBudget) -> None:
         self._budget = budget
@@ -48,7 +48,7 @@ class RaceReport:
         return (self._races, self._in_time, self._candidates, self._elapsed, self._slack, self._level)
 
     def __call__(self, race: Race, held: Held) -> None:
-        """One race is over."""
+        """Counts a race that is over, and logs its record."""
         kind, why, rank = _ending(race)
         self._races.labels(kind, why).inc()
         outcome = race.outcome

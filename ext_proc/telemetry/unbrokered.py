@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Unbrokered(Collector):
-    """Counts them, and says so in the log once for each Envoy version and kind of call."""
+    """Counts such calls, and says so in the log once for each Envoy version and kind of call (REST, gRPC)."""
 
     def __init__(self) -> None:
         self._calls = Counter(
@@ -26,7 +26,7 @@ class Unbrokered(Collector):
         self._told: set[tuple[Version, bool]] = set()
 
     def count(self, envoy: Version, protocol: InferenceProtocol) -> None:
-        """One more."""
+        """Counts one more call that is routed plainly on an Envoy of that version."""
         version = "{}.{}".format(*envoy)
         self._calls.labels(version, protocol).inc()
         kind = (envoy, protocol.is_grpc)

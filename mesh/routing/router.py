@@ -131,7 +131,10 @@ class Router:
         """
         self._loads.tick(now)
         chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
-        node_id = chosen[0].node.id if chosen else ""
+        return self.wait_on(chosen[0].node.id if chosen else "", model, now)
+
+    def wait_on(self, node_id: str, model: str, now: float) -> ExpectedWait:
+        """The same of a call that goes to that node."""
         if not self.cache_map.is_live(node_id) or self.cache_map.state(node_id, model) is Residency.AVAILABLE:
             return RESIDENT
         return ExpectedWait(cold=True, load_seconds=self._load_waits.seconds(node_id, model, now))

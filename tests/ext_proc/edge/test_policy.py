@@ -13,10 +13,12 @@ from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.contract import HOP_HEADER
-from ext_proc.edge.policy import EdgePolicy, HeldRace
+from ext_proc.edge.placing import Placing
+from ext_proc.edge.policy import EdgePolicy, HeldRace, RunRace
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
+from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import frame, unframe
@@ -45,18 +47,42 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+async def no_race(held: Held, plan: Plan, arrival: float) -> Respond:
+    raise AssertionError("nothing was to be raced")
+
+
 def edge(
     models: dict[str, dict[str, Any]] | None = None,
     nodes: int = 2,
     wall: Callable[[], float] = time.time,
     residency: str | None = None,
+    race: RunRace = no_race,
+    unbrokered: Unbrokered | None = None,
 ) -> EdgePolicy:
     router = Router(RoutingSettings(replicas=2), CacheMap(), LoadWaits())
     router.update(Node(f"node-{n}", grpc=GRPC[n], rest=REST[n], residency=residency) for n in range(nodes))
     known = MODELS if models is None else models
     settings = {name: ModelSettings.model_validate(model) for name, model in known.items()}
+    return policy_over(router, ModelTable(BrokerSettings(), settings), race, unbrokered, wall)
+
+
+def policy_over(
+    router: Router,
+    model_table: ModelTable,
+    race: RunRace = no_race,
+    unbrokered: Unbrokered | None = None,
+    wall: Callable[[], float] = time.time,
+    hints: ReplyHints | None = None,
+) -> EdgePolicy:
     return EdgePolicy(
-        router, ModelTable(BrokerSettings(), settings), HOP, 1 << 20, ReplyHints(router.cache_map, 10.0), wall
+        Placing(router),
+        race,
+        model_table,
+        HOP,
+        hints or ReplyHints(router.cache_map, 10.0),
+        (unbrokered or Unbrokered()).count,
+        wall,
+        body_limit=1 << 20,
     )
 
 
@@ -81,8 +107,8 @@ def named(head: Head, model: str = "") -> Call:
     return call
 
 
-def decided(desk: EdgePolicy, head: Head, model: str = "") -> Any:
-    return desk.decide(head, named(head, model), 1.0)
+def decided(policy: EdgePolicy, head: Head, model: str = "") -> Any:
+    return policy.decide(head, named(head, model), 1.0)
 
 
 def message(model: str) -> bytes:
@@ -91,8 +117,8 @@ def message(model: str) -> bytes:
 
 class TestPlainCalls:
     def test_go_to_the_nodes_of_their_protocol(self) -> None:
-        desk = edge()
-        over_rest, over_grpc = decided(desk, rest("plain")), decided(desk, grpc(), "plain")
+        policy = edge()
+        over_rest, over_grpc = decided(policy, rest("plain")), decided(policy, grpc(), "plain")
         assert set(over_rest.nodes) == set(REST)
         assert set(over_grpc.nodes) == set(GRPC)
         assert over_rest.lease is None  # its end is not seen
@@ -117,15 +143,15 @@ class TestNodesOfOurs:
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_are_told_nothing_that_they_see_themselves(self) -> None:
-        desk = edge(residency="10.0.0.1:9904")
-        assert decided(desk, grpc(x_tbms_model="plain")).headers == ()
-        assert decided(desk, rest("plain")).headers == ()
+        policy = edge(residency="10.0.0.1:9904")
+        assert decided(policy, grpc(x_tbms_model="plain")).headers == ()
+        assert decided(policy, rest("plain")).headers == ()
 
     def test_are_told_the_new_name_of_a_call_that_is_renamed(self) -> None:
-        desk = edge(residency="10.0.0.1:9904")
+        policy = edge(residency="10.0.0.1:9904")
         head = grpc()
-        hold = decided(desk, head, "prod")
-        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
+        hold = decided(policy, head, "prod")
+        route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_others_hear_nothing_of_it(self) -> None:
@@ -139,9 +165,9 @@ class TestHopMark:
 
     def test_a_forged_one_has_no_effect(self) -> None:
         forged = HopMark("f" * 32).write(("10.9.9.9:1",))
-        desk = edge()
-        assert isinstance(decided(desk, rest("bert", x_tbms_hop=forged)), Hold)
-        assert set(decided(desk, rest("plain", x_tbms_hop=forged)).nodes) == set(REST)
+        policy = edge()
+        assert isinstance(decided(policy, rest("bert", x_tbms_hop=forged)), Hold)
+        assert set(decided(policy, rest("plain", x_tbms_hop=forged)).nodes) == set(REST)
         assert HOP_HEADER == "x-tbms-hop"
 
 
@@ -171,25 +197,24 @@ class TestRaces:
         hold = decided(edge(), rest("copied"))
         assert (hold.context.plan.races, [one.model for one in hold.context.plan.shadows]) == (False, ["svm"])
 
-    def test_held_calls_go_to_the_broker(self) -> None:
-        desk = edge()
+    def test_held_calls_are_raced(self) -> None:
         asked: list[tuple[Plan, float]] = []
         answer = Respond(200, (), b"")
 
-        async def broker(held: Held, plan: Plan, arrival: float) -> Respond:
+        async def race(held: Held, plan: Plan, arrival: float) -> Respond:
             asked.append((plan, arrival))
             return answer
 
-        desk.broker = broker
+        policy = edge(race=race)
         head = rest("bert")
-        hold = decided(desk, head)
-        assert asyncio.run(desk.resolve(Held(head, named(head), b"{}", hold.context))) is answer
+        hold = decided(policy, head)
+        assert asyncio.run(policy.resolve(Held(head, named(head), b"{}", hold.context))) is answer
         assert asked == [(hold.context.plan, 1.0)]
 
     def test_a_call_without_a_body_is_not_raced(self) -> None:
-        desk = edge()
-        assert set(decided(desk, rest("bert", end=True)).nodes) == set(REST)
-        assert total(desk) == 0
+        policy = edge(unbrokered=(unbrokered := Unbrokered()))
+        assert set(decided(policy, rest("bert", end=True)).nodes) == set(REST)
+        assert total(unbrokered) == 0
 
 
 class TestNames:
@@ -199,21 +224,21 @@ class TestNames:
         assert route.body is None
 
     def test_a_grpc_call_is_renamed_in_its_body(self) -> None:
-        desk = edge()
+        policy = edge()
         head = grpc()
-        hold = decided(desk, head, "prod")
+        hold = decided(policy, head, "prod")
         assert hold.collect
-        route = asyncio.run(desk.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
+        route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
         spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
         assert (spec.name, spec.version.value) == ("plain", 7)
         assert route.headers == ()
         assert set(route.nodes) == set(GRPC)
 
     def test_the_model_header_follows_the_body(self) -> None:
-        desk = edge()
+        policy = edge()
         head = grpc(x_tbms_model="prod")
-        hold = decided(desk, head)
-        route = asyncio.run(desk.resolve(Held(head, named(head), message("prod"), hold.context)))
+        hold = decided(policy, head)
+        route = asyncio.run(policy.resolve(Held(head, named(head), message("prod"), hold.context)))
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_a_label_is_a_version(self) -> None:
@@ -221,68 +246,66 @@ class TestNames:
         assert decided(edge(), head).headers == ((":path", "/v1/models/bert/versions/3/metadata"),)
 
     def test_the_same_key_always_gets_the_same_side(self) -> None:
-        desk = edge({"trial": {"split": ["one;w=1", "two;w=1"]}})
+        policy = edge({"trial": {"split": ["one;w=1", "two;w=1"]}})
 
         def side(key: str) -> str:
-            return decided(desk, rest("trial", tbms_key=key)).headers[0][1]
+            return decided(policy, rest("trial", tbms_key=key)).headers[0][1]
 
         sides = {key: side(key) for key in map(str, range(40))}
         assert set(sides.values()) == {"/v1/models/one:predict", "/v1/models/two:predict"}
         assert all(side(key) == value for key, value in sides.items())
-        without = {decided(desk, rest("trial")).headers[0][1] for _ in range(40)}
+        without = {decided(policy, rest("trial")).headers[0][1] for _ in range(40)}
         assert len(without) == 2
 
 
-def total(desk: EdgePolicy) -> float:
+def total(unbrokered: Unbrokered) -> float:
     """Calls that were not raced, by the metric."""
-    return sum(sample.value for metric in desk.unbrokered.collect() for sample in metric.samples
+    return sum(sample.value for metric in unbrokered.collect() for sample in metric.samples
                if sample.name == "tbms_calls_unbrokered_total")  # fmt: skip
 
 
 class TestOldEnvoys:
     def test_grpc_races_are_off_on_1_36(self, caplog: pytest.LogCaptureFixture) -> None:
-        desk = edge()
+        policy = edge(unbrokered=(unbrokered := Unbrokered()))
         for _ in range(3):
-            route = decided(desk, grpc((1, 36)), "bert")
+            route = decided(policy, grpc((1, 36)), "bert")
             assert (set(route.nodes), route.body) == (set(GRPC), None)
-        assert total(desk) == 3
+        assert total(unbrokered) == 3
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert len(warnings) == 1, "said once"
         assert "Envoy 1.36 cannot hold gRPC calls" in warnings[0].cause
-        (sample,) = [
-            one for metric in desk.unbrokered.collect() for one in metric.samples if one.name.endswith("_total")
-        ]
+        (sample,) = [one for metric in unbrokered.collect() for one in metric.samples if one.name.endswith("_total")]
         assert sample.labels == {"envoy": "1.36", "protocol": "tfs-grpc"}
 
     def test_rest_calls_are_raced_on_1_36_where_they_are_buffered(self) -> None:
-        desk = edge()
-        assert isinstance(decided(desk, rest("bert", (1, 36), BodyMode.BUFFERED)), Hold)
-        assert total(desk) == 0
+        policy = edge(unbrokered=(unbrokered := Unbrokered()))
+        assert isinstance(decided(policy, rest("bert", (1, 36), BodyMode.BUFFERED)), Hold)
+        assert total(unbrokered) == 0
 
     def test_a_call_whose_body_cannot_come_goes_on(self) -> None:
-        desk = edge()
-        assert set(decided(desk, rest("bert", (1, 38), BodyMode.NONE)).nodes) == set(REST)
-        assert isinstance(decided(desk, rest("bert", (1, 38), BodyMode.FULL_DUPLEX)), Hold)
-        assert total(desk) == 1
+        policy = edge(unbrokered=(unbrokered := Unbrokered()))
+        assert set(decided(policy, rest("bert", (1, 38), BodyMode.NONE)).nodes) == set(REST)
+        assert isinstance(decided(policy, rest("bert", (1, 38), BodyMode.FULL_DUPLEX)), Hold)
+        assert total(unbrokered) == 1
 
     def test_a_name_that_is_no_model_is_still_led_to_one(self) -> None:
         """A virtual model goes to its primary; the first member, where that is a mix."""
-        desk = edge()
+        policy = edge(unbrokered=(unbrokered := Unbrokered()))
         head = grpc((1, 36))
-        hold = decided(desk, head, "both")
+        hold = decided(policy, head, "both")
         assert not hold.context.plan.races
-        route = asyncio.run(desk.resolve(Held(head, named(head, "both"), message("both"), hold.context)))
+        route = asyncio.run(policy.resolve(Held(head, named(head, "both"), message("both"), hold.context)))
         spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
         assert spec.name == "svm"
-        over_rest = decided(desk, rest("both", (1, 38), BodyMode.NONE))
+        over_rest = decided(policy, rest("both", (1, 38), BodyMode.NONE))
         assert over_rest.headers == ((":path", "/v1/models/svm:predict"),)
-        assert total(desk) == 2
+        assert total(unbrokered) == 2
 
     def test_each_version_is_told_of(self, caplog: pytest.LogCaptureFixture) -> None:
-        desk = edge()
-        decided(desk, grpc((1, 36)), "bert")
-        decided(desk, rest("bert", (1, 38), BodyMode.NONE))
-        decided(desk, rest("bert", (1, 38), BodyMode.NONE))
+        policy = edge()
+        decided(policy, grpc((1, 36)), "bert")
+        decided(policy, rest("bert", (1, 38), BodyMode.NONE))
+        decided(policy, rest("bert", (1, 38), BodyMode.NONE))
         assert [record.envoy for record in caplog.records] == ["1.36", "1.38"]
 
 
@@ -299,7 +322,7 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
     nodes = [Node(f"node-{n}", grpc=GRPC[n], rest=REST[n]) for n in range(2)]
     router.update(nodes)
     hints = ReplyHints(router.cache_map, 10.0)
-    ours = EdgePolicy(router, ModelTable(BrokerSettings(), {}), HOP, 1 << 20, hints)
+    ours = policy_over(router, ModelTable(BrokerSettings(), {}), hints=hints)
     head = rest("plain")
     route = ours.decide(head, named(head), 0.0)
     assert isinstance(route, Route)

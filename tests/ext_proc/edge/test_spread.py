@@ -11,9 +11,12 @@ import pytest
 
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.settings import BrokerSettings
+from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.server.processor import ExtProcService, ExtProcStream
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.refusals import Refusals
+from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.hop_mark import HopMark
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
@@ -51,19 +54,22 @@ class Fleet:
         models = frozenset({"resnet"} if declared else ())
         self.router.update(Node(f"n{n}", grpc=None, rest=f"10.0.0.{n}:8501", models=models) for n in range(4))
         edge = EdgePolicy(
-            self.router,
+            Placing(self.router),
+            None,  # type: ignore[arg-type]  # no call is raced
             ModelTable(BrokerSettings(), {}),
             HopMark("s" * 32),
-            1 << 20,
             ReplyHints(self.router.cache_map, 10.0),
+            Unbrokered().count,
+            lambda: self.now,
+            body_limit=1 << 20,
             follows_replies=follows_replies,
         )
-        self._pump = ExtProcService(edge, Metrics(), None, lambda: self.now)  # type: ignore[arg-type]  # no call is held
+        self._service = ExtProcService(edge, Metrics(), Refusals(), None, lambda: self.now)  # type: ignore[arg-type]  # none is held
         self._sees_ends = follows_replies
 
     def call(self) -> tuple[ExtProcStream, str]:
         """One plain call: its session, and the node that it goes to. Envoy ends the stream when it has heard enough."""
-        session = self._pump.open(stream := Stream())
+        session = self._service.open(stream := Stream())
         session.message(envoy.rest(PREDICT))
         if not self._sees_ends:
             session.half_closed()

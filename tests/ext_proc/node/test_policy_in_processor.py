@@ -10,6 +10,7 @@ import pytest
 from ext_proc.processing.decision import Held, Pass
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.refusals import Refusals
 from integration.virtual_time import VirtualLoop
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.settings import CacheSettings
@@ -85,7 +86,7 @@ def leave_at(folder: Path, turn: int, how: str) -> tuple[bool, bool]:
                         give_back(decision)
             else:
                 stream = Stream()
-                session = ExtProcService(policy, Metrics(), tasks, lambda: 0.0).open(stream)
+                session = ExtProcService(policy, Metrics(), Refusals(), tasks, lambda: 0.0).open(stream)
                 session.message(envoy.rest("/v2/models/m/infer"))
 
                 def leave() -> None:
@@ -124,7 +125,7 @@ def test_a_call_that_was_held_is_in_flight_until_its_stream_ends(tmp_path: Path)
     async def scenario(cache: Cache) -> None:
         cache.store.put("m")
         async with cache.running(), asyncio.TaskGroup() as tasks:
-            service = ExtProcService(policy_of(cache), Metrics(), tasks, lambda: 0.0)
+            service = ExtProcService(policy_of(cache), Metrics(), Refusals(), tasks, lambda: 0.0)
             streams = [Stream(), Stream()]
             sessions = [service.open(stream) for stream in streams]
             sessions[0].message(envoy.rest("/v2/models/m/infer"))
@@ -147,7 +148,7 @@ def test_an_override_asks_for_the_reply_as_well(tmp_path: Path) -> None:
     async def scenario(cache: Cache) -> None:
         async with cache.running(), asyncio.TaskGroup() as tasks:
             stream = Stream()
-            session = ExtProcService(policy_of(cache), Metrics(), tasks, lambda: 0.0).open(stream)
+            session = ExtProcService(policy_of(cache), Metrics(), Refusals(), tasks, lambda: 0.0).open(stream)
             session.message(envoy.grpc("/inference.GRPCInferenceService/ModelInfer"))
             (reply,) = envoy.read(stream.sent)
             mode = reply.message.mode_override

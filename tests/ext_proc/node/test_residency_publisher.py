@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 
 from ext_proc.admin.http_port import HttpListener
-from ext_proc.config import NodeRoleSettings
 from ext_proc.errors import TbmsError
 from ext_proc.node import residency_publisher
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.residency_publisher import ResidencyPublisher
+from ext_proc.node.settings import NodeRoleSettings
 from integration.stack.ports import free_port
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.settings import CacheSettings

@@ -19,7 +19,7 @@ PREDICT = "/v1/models/resnet:predict"
 ROUTE = Route(nodes=("10.0.0.1:8500", "10.0.0.2:8500"))
 
 
-class Desk:
+class Policy:
     """Gives one decision to all, and remembers who asked."""
 
     follows_replies = False
@@ -58,46 +58,46 @@ def kinds(replies: list[envoy.Reply]) -> list[str]:
 
 
 def test_a_path_that_names_the_model_is_routed_by_the_headers_alone() -> None:
-    machine = Machine(desk := Desk())
+    machine = Machine(policy := Policy())
     replies = drive(machine, envoy.rest(PREDICT))
     assert kinds(replies) == ["request_headers"]
     assert replies[0].nodes == "10.0.0.1:8500,10.0.0.2:8500"
-    assert desk.asked[0].model == "resnet"
+    assert policy.asked[0].model == "resnet"
     assert machine.state is State.RELEASED
     assert machine.route == ROUTE
 
 
 def test_a_grpc_call_named_by_a_header_never_has_its_body_read() -> None:
-    machine = Machine(desk := Desk())
+    machine = Machine(policy := Policy())
     replies = drive(machine, envoy.grpc(INFER, x_tbms_model="bert"))
     assert kinds(replies) == ["request_headers"]
-    assert desk.asked[0].model == "bert"
+    assert policy.asked[0].model == "bert"
 
 
 def test_envoy_1_40_is_overridden_to_full_duplex_when_the_body_must_name_the_model() -> None:
-    machine = Machine(desk := Desk())
+    machine = Machine(policy := Policy())
     assert kinds(drive(machine, envoy.grpc(INFER))) == ["override"]
     replies = drive(machine, envoy.body(framed("bert")), envoy.body(b"", end=True))
     assert kinds(replies) == ["request_headers", "request_body", "request_body"]
     assert replies[0].nodes == "10.0.0.1:8500,10.0.0.2:8500"
     assert [reply.chunk for reply in replies[1:]] == [(framed("bert"), False), (b"", True)]
-    assert desk.asked[0].model == "bert"
+    assert policy.asked[0].model == "bert"
 
 
 @pytest.mark.parametrize("mode", [envoy.NONE, envoy.FULL_DUPLEX])
 def test_a_call_that_turns_out_to_need_no_model_passes(mode: str) -> None:
-    machine = Machine(desk := Desk())
+    machine = Machine(policy := Policy())
     drive(machine, envoy.grpc("/inference.GRPCInferenceService/ModelStatistics", mode))
     replies = drive(machine, envoy.body(b"\0\0\0\0\0"), envoy.body(b"", end=True))
     assert kinds(replies) == ["request_headers", "request_body", "request_body"]
     assert replies[0].nodes is None
-    assert desk.asked == []
+    assert policy.asked == []
     assert machine.state is State.RELEASED
 
 
 def test_no_override_is_sent_for_a_request_without_a_body() -> None:
     # Envoy 1.40 hangs on an override for a request that has ended.
-    replies = drive(Machine(Desk()), envoy.grpc(INFER, end=True))
+    replies = drive(Machine(Policy()), envoy.grpc(INFER, end=True))
     assert kinds(replies) == ["immediate_response"]
     assert replies[0].message.immediate_response is not None
     assert replies[0].message.immediate_response.grpc_status is not None
@@ -105,7 +105,7 @@ def test_no_override_is_sent_for_a_request_without_a_body() -> None:
 
 
 def test_full_duplex_by_the_matcher_needs_no_override() -> None:
-    machine = Machine(Desk())
+    machine = Machine(Policy())
     assert drive(machine, envoy.grpc(INFER, envoy.FULL_DUPLEX)) == []
     replies = drive(machine, envoy.body(framed("bert"), end=True))
     assert kinds(replies) == ["request_headers", "request_body"]
@@ -120,7 +120,7 @@ def test_in_full_duplex_the_body_goes_on_unchanged_however_it_is_cut(data: st.Da
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     chunks = [whole[a:b] for a, b in itertools.pairwise([0, *cuts, len(whole)])]
     with_trailers = data.draw(st.booleans())
-    machine = Machine(Desk())
+    machine = Machine(Policy())
     replies = drive(machine, envoy.grpc(INFER, envoy.FULL_DUPLEX))
     for index, chunk in enumerate(chunks):
         last = index == len(chunks) - 1 and not with_trailers
@@ -136,13 +136,13 @@ def test_in_full_duplex_the_body_goes_on_unchanged_however_it_is_cut(data: st.Da
 
 
 def test_a_repeated_last_chunk_is_ignored() -> None:
-    machine = Machine(Desk())
+    machine = Machine(Policy())
     drive(machine, envoy.grpc(INFER, envoy.FULL_DUPLEX), envoy.body(framed("bert"), end=True))
     assert drive(machine, envoy.body(b"", end=True)) == []
 
 
 def test_a_buffered_body_of_a_routed_call_is_nodded_through() -> None:
-    machine = Machine(Desk())
+    machine = Machine(Policy())
     assert kinds(drive(machine, envoy.rest(PREDICT, envoy.BUFFERED))) == ["request_headers"]
     replies = drive(machine, envoy.body(b"{}", end=True))
     assert kinds(replies) == ["request_body"]
@@ -152,7 +152,7 @@ def test_a_buffered_body_of_a_routed_call_is_nodded_through() -> None:
 @pytest.mark.parametrize("mode", envoy.MODES)
 @pytest.mark.parametrize("body", [b"", b"{}"])
 def test_a_held_call_with_its_body_can_be_routed(mode: str, body: bytes) -> None:
-    machine = Machine(Desk(Hold(collect=True)))
+    machine = Machine(Policy(Hold(collect=True)))
     replies = drive(machine, envoy.rest(PREDICT, mode))
     expected = {envoy.NONE: ["override"], envoy.BUFFERED: ["request_headers"], envoy.FULL_DUPLEX: []}
     assert kinds(replies) == expected[mode]
@@ -170,16 +170,23 @@ def test_a_held_call_with_its_body_can_be_routed(mode: str, body: bytes) -> None
     assert machine.held is None
 
 
+def test_a_body_that_envoy_has_buffered_is_not_dropped_for_another_one() -> None:
+    machine = Machine(Policy(Hold(collect=True)))
+    drive(machine, envoy.rest(PREDICT, envoy.BUFFERED), envoy.body(b"{}", end=True))
+    with pytest.raises(AssertionError, match="cannot be replaced"):
+        machine.decided(Route(ROUTE.nodes, body=b"[]"))
+
+
 @pytest.mark.parametrize("mode", envoy.MODES)
 def test_a_hold_without_body_is_ended_by_its_decision(mode: str) -> None:
-    machine = Machine(Desk(Hold()))
+    machine = Machine(Policy(Hold()))
     assert drive(machine, envoy.rest(PREDICT, mode)) == []
     assert machine.state is State.HELD
     assert kinds(envoy.read(machine.decided(Pass()))) == ["request_headers"]
 
 
 def test_a_refusal_names_its_status_and_cause() -> None:
-    machine = Machine(Desk(CallError(Reason.UNAVAILABLE, "no node is alive")))
+    machine = Machine(Policy(CallError(Reason.UNAVAILABLE, "no node is alive")))
     (reply,) = drive(machine, envoy.rest(PREDICT))
     answer = reply.message.immediate_response
     assert answer is not None
@@ -191,7 +198,7 @@ def test_a_refusal_names_its_status_and_cause() -> None:
 
 
 def test_refuse_as_a_decision_is_answered_too() -> None:
-    machine = Machine(Desk(Refuse(CallError(Reason.DEADLINE, "the limit has passed"))))
+    machine = Machine(Policy(Refuse(CallError(Reason.DEADLINE, "the limit has passed"))))
     (reply,) = drive(machine, envoy.grpc(INFER, x_tbms_model="m"))
     answer = reply.message.immediate_response
     assert answer is not None
@@ -202,43 +209,43 @@ def test_refuse_as_a_decision_is_answered_too() -> None:
 
 @pytest.mark.parametrize("mode", envoy.MODES)
 def test_what_is_not_inference_passes(mode: str) -> None:
-    machine = Machine(desk := Desk())
+    machine = Machine(policy := Policy())
     (reply,) = drive(machine, envoy.rest("/index.html", mode))
     assert reply.kind == "request_headers"
     assert reply.nodes is None
     assert reply.removed == []
-    assert desk.asked == []
+    assert policy.asked == []
 
 
 @pytest.mark.parametrize("path", [PREDICT, "/index.html"])
 def test_steering_headers_of_a_client_are_removed(path: str) -> None:
-    (reply,) = drive(Machine(Desk()), envoy.rest(path, x_tbms_node="node-z", x_tbms_hop="guess"))
+    (reply,) = drive(Machine(Policy()), envoy.rest(path, x_tbms_node="node-z", x_tbms_hop="guess"))
     assert reply.removed == ["x-tbms-node", "x-tbms-hop"]
 
 
 def test_a_declared_length_over_the_limit_is_refused_by_the_headers() -> None:
-    (reply,) = drive(Machine(Desk(limit=100)), envoy.rest(PREDICT, content_length="101"))
+    (reply,) = drive(Machine(Policy(limit=100)), envoy.rest(PREDICT, content_length="101"))
     assert reply.message.immediate_response is not None
     assert reply.message.immediate_response.status is not None
     assert reply.message.immediate_response.status.code == 413
 
 
 def test_a_body_over_the_limit_is_refused_while_it_is_collected() -> None:
-    machine = Machine(Desk(Hold(collect=True), limit=100))
+    machine = Machine(Policy(Hold(collect=True), limit=100))
     replies = drive(machine, envoy.rest(PREDICT, envoy.FULL_DUPLEX), envoy.body(b"x" * 60), envoy.body(b"x" * 60))
     assert kinds(replies) == ["immediate_response"]
     assert drive(machine, envoy.body(b"x", end=True)) == []
 
 
 def test_response_messages_get_an_empty_nod() -> None:
-    machine = Machine(Desk())
+    machine = Machine(Policy())
     drive(machine, envoy.rest(PREDICT))
     assert kinds(drive(machine, envoy.response_headers())) == ["response_headers"]
 
 
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_message_end_only_this_stream(data: bytes) -> None:
-    machine = Machine(Desk())
+    machine = Machine(Policy())
     try:
         replies = machine.receive(data, 0.0)
     except StreamError:
@@ -248,7 +255,7 @@ def test_bytes_that_are_no_message_end_only_this_stream(data: bytes) -> None:
 
 def test_a_body_mode_that_is_not_spoken_is_an_error() -> None:
     with pytest.raises(StreamError, match="mode 1"):
-        Machine(Desk()).receive(envoy.rest(PREDICT, "STREAMED"), 0.0)
+        Machine(Policy()).receive(envoy.rest(PREDICT, "STREAMED"), 0.0)
 
 
 INPUTS = {
@@ -267,7 +274,7 @@ INPUTS = {
 @pytest.mark.parametrize("decision", [ROUTE, Pass(), Hold(), Hold(collect=True), CallError(Reason.INTERNAL, "x")])
 def test_every_order_of_inputs_is_answered_or_refused_with_a_stream_error(decision: Decision | CallError) -> None:
     for order in itertools.product(INPUTS, repeat=4):
-        machine = Machine(Desk(decision))
+        machine = Machine(Policy(decision))
         decided = heads = ends = 0
         try:
             for name in order:
@@ -290,7 +297,7 @@ def _ends(reply: envoy.Reply) -> bool:
 
 
 def test_a_rewritten_body_drops_the_length_that_no_longer_holds() -> None:
-    machine = Machine(Desk(Hold(collect=True)))
+    machine = Machine(Policy(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, content_length="2"), envoy.body(b"{}", end=True))
     route = Route(("10.0.0.1:8501",), headers=((":path", "/v1/models/other:predict"),), body=b'{"a":1}')
     head, chunk = envoy.read(machine.decided(route))
@@ -305,7 +312,7 @@ def test_a_rewritten_body_drops_the_length_that_no_longer_holds() -> None:
 
 
 def test_a_rest_answer_is_immediate() -> None:
-    machine = Machine(Desk(Hold(collect=True)))
+    machine = Machine(Policy(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, envoy.FULL_DUPLEX), envoy.body(b"{}", end=True))
     (reply,) = envoy.read(machine.decided(Respond(200, (("content-type", b"application/json"),), b"[1]")))
     answer = reply.message.immediate_response
@@ -316,7 +323,7 @@ def test_a_rest_answer_is_immediate() -> None:
 
 @pytest.mark.parametrize("body", [b"\x00\x00\x00\x00\x00", b""])
 def test_a_grpc_answer_is_streamed_with_its_trailers(body: bytes) -> None:
-    machine = Machine(Desk(Hold(collect=True)))
+    machine = Machine(Policy(Hold(collect=True)))
     drive(machine, envoy.grpc(INFER, envoy.FULL_DUPLEX), envoy.body(framed("bert"), end=True))
     headers = (("content-type", b"application/grpc"), ("x-raw", b"\xff"))
     replies = envoy.read(machine.decided(Respond(200, headers, body, trailers=(("grpc-status", b"0"),))))
@@ -339,7 +346,7 @@ ASKING = Route(nodes=("10.0.0.1:8501",), wants_residency="resnet")
 
 
 def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:
-    machine = Machine(desk := Desk(ASKING))
+    machine = Machine(policy := Policy(ASKING))
     (reply,) = drive(machine, envoy.rest(PREDICT, x_tbms_residency="?0"))
     assert reply.message.mode_override is not None
     assert reply.message.mode_override.response_header_mode.name == "SEND"
@@ -352,9 +359,9 @@ def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:
     assert [(each.header.key, each.header.raw_value) for each in mutation.set_headers if each.header] == [
         ("x-tbms-residency", b"?1")
     ]
-    desk.amend = HeaderMutation(remove=("x-tbms-residency",))
+    policy.amend = HeaderMutation(remove=("x-tbms-residency",))
     (answer,) = drive(machine, envoy.response_headers(upstream="10.0.0.1:8501"))
-    assert desk.replies == [(ASKING, 200, 0, "10.0.0.1:8501")]
+    assert policy.replies == [(ASKING, 200, 0, "10.0.0.1:8501")]
     assert answer.message.response_headers is not None
     assert answer.message.response_headers.response is not None
     assert answer.message.response_headers.response.header_mutation is not None
@@ -362,7 +369,7 @@ def test_a_call_that_asks_shows_us_the_head_of_its_reply() -> None:
 
 
 def test_a_call_whose_body_was_asked_for_can_ask_as_well() -> None:
-    machine = Machine(Desk(ASKING))
+    machine = Machine(Policy(ASKING))
     replies = drive(machine, envoy.grpc(INFER), envoy.body(framed("resnet"), end=True))
     assert kinds(replies) == ["override", "override", "request_body"]
     released = replies[1].message.mode_override
@@ -373,13 +380,13 @@ def test_a_call_whose_body_was_asked_for_can_ask_as_well() -> None:
 
 @pytest.mark.parametrize(("mode", "envoy_version"), [(envoy.FULL_DUPLEX, (1, 38)), (envoy.BUFFERED, (1, 36))])
 def test_where_envoy_cannot_show_the_reply_nobody_is_asked(mode: str, envoy_version: tuple[int, int]) -> None:
-    machine = Machine(Desk(ASKING), envoy_version)
+    machine = Machine(Policy(ASKING), envoy_version)
     replies = drive(machine, envoy.grpc(INFER, mode), envoy.body(framed("resnet"), end=True))
     assert not any(reply.message.mode_override for reply in replies)
 
 
 def test_statuses_are_read_from_the_part_that_has_them() -> None:
-    machine = Machine(desk := Desk(Pass()))
+    machine = Machine(policy := Policy(Pass()))
     drive(machine, envoy.rest(PREDICT))
     replies = drive(
         machine,
@@ -389,14 +396,14 @@ def test_statuses_are_read_from_the_part_that_has_them() -> None:
         envoy.response_trailers(grpc_status="14"),
         envoy.response_trailers(grpc_status="many"),
     )
-    assert [told[1:3] for told in desk.replies] == [(200, 5), (200, 0), (503, 0), (0, 14), (0, 0)]
+    assert [told[1:3] for told in policy.replies] == [(200, 5), (200, 0), (503, 0), (0, 14), (0, 0)]
     assert kinds(replies) == ["response_headers"] * 3 + ["response_trailers"] * 2
 
 
 def test_the_reply_to_a_call_that_we_answered_is_nobodys_business() -> None:
-    machine = Machine(desk := Desk(CallError(Reason.NOT_FOUND, "no")))
+    machine = Machine(policy := Policy(CallError(Reason.NOT_FOUND, "no")))
     assert kinds(drive(machine, envoy.rest(PREDICT), envoy.response_headers())) == [
         "immediate_response",
         "response_headers",
     ]
-    assert not desk.replies
+    assert not policy.replies

@@ -102,15 +102,19 @@ class Scripted:
 class Nodes:
     """One node for everything, the lease on it, and the account of what is on its way there."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_of: Callable[[str], ExpectedWait] = lambda _: RESIDENT) -> None:
+        self.wait_of = wait_of
         self.load = 0
         self.dead = False
 
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease]:
+    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         if self.dead:
             raise CallError(Reason.UNAVAILABLE, "No model server is alive.")
         self.load += 1
-        return (NODE, "10.0.0.2:8501"), self
+        return (NODE, "10.0.0.2:8501"), self, self.wait_of(model)
+
+    def expected_wait(self, call: Call, model: str, now: float) -> ExpectedWait:
+        return self.wait_of(model)
 
     def release(self) -> None:
         self.load -= 1
@@ -118,7 +122,7 @@ class Nodes:
 
 @dataclass
 class Scene:
-    """A fan-out and what it works with."""
+    """A race runner and what it works with."""
 
     race_runner: RaceRunner
     upstream: Scripted
@@ -131,11 +135,11 @@ class Scene:
 @asynccontextmanager
 async def scene(
     margin_ms: float = 2.0,
-    expected_wait_of: Callable[[Candidate], ExpectedWait] = lambda _: RESIDENT,
+    wait_of: Callable[[str], ExpectedWait] = lambda _: RESIDENT,
     **scripts: Script,
 ) -> AsyncIterator[Scene]:
     """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
-    upstream, nodes, reports = Scripted(scripts), Nodes(), []
+    upstream, nodes, reports = Scripted(scripts), Nodes(wait_of), []
     estimates, budget = Estimates(BrokerSettings()), TokenBucket(0.2, 500.0)
     candidates = Candidates(nodes, HopMark("0" * 32), lambda: LIMIT)
     async with asyncio.TaskGroup() as group:
@@ -146,7 +150,6 @@ async def scene(
             estimates,
             budget,
             margin_ms,
-            lambda _, candidate: expected_wait_of(candidate),
             lambda race, held: reports.append((race, held)),
             asyncio.get_running_loop().time,
         )

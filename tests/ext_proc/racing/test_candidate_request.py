@@ -22,7 +22,7 @@ HOP = HopMark("s" * 32)
 
 def request(call: Held, candidate: Candidate, ms: float = 40.0, limit: int = 1 << 20) -> Request:
     nodes = Nodes()
-    with Candidates(nodes, HOP, lambda: limit).placed(call, Start(0, 0, candidate, ms, False), 0.0) as made:
+    with Candidates(nodes, HOP, lambda: limit).placed(call, Start(0, 0, candidate, ms, False), 0.0) as (made, _):
         assert nodes.load == 1
     assert nodes.load == 0
     return made

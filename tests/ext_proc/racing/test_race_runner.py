@@ -252,7 +252,7 @@ class TestEstimates:
         async def main() -> None:
             cold = {"svm"}
             async with scene(
-                expected_wait_of=lambda one: COLD if one.model in cold else RESIDENT,
+                wait_of=lambda model: COLD if model in cold else RESIDENT,
                 bert=Script(0.020),
                 svm=Script(0.020),
             ) as stage:

@@ -1,4 +1,4 @@
-"""The pump: what a stream's callbacks lead to, and that every call gives back what it held, once."""
+"""The processor: what a stream's callbacks lead to, and that every call gives back what it held, once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +12,7 @@ from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, P
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.server.processor import ExtProcService, ExtProcStream
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.telemetry.refusals import Refusals
 from ext_proc.wire.call import Call
 from tests.ext_proc.processing import envoy_says as envoy
 
@@ -48,7 +49,7 @@ class Ticket:
         self.released += 1
 
 
-class Front:
+class Policy:
     """Decides as it is told."""
 
     body_limit = 1 << 20
@@ -74,51 +75,51 @@ class Front:
 
 
 @asynccontextmanager
-async def pump(front: Front) -> AsyncIterator[ExtProcService]:
+async def serving(policy: Policy) -> AsyncIterator[ExtProcService]:
     async with asyncio.TaskGroup() as tasks:
-        yield ExtProcService(front, Metrics(), tasks, lambda: 0.0)
+        yield ExtProcService(policy, Metrics(), Refusals(), tasks, lambda: 0.0)
 
 
-def talk(pump: ExtProcService, stream: Stream, *messages: bytes) -> ExtProcStream:
-    session = pump.open(stream)
+def talk(service: ExtProcService, stream: Stream, *messages: bytes) -> ExtProcStream:
+    session = service.open(stream)
     for message in messages:
         session.message(message)
     return session
 
 
-def counts(pump: ExtProcService) -> dict[str, int]:
-    return {outcome: count for (_, _, outcome), count in pump.metrics.calls.items()}
+def counts(service: ExtProcService) -> dict[str, int]:
+    return {outcome: count for (_, _, outcome), count in service.metrics.calls.items()}
 
 
 async def test_a_plain_call_is_answered_within_the_callback() -> None:
     lease = Ticket()
-    async with pump(Front(Route(NODES, lease))) as pumping:
-        session = talk(pumping, stream := Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Route(NODES, lease))) as service:
+        session = talk(service, stream := Stream(), envoy.rest(PREDICT))
         assert stream.kinds == ["request_headers"]
         assert lease.released == 0
         session.half_closed()
         assert stream.finished == [(0, "")]
     assert lease.released == 1
-    assert counts(pumping) == {"routed": 1}
-    assert pumping.metrics.streams == 0
+    assert counts(service) == {"routed": 1}
+    assert service.metrics.streams == 0
 
 
 @pytest.mark.parametrize("end", ["half_closed", "gone"])
 async def test_however_a_stream_ends_it_is_counted_once(end: str) -> None:
     lease = Ticket()
-    async with pump(Front(Route(NODES, lease))) as pumping:
-        session = talk(pumping, Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Route(NODES, lease))) as service:
+        session = talk(service, Stream(), envoy.rest(PREDICT))
         getattr(session, end)()
         session.gone()
-    assert counts(pumping) == {"routed": 1}
+    assert counts(service) == {"routed": 1}
     assert lease.released == 1
 
 
 async def test_a_held_call_passes_with_its_lease_when_it_is_decided() -> None:
     waiting: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
     lease = Ticket()
-    async with pump(Front(Hold(), lambda: waiting)) as pumping:
-        session = talk(pumping, stream := Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Hold(), lambda: waiting)) as service:
+        session = talk(service, stream := Stream(), envoy.rest(PREDICT))
         await asyncio.sleep(0)
         assert stream.sent == []
         waiting.set_result(Pass(lease))
@@ -128,7 +129,7 @@ async def test_a_held_call_passes_with_its_lease_when_it_is_decided() -> None:
         assert lease.released == 0
         session.half_closed()
         assert lease.released == 1
-    assert counts(pumping) == {"passed": 1}
+    assert counts(service) == {"passed": 1}
 
 
 @pytest.mark.parametrize("end", ["half_closed", "gone"])
@@ -145,14 +146,14 @@ async def test_a_client_that_leaves_a_held_call_ends_its_task_at_every_await(end
             raise
         raise AssertionError("the call was not cancelled")
 
-    async with pump(Front(Hold(), resolve)) as pumping:
-        session = talk(pumping, stream := Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Hold(), resolve)) as service:
+        session = talk(service, stream := Stream(), envoy.rest(PREDICT))
         for _ in range(turns):
             await asyncio.sleep(0)
         getattr(session, end)()
     assert stream.sent == []
     assert cancelled.is_set() == (turns > 0)  # a task that never began has nothing to give up
-    assert counts(pumping) == {"cancelled": 1}
+    assert counts(service) == {"cancelled": 1}
 
 
 async def test_a_lease_that_comes_in_the_step_in_which_the_client_leaves_is_given_back() -> None:
@@ -160,8 +161,8 @@ async def test_a_lease_that_comes_in_the_step_in_which_the_client_leaves_is_give
         return Pass(lease)
 
     lease = Ticket()
-    async with pump(Front(Hold(), resolve)) as pumping:
-        session = talk(pumping, Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Hold(), resolve)) as service:
+        session = talk(service, Stream(), envoy.rest(PREDICT))
         await asyncio.sleep(0)
         session.gone()
     assert lease.released == 1
@@ -171,52 +172,52 @@ async def test_a_collected_call_is_answered() -> None:
     async def resolve() -> Decision:
         return Respond(200, (), b"[1]")
 
-    async with pump(Front(Hold(collect=True), resolve)) as pumping:
-        talk(pumping, stream := Stream(), envoy.rest(PREDICT), envoy.body(b"{}", end=True))
+    async with serving(Policy(Hold(collect=True), resolve)) as service:
+        talk(service, stream := Stream(), envoy.rest(PREDICT), envoy.body(b"{}", end=True))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert stream.kinds == ["override", "immediate_response"]
         assert stream.finished == [(0, "")]
-    assert counts(pumping) == {"answered": 1}
+    assert counts(service) == {"answered": 1}
 
 
 async def test_an_error_of_the_resolver_is_the_clients_answer() -> None:
     async def resolve() -> Decision:
         raise CallError(Reason.NO_ROOM, "the model of 9 bytes is larger than the node of 3 bytes")
 
-    async with pump(Front(Hold(), resolve)) as pumping:
-        talk(pumping, stream := Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Hold(), resolve)) as service:
+        talk(service, stream := Stream(), envoy.rest(PREDICT))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         (reply,) = envoy.read(stream.sent)
         assert reply.message.immediate_response is not None
         assert b"larger than the node" in reply.message.immediate_response.body
-    assert counts(pumping) == {"refused": 1}
+    assert counts(service) == {"refused": 1}
 
 
 async def test_a_mistake_of_ours_ends_its_own_stream_only(caplog: pytest.LogCaptureFixture) -> None:
     async def resolve() -> Decision:
         raise ZeroDivisionError
 
-    async with pump(Front(Hold(), resolve)) as pumping:
-        talk(pumping, broken := Stream(), envoy.rest(PREDICT))
+    async with serving(Policy(Hold(), resolve)) as service:
+        talk(service, broken := Stream(), envoy.rest(PREDICT))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert broken.finished[0][0] == 13
         assert "secret" not in broken.finished[0][1]
-        pumping.front.decision = Route(NODES)  # type: ignore[attr-defined]
-        talk(pumping, well := Stream(), envoy.rest(PREDICT))
+        service.policy.decision = Route(NODES)  # type: ignore[attr-defined]
+        talk(service, well := Stream(), envoy.rest(PREDICT))
         assert well.kinds == ["request_headers"]
     assert "stream failed" in caplog.text
 
 
 async def test_what_is_no_message_ends_the_stream_with_invalid_argument() -> None:
-    async with pump(Front(Route(NODES))) as pumping:
-        talk(pumping, stream := Stream(), b"\xff\xff")
+    async with serving(Policy(Route(NODES))) as service:
+        talk(service, stream := Stream(), b"\xff\xff")
     assert stream.finished[0][0] == 3
 
 
 async def test_an_old_envoy_is_never_sent_an_override() -> None:
-    async with pump(Front(Hold(collect=True))) as pumping:
-        talk(pumping, stream := Stream({"x-tbms-envoy": "1.38"}), envoy.rest(PREDICT))
+    async with serving(Policy(Hold(collect=True))) as service:
+        talk(service, stream := Stream({"x-tbms-envoy": "1.38"}), envoy.rest(PREDICT))
         assert stream.kinds == ["immediate_response"]

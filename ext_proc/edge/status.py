@@ -1,0 +1,59 @@
+"""What an edge adds to /status: its nodes, and which of them hold what."""
+
+import heapq
+import math
+from typing import Any
+
+from ext_proc.edge.population import Population
+from mesh.node import Node
+from mesh.residency.cache_map import CacheMap
+from mesh.routing.router import Router
+
+_MODELS_SHOWN = 2000
+
+
+def edge_status(population: Population, router: Router, cache_map: CacheMap) -> dict[str, Any]:
+    """The nodes as this edge sees them, and the holders of the first models in the order of their names."""
+    return {
+        "nodes": [_node_status(population, router, cache_map, node) for node in population.nodes],
+        "left_out": population.conflicts,
+        "sources_failed": population.failures,
+        **_holders(cache_map),
+    }
+
+
+def _holders(cache_map: CacheMap) -> dict[str, Any]:
+    names = cache_map.names()
+    shown = heapq.nsmallest(_MODELS_SHOWN, names)
+    holders = {
+        model: {node: str(state.name).lower() for node, state in cache_map.holders(model).items()} for model in shown
+    }
+    return {"models": holders, "models_not_shown": len(names) - len(shown)}
+
+
+def _node_status(population: Population, router: Router, cache_map: CacheMap, node: Node) -> dict[str, Any]:
+    return {
+        "id": node.id,
+        "grpc": node.grpc,
+        "rest": node.rest,
+        "zone": node.zone,
+        "weight": node.weight,
+        "alive": router.is_alive(node.id),
+        "cause": population.probe_failure(node.id),
+        "load": round(router.load(node.id), 2),
+        "declared_models": len(node.models),
+        "residency": _residency_status(population, cache_map, node),
+    }
+
+
+def _residency_status(population: Population, cache_map: CacheMap, node: Node) -> dict[str, Any] | None:
+    if node.residency is None:
+        return None
+    heard = population.heard(node.id)
+    return {
+        "address": node.residency,
+        "heard": heard is not None,
+        "cause": population.unheard_cause(node.id),
+        "leaving": cache_map.is_leaving(node.id),
+        "free_models": None if heard is None or math.isinf(heard.free_models) else heard.free_models,
+    }
