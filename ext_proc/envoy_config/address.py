@@ -8,7 +8,7 @@ MAX_PATH = 107
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Address:
     """Where something listens: a Unix socket (`path`), or a host and port."""
 
     host: str = ""
@@ -29,29 +29,29 @@ class Place:
         return bool(self.path) or (self.ip is not None and self.ip.is_loopback)
 
 
-def place(text: str) -> Place:
+def parse_address(text: str) -> Address:
     """Reads an address. Raises ValueError that says how one is written."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or "\0" in path or len(path.encode()) > MAX_PATH:
             raise ValueError(f"{text!r} is not unix:/absolute/path of at most {MAX_PATH} bytes")
-        return Place(path=path)
+        return Address(path=path)
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    found = Place(host=host[1:-1] if bracketed else host, port=int(port) if _is_port(port) else 0)
+    found = Address(host=host[1:-1] if bracketed else host, port=int(port) if _is_port(port) else 0)
     is_ipv6 = isinstance(found.ip, IPv6Address)
     if not found.host or not found.port or bracketed != is_ipv6 or (found.ip is None and not _is_name(host)):
         raise ValueError(f"{text!r} is not unix:/path, ip:port, [ipv6]:port or name:port")
     return found
 
 
-def endpoint(text: str) -> Place:
+def endpoint(text: str) -> Address:
     """Reads the endpoint of a node. Raises ValueError unless it is spelled exactly as Envoy spells it.
 
     The server names nodes to Envoy by this text, and override_host compares text: another spelling of the
     same IPv6 address would never be found.
     """
-    found = place(text)
+    found = parse_address(text)
     if found.ip is None:
         raise ValueError(f"{text!r} is not ip:port or [ipv6]:port")
     spelled = f"[{found.ip}]:{found.port}" if found.ip.version == 6 else f"{found.ip}:{found.port}"
