@@ -26,7 +26,7 @@ _NODES = ("node-a", "node-b", "node-c")
 # Of the calls asked for, one in so many is made at each point of the deadline scene: of 600, each held-out image once.
 _CALLS_A_POINT = 20
 # On a machine that does much else, calls wait for the server rather than go to any node.
-_SECTIONS: dict[str, Section] = {"routing": {"replicas": 1}, "envoy": {"patience_seconds": 10.0}}
+_SECTIONS: dict[str, Section] = {"routing": {"replicas": 1}, "envoy": {"server_wait_seconds": 10.0}}
 
 
 def main(*, calls: int = 600) -> int:

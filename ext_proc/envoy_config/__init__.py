@@ -1,4 +1,7 @@
-"""Envoy's configuration: a bootstrap in which calls pass the external processor, for each Envoy that we support.
+"""Envoy's configuration, rendered from typed messages for each Envoy version that is supported.
+
+`parts` holds what tbms needs of any Envoy, a mesh's sidecar included: the ext_proc filter, the server's cluster, load
+balancing by the nodes that the server names, retries, local replies. `bootstrap` is a stand-alone Envoy around them.
 
 `render` gives an edge's whole bootstrap as YAML, `render_endpoints` the files that it watches if the nodes are to
 change without a restart of Envoy; `render_node` gives a node's.
@@ -11,6 +14,9 @@ from mesh.node import Node
 
 __all__ = ["EnvoyLimits", "EnvoySettings", "render", "render_endpoints", "render_node"]
 
+# envoy-data-plane takes most of a second to import, and the server does not need it: the modules that use it are
+# imported when something is rendered.
+
 
 def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> str:
     """The bootstrap for an Envoy of this version ("1.38", "1.40.0"), as YAML.
@@ -18,11 +24,10 @@ def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequenc
     `server` is where Envoy reaches the external processor: `unix:/path` or `host:port`.
     Raises ConfigError for a version that is not supported, and for an address that Envoy could not use.
     """
-    # envoy-data-plane takes most of a second to import, and the server does not need it.
-    from ext_proc.envoy_config.bootstrap import bootstrap
-    from ext_proc.envoy_config.text import to_yaml
+    from ext_proc.envoy_config.bootstrap.edge import edge_bootstrap
+    from ext_proc.envoy_config.parts.text import to_yaml
 
-    return to_yaml(bootstrap(settings, version=version, server=server, nodes=nodes))
+    return to_yaml(edge_bootstrap(settings, version=version, server=server, nodes=nodes))
 
 
 def render_node(
@@ -32,18 +37,16 @@ def render_node(
 
     Calls may be held for `hold_seconds`. Raises ConfigError as `render` does.
     """
-    from ext_proc.envoy_config.bootstrap import node_bootstrap
-    from ext_proc.envoy_config.inbound import ModelServer
-    from ext_proc.envoy_config.text import to_yaml
+    from ext_proc.envoy_config.bootstrap.node import ModelServer, node_bootstrap
+    from ext_proc.envoy_config.parts.text import to_yaml
 
-    return to_yaml(
-        node_bootstrap(settings, version=version, server=server, models=ModelServer(grpc, rest, hold_seconds))
-    )
+    models = ModelServer(grpc, rest, hold_seconds)
+    return to_yaml(node_bootstrap(settings, version=version, server=server, models=models))
 
 
 def render_endpoints(nodes: Sequence[Node]) -> dict[str, str]:
     """The files of `endpoints_dir`: name -> YAML. Replace them by rename, so that Envoy never reads half a file."""
-    from ext_proc.envoy_config.clusters import discovery_responses
-    from ext_proc.envoy_config.text import to_yaml
+    from ext_proc.envoy_config.bootstrap.clusters import discovery_responses
+    from ext_proc.envoy_config.parts.text import to_yaml
 
     return {name: to_yaml(response) for name, response in discovery_responses(nodes).items()}

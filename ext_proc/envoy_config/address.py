@@ -1,11 +1,6 @@
-"""Addresses for Envoy's configuration: those of `mesh.address`, and a node's endpoint in Envoy's own spelling."""
+"""A node's endpoint in the spelling of Envoy."""
 
 from mesh.address import Address, parse_address
-
-__all__ = ["Address", "Place", "endpoint", "parse_address", "place"]
-
-Place = Address
-place = parse_address
 
 
 def endpoint(text: str) -> Address:

@@ -1,22 +1,26 @@
-"""The `envoy:` section of the configuration."""
+"""The `envoy:` section of the configuration.
+
+`FilterSettings` are those of its fields that hold in any Envoy, a mesh's sidecar included; `EnvoySettings` adds the
+listeners, the admin interface and the endpoints of a stand-alone Envoy.
+"""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from ext_proc.envoy_config.address import place
+from mesh.address import parse_address
 from mesh.settings import ModelName, Settings
 
 
 def _listener(text: str) -> str:
-    found = place(text)
+    found = parse_address(text)
     if not found.path and found.ip is None:
         raise ValueError("a listener is written ip:port, [ipv6]:port or unix:/path")
     return text
 
 
 def _local(text: str) -> str:
-    if not place(text).is_local:
+    if not parse_address(text).is_local:
         raise ValueError("only a loopback address or a Unix socket is allowed here")
     return text
 
@@ -25,8 +29,17 @@ Listener = Annotated[str, AfterValidator(_listener)]
 LocalListener = Annotated[str, AfterValidator(_local)]
 
 
-class EnvoyLimits(Settings):
-    """Bounds of Envoy itself."""
+class ServerTls(Settings):
+    """mTLS towards a server on another machine: PEM files, as Envoy finds them."""
+
+    ca: str = Field(pattern="^/", description="The authority that signed the server's certificate.")
+    certificate: str = Field(pattern="^/", description="Envoy's own certificate, for the server's `client_ca`.")
+    key: str = Field(pattern="^/", description="The private key of that certificate.")
+    name: str = Field(min_length=1, max_length=253, description="The DNS name in the server's certificate.")
+
+
+class FilterLimits(Settings):
+    """Bounds of the ext_proc filter, of what it buffers and of the clusters, in any Envoy."""
 
     body_buffer_bytes: int = Field(
         64 * 1024 * 1024,
@@ -38,38 +51,23 @@ class EnvoyLimits(Settings):
         600.0, gt=0, le=86400, description="Longest time a call may be held; idle timeouts stay above it."
     )
     in_flight: int = Field(100_000, ge=1, le=2**31, description="Circuit breaker: calls at once, per cluster.")
+
+
+class EnvoyLimits(FilterLimits):
+    """Bounds of a stand-alone Envoy: those of the filter, and of the connections that it accepts."""
+
     streams: int = Field(10_000, ge=1, le=2**31 - 1, description="Calls at once on one HTTP/2 connection of a client.")
     connections: int = Field(50_000, ge=1, le=2**31, description="Connections from clients at once.")
 
 
-class ServerTls(Settings):
-    """mTLS towards a server on another machine: PEM files, as Envoy finds them."""
+class FilterSettings(Settings):
+    """The ext_proc filter, the server's cluster and the retries: the settings of `ext_proc.envoy_config.parts`."""
 
-    ca: str = Field(pattern="^/", description="The authority that signed the server's certificate.")
-    certificate: str = Field(pattern="^/", description="Envoy's own certificate, for the server's `client_ca`.")
-    key: str = Field(pattern="^/")
-    name: str = Field(min_length=1, max_length=253, description="The DNS name in the server's certificate.")
-
-
-class EnvoySettings(Settings):
-    """What the generated Envoy configuration looks like."""
-
-    listen: Listener = Field("0.0.0.0:8080", description="Where clients call: HTTP/1.1, HTTP/2 and gRPC.")
-    egress: LocalListener = Field("127.0.0.1:8090", description="Where the server sends its own candidate calls.")
-    admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")
     server_tls: ServerTls | None = Field(None, description="Needed where `server.tls` is set.")
-    direct_listen: LocalListener | None = Field(
-        None, description="For benchmarks: a listener to the same nodes without the server."
-    )
-    endpoints_dir: str | None = Field(
-        None,
-        pattern="^/",
-        description="Folder of endpoint files that Envoy watches; without it the nodes are written into the bootstrap.",
-    )
     body_models: tuple[ModelName, ...] = Field(
         (), max_length=1000, description="Models with backups in the configuration: the server needs their bodies."
     )
-    patience_seconds: float = Field(
+    server_wait_seconds: float = Field(
         1.0,
         gt=0,
         le=60,
@@ -78,12 +76,29 @@ class EnvoySettings(Settings):
     watch_responses: bool = Field(
         False, description="Keep the server's stream until the response's headers, so that it counts calls in flight."
     )
-    health_seconds: float = Field(
-        1.0, ge=0, le=3600, description="How often Envoy opens a connection to each node to see it alive; 0: never."
-    )
     repeat_lost: bool = Field(
         True,
         description="Ask another node when one dies under an inference. Turn it off where asking twice does harm.",
+    )
+    limits: FilterLimits = FilterLimits()
+
+
+class EnvoySettings(FilterSettings):
+    """The `envoy:` section: a stand-alone Envoy, generated around the filter."""
+
+    listen: Listener = Field("0.0.0.0:8080", description="Where clients call: HTTP/1.1, HTTP/2 and gRPC.")
+    egress: LocalListener = Field("127.0.0.1:8090", description="Where the server sends its own candidate calls.")
+    admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")
+    direct_listen: LocalListener | None = Field(
+        None, description="For benchmarks: a listener to the same nodes without the server."
+    )
+    endpoints_dir: str | None = Field(
+        None,
+        pattern="^/",
+        description="Folder of endpoint files that Envoy watches; without it the nodes are written into the bootstrap.",
+    )
+    health_seconds: float = Field(
+        1.0, ge=0, le=3600, description="How often Envoy opens a connection to each node to see it alive; 0: never."
     )
     request_ids: bool = Field(True, description="Give calls an x-request-id if they have none.")
     upstream_header: bool = Field(False, description="Add x-tbms-upstream, the node that answered, to responses.")

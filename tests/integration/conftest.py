@@ -20,7 +20,7 @@ NODES = ("node-a", "node-b", "node-c")
 # Calls of tests are few and quick: no node is ever so busy that its models move on.
 BY_THE_RING = {"routing": {"replicas": 1, "load_floor": 1e6}}
 # And none goes to any node because a busy machine kept the server from answering.
-STRICTLY_BY_THE_RING = {**BY_THE_RING, "envoy": {"patience_seconds": 30.0}}
+STRICTLY_BY_THE_RING = {**BY_THE_RING, "envoy": {"server_wait_seconds": 30.0}}
 
 _HERE = Path(__file__).parent
 _LOG_LINES, _LOG_LINE = 12, 300

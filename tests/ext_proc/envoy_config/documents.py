@@ -1,18 +1,49 @@
-"""Reads rendered Envoy configurations: finds their parts, evaluates their matchers, and asks real Envoys."""
+"""Renders Envoy configurations and reads them: finds their parts, evaluates their matchers, and asks real Envoys."""
 
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from ext_proc.envoy_config import EnvoySettings, render, render_node
 from integration.stack.envoys import envoy_binary
+from mesh.node import Node
 
 VERSIONS = ("1.36", "1.38", "1.40")
 
+ENVOY_FOLDER = Path(__file__).resolve().parents[3] / "envoy"
+SOCKET = "unix:/run/tbms/ext_proc.sock"
+NODES = (
+    Node("a", grpc="10.0.0.1:8500", rest="10.0.0.1:8501"),
+    Node("b", grpc="10.0.0.2:8500", rest="10.0.0.2:8501"),
+)
+DEFAULT = EnvoySettings()
+
 Document = dict[str, Any]
+
+
+@cache
+def edge_document(settings: EnvoySettings = DEFAULT, version: str = "1.40", server: str = SOCKET) -> Document:
+    document: Document = yaml.safe_load(render(settings, version=version, server=server, nodes=NODES))
+    return document
+
+
+@cache
+def node_document(
+    version: str = "1.40",
+    settings: EnvoySettings = DEFAULT,
+    grpc: str = "127.0.0.1:8500",
+    rest: str = "127.0.0.1:8501",
+    hold_seconds: float = 300.0,
+) -> Document:
+    text = render_node(settings, version=version, server=SOCKET, grpc=grpc, rest=rest, hold_seconds=hold_seconds)
+    document: Document = yaml.safe_load(text)
+    return document
 
 
 def manager(document: Document, listener: str = "clients") -> Document:
@@ -60,7 +91,7 @@ def chosen(document: Document, headers: Mapping[str, str], listener: str = "clie
     matcher = filters["tbms"]["typed_config"]["xds_matcher"]
     hits = (entry["on_match"] for entry in matcher["matcher_list"]["matchers"] if holds(entry["predicate"], headers))
     action = next(hits, matcher["on_no_match"])["action"]
-    return {"way": action["name"], **action["typed_config"]["typed_config"]["typed_config"]}
+    return {"branch": action["name"], **action["typed_config"]["typed_config"]["typed_config"]}
 
 
 def validate(version: str, config: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which conversation an Envoy can hold with the server; see docs/design.md, "The conversation with Envoy"."""
+"""Envoy versions: how the server gets the bodies of calls from an Envoy of each."""
 
 import re
 from enum import Enum, auto
@@ -18,7 +18,7 @@ class BodyAccess(Enum):
 
 
 def body_access(version: str) -> BodyAccess:
-    """The conversation for an Envoy of this version. Raises ConfigError if it is not supported."""
+    """The way of an Envoy of this version. Raises ConfigError if it is not supported."""
     match = _VERSION.fullmatch(version)
     minor = int(match[1]) if match else 0
     if minor < OLDEST:
@@ -29,6 +29,6 @@ def body_access(version: str) -> BodyAccess:
 
 
 def short(version: str) -> str:
-    """The version as `1.N`, the way it is told to the server."""
+    """The version as `1.N`, the way it is told to the server. Raises ConfigError if it is not supported."""
     body_access(version)
     return ".".join(version.removeprefix("v").split(".")[:2])

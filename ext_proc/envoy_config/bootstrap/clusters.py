@@ -1,6 +1,6 @@
-"""The clusters of an edge: the nodes by protocol, each call to those that the server names, and the server.
+"""The clusters of a bootstrap: model servers by protocol, and the external processor.
 
-Nodes stand in the bootstrap, or in files that Envoy watches, so that they change without a restart of it.
+An edge's nodes stand in the bootstrap, or in files that Envoy watches, so that they change without a restart of it.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,6 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterCommonLbConfig,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
-    LoadBalancingPolicy,
-    LoadBalancingPolicyPolicy,
     UpstreamConnectionOptions,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -21,55 +19,60 @@ from envoy_data_plane.envoy.config.core.v3 import (
     TcpKeepalive,
     WatchedDirectory,
 )
-from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import LeastRequest
-from envoy_data_plane.envoy.extensions.load_balancing_policies.override_host.v3 import (
-    OverrideHost,
-    OverrideHostOverrideHostSource,
-)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
-from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
-from ext_proc.envoy_config.address import Place, endpoint
-from ext_proc.envoy_config.cluster_options import HTTP_OPTIONS, breakers, health_checks, http1, http2
-from ext_proc.envoy_config.endpoints import assignment
-from ext_proc.envoy_config.server_cluster import server_cluster
+from ext_proc.envoy_config.address import endpoint
+from ext_proc.envoy_config.bootstrap.http1 import http1
+from ext_proc.envoy_config.parts.cluster_options import HTTP_OPTIONS, breakers, health_checks, http2
+from ext_proc.envoy_config.parts.endpoints import assignment, configured_address, discovery
+from ext_proc.envoy_config.parts.override_host import override_host
+from ext_proc.envoy_config.parts.server_cluster import server_cluster
+from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
-from ext_proc.envoy_config.text import extension, seconds
 from ext_proc.errors import ConfigError
+from mesh.address import Address
 from mesh.node import Node
 
 GRPC_CLUSTER = "models_grpc"
 REST_CLUSTER = "models_rest"
 
 
-def clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node]) -> list[Cluster]:
-    """Every cluster of the bootstrap. Raises ConfigError for an endpoint that Envoy could not use."""
+def edge_clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node]) -> list[Cluster]:
+    """The nodes by protocol, and the server. Raises ConfigError for an endpoint that Envoy could not use."""
     return [
-        _models(GRPC_CLUSTER, settings, nodes, http2()),
-        _models(REST_CLUSTER, settings, nodes, http1()),
-        server_cluster(settings, server),
+        _nodes(GRPC_CLUSTER, settings, nodes, http2()),
+        _nodes(REST_CLUSTER, settings, nodes, http1()),
+        server_cluster(server, settings.server_tls, settings.limits.in_flight),
+    ]
+
+
+def node_clusters(settings: EnvoySettings, server: str, *, grpc: str, rest: str) -> list[Cluster]:
+    """The model server by protocol, and the server. Raises ConfigError for an address that Envoy could not use."""
+    return [
+        _model_server(GRPC_CLUSTER, "node.cache.loader.address", grpc, settings, http2()),
+        _model_server(REST_CLUSTER, "node.rest", rest, settings, http1()),
+        server_cluster(server, settings.server_tls, settings.limits.in_flight),
     ]
 
 
 def discovery_responses(nodes: Sequence[Node]) -> dict[str, DiscoveryResponse]:
-    """The endpoint files that Envoy watches: file name -> content."""
+    """The endpoint files that Envoy watches: file name -> content. Raises ConfigError as `edge_clusters` does."""
     return {
         f"{name}.yaml": DiscoveryResponse(resources=[Any.pack(assignment(name, _endpoints(name, nodes)))])
         for name in (GRPC_CLUSTER, REST_CLUSTER)
     }
 
 
-def _models(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: HttpProtocolOptions) -> Cluster:
+def _nodes(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: HttpProtocolOptions) -> Cluster:
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=seconds(0.5),
         health_checks=health_checks(settings.health_seconds),
-        circuit_breakers=breakers(settings),
+        circuit_breakers=breakers(settings.limits.in_flight),
         typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
         # With every node down a call fails at once, rather than being sent to a dead one.
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
@@ -78,7 +81,7 @@ def _models(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: Htt
         ),
         # The list of nodes is the truth, even for a node that still answers health checks.
         ignore_health_on_host_removal=True,
-        load_balancing_policy=_chosen_by_server(),
+        load_balancing_policy=override_host(),
     )
     if settings.endpoints_dir is None:
         cluster.load_assignment = assignment(name, _endpoints(name, nodes))
@@ -92,24 +95,7 @@ def _models(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: Htt
     return cluster
 
 
-def _chosen_by_server() -> LoadBalancingPolicy:
-    """The nodes that the server named, in order; any healthy one where it named none, or none that is healthy.
-
-    There is no header among the sources: a client's own header would be obeyed.
-    """
-    path = [MetadataKeyPathSegment(key=NODES_KEY)]
-    override = OverrideHost(
-        override_host_sources=[OverrideHostOverrideHostSource(metadata=MetadataKey(key=NODES_NAMESPACE, path=path))],
-        fallback_policy=_policy("envoy.load_balancing_policies.least_request", LeastRequest()),
-    )
-    return _policy("envoy.load_balancing_policies.override_host", override)
-
-
-def _policy(name: str, config: OverrideHost | LeastRequest) -> LoadBalancingPolicy:
-    return LoadBalancingPolicy(policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension(name, config))])
-
-
-def _endpoints(cluster: str, nodes: Sequence[Node]) -> list[Place]:
+def _endpoints(cluster: str, nodes: Sequence[Node]) -> list[Address]:
     found = []
     for node in nodes:
         text = node.grpc if cluster == GRPC_CLUSTER else node.rest
@@ -120,3 +106,16 @@ def _endpoints(cluster: str, nodes: Sequence[Node]) -> list[Place]:
         except ValueError as error:
             raise ConfigError(f"node {node.id!r}: {error}") from None
     return list(dict.fromkeys(found))
+
+
+def _model_server(name: str, setting: str, text: str, settings: EnvoySettings, http: HttpProtocolOptions) -> Cluster:
+    address = configured_address(setting, text)
+    return Cluster(
+        name=name,
+        type=discovery(address),
+        connect_timeout=seconds(0.5),
+        load_assignment=assignment(name, [address]),
+        # No health check: there is nowhere else to go, and a server that listens again must be found at once.
+        circuit_breakers=breakers(settings.limits.in_flight),
+        typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
+    )

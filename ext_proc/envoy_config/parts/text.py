@@ -1,4 +1,7 @@
-"""Envoy's types to YAML that a person can read: snake case, the order of the types, short things on one line."""
+"""Helpers for Envoy's typed messages: durations, extensions, and YAML that a person can read.
+
+In the YAML names are snake case, fields stand in the order of the types, and short values on one line.
+"""
 
 import json
 from datetime import timedelta

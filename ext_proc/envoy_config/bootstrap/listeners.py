@@ -1,7 +1,7 @@
-"""Where calls come in."""
+"""One HTTP listener: an HTTP connection manager that leaves calls as they were written, and the access log."""
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.core.v3 import CidrRange, Http1ProtocolOptions, Http2ProtocolOptions
+from envoy_data_plane.envoy.config.core.v3 import CidrRange, Http2ProtocolOptions
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration, VirtualHost
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
@@ -21,16 +21,12 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import NODE_HEADER, RESIDENCY_HEADER, STEERING_HEADERS
-from ext_proc.envoy_config.address import place
-from ext_proc.envoy_config.endpoints import address
-from ext_proc.envoy_config.filter import ext_proc_filter
-from ext_proc.envoy_config.headers import as_written, kept_from_clients, removed_on_arrival
-from ext_proc.envoy_config.replies import local_replies
-from ext_proc.envoy_config.routes import edge_routes
+from ext_proc.envoy_config.bootstrap.http1 import http1_options
+from ext_proc.envoy_config.parts.endpoints import envoy_address
+from ext_proc.envoy_config.parts.headers import removed_on_arrival
+from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
-from ext_proc.envoy_config.text import seconds
-from ext_proc.envoy_config.versions import BodyAccess, body_access
+from mesh.address import parse_address
 
 # More than the longest hold, so that no idle timer ends a call that the server still answers in time.
 IDLE_MARGIN_SECONDS = 30.0
@@ -38,34 +34,6 @@ IDLE_MARGIN_SECONDS = 30.0
 HEADERS_SECONDS = 30.0
 # An empty list of internal addresses would mean every private one.
 NOBODY = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
-
-
-def listeners(settings: EnvoySettings, version: str) -> list[Listener]:
-    """Every listener of an edge's bootstrap."""
-    talk = ext_proc_filter(settings, version)
-    # Clients cannot choose a node or pass as the server.
-    own = STEERING_HEADERS
-    clients = _edge_listener("clients", settings.listen, settings, [kept_from_clients(RESIDENCY_HEADER), talk], own)
-    if body_access(version) is BodyAccess.BUFFERED:
-        # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
-        clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
-    found = [
-        clients,
-        # The server's own calls carry the hop mark.
-        _edge_listener("egress", settings.egress, settings, [talk], (NODE_HEADER,)),
-    ]
-    if settings.direct_listen is not None:
-        found.append(_edge_listener("direct", settings.direct_listen, settings, [], own))
-    return found
-
-
-def _edge_listener(
-    name: str, where: str, settings: EnvoySettings, filters: list[HttpFilter], removed: tuple[str, ...]
-) -> Listener:
-    # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
-    routes = edge_routes(settings, names_node=settings.upstream_header or name == "egress")
-    hold = settings.limits.longest_tloc_seconds
-    return listener(name, where, settings, filters, removed, routes, local_replies(), hold)
 
 
 def listener(
@@ -78,14 +46,17 @@ def listener(
     replies: LocalReplyConfig,
     hold: float,
 ) -> Listener:
-    """One listener. `removed` are headers that callers may not set; a call may be held for `hold` seconds."""
+    """The listener at the address `where`. `removed` are headers that callers may not set.
+
+    A call may be held for `hold` seconds: no idle timeout ends it earlier.
+    """
     router = HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
     manager = HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=name,
         route_config=RouteConfiguration(name=name, virtual_hosts=[routes]),
         http_filters=[*filters, router],
-        http_protocol_options=Http1ProtocolOptions(header_key_format=as_written()),
+        http_protocol_options=http1_options(),
         # A malformed message ends its own stream, not the neighbours on the connection. A gRPC channel may have
         # every one of its calls held at once.
         http2_protocol_options=Http2ProtocolOptions(
@@ -112,7 +83,7 @@ def listener(
     chain = FilterChain(
         filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
     )
-    return Listener(name=name, address=address(place(where)), filter_chains=[chain])
+    return Listener(name=name, address=envoy_address(parse_address(where)), filter_chains=[chain])
 
 
 def _access_log(path: str | None) -> list[AccessLog]:

@@ -1,6 +1,6 @@
-"""What Envoy answers by itself, in the words of the protocols: `{"error": "..."}` for REST, grpc-message for gRPC.
+"""Local replies, what Envoy answers by itself, worded by protocol: `{"error": "..."}` for REST, grpc-message for gRPC.
 
-Answers of the server pass through here, too, and must not be touched; so only Envoy's own are matched.
+Answers of the server are local replies to Envoy, too, and must not be touched; so only Envoy's own are matched.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ UNREACHED, LOST = ["UF"], ["UC", "LR", "UR"]
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """Answers that `when` holds for: other words, or the same as JSON."""
+    """Local replies that `when` holds for: given other words, or written as JSON."""
 
     when: AccessLogFilter
     words: str | None = None
@@ -42,7 +42,7 @@ class _Reply:
 
 
 def local_replies(*, ask_elsewhere: bool = False) -> LocalReplyConfig:
-    """The first mapper whose filter holds rewrites the answer.
+    """The local_reply_config of an HTTP connection manager: the first mapper whose filter holds rewrites the answer.
 
     With `ask_elsewhere`, for a node: where another node may serve the call, the answer says so. A call that was lost
     may be what brought the model server down; so this is said of it by the first node that was asked only.
@@ -93,7 +93,7 @@ def _is_rest() -> AccessLogFilter:
 
 
 def _asked_first() -> AccessLogFilter:
-    """An edge's Envoy counts its tries; who else calls does not."""
+    """The first try of an edge's Envoy, which counts its tries, or a call of anyone else, which has no count."""
     return _header("x-envoy-attempt-count", StringMatcher(safe_regex=RegexMatcher(regex="1?")))
 
 

@@ -1,4 +1,4 @@
-"""Predicates over request headers, for Envoy's matchers."""
+"""Predicates over request headers, for Envoy's generic matchers (`xds.type.matcher.v3`)."""
 
 import re
 
@@ -12,7 +12,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     StringMatcher,
 )
 
-from ext_proc.envoy_config.text import xds_extension
+from ext_proc.envoy_config.parts.text import xds_extension
 
 Predicate = MatcherMatcherListPredicate
 
@@ -23,7 +23,7 @@ def _header(name: str, match: StringMatcher) -> Predicate:
 
 
 def present(name: str) -> Predicate:
-    """The header is there, whatever it says."""
+    """The request has the header, whatever its value."""
     return matches(name, ".*")
 
 
@@ -38,21 +38,21 @@ def matches(name: str, regex: str) -> Predicate:
 
 
 def any_of(*predicates: Predicate) -> Predicate:
-    """At least one holds."""
+    """At least one predicate holds."""
     if len(predicates) == 1:
         return predicates[0]
     return Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
 
 
 def all_of(*predicates: Predicate) -> Predicate:
-    """Every one holds."""
+    """Every predicate holds."""
     if len(predicates) == 1:
         return predicates[0]
     return Predicate(and_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
 
 
 def none_of(predicate: Predicate) -> Predicate:
-    """It does not hold."""
+    """The predicate does not hold."""
     return Predicate(not_matcher=predicate)
 
 

@@ -1,0 +1,45 @@
+"""The edge's Envoy: clients on one listener, the server's own calls on another, and the nodes behind both."""
+
+from collections.abc import Sequence
+
+from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+
+from ext_proc.envoy_config.bootstrap.assembly import assembled
+from ext_proc.envoy_config.bootstrap.clusters import edge_clusters
+from ext_proc.envoy_config.bootstrap.listeners import listener
+from ext_proc.envoy_config.bootstrap.routes import edge_routes
+from ext_proc.envoy_config.parts.filter import edge_filter
+from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
+from ext_proc.envoy_config.parts.replies import local_replies
+from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
+from ext_proc.envoy_config.settings import EnvoySettings
+from mesh.node import Node
+
+
+def edge_bootstrap(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> Bootstrap:
+    """An edge's bootstrap, as a typed message. Raises ConfigError as `render` does."""
+    return assembled(settings, edge_listeners(settings, version), edge_clusters(settings, server, nodes))
+
+
+def edge_listeners(settings: EnvoySettings, version: str) -> list[Listener]:
+    """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks."""
+    processor = edge_filter(settings, version)
+    clients = _listener("clients", settings.listen, settings, [kept_from_clients(), processor], FROM_CLIENTS)
+    if body_access(version) is BodyAccess.BUFFERED:
+        # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
+        clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
+    found = [clients, _listener("egress", settings.egress, settings, [processor], FROM_SERVER)]
+    if settings.direct_listen is not None:
+        found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))
+    return found
+
+
+def _listener(
+    name: str, where: str, settings: EnvoySettings, filters: list[HttpFilter], removed: tuple[str, ...]
+) -> Listener:
+    # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
+    routes = edge_routes(settings, names_node=settings.upstream_header or name == "egress")
+    hold = settings.limits.longest_tloc_seconds
+    return listener(name, where, settings, filters, removed, routes, local_replies(), hold)

@@ -1,0 +1,52 @@
+"""Options that clusters have in common: HTTP/2 towards the endpoints, circuit breakers, health checks."""
+
+from envoy_data_plane.envoy.config.cluster.v3 import CircuitBreakers, CircuitBreakersThresholds
+from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTcpHealthCheck, Http2ProtocolOptions
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+
+from ext_proc.envoy_config.parts.text import seconds
+
+# The key of a cluster's HTTP options among its `typed_extension_protocol_options`.
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def health_checks(interval: float, failures: int = 2, when_down: float | None = None) -> list[HealthCheck]:
+    """A TCP health check: opens a connection every `interval` seconds, and every `when_down` seconds once that failed.
+
+    An endpoint is down after `failures` failed connections, and up again after one good one. Interval 0: no check.
+    """
+    if not interval:
+        return []
+    again = seconds(when_down or interval)
+    return [
+        HealthCheck(
+            timeout=seconds(min(interval, 1.0)),
+            interval=seconds(interval),
+            no_traffic_interval=again,
+            no_traffic_healthy_interval=seconds(interval),
+            unhealthy_interval=again,
+            unhealthy_threshold=failures,
+            healthy_threshold=1,
+            tcp_health_check=HealthCheckTcpHealthCheck(),
+        )
+    ]
+
+
+def breakers(in_flight: int) -> CircuitBreakers:
+    """Circuit breakers that open at `in_flight` calls.
+
+    Envoy's own defaults (1024; 3 retries) would shed calls that the server meant to hold.
+    """
+    thresholds = CircuitBreakersThresholds(
+        max_connections=in_flight, max_pending_requests=in_flight, max_requests=in_flight, max_retries=in_flight
+    )
+    return CircuitBreakers(thresholds=[thresholds])
+
+
+def http2(options: Http2ProtocolOptions | None = None) -> HttpProtocolOptions:
+    """HTTP/2 towards the endpoints, for gRPC."""
+    explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=options or Http2ProtocolOptions())
+    return HttpProtocolOptions(explicit_http_config=explicit)

@@ -1,0 +1,168 @@
+"""The edge's and the node's HTTP filter: a matcher (composite) that chooses by headers how ext_proc handles a call.
+
+Three ways:
+
+    open      The headers say enough. The body stays in Envoy. Without the server the call goes on: from an edge to any
+              healthy node, from a node's Envoy to its model server.
+    closed    The headers say enough, but without the server the call is answered 503 / UNAVAILABLE.
+    body      The server needs the body (`stream`, `buffer`). Without the server the call is answered 503 / UNAVAILABLE.
+
+From Envoy 1.40 on the server asks for the body itself, so that `body` is `closed` at an edge and `open` at a node. The
+matcher is needed all the same: one filter could not tell which calls may go on without the server.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
+from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.xds.type.matcher.v3 import (
+    Matcher,
+    MatcherMatcherList,
+    MatcherMatcherListFieldMatcher,
+    MatcherOnMatch,
+)
+
+from ext_proc.contract import CONTROL_PATHS, HOP_HEADER, MODEL_HEADER, RACE_HEADERS
+from ext_proc.envoy_config.parts.matching import (
+    Predicate,
+    all_of,
+    any_of,
+    matches,
+    none_of,
+    one_of_names,
+    present,
+    starts,
+)
+from ext_proc.envoy_config.parts.processor import OUTAGE_SECONDS, Branch, ProcessorBranch, external_processor
+from ext_proc.envoy_config.parts.text import extension, xds_extension
+from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
+from ext_proc.envoy_config.settings import FilterSettings
+
+# gRPC services whose calls name their model in the message only.
+NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model")
+
+
+@dataclass(frozen=True, slots=True)
+class BodyCalls:
+    """Calls whose body the server needs, REST calls among them or gRPC only. `timed` as in `ProcessorBranch`."""
+
+    predicate: Predicate
+    rest: bool
+    timed: bool
+
+
+def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
+    """An edge's HTTP filter for an Envoy of this version. It stands right before the router.
+
+    Raises ConfigError for a version that is not supported.
+    """
+    # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
+    timed = settings.server_tls is None
+    races = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
+    return _filter(
+        version,
+        {branch: _edge_branch(branch, settings) for branch in Branch},
+        [
+            BodyCalls(races, rest=True, timed=timed),
+            # May be for one of those models, too: the body will tell.
+            BodyCalls(_unnamed(), rest=False, timed=timed and bool(settings.body_models)),
+        ],
+        # A candidate call of the server's own: named, and never brokered again.
+        settled=all_of(present(HOP_HEADER), present(MODEL_HEADER)),
+        server_asks=Branch.CLOSED,
+    )
+
+
+def node_filter(version: str, hold_seconds: float) -> HttpFilter:
+    """A node's HTTP filter for an Envoy of this version: right before the router, so behind what a mesh forbids.
+
+    A call may be held for `hold_seconds`, and the server is told when its reply has ended. Raises ConfigError for a
+    version that is not supported.
+    """
+    branches = {
+        Branch.CLOSED: ProcessorBranch(Branch.CLOSED, OUTAGE_SECONDS),
+        # The first answer of the server may take as long as a load.
+        Branch.OPEN: ProcessorBranch(Branch.OPEN, hold_seconds + OUTAGE_SECONDS, replies=True, to_the_end=True),
+        # No timer runs for a streamed body.
+        Branch.STREAM: ProcessorBranch(Branch.STREAM, OUTAGE_SECONDS, replies=True, to_the_end=True),
+    }
+    return _filter(version, branches, [BodyCalls(_unnamed(), rest=False, timed=False)], server_asks=Branch.OPEN)
+
+
+def _edge_branch(branch: Branch, settings: FilterSettings) -> ProcessorBranch:
+    # The wait for one answer of the server; a stuck connection is found by keepalive, much earlier. Streamed bodies
+    # have no timer, and a buffered call is held by its body's message, for as long as its limit allows.
+    timeout = {
+        Branch.OPEN: settings.server_wait_seconds,
+        Branch.BUFFER: settings.limits.longest_tloc_seconds + OUTAGE_SECONDS,
+    }.get(branch, OUTAGE_SECONDS)
+    has_body = branch in (Branch.STREAM, Branch.BUFFER)
+    return ProcessorBranch(branch, timeout, replies=settings.watch_responses, may_ask=not has_body)
+
+
+def _filter(
+    version: str,
+    branches: Mapping[Branch, ProcessorBranch],
+    body_calls: Sequence[BodyCalls],
+    *,
+    server_asks: Branch,
+    settled: Predicate | None = None,
+) -> HttpFilter:
+    """The filter of one role: the first predicate that holds decides, and a call for which none does is `open`.
+
+    `settled` are calls that are open whatever else they say. `server_asks` is the branch of `body_calls` from Envoy
+    1.40 on, where the server asks for the body.
+    """
+    access = body_access(version)
+    choices = [(matches(":path", CONTROL_PATHS), branches[Branch.CLOSED])]
+    if settled is not None:
+        choices.append((settled, branches[Branch.OPEN]))
+    for calls in body_calls:
+        if access is BodyAccess.BUFFERED and calls.rest:
+            rest = all_of(calls.predicate, none_of(_is_grpc()))
+            choices.append((rest, replace(branches[Branch.BUFFER], timed=calls.timed)))
+        branch = server_asks if access is BodyAccess.OVERRIDE else Branch.STREAM
+        if branch is not Branch.OPEN:
+            choices.append((calls.predicate, replace(branches[branch], timed=calls.timed)))
+    composite = ExtensionWithMatcher(
+        xds_matcher=Matcher(
+            matcher_list=MatcherMatcherList(
+                matchers=[
+                    MatcherMatcherListFieldMatcher(predicate=predicate, on_match=_action(branch, version))
+                    for predicate, branch in choices
+                ]
+            ),
+            on_no_match=_action(branches[Branch.OPEN], version),
+        ),
+        extension_config=extension("envoy.filters.http.composite", Composite()),
+    )
+    return HttpFilter(name="tbms", typed_config=Any.pack(composite))
+
+
+def _action(branch: ProcessorBranch, version: str) -> MatcherOnMatch:
+    processor = extension("envoy.filters.http.ext_proc", external_processor(branch, version))
+    return MatcherOnMatch(action=xds_extension(branch.kind.value, ExecuteFilterAction(typed_config=processor)))
+
+
+def _is_grpc() -> Predicate:
+    return starts("content-type", "application/grpc")
+
+
+def _unnamed() -> Predicate:
+    """gRPC calls whose model only the body names."""
+    in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
+    return all_of(_is_grpc(), none_of(present(MODEL_HEADER)), in_body)
+
+
+def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
+    if not models:
+        return []
+    spellings = one_of_names(tuple(dict.fromkeys(spelled for name in models for spelled in (name, quote(name, "")))))
+    return [
+        matches(MODEL_HEADER, spellings),
+        matches(":path", rf"/v[12]/models/{spellings}(/(versions|labels)/[^/:?]*)?(:[a-z]+|/infer)(\?.*)?"),
+    ]

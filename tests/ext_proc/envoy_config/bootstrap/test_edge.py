@@ -1,0 +1,156 @@
+"""The edge's bootstrap: its listeners and clusters by reading it, its validity by asking real Envoys."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ext_proc.envoy_config import EnvoySettings, render, render_endpoints
+from ext_proc.errors import ConfigError
+from mesh.node import Node
+from tests.ext_proc.envoy_config.documents import (
+    ENVOY_FOLDER,
+    NODES,
+    SOCKET,
+    VERSIONS,
+    Document,
+    cluster,
+    edge_document,
+    everything,
+    manager,
+    validate,
+)
+
+
+def test_paths_and_headers_stay_as_they_were_written() -> None:
+    config = manager(edge_document())
+    assert config["normalize_path"] is False
+    assert "merge_slashes" not in config
+    assert config["path_with_escaped_slashes_action"] == "KEEP_UNCHANGED"
+    assert config["server_header_transformation"] == "PASS_THROUGH"
+    assert config["skip_xff_append"] is True
+    assert config["http_filters"][-1]["typed_config"]["suppress_envoy_headers"] is True
+
+
+def test_grpc_and_rest_go_to_clusters_of_their_own() -> None:
+    (host,) = manager(edge_document())["route_config"]["virtual_hosts"]
+    for route in host["routes"]:
+        assert route["route"]["cluster"] == ("models_grpc" if "grpc" in route["match"] else "models_rest")
+    assert [route["match"] for route in host["routes"] if route["match"].get("prefix") == "/"] == [
+        {"prefix": "/", "grpc": {}},
+        {"prefix": "/"},
+    ]
+
+
+def test_only_1_36_raises_the_limit_of_the_connection() -> None:
+    """Its filter buffers before the route's limit is applied."""
+    for version in VERSIONS:
+        limits = [
+            entry.get("per_connection_buffer_limit_bytes") for entry in everything(edge_document(version=version))
+        ]
+        assert [limit for limit in limits if limit] == ([64 * 1024 * 1024] if version == "1.36" else [])
+
+
+def hosts(assignment: Document) -> list[Document]:
+    return [
+        host["endpoint"]["address"]["socket_address"]
+        for group in assignment.get("endpoints", [])
+        for host in group["lb_endpoints"]
+    ]
+
+
+def test_nodes_are_endpoints_by_protocol() -> None:
+    nodes = [*NODES, Node("c", grpc="[2001:db8::1]:8500"), Node("d", rest="10.0.0.4:8501"), Node("e")]
+    document = yaml.safe_load(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=nodes))
+    expected = {
+        "models_grpc": [("10.0.0.1", 8500), ("10.0.0.2", 8500), ("2001:db8::1", 8500)],
+        "models_rest": [("10.0.0.1", 8501), ("10.0.0.2", 8501), ("10.0.0.4", 8501)],
+    }
+    files = render_endpoints(nodes)
+    assert set(files) == {f"{name}.yaml" for name in expected}
+    for name, places in expected.items():
+        inline = hosts(cluster(document, name)["load_assignment"])
+        assert [(host["address"], host["port_value"]) for host in inline] == places
+        (resource,) = yaml.safe_load(files[f"{name}.yaml"])["resources"]
+        assert resource["cluster_name"] == name
+        assert hosts(resource) == inline
+
+
+@pytest.mark.parametrize(
+    "bad", ["tfs.local:8500", "10.0.0.1", "10.0.0.1:70000", "[2001:DB8::1]:8500", "10.0.0.1:08500"]
+)
+def test_a_node_that_envoy_would_spell_otherwise_is_refused(bad: str) -> None:
+    with pytest.raises(ConfigError, match="node 'n'"):
+        render(EnvoySettings(), version="1.40", server=SOCKET, nodes=[Node("n", grpc=bad)])
+    with pytest.raises(ConfigError, match="node 'n'"):
+        render_endpoints([Node("n", rest=bad)])
+
+
+def test_rendering_is_stable() -> None:
+    assert render(EnvoySettings(), version="1.38", server=SOCKET, nodes=NODES) == render(
+        EnvoySettings(), version="1.38.3", server=SOCKET, nodes=NODES
+    )
+
+
+def test_committed_files_are_up_to_date() -> None:
+    files = {path.name: path.read_text(encoding="utf-8") for path in ENVOY_FOLDER.glob("*.yaml")}
+    expected = runpy.run_path(str(ENVOY_FOLDER / "generate.py"))["renderings"]()
+    assert files == expected, "run `make envoy-configs`"
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("version", VERSIONS)
+def test_real_envoys_accept_the_committed_files(version: str) -> None:
+    validate(version, ENVOY_FOLDER / f"edge-{version}.yaml")
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "tcp server": {"server": "127.0.0.1:9000"},
+    "named server": {"server": "tbms.local:9000"},
+    "ipv6": {
+        "nodes": [Node("n", grpc="[2001:db8::1]:8500", rest="[::1]:8501")],
+        "settings": {"listen": "[::]:8080", "egress": "[::1]:8090", "admin": "[::1]:9901"},
+    },
+    "grpc only": {"nodes": [Node("n", grpc="10.0.0.1:8500")]},
+    "rest only": {"nodes": [Node("n", rest="10.0.0.1:8501")]},
+    "one endpoint twice": {"nodes": [Node("n", rest="10.0.0.1:8501"), Node("m", rest="10.0.0.1:8501")]},
+    "no nodes": {"nodes": []},
+    "unix listeners": {"settings": {"egress": "unix:/tmp/tbms-egress.sock", "admin": "unix:/tmp/tbms-admin.sock"}},
+    "everything on": {
+        "settings": {
+            "direct_listen": "127.0.0.1:8081",
+            "access_log": "/dev/null",
+            "upstream_header": True,
+            "watch_responses": True,
+            "health_seconds": 0,
+            "request_ids": False,
+            "body_models": ["a b", "x(y)*", "modèle", "percent%41"],
+            "limits": {"longest_tloc_seconds": 0.5, "in_flight": 1, "connections": 1, "streams": 1},
+        }
+    },
+}
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_real_envoys_accept_every_option(version: str, option: str, tmp_path: Path) -> None:
+    chosen_options = OPTIONS[option]
+    settings = EnvoySettings.model_validate(chosen_options.get("settings", {}))
+    config = tmp_path / "envoy.yaml"
+    server, nodes = chosen_options.get("server", SOCKET), chosen_options.get("nodes", NODES)
+    config.write_text(render(settings, version=version, server=server, nodes=nodes), encoding="utf-8")
+    validate(version, config)
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("version", VERSIONS)
+def test_real_envoys_accept_endpoint_files(version: str, tmp_path: Path) -> None:
+    for name, text in render_endpoints(NODES).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    config = tmp_path / "envoy.yaml"
+    settings = EnvoySettings(endpoints_dir=str(tmp_path))
+    config.write_text(render(settings, version=version, server=SOCKET, nodes=()), encoding="utf-8")
+    validate(version, config)

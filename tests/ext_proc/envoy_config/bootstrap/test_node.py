@@ -1,0 +1,100 @@
+"""The node's bootstrap: its listener and clusters by reading it, its validity by asking real Envoys."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ext_proc.cli.main import app
+from ext_proc.envoy_config import EnvoyLimits, EnvoySettings, render_node
+from ext_proc.errors import ConfigError
+from tests.ext_proc.envoy_config.documents import ENVOY_FOLDER, SOCKET, VERSIONS, cluster, node_document, validate
+
+DEFAULT = EnvoySettings()
+
+
+def test_calls_go_to_this_machines_model_server_and_nowhere_else() -> None:
+    document = node_document(grpc="127.0.0.1:18500", rest="models.local:18501")
+    places = {}
+    for name in ("models_grpc", "models_rest"):
+        found = cluster(document, name)
+        (group,) = found["load_assignment"]["endpoints"]
+        (host,) = group["lb_endpoints"]
+        where = host["endpoint"]["address"]["socket_address"]
+        places[name] = (found["type"], where["address"], where["port_value"])
+        assert "load_balancing_policy" not in found
+        assert "health_checks" not in found
+    assert places == {
+        "models_grpc": ("STATIC", "127.0.0.1", 18500),
+        "models_rest": ("STRICT_DNS", "models.local", 18501),
+    }
+    assert [entry["name"] for entry in document["static_resources"]["listeners"]] == ["models"]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "setting"),
+    [({"grpc": "nowhere"}, r"node\.cache\.loader\.address"), ({"rest": "127.0.0.1"}, r"node\.rest")],
+)
+def test_a_wrong_address_names_its_setting(addresses: dict[str, str], setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        node_document(**addresses)  # type: ignore[arg-type]
+
+
+CONFIG = """
+server: {listen: "unix:/tmp/tbms.sock"}
+envoy: {listen: "127.0.0.1:8080"}
+node:
+  rest: 127.0.0.1:9501
+  hold_seconds: 7
+  store: {url: "file:///models"}
+  cache: {folder: /var/lib/tbms, loader: {address: "127.0.0.1:9500"}}
+"""
+
+
+def test_the_command_renders_the_role_that_the_file_asks_for(tmp_path: Path) -> None:
+    file = tmp_path / "tbms.yaml"
+    file.write_text(CONFIG)
+    outcome = CliRunner().invoke(app, ["envoy-config", "--config", str(file), "--envoy-version", "1.38"])
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout == render_node(
+        EnvoySettings(listen="127.0.0.1:8080"),
+        version="1.38",
+        server="unix:/tmp/tbms.sock",
+        grpc="127.0.0.1:9500",
+        rest="127.0.0.1:9501",
+        hold_seconds=7,
+    )
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("version", VERSIONS)
+def test_real_envoys_accept_the_committed_files(version: str) -> None:
+    validate(version, ENVOY_FOLDER / f"node-{version}.yaml")
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "names": {"grpc": "models.local:8500", "rest": "models.local:8501"},
+    "ipv6": {"grpc": "[::1]:8500", "rest": "[2001:db8::1]:8501"},
+    "unix": {"grpc": "unix:/tmp/models.sock", "settings": EnvoySettings(listen="unix:/tmp/tbms-node.sock")},
+    "everything on": {
+        "settings": EnvoySettings(
+            access_log="/dev/null",
+            upstream_header=True,
+            request_ids=False,
+            limits=EnvoyLimits(longest_tloc_seconds=0.5, in_flight=1, connections=1, streams=1),
+        ),
+        "hold_seconds": 0.5,
+    },
+}
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_real_envoys_accept_every_option(version: str, option: str, tmp_path: Path) -> None:
+    given = {"settings": DEFAULT, "grpc": "127.0.0.1:8500", "rest": "127.0.0.1:8501", "hold_seconds": 300.0}
+    given |= OPTIONS[option]
+    config = tmp_path / "envoy.yaml"
+    config.write_text(render_node(given.pop("settings"), version=version, server=SOCKET, **given), encoding="utf-8")
+    validate(version, config)
