@@ -15,6 +15,7 @@ from mesh.model_server.models import Models
 from mesh.model_server.repository import Repository
 from mesh.model_server.rest_server import application
 from mesh.model_server.runner import Runner
+from mesh.model_server.runtime import onnx_runtime
 from mesh.model_server.tfs.grpc_api import TfServing
 from mesh.model_server.tfs.rest_api import TfServingRest
 from mesh.model_server.v2.grpc_api import V2Grpc
@@ -54,8 +55,9 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
 
     `ready(grpc_port, rest_port)` is called once both ports listen and the models of the start are loaded, or have
     failed to: such a failure is logged and shows in the model's status, it does not stop the server.
-    Raises OSError if a port cannot be had or the repository is no folder.
+    Raises OSError if a port cannot be had or the repository is no folder, ServingError without ONNX Runtime.
     """
+    onnx_runtime()  # without it no model can be served: said at the start, not at the first load
     if not settings.repository.is_dir():
         raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
     started = asyncio.Event()
