@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: How long calls in flight may take to end when the server is stopped (seconds).
 DRAIN_SECONDS = 30.0
+#: The names under which health is asked: of the server as a whole, and of each API.
+_HEALTH_SERVICES = ("", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
 
 
 class ModelServerSettings(Settings):
@@ -64,6 +66,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     models = Models(Repository(settings.repository, settings.allowed_roots), load_delay_ms=settings.load_delay_ms)
     runner = Runner(threads=settings.threads, delay_ms=settings.delay_ms)
     server, grpc_port = _grpc_server(settings, models, runner, started.is_set)
+    health = await _health(server)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
     rest = web.AppRunner(
         application(tf_serving.answer, v2.answer, settings.max_message_bytes),
@@ -82,6 +85,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
         if loading.done():
             loading.result()
             started.set()
+            await health(True)
             logger.info(
                 "model server ready",
                 extra={"node": settings.node, "grpc_port": grpc_port, "rest_port": rest_port},
@@ -91,6 +95,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
         loading.cancel()
     finally:
         started.clear()
+        await health(False)
         await asyncio.gather(server.stop(DRAIN_SECONDS), rest.cleanup())
         await models.close()
         await runner.close()
@@ -117,6 +122,24 @@ def _grpc_server(
     except RuntimeError as error:
         raise OSError(f"cannot listen on {host}:{settings.grpc_port}: {error}") from error
     return server, port
+
+
+async def _health(server: grpc.aio.Server) -> Callable[[bool], Awaitable[None]]:
+    """Adds grpc.health.v1, as load balancers and Kubernetes ask; returns what tells it whether the server is ready."""
+    # Comes with the extra of this server.
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from grpc_health.v1.health import aio
+
+    servicer = aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    states = health_pb2.HealthCheckResponse
+
+    async def tell(is_ready: bool) -> None:
+        for name in _HEALTH_SERVICES:
+            await servicer.set(name, states.SERVING if is_ready else states.NOT_SERVING)
+
+    await tell(False)
+    return tell
 
 
 async def _load(models: Models, settings: ModelServerSettings) -> None:
