@@ -30,6 +30,7 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 #: them; and the literals that RapidJSON knows and Python does not.
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|-NaN|-?Inf(?!i)', re.DOTALL)
 _PYTHONS = {"Inf": "Infinity", "-Inf": "-Infinity", "-NaN": "NaN"}
+_WITHOUT_EXPONENT = re.compile(r"[0-9]+(\.[0-9]+)?")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -161,11 +162,17 @@ def _explain(error: json.JSONDecodeError) -> tuple[str, int]:
 def _cut_off(text: str, position: int) -> tuple[str, int] | None:
     """A number that ends in the middle at `position`, as an error and its position."""
     mark = text[position : position + 1]
-    if mark not in (".", "e", "E") or not text[position - 1].isdigit():
+    if mark not in (".", "e", "E"):
         return None
-    if mark == ".":
+    start = position
+    while start and text[start - 1] in "0123456789.eE":
+        start -= 1
+    number = text[start:position]
+    if mark == "." and number.isdigit():
         return "Miss fraction part in number.", position + 1
-    return "Miss exponent in number.", position + 1 + (text[position + 1 : position + 2] in ("+", "-"))
+    if mark != "." and _WITHOUT_EXPONENT.fullmatch(number):
+        return "Miss exponent in number.", position + 1 + (text[position + 1 : position + 2] in ("+", "-"))
+    return None
 
 
 def _common(text: str, position: int, literal: str) -> int:

@@ -95,8 +95,8 @@ async def test_loads_with_parameters_are_refused(server: Running) -> None:
     async with v2_grpc.InferenceServerClient(server.grpc) as client:
         with pytest.raises(InferenceServerException, match="load parameter 'config' is not supported"):
             await client.load_model("cold", config='{"max_batch_size": 2}')
-        with pytest.raises(InferenceServerException, match="load parameter 'file:1/model.onnx' is not supported"):
-            await client.load_model("cold", config="{}", files={"file:1/model.onnx": b"x"})
+        with pytest.raises(InferenceServerException, match="load parameter 'file:1/model' is not supported"):
+            await client.load_model("cold", config='{"version_policy": {"all": {}}}', files={"file:1/model": b"x"})
         anothers = '{"name": "m", "version_policy": {"all": {}}}'
         for config, why in (("[", "cannot be read"), (anothers, "config of model 'm'")):
             with pytest.raises(InferenceServerException, match=why):
