@@ -20,7 +20,7 @@ demo: build/.venv
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.envoys build/.tf-client build/.triton build/.azurite
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.h2load
 	$(PYTEST)
 
 unit: build/.venv
@@ -53,6 +53,14 @@ clean:
 
 build/.venv: pyproject.toml
 	integration/setup.sh venv $(PYTHON)
+	@touch $@
+
+build/.bare: pyproject.toml integration/setup.sh
+	integration/setup.sh bare $(PYTHON)
+	@touch $@
+
+build/.h2load:
+	integration/setup.sh h2load
 	@touch $@
 
 build/.envoys: integration/setup.sh

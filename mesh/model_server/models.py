@@ -45,30 +45,31 @@ class Models:
         self.loaded = LoadedModels()
         self._load_delay = load_delay_ms / 1000
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="load")
-        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._loading: dict[tuple[str, VersionPolicy | None], asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._applying = asyncio.Lock()
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, policy: VersionPolicy | None = None) -> None:
         """Load a model of the repository (again, if its files changed); concurrent calls share one load.
 
-        Raises ServingError NOT_FOUND if there is no such model or it has no versions, Failures if a version does not
-        load.
+        With a policy the versions that it chooses are served from then on; without one a model that is served keeps
+        its policy, and another gets the default. Raises ServingError NOT_FOUND if there is no such model or it has no
+        versions, Failures if a version does not load.
         """
         entry = self.loaded.by_name.get(name)
         base = self.repository.base(name)
-        if entry is None or not entry.available():
+        if entry is None or not entry.available() or policy is not None:
             if base is None:
                 raise ServingError(StatusCode.NOT_FOUND, f"no model '{name}' in the repository")
-            entry = self._entry(Wanted(name, base))
-        task = self._loading.get(name)
+            entry = self._entry(Wanted(name, base, VersionPolicy() if policy is None else policy))
+        task = self._loading.get((name, policy))
         if task is None:
-            task = self._loading[name] = asyncio.create_task(self._converge(entry))
-            task.add_done_callback(lambda done: self._loaded(name, done))
+            task = self._loading[name, policy] = asyncio.create_task(self._converge(entry))
+            task.add_done_callback(lambda done: self._loaded(name, policy, done))
         await asyncio.shield(task)
 
-    def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
-        del self._loading[name]
+    def _loaded(self, name: str, policy: VersionPolicy | None, task: asyncio.Task[None]) -> None:
+        del self._loading[name, policy]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("model did not load", extra={"model": name, "error": str(error)})
 

@@ -22,9 +22,17 @@ _TEXTS = (
     ("Invalid \\u", "Incorrect hex digit after \\u escape in string."),
     ("Invalid \\escape", "Invalid escape character in string."),
 )
-_LITERALS = ("true", "false", "null", "-")
+_LITERALS = ("true", "false", "null", "-", "NaN", "Inf", "Infinity", "-Inf", "-Infinity", "-NaN")
+_MARK = "\ufeff"  # .NET and PowerShell write it before UTF-8; RapidJSON passes over it at the start of a text
 _INDENT = "    "
 _BLANK = re.compile(r"[ \t\n\r]*")
+#: Strings whole (one that never ends, too: the time must grow with the text only), so that nothing is found inside of
+#: them; and the literals that RapidJSON knows and Python does not.
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|-NaN|-?Inf(?!i)', re.DOTALL)
+_PYTHONS = {"Inf": "Infinity", "-Inf": "-Infinity", "-NaN": "NaN"}
+_WITHOUT_EXPONENT = re.compile(r"[0-9]+(\.[0-9]+)?")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class JsonError(Exception):
@@ -55,28 +63,73 @@ def parse(data: bytes, *, stop_when_done: bool = False) -> Any:
 
     Raises JsonError.
     """
-    text = data.decode("utf-8", "surrogateescape").partition("\0")[0]
+    given = data.decode("utf-8", "surrogateescape").partition("\0")[0]
+    text, longer = _in_pythons_words(given)
 
     def error_at(message: str, position: int) -> JsonError:
-        return JsonError(message, len(text[:position].encode("utf-8", "surrogateescape")))
+        position -= sum(by for end, by in longer if end <= position)
+        return JsonError(message, len(given[:position].encode("utf-8", "surrogateescape")))
 
-    start = _blank(text, 0)
+    start = _blank(text, text.startswith(_MARK))
     if start == len(text):
         raise error_at("The document is empty.", start)
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise error_at(*_explain(error)) from None
+        message, position = _explain(error)
+        raise error_at(*(_half_a_pair(text, position) or (message, position))) from None
     except RecursionError:
         raise JsonError("The document is nested too deeply.", 0) from None
     except _TooBig as error:
         raise error_at("Number too big to be stored in double.", text.find(str(error))) from None
     except ValueError:  # an integer of thousands of digits
         raise JsonError("Number too big to be stored in double.", 0) from None
+    half = _half_a_pair(text, end)
+    if half is not None:
+        raise error_at(*half)
+    if (cut_off := _cut_off(text, end)) is not None:
+        raise error_at(*cut_off)
     end = _blank(text, end)
     if end < len(text) and not stop_when_done:
         raise error_at("The document root must not be followed by other values.", end)
     return value
+
+
+def _in_pythons_words(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text with literals that Python's decoder knows, and by how much each is longer, with where it ends."""
+    if "Inf" not in text and "-NaN" not in text:
+        return text, []
+    longer: list[tuple[int, int]] = []
+    parts: list[str] = []
+    done = grown = 0
+    for match in _LITERAL.finditer(text):
+        word = _PYTHONS.get(match[0])
+        if word is not None:
+            parts += (text[done : match.start()], word)
+            done, by = match.end(), len(word) - len(match[0])
+            grown += by
+            longer.append((done + grown, by))
+    return "".join((*parts, text[done:])), longer
+
+
+def _half_a_pair(text: str, end: int) -> tuple[str, int] | None:
+    """The first escape before `end` that is half of a surrogate pair, as an error and its position."""
+    if _SURROGATE.search(text, 0, end) is None:
+        return None
+    high = -1
+    for match in _ESCAPE.finditer(text, 0, end):
+        code = int(match[1], 16) if match[1] else 0
+        if high >= 0:
+            if match.start() == high + 6 and 0xDC00 <= code < 0xE000:
+                high = -1
+                continue
+            break
+        if 0xD800 <= code < 0xDC00:
+            high = match.start()
+        elif 0xDC00 <= code < 0xE000:
+            high = match.start()
+            break
+    return None if high < 0 else ("The surrogate pair in string is invalid.", high)
 
 
 def _blank(text: str, position: int) -> int:
@@ -87,18 +140,14 @@ def _blank(text: str, position: int) -> int:
 
 def encode(text: str) -> bytes:
     """The bytes of a string that `parse` gave, or of a text made with it."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half of a surrogate pair, from an escape
-        return text.encode("utf-8", "replace")
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _explain(error: json.JSONDecodeError) -> tuple[str, int]:
     text, position = error.doc, error.pos
     if error.msg.startswith("Expecting ',' delimiter"):
-        if text[position : position + 1] in (".", "e", "E") and text[position - 1].isdigit():
-            part = "fraction part" if text[position] == "." else "exponent"
-            return f"Miss {part} in number.", position + 1
+        if (cut_off := _cut_off(text, position)) is not None:
+            return cut_off
         if _container(text[:position]) == "[":
             return "Missing a comma or ] after an array element.", position
         return "Missing a comma or } after an object member.", position
@@ -108,6 +157,22 @@ def _explain(error: json.JSONDecodeError) -> tuple[str, int]:
                 return message, len(text)
             return message, position - (start == "Invalid \\u")
     return "Invalid value.", position + max(_common(text, position, literal) for literal in _LITERALS)
+
+
+def _cut_off(text: str, position: int) -> tuple[str, int] | None:
+    """A number that ends in the middle at `position`, as an error and its position."""
+    mark = text[position : position + 1]
+    if mark not in (".", "e", "E"):
+        return None
+    start = position
+    while start and text[start - 1] in "0123456789.eE":
+        start -= 1
+    number = text[start:position]
+    if mark == "." and number.isdigit():
+        return "Miss fraction part in number.", position + 1
+    if mark != "." and _WITHOUT_EXPONENT.fullmatch(number):
+        return "Miss exponent in number.", position + 1 + (text[position + 1 : position + 2] in ("+", "-"))
+    return None
 
 
 def _common(text: str, position: int, literal: str) -> int:

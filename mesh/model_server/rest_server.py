@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import zlib
 from collections.abc import Awaitable, Callable
 
@@ -12,6 +13,8 @@ from mesh.model_server.rest_call import RestAnswer, RestCall
 from mesh.model_server.v2.triton_json import compact
 
 logger = logging.getLogger(__name__)
+
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 Api = Callable[[RestCall], Awaitable[RestAnswer]]
 
@@ -50,7 +53,7 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
 
 def _decompress(encoding: str, body: bytes, max_bytes: int) -> bytes:
     """The body with its content encoding undone, never more than `max_bytes` of it. Raises ServingError."""
-    name = encoding.strip().lower()
+    name = encoding.strip().lower().removeprefix("x-")
     if name in ("", "identity"):
         return body
     if name not in ("gzip", "deflate"):
@@ -71,11 +74,28 @@ def _response(request: web.Request, answer: RestAnswer) -> web.Response:
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     response.headers["Content-Type"] = answer.content_type
     if answer.compressible:
-        accepted = request.headers.get("Accept-Encoding", "")
-        if "gzip" in accepted:
+        coding = preferred_coding(",".join(request.headers.getall("Accept-Encoding", ())))
+        if coding == "gzip":
             response.body = gzip.compress(answer.body, 6, mtime=0)
-            response.headers["Content-Encoding"] = "gzip"
-        elif "deflate" in accepted:
+        elif coding == "deflate":
             response.body = zlib.compress(answer.body)
-            response.headers["Content-Encoding"] = "deflate"
+        if coding is not None:
+            response.headers["Content-Encoding"] = coding
     return response
+
+
+def preferred_coding(accept: str) -> str | None:
+    """gzip or deflate, where the field's value asks for one of them more than for none; RFC 9110, section 12.5.3.
+
+    A weight that is no number from 0 to 1 counts as 0: what is not understood is not sent.
+    """
+    weights: dict[str, float] = {}
+    for member in accept.lower().split(","):
+        coding, _, parameters = member.partition(";")
+        name, _, value = parameters.partition("=")
+        weight = _WEIGHT.fullmatch(value.strip()) if parameters else None
+        weights[coding.strip()] = float(weight[0]) if weight and name.strip() == "q" else 0.0 if parameters else 1.0
+    others = weights.get("*", 0.0)
+    asked = {coding: weights.get(coding, weights.get(f"x-{coding}", others)) for coding in ("gzip", "deflate")}
+    best = max(asked, key=asked.__getitem__)
+    return best if asked[best] > 0 and asked[best] >= weights.get("identity", 0.0) else None

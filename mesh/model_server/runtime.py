@@ -10,8 +10,8 @@ from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.tensors.dtypes import BY_ONNX, STRING, Array, TensorSpec
 
 
-def _onnxruntime() -> Any:
-    """ONNX Runtime, imported when the first model is loaded: it is an optional extra and takes a while to import."""
+def onnx_runtime() -> Any:
+    """ONNX Runtime, imported when it is first needed. Raises ServingError where this extra is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -26,7 +26,7 @@ class OnnxModel:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         """Load `path`, giving each run `threads` threads. Blocks. Raises ServingError if it cannot be served."""
-        ort = _onnxruntime()
+        ort = onnx_runtime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

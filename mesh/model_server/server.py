@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from mesh.model_server.models import Models
 from mesh.model_server.repository import Repository
 from mesh.model_server.rest_server import application
 from mesh.model_server.runner import Runner
+from mesh.model_server.runtime import onnx_runtime
 from mesh.model_server.tfs.grpc_api import TfServing
 from mesh.model_server.tfs.rest_api import TfServingRest
 from mesh.model_server.v2.grpc_api import V2Grpc
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
 """How long calls in flight may take to end when the server is stopped."""
+# The names under which health is asked: of the server as a whole, and of each API.
+_HEALTH_SERVICES = ("", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
 
 
 class ModelServerSettings(Settings):
@@ -53,14 +56,16 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
 
     `ready(grpc_port, rest_port)` is called once both ports listen and the models of the start are loaded, or have
     failed to: such a failure is logged and shows in the model's status, it does not stop the server.
-    Raises OSError if a port cannot be had or the repository is no folder.
+    Raises OSError if a port cannot be had or the repository is no folder, ServingError without ONNX Runtime.
     """
+    onnx_runtime()  # without it no model can be served: said at the start, not at the first load
     if not settings.repository.is_dir():
         raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
     started = asyncio.Event()
     models = Models(Repository(settings.repository), load_delay_ms=settings.load_delay_ms)
     runner = Runner(threads=settings.threads, delay_ms=settings.delay_ms)
     server, grpc_port = _grpc_server(settings, models, runner, started.is_set)
+    health = await _health(server)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
     rest = web.AppRunner(
         application(tf_serving.answer, v2.answer, settings.max_message_bytes),
@@ -79,6 +84,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
         if loading.done():
             loading.result()
             started.set()
+            await health(True)
             logger.info(
                 "model server ready",
                 extra={"node": settings.node, "grpc_port": grpc_port, "rest_port": rest_port},
@@ -88,6 +94,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
         loading.cancel()
     finally:
         started.clear()
+        await health(False)
         await asyncio.gather(server.stop(DRAIN_SECONDS), rest.cleanup())
         await models.close()
         await runner.close()
@@ -114,6 +121,24 @@ def _grpc_server(
     except RuntimeError as error:
         raise OSError(f"cannot listen on {host}:{settings.grpc_port}: {error}") from error
     return server, port
+
+
+async def _health(server: grpc.aio.Server) -> Callable[[bool], Awaitable[None]]:
+    """Adds grpc.health.v1, as load balancers and Kubernetes ask; returns what tells it whether the server is ready."""
+    # Comes with the extra of this server.
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from grpc_health.v1.health import aio
+
+    servicer = aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    states = health_pb2.HealthCheckResponse
+
+    async def tell(is_ready: bool) -> None:
+        for name in _HEALTH_SERVICES:
+            await servicer.set(name, states.SERVING if is_ready else states.NOT_SERVING)
+
+    await tell(False)
+    return tell
 
 
 async def _load(models: Models, settings: ModelServerSettings) -> None:

@@ -17,6 +17,7 @@ _DEBUG_BYTES = 256
 #: What a JSON integer must fit for each type (RapidJSON's IsInt and so on); int8 to uint16 wrap afterwards.
 _INTEGERS = {"int64": (-(2**63), 2**63 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1)}
 _INT32 = (-(2**31), 2**31 - 1)
+_NO_SPACE = str.maketrans("", "", " \t\n\v\f\r")
 
 
 def read(value: Any, dtype: DType) -> Array:
@@ -108,9 +109,14 @@ def is_base64(value: Any) -> bool:
 def _from_base64(value: dict[str, Any]) -> bytes:
     if not is_base64(value):
         raise invalid(f"JSON Value: {debug(value)} not formatted correctly for base64 data")
-    text = value["b64"]
+    # As absl's Base64Unescape reads it: white space counts for nothing, and padding, of `=` or `.`, is there or not.
+    text = value["b64"].translate(_NO_SPACE)
+    digits = text.rstrip("=.")
+    padding = -len(digits) % 4
+    if padding == 3 or len(text) - len(digits) not in (0, padding):
+        raise invalid("Unable to base64 decode")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(digits + "=" * padding, validate=True)
     except (binascii.Error, ValueError) as error:
         raise invalid("Unable to base64 decode") from error
 

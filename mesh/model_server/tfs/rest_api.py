@@ -27,8 +27,6 @@ _STATUSES = {
     StatusCode.UNIMPLEMENTED: 501,
     StatusCode.UNAVAILABLE: 503,
 }
-#: What its HTTP library (libevent) answers to any other path.
-_NO_SUCH_PAGE = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 
 
 class TfServingRest:
@@ -40,8 +38,8 @@ class TfServingRest:
 
     async def answer(self, call: RestCall) -> RestAnswer:
         """Answer one request; refusals are `{"error": ...}` with TF Serving's status."""
-        if not _PREDICTION.fullmatch(call.path) and not _STATUS.fullmatch(call.path):
-            return RestAnswer(404, _NO_SUCH_PAGE, "text/html")
+        if call.method == "OPTIONS" and "Origin" in call.headers:
+            return RestAnswer(200)  # a web page asks whether it may call
         try:
             return RestAnswer(200, rapidjson.encode(await self._dispatch(call)))
         except ServingError as error:

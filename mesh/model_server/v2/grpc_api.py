@@ -88,7 +88,11 @@ class V2Grpc:
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Load, or load again."""
-        await repository.load(self._models, request.repository_name, request.model_name, list(request.parameters))
+        parameters = {
+            key: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+            for key, value in request.parameters.items()
+        }
+        await repository.load(self._models, request.repository_name, request.model_name, parameters)
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:

@@ -38,23 +38,25 @@ class Tensor:
 
 def choose_outputs(name: str, model: OnnxModel, wanted: Sequence[str]) -> list[str]:
     """The outputs to compute: those asked for, or all, in the model's order. Raises ServingError."""
-    known = [spec.name for spec in model.outputs]
+    known = dict.fromkeys(spec.name for spec in model.outputs)
     for output in wanted:
         if output not in known:
             raise invalid(f"unexpected inference output '{output}' for model '{name}'")
-    return [output for output in known if output in wanted] if wanted else known
+    asked = frozenset(wanted) or known
+    return [output for output in known if output in asked]
 
 
 def check_inputs(name: str, request_id: str, model: OnnxModel, given: Sequence[Tensor]) -> None:
     """Raise ServingError unless names, types and shapes are the model's, in Triton's order of checks."""
     prefix = request_prefix(request_id)
     specs = {spec.name: spec for spec in model.inputs}
-    names = [tensor.name for tensor in given]
-    for position, tensor_name in enumerate(names):
-        if tensor_name in names[:position]:
-            raise invalid(f"{prefix}input '{tensor_name}' already exists in request")
+    names: dict[str, None] = {}
+    for tensor in given:
+        if tensor.name in names:
+            raise invalid(f"{prefix}input '{tensor.name}' already exists in request")
+        names[tensor.name] = None
     if len(given) != len(specs):
-        missing = ",".join(f"'{spec}'" for spec in sorted(specs.keys() - names))
+        missing = ",".join(f"'{spec}'" for spec in sorted(specs.keys() - names.keys()))
         got = ",".join(f"'{tensor}'" for tensor in sorted(names))
         raise invalid(
             f"{prefix}expected {len(specs)} inputs but got {len(given)} inputs for model '{name}'. "

@@ -1,12 +1,16 @@
 """The V2 protocol's model repository: its index, and loading and unloading by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
+from google.protobuf import json_format
+from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.loaded_models import LoadedModel, VersionState
 from mesh.model_server.models import Failures, Models
+from mesh.model_server.repository import Keep, VersionPolicy
 
 
 def repository_index(models: Models, repository_name: str, ready: bool) -> pb.RepositoryIndexResponse:
@@ -44,13 +48,19 @@ def _cause(error: ServingError) -> str:
     return f"{words}: {error.message}"
 
 
-async def load(models: Models, repository_name: str, name: str, parameters: Sequence[str] = ()) -> None:
-    """RepositoryModelLoad. Raises ServingError."""
+async def load(models: Models, repository_name: str, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+    """RepositoryModelLoad. Of its parameters only `config` is taken, and of that the version policy.
+
+    Raises ServingError.
+    """
     _check_repository(repository_name)
-    for parameter in parameters:
-        raise invalid(f"load parameter '{parameter}' is not supported by this server")
+    policy: VersionPolicy | None = None
+    for parameter, value in (parameters or {}).items():
+        if parameter != "config":
+            raise invalid(f"load parameter '{parameter}' is not supported by this server")
+        policy = _version_policy(name, value)
     try:
-        await models.load(name)
+        await models.load(name, policy)
     except Failures as failures:
         causes = "".join(
             f"version {number} is at UNAVAILABLE state: {_cause(cause)};\n" for number, cause in failures.causes
@@ -60,6 +70,27 @@ async def load(models: Models, repository_name: str, name: str, parameters: Sequ
         raise ServingError(
             StatusCode.INTERNAL, f"failed to load '{name}', failed to poll from model repository"
         ) from error
+
+
+def _version_policy(name: str, config: Any) -> VersionPolicy:
+    """The version policy in a model configuration, as JSON. Raises ServingError."""
+    if not isinstance(config, str):
+        raise invalid(f"attempt to load model '{name}' with a 'config' that is no string")
+    try:
+        message = json_format.Parse(config, model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise invalid(f"attempt to load model '{name}' with a config that cannot be read: {error}") from error
+    if message.name not in ("", name):
+        raise invalid(f"attempt to load model '{name}' with the config of model '{message.name}'")
+    policy = message.version_policy
+    if policy.WhichOneof("policy_choice") is None:
+        raise invalid("load parameter 'config' is not supported by this server but for its version_policy")
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return VersionPolicy(Keep.ALL)
+        case "specific":
+            return VersionPolicy(Keep.SPECIFIC, versions=frozenset(policy.specific.versions))
+    return VersionPolicy(Keep.LATEST, count=max(policy.latest.num_versions, 1))
 
 
 async def unload(models: Models, repository_name: str, name: str) -> None:

@@ -103,7 +103,7 @@ class V2Rest:
         options: Any = triton_json.parse(call.body) if call.body else {}
         parameters = options.get("parameters", {}) if isinstance(options, dict) else {}
         if action == "load":
-            await repository.load(self._models, "", name, list(parameters))
+            await repository.load(self._models, "", name, parameters if isinstance(parameters, dict) else {})
         else:
             await repository.unload(self._models, "", name)
         return RestAnswer(200)

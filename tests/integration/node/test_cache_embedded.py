@@ -96,15 +96,38 @@ async def test_memory_is_what_the_server_measures(server: EmbeddedNode, shelf: P
         assert status.memory_bytes == 3_000_000
 
 
-async def test_two_versions_side_by_side(server: EmbeddedNode, shelf: Path) -> None:
+async def test_two_versions_side_by_side(server: EmbeddedNode, shelf: Path, loader: dict[str, str]) -> None:
     write_onnx(shelf, "a", 2, factor=3.0)
-    async with cached(server, shelf, loader={"api": "tf-serving"}) as node:
+    async with cached(server, shelf, loader=loader) as node:
         (await node.manager.ensure("a", 1)).release()
         (await node.manager.ensure("a")).release()
         assert await node.call("a", 1) == DOUBLED
         assert await node.call("a") == (200, [3.0, 6.0])
         await node.manager.commands.unload("a", 2)
         assert await node.call("a") == DOUBLED
+
+
+async def test_a_newer_version_in_the_store_takes_over_and_the_old_one_can_still_be_asked_for(
+    server: EmbeddedNode, shelf: Path, loader: dict[str, str]
+) -> None:
+    async with cached(server, shelf, loader=loader, refresh_seconds=0.05) as node:
+        (await node.manager.ensure("a")).release()
+        assert await node.call("a") == DOUBLED
+        write_onnx(shelf, "a", 2, factor=3.0)
+        await until(lambda: _asked(node) == {"a:1": "available", "a:2": "available"})
+        (await node.manager.ensure("a")).release()
+        assert await node.call("a") == (200, [3.0, 6.0])
+        (await node.manager.ensure("a", 1)).release()
+        assert await node.call("a", 1) == DOUBLED
+
+
+def _asked(node: Any) -> dict[str, str]:
+    """The states, after one more call that names no version: such a call has the store looked at."""
+    lease = node.manager.try_acquire("a")
+    if lease is not None:
+        lease.release()
+    states: dict[str, str] = node.states()
+    return states
 
 
 async def test_a_restarted_server_is_noticed_and_refilled(

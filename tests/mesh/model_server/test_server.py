@@ -9,6 +9,7 @@ import aiohttp
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -137,3 +138,15 @@ async def test_ports_that_are_taken_and_repositories_that_are_not_there(tmp_path
             ports = {"grpc_port": 0, "rest_port": 0, f"{port}_port": taken}
             with pytest.raises(OSError):
                 await serve(ModelServerSettings(repository=tmp_path, **ports), ready, asyncio.Event())
+
+
+@pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService"])
+async def test_health_is_told_as_kubernetes_and_load_balancers_ask_it(tmp_path: Path, service: str) -> None:
+    graphs.scaling(tmp_path / "m" / "1", 2)
+    async with running(tmp_path) as server, grpc.aio.insecure_channel(server.grpc) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        reply = await check(health_pb2.HealthCheckRequest(service=service))
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await check(health_pb2.HealthCheckRequest(service="nobody"))
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

@@ -123,9 +123,15 @@ async def test_refusals_are_tf_servings(
     assert text.startswith('{\n    "error": "')
 
 
-async def test_other_paths(server: Running) -> None:
-    status, text = await call(server, "GET", "/v1/nothing")
-    assert (status, "<TITLE>404 Not Found</TITLE>" in text) == (404, True)
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/V1/models/m/versions/x", "/v1/models/m:predict/more"])
+async def test_every_other_path_of_v1_is_malformed(server: Running, path: str) -> None:
+    for method in ("GET", "POST", "OPTIONS"):
+        status, text = await call(server, method, path)
+        assert (status, json.loads(text)) == (400, {"error": f"Malformed request: {method} {path}"})
+
+
+async def test_a_web_page_may_ask_whether_it_may_call(server: Running) -> None:
+    assert await call(server, "OPTIONS", "/v1/models/m:predict", Origin="https://example.org") == (200, "")
 
 
 async def test_a_bad_shape(server: Running) -> None:

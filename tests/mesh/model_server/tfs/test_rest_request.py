@@ -45,7 +45,11 @@ def test_strings_and_base64() -> None:
     assert decode({"instances": ["é", coded]}, TEXT) == ({"t_bytes": ["é".encode(), b"\xff\x00"]}, True)
     assert decode({"instances": [{"t_bytes": coded}]}, TEXT) == ({"t_bytes": [b"\xff\x00"]}, True)
     assert decode({"inputs": [coded]}, TEXT) == ({"t_bytes": [b"\xff\x00"]}, False)
-    assert refusal({"inputs": [{"b64": "!"}]}, TEXT) == "Unable to base64 decode"
+    for text in ("!", "A", "AAAAA", "_-8A", "/w=", "/w==A", "/w=.=", "/w==\n/w==", "=", "/é=="):
+        assert refusal({"inputs": [{"b64": text}]}, TEXT) == "Unable to base64 decode", text
+    # Line breaks as MIME writes them, no padding, padding of the other kind, bits that nobody needs.
+    for text in ("/w==", "/w", "/\r\nw = =\t\n", "/w..", "/w=.", "/x=="):
+        assert decode({"inputs": [{"b64": text}]}, TEXT) == ({"t_bytes": [b"\xff"]}, False), text
     assert "not formatted correctly for base64 data" in refusal({"inputs": [{"c64": "aa"}]}, TEXT)
 
 

@@ -95,3 +95,29 @@ async def test_loads_with_parameters_are_refused(server: Running) -> None:
     async with v2_grpc.InferenceServerClient(server.grpc) as client:
         with pytest.raises(InferenceServerException, match="load parameter 'config' is not supported"):
             await client.load_model("cold", config='{"max_batch_size": 2}')
+        with pytest.raises(InferenceServerException, match="load parameter 'file:1/model' is not supported"):
+            await client.load_model("cold", config='{"version_policy": {"all": {}}}', files={"file:1/model": b"x"})
+        anothers = '{"name": "m", "version_policy": {"all": {}}}'
+        for config, why in (("[", "cannot be read"), (anothers, "config of model 'm'")):
+            with pytest.raises(InferenceServerException, match=why):
+                await client.load_model("cold", config=config)
+
+
+@pytest.mark.parametrize("api", ["grpc", "rest"])
+async def test_a_load_may_say_which_versions_are_served(server: Running, tmp_path: Path, api: str) -> None:
+    graphs.scaling(tmp_path / "cold" / "4")
+    graphs.scaling(tmp_path / "cold" / "5")
+    made = v2_grpc.InferenceServerClient(server.grpc) if api == "grpc" else v2_rest.InferenceServerClient(server.rest)
+    async with made as client:
+        for policy, served in (
+            ('{"specific": {"versions": [3, 5]}}', {"3", "5"}),
+            ('{"all": {}}', {"3", "4", "5"}),
+            ('{"latest": {"num_versions": 2}}', {"4", "5"}),
+            ('{"specific": {"versions": [3]}}', {"3"}),
+        ):
+            await client.load_model("cold", config=f'{{"name": "cold", "version_policy": {policy}}}')
+            ready = {each for each in ("3", "4", "5") if await client.is_model_ready("cold", each)}
+            assert ready == served
+        await client.load_model("cold")  # it keeps what it was told, as Triton does while its files are the same
+        assert await client.is_model_ready("cold", "3")
+        assert not await client.is_model_ready("cold", "5")

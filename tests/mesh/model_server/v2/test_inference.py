@@ -1,55 +1,40 @@
-from collections.abc import Callable
+"""What Triton checks of inputs and outputs, in its order; hostile requests cost no more than their size."""
+
+from pathlib import Path
 
 import pytest
 
-from mesh.model_server.v2.inference import bad_data
-from mesh.tensors.dtypes import FLOAT, STRING
-from mesh.tensors.v2 import DataError, DataFault, from_raw, from_values
+from mesh.model_server.errors import ServingError
+from mesh.model_server.runtime import OnnxModel
+from mesh.model_server.v2.inference import Tensor, check_inputs, choose_outputs
+from tests.mesh.model_server import graphs
 
-BAD: list[tuple[Callable[[], object], DataFault, str]] = [
-    (
-        lambda: from_raw(b"1234", FLOAT, (2,)),
-        DataFault.BYTE_SIZE,
-        "[request id: r] input byte size mismatch for input 'x' for model 'm'. Expected 8, got 4",
-    ),
-    (
-        lambda: from_raw(b"1234", FLOAT, (1,) * 100),
-        DataFault.SHAPE,
-        "[request id: r] the shape of input 'x' for model 'm' is not that of an array",
-    ),
-    (
-        lambda: from_raw(b"\1\0", STRING, (1,)),
-        DataFault.CUT_LENGTH,
-        "[request id: r] incomplete string length indicator for inference input 'x' for model 'm', "
-        "expecting 4 bytes but only 2 bytes available. Please make sure the string length indicator is in one buffer.",
-    ),
-    (
-        lambda: from_raw(b"\5\0\0\0ab", STRING, (1,)),
-        DataFault.CUT_STRING,
-        "incomplete string data for inference input 'x', expecting string of length 5 but only 2 bytes available",
-    ),
-    (
-        lambda: from_values([b"a"], STRING, (2,)),
-        DataFault.FEW_STRINGS,
-        "[request id: r] expected 2 string elements for inference input 'x' for model 'm', got 1",
-    ),
-    (
-        lambda: from_values([b"a", b"b"], STRING, (1,)),
-        DataFault.MANY_STRINGS,
-        "[request id: r] unexpected number of string elements 2 for inference input 'x' for model 'm', expecting 1",
-    ),
-]
+MANY = 300_000  # for which comparing each with each would take hours
 
 
-@pytest.mark.parametrize(("read", "fault", "text"), BAD)
-def test_data_that_do_not_fill_their_shape_are_refused_in_tritons_words(
-    read: Callable[[], object], fault: DataFault, text: str
-) -> None:
-    with pytest.raises(DataError) as caught:
-        read()
-    assert caught.value.fault is fault
-    assert bad_data("m", "r", "x", caught.value).message == text
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    folder = tmp_path_factory.mktemp("models") / "two" / "1"
+    graphs.two(folder)
+    (file,) = Path(folder).glob("*.onnx")
+    return OnnxModel(file)
 
 
-def test_every_fault_has_words() -> None:
-    assert {fault for _, fault, _ in BAD} == set(DataFault)
+def test_an_input_that_comes_twice_is_named_before_anything_else(model: OnnxModel) -> None:
+    given = [Tensor("a", "FP32", (1,)), Tensor("nobody", "FP32", (1,)), Tensor("a", "FP32", (1,))]
+    with pytest.raises(ServingError, match="input 'a' already exists in request"):
+        check_inputs("two", "", model, given)
+
+
+def test_many_inputs_are_refused_in_time_that_grows_with_their_number(model: OnnxModel) -> None:
+    given = [Tensor(f"x{number}", "FP32", (1,)) for number in range(MANY)]
+    with pytest.raises(ServingError, match=f"expected 2 inputs but got {MANY} inputs"):
+        check_inputs("two", "", model, given)
+
+
+def test_outputs_come_in_the_order_of_the_model_however_often_they_are_asked_for(model: OnnxModel) -> None:
+    names = [spec.name for spec in model.outputs]
+    assert choose_outputs("two", model, ()) == names
+    assert choose_outputs("two", model, names[::-1] * MANY) == names
+    with pytest.raises(ServingError, match="unexpected inference output 'nobody'"):
+        choose_outputs("two", model, [*names, "nobody"])

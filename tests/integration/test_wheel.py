@@ -1,0 +1,100 @@
+"""The built wheel, installed alone: every command and role starts with nothing but what the project says it needs."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from integration.stack.ports import free_port, free_ports
+from integration.stack.process import Process, answers
+
+_ROOT = Path(__file__).parents[2]
+_BARE = _ROOT / "build/bare/bin"
+
+pytestmark = pytest.mark.skipif(
+    not _BARE.exists(), reason=f"no environment under {_BARE.parent}: run `integration/setup.sh bare`"
+)
+
+
+@pytest.fixture(scope="module")
+def tbms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of a wheel that was built from the sources as they are, in an environment with its requirements."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [_BARE / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    _run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, _ROOT)
+    (wheel,) = folder.glob("*.whl")
+    _run(*pip, "install", "--no-deps", "--force-reinstall", wheel)
+    return _BARE / "tbms"
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _config(folder: Path, **sections: object) -> Path:
+    file = folder / "tbms.yaml"
+    server = {"listen": f"unix:{folder}/tbms.sock", "admin": f"127.0.0.1:{free_port()}"}
+    file.write_text(yaml.safe_dump({"server": server, **sections}))
+    return file
+
+
+def _node(folder: Path, api: str, port: int) -> dict[str, object]:
+    (folder / "models").mkdir()
+    loader = {"api": api, "address": f"127.0.0.1:{port}"}
+    cache = {"folder": str(folder / "cache"), "loader": loader, "capacity": {"models": 4}}
+    return {"rest": "127.0.0.1:1", "store": {"url": f"file://{folder}/models"}, "cache": cache}
+
+
+def test_every_command_explains_itself(tbms: Path) -> None:
+    told = _run(tbms, "--help")
+    for command in ("serve", "check", "envoy-config", "models", "load", "unload", "pin", "unpin", "replay"):
+        assert command in told
+        assert "--help" in _run(tbms, command, "--help")
+
+
+def test_a_configuration_is_checked_and_rendered(tbms: Path, tmp_path: Path) -> None:
+    node = {"id": "a", "grpc": "127.0.0.1:8500", "rest": "127.0.0.1:8501"}
+    file = _config(tmp_path, nodes=[node])
+    assert "ok" in _run(tbms, "check", "--config", file, cwd=tmp_path)
+    assert "static_resources" in _run(tbms, "envoy-config", "--config", file, cwd=tmp_path)
+
+
+async def _serves(tbms: Path, file: Path, folder: Path) -> None:
+    admin = yaml.safe_load(file.read_text())["server"]["admin"]
+    server = Process("tbms", [tbms, "serve", "--config", file], folder / "server.log")
+    try:
+        await server.start(answers(f"http://{admin}/readyz"))
+        assert await server.stop() == 0, server.log.read_text()
+    finally:
+        server.kill()
+
+
+async def test_an_edge_starts_and_stops(tbms: Path, tmp_path: Path) -> None:
+    await _serves(tbms, _config(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("api", ["v2", "tf-serving"])
+async def test_a_node_starts_and_stops_though_its_model_server_is_away(tbms: Path, tmp_path: Path, api: str) -> None:
+    await _serves(tbms, _config(tmp_path, node=_node(tmp_path, api, free_port())), tmp_path)
+
+
+async def test_the_model_server_needs_its_extra_and_says_so(tbms: Path, tmp_path: Path) -> None:
+    grpc_port, rest_port = free_ports(2)
+    command = [
+        tbms,
+        "model-server",
+        "--repository",
+        tmp_path,
+        "--grpc-port",
+        str(grpc_port),
+        "--rest-port",
+        str(rest_port),
+    ]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "tbms[onnx]" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
