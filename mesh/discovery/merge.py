@@ -1,4 +1,4 @@
-"""One population out of what several sources say."""
+"""Merge of sources: one set of nodes out of what several sources say."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

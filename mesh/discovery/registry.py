@@ -36,9 +36,9 @@ class NodeSetWorker(NodeSetListener, Protocol):
 
 
 class Registry:
-    """Merges the sources (name -> source; where they clash, the earlier one wins) into one population.
+    """Merges the sources (name -> source; where they clash, the earlier one wins) into one set of nodes.
 
-    A source that fails keeps its last population in force and is asked again; the others go on. The
+    A source that fails keeps its last nodes in force and is asked again; the others go on. The
     listeners are told of every change in the order in which they stand: one that asks another of a node comes after it,
     so the router is the first. Those that are workers run as long as the registry does.
     """
@@ -85,13 +85,13 @@ class Registry:
         self.failures.pop(name, None)
         self._snapshots[name] = nodes
         ordered = [(each, self._snapshots[each]) for each in self._sources if each in self._snapshots]
-        population = merge(ordered)
-        for conflict in population.conflicts:
+        merged = merge(ordered)
+        for conflict in merged.conflicts:
             if conflict not in self.conflicts:
                 logger.warning("a node is left out", extra={"cause": conflict})
-        self.conflicts = population.conflicts
+        self.conflicts = merged.conflicts
         for listener in self._listeners:
-            listener.update(population.nodes)
+            listener.update(merged.nodes)
         self._heard()
 
     def _heard(self) -> None:

@@ -1,4 +1,4 @@
-"""One node in the configuration file."""
+"""The `nodes` section of the configuration: the nodes that the configuration lists."""
 
 from collections.abc import Sequence
 from typing import Annotated, Self, TypeVar

@@ -1,4 +1,4 @@
-"""The prober: asks every node again and again whether it lives, and tells when that changes."""
+"""The prober: probes every node again and again, and tells when one is proven dead or alive again."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ Probe = Callable[[Node], Awaitable[str | None]]
 """Says why a node is not well, or None. It bounds its own time, and raises nothing."""
 
 Verdict = Callable[[str, bool], None]
-"""Takes (node id, alive) when that changes: `Router.set_alive`."""
+"""Takes (node id, alive) when that changes, as `Router.set_alive` does."""
 
 
 class _ProbedNode:

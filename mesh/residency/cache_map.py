@@ -6,8 +6,8 @@ snapshot, then changes) takes its place; a node that reports can load a model th
 node with neither, single facts may be known from its replies (hints).
 
 Frugal: for each model one bytes row with one byte for each node, so 10,000 models on 100 nodes are
-a few MiB. A row is never changed in place: whoever remembers something that he derived from a row
-knows by the row's identity, and by `generation`, whether it still holds.
+a few MiB. A row is never changed in place: what was derived from a row still holds as long
+as the row is the same object and `generation` has not moved.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -55,7 +55,7 @@ class CacheMap:
         self._set(self._index(node_id), model, state)
 
     def hint(self, node_id: str, model: str, state: Residency) -> None:
-        """Somebody has said so of a node that does not report: calls go by it, until it is taken back (ABSENT).
+        """A node that does not report has said so in a reply: calls go by it, until it is taken back (ABSENT).
 
         Has no effect on a node with a live report, or one that is taken at its declaration.
         """

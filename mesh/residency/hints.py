@@ -1,7 +1,7 @@
 """What nodes say in their replies while their residency streams are away: less than a stream, more than nothing.
 
-Such a node is asked by some of the calls that go to it anyway. What it says holds for a while only, since nobody tells
-when it ends to be true; calls that go on renew it.
+Such a node is asked by some of the calls that go to it anyway. What it says holds for a while only, since nothing
+tells when it is no longer true; calls that go on renew it.
 """
 
 from mesh.bounded import keep_newest

@@ -45,4 +45,4 @@ class ExpectedWait:
 
 
 RESIDENT = ExpectedWait()
-"""The node holds the model, or nobody knows."""
+"""The node holds the model, or does not tell what it holds."""

@@ -127,7 +127,7 @@ class Router:
     def expected_wait(self, model: str, now: float, protocol_kind: ProtocolKind) -> ExpectedWait:
         """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
 
-        Of a node that reports nothing nobody knows; it is taken to hold the model, as it is for picking.
+        A node that reports nothing is taken to hold the model, as it is for picking.
         """
         self._loads.tick(now)
         chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)

@@ -33,7 +33,7 @@ class Tier(IntEnum):
     """What a node can do for a model, best first.
 
     A model that is being unloaded, or that could not be loaded, is better asked for elsewhere. A node that goes is
-    asked for what nobody else holds yet, and for nothing that it would have to load.
+    asked for what no other node holds yet, and for nothing that it would have to load.
     """
 
     HELD = 0
@@ -60,7 +60,7 @@ class Shortlist:
     `tiers` are the non-empty ones of `Tier`, best first: pairs (ranks, nodes) of equal length, both in ascending order
     of rank. A node's rank is its position in the model's rendezvous order (0 is the model's home) over all nodes that
     speak the protocol, dead ones and those of other tiers included: it depends on nothing but the model and the
-    population, so nobody's death changes the rank of another.
+    population, so no node's death changes the rank of another.
 
     `row` is the model's row of the cache map that the tiers follow from.
     """

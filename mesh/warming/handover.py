@@ -1,4 +1,4 @@
-"""What a leaving node holds is loaded by the next node of each model's order, before its calls go there."""
+"""Handover: what a leaving node holds is loaded by the next node of each model's order, before its calls go there."""
 
 from collections.abc import Iterator
 
@@ -52,7 +52,7 @@ class Handover:
         return sorted(held, key=lambda model: -self._router.demand.rate(model, now))
 
     def _next_holder(self, model: str, eligible: list[str], called: bool) -> WarmUp | None:
-        """Nobody calls it: then no other model has to go for it."""
+        """The load to ask for. For a model that is not `called` no other model has to go."""
         for node_id in eligible:
             if not self._requests.may_ask(node_id, model):
                 continue

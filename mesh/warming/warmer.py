@@ -32,7 +32,7 @@ class Refusal:
 
 
 class Warmer:
-    """A follower of the population. A node answers when the model is there, or cannot be.
+    """Asks over HTTP, one request for each load; a node answers when the model is there, or cannot be.
 
     `clock` is the one that the router is asked with, monotonic, in seconds.
     """

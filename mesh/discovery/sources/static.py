@@ -19,7 +19,7 @@ class StaticSource:
         self._changed.set()
 
     async def snapshots(self) -> AsyncGenerator[tuple[Node, ...], None]:
-        """See `Source`. Of several replacements in a row only the last is sure to be handed over."""
+        """See `NodeSource`. Of several replacements in a row only the last is sure to be handed over."""
         while True:
             self._changed.clear()
             yield self._nodes
