@@ -40,7 +40,7 @@ class NodeRole(Collector):
         self._publisher: ResidencyPublisher | None = None
 
     @property
-    def front(self) -> NodePolicy:
+    def policy(self) -> NodePolicy:
         """The policy, while `running`."""
         if self._policy is None:
             raise RuntimeError("the node role is not running")
@@ -75,7 +75,7 @@ class NodeRole(Collector):
 
     def reload(self, config: Config) -> None:
         """Takes over the body limit; settings of cache and store are read at a start only."""
-        self.front.body_limit = config.limits.body_bytes
+        self.policy.body_limit = config.limits.body_bytes
 
     def leave(self) -> None:
         """Announces to the edges that this node goes, and warms no model any more."""
