@@ -10,7 +10,7 @@ GOAWAY, under the code that RFC 9113 gives it.
 
 What a frame that names a stream does, by the state of the stream (section 5.1). Only streams that are open or
 half-closed are kept. "We ended" are those that this side ended before the peer had: what the peer had sent by then is
-no fault. `STREAM_CLOSED` ends the stream, `PROTOCOL_ERROR!` with a mark of exclamation the connection.
+no fault. An error code ends the stream, one with an exclamation mark the connection.
 
                    open             half-closed (remote)   we ended      closed           idle
     HEADERS        trailers         STREAM_CLOSED          ignored       STREAM_CLOSED!   server: opens the stream

@@ -53,7 +53,7 @@ TABLE: dict[str, tuple[str, ...]] = {
 
 
 def faults_of(sent: bytes) -> str:
-    """The fault for which a stream or, with a mark of exclamation, the connection ends; empty if there is none."""
+    """The fault for which a stream or, with an exclamation mark, the connection ends; empty if there is none."""
     for kind, _, _, payload in frames_of(sent):
         if kind == frames.GOAWAY:
             return ErrorCode(int.from_bytes(payload[4:8], "big")).name + "!"
