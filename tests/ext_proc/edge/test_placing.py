@@ -10,6 +10,8 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from mesh.node import Node
 from mesh.residency.state import Residency
 from mesh.routing.placement import RESIDENT
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.load_waits import LoadWaits
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 
@@ -18,7 +20,7 @@ NODE = Node("a", grpc="10.0.0.1:8500", rest="10.0.0.1:8501")
 
 
 def router(*nodes: Node) -> Router:
-    made = Router(RoutingSettings())
+    made = Router(RoutingSettings(), CacheMap(), LoadWaits())
     made.update(nodes)
     return made
 
