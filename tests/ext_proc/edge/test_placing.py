@@ -8,10 +8,10 @@ from ext_proc.edge.placing import Placing
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from mesh.node import Node
-from mesh.residency.state import Residency
-from mesh.routing.placement import RESIDENT
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
+from mesh.residency.state import Residency
+from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 
