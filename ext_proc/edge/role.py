@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
+from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import update_endpoint_files
@@ -89,9 +89,9 @@ class EdgeRole:
         """Nothing: the nodes are on /status."""
         return ()
 
-    def status(self) -> dict[str, Any]:
+    def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
-        return edge_status(self._population, self._router, self._cache_map)
+        return {"role": "edge", **process, **edge_status(self._population, self._router, self._cache_map)}
 
     def collectors(self) -> Iterable[Collector]:
         """Nodes and races."""
