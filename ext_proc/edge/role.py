@@ -53,7 +53,7 @@ class EdgeRole:
         self.policy = EdgePolicy(
             placing,
             self._racer.race,
-            config.model_table(),
+            config.model_table,
             hop,
             hints,
             unbrokered.count,
@@ -73,8 +73,8 @@ class EdgeRole:
             yield
 
     def reload(self, config: Config) -> None:
-        """Nodes, models and limits. Raises ConfigError, and changes nothing, if the models cannot be resolved."""
-        self.policy.model_table = config.model_table()
+        """Nodes, models and limits; `config` has been checked."""
+        self.policy.model_table = config.model_table
         self.policy.body_limit = config.limits.body_bytes
         _update_endpoint_files(config)
         self._population.replace(configured_nodes(config))
