@@ -4,6 +4,7 @@ Rooms own their sections (`mesh.routing.settings` and so on); this module compos
 error as: file, path in the file, what was expected, and the value that was found.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,7 +41,7 @@ class LogSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """The server itself."""
+    """The server: where it listens, how it stops, what it logs."""
 
     listen: ListenAddress = Field("unix:/run/tbms/ext_proc.sock", description="Where Envoy reaches the server.")
     socket_mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o660, description="Permissions of a Unix socket.")
@@ -60,7 +61,7 @@ class LimitSettings(Settings):
 
 
 class Config(Settings):
-    """The whole file."""
+    """The configuration file as a whole: one field for each section."""
 
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
@@ -74,13 +75,14 @@ class Config(Settings):
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
 
+    @cached_property
     def model_table(self) -> ModelTable:
-        """The models section, resolved. Raises ConfigError for a cycle or an unknown name in it."""
+        """The models section, resolved, once. Raises ConfigError for a cycle or an unknown name in it."""
         return ModelTable(self.broker, self.models, known_models(node.node() for node in self.nodes))
 
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""
-        self.model_table()
+        _ = self.model_table
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(

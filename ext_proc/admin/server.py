@@ -1,11 +1,10 @@
 """The admin HTTP port: /healthz, /readyz, /metrics, /status, and what the role adds."""
 
-import json
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from aiohttp import web
 
+from ext_proc.admin.documents import StatusDocument
 from ext_proc.admin.http_port import HttpListener
 
 
@@ -17,7 +16,7 @@ class Admin:
         address: str,
         ready: Callable[[], bool],
         metrics: Callable[[], bytes],
-        status: Callable[[], dict[str, Any]],
+        status: Callable[[], StatusDocument],
         routes: Iterable[web.AbstractRouteDef] = (),
     ) -> None:
         self._ready = ready
@@ -49,4 +48,4 @@ class Admin:
         return web.Response(body=self._metrics(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _get_status(self, _: web.Request) -> web.Response:
-        return web.json_response(self._status(), dumps=lambda value: json.dumps(value, default=str))
+        return web.json_response(self._status())

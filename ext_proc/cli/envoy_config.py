@@ -12,6 +12,6 @@ def bootstrap_for(config: Config, version: str) -> str:
         return render_node(
             config.envoy, version=version, server=server, grpc=models, rest=node.rest, hold_seconds=node.hold_seconds
         )
-    names = dict.fromkeys((*config.envoy.body_models, *config.model_table().names))
+    names = dict.fromkeys((*config.envoy.body_models, *config.model_table.names))
     envoy = config.envoy.model_copy(update={"body_models": tuple(names)})
     return render(envoy, version=version, server=server, nodes=[node.node() for node in config.nodes])

@@ -1,7 +1,6 @@
 """The `tbms` command. Each subcommand imports what it needs when it runs."""
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +64,7 @@ def model_server(
     load_delay_ms: Annotated[float, typer.Option(help="Simulation: added to each load.")] = 0.0,
 ) -> None:
     """Serve ONNX models over the TF Serving and V2 APIs."""
-    from ext_proc.process import heap
+    from ext_proc.process.lifecycle import Stop, settle_heap
     from mesh.model_server.server import ModelServerSettings, serve
 
     settings = ModelServerSettings(
@@ -80,14 +79,11 @@ def model_server(
     )
 
     def ready(grpc: int, rest: int) -> None:
-        heap.settle()
+        settle_heap()
         typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True)
 
     async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(settings, ready, stop)
+        await serve(settings, ready, Stop().asked)
 
     _run(run())
 

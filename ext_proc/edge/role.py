@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
+from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import update_endpoint_files
@@ -53,7 +53,7 @@ class EdgeRole:
         self.policy = EdgePolicy(
             placing,
             self._racer.race,
-            config.model_table(),
+            config.model_table,
             hop,
             hints,
             unbrokered.count,
@@ -73,8 +73,8 @@ class EdgeRole:
             yield
 
     def reload(self, config: Config) -> None:
-        """Nodes, models and limits. Raises ConfigError, and changes nothing, if the models cannot be resolved."""
-        self.policy.model_table = config.model_table()
+        """Nodes, models and limits; `config` has been checked."""
+        self.policy.model_table = config.model_table
         self.policy.body_limit = config.limits.body_bytes
         _update_endpoint_files(config)
         self._population.replace(configured_nodes(config))
@@ -89,9 +89,9 @@ class EdgeRole:
         """Nothing: the nodes are on /status."""
         return ()
 
-    def status(self) -> dict[str, Any]:
+    def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
-        return edge_status(self._population, self._router, self._cache_map)
+        return {"role": "edge", **process, **edge_status(self._population, self._router, self._cache_map)}
 
     def collectors(self) -> Iterable[Collector]:
         """Nodes and races."""

@@ -2,8 +2,8 @@
 
 import heapq
 import math
-from typing import Any
 
+from ext_proc.admin.documents import EdgeStatus, KnownNodeStatus, NodeResidencyStatus
 from ext_proc.edge.population import Population
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
@@ -12,26 +12,24 @@ from mesh.routing.router import Router
 _MODELS_SHOWN = 2000
 
 
-def edge_status(population: Population, router: Router, cache_map: CacheMap) -> dict[str, Any]:
+def edge_status(population: Population, router: Router, cache_map: CacheMap) -> EdgeStatus:
     """The nodes as this edge sees them, and the holders of the first models in the order of their names."""
+    names = cache_map.names()
+    shown = heapq.nsmallest(_MODELS_SHOWN, names)
     return {
         "nodes": [_node_status(population, router, cache_map, node) for node in population.nodes],
         "left_out": population.conflicts,
         "sources_failed": population.failures,
-        **_holders(cache_map),
+        "models": {model: _holders(cache_map, model) for model in shown},
+        "models_not_shown": len(names) - len(shown),
     }
 
 
-def _holders(cache_map: CacheMap) -> dict[str, Any]:
-    names = cache_map.names()
-    shown = heapq.nsmallest(_MODELS_SHOWN, names)
-    holders = {
-        model: {node: str(state.name).lower() for node, state in cache_map.holders(model).items()} for model in shown
-    }
-    return {"models": holders, "models_not_shown": len(names) - len(shown)}
+def _holders(cache_map: CacheMap, model: str) -> dict[str, str]:
+    return {node: state.name.lower() for node, state in cache_map.holders(model).items()}
 
 
-def _node_status(population: Population, router: Router, cache_map: CacheMap, node: Node) -> dict[str, Any]:
+def _node_status(population: Population, router: Router, cache_map: CacheMap, node: Node) -> KnownNodeStatus:
     return {
         "id": node.id,
         "grpc": node.grpc,
@@ -46,7 +44,7 @@ def _node_status(population: Population, router: Router, cache_map: CacheMap, no
     }
 
 
-def _residency_status(population: Population, cache_map: CacheMap, node: Node) -> dict[str, Any] | None:
+def _residency_status(population: Population, cache_map: CacheMap, node: Node) -> NodeResidencyStatus | None:
     if node.residency is None:
         return None
     heard = population.heard(node.id)

@@ -5,13 +5,14 @@ import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import cast
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ext_proc.admin.documents import Amounts, ModelVersionStatus, NodeStatus, ProcessStatus, StatusDocument
 from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import Config
 from ext_proc.node.operator_api import OperatorApi
@@ -19,6 +20,7 @@ from ext_proc.node.policy import NodePolicy
 from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
 from mesh.model_cache.books.states import Room
+from mesh.model_cache.books.status import CacheStatus
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.manager import Manager
 from mesh.model_cache.stores import open_store
@@ -97,16 +99,9 @@ class NodeRole(Collector):
         """For the admin port: commands of operators, and the residency stream for people to look at."""
         return [*OperatorApi(self.manager).routes(), *self.publisher.routes(counted=False)]
 
-    def status(self) -> dict[str, Any]:
-        """`/status`: models, capacity and free room, why the model server is away, which models have no store."""
-        status = self.manager.status()
-        return {
-            "models": [asdict(model) for model in status.models],
-            "capacity": _amounts(status.capacity),
-            "free": _amounts(status.free),
-            "model_server": status.server or "ok",
-            "store_failures": dict(status.store),
-        }
+    def status(self, process: ProcessStatus) -> StatusDocument:
+        """Models, capacity and free room, why the model server is away, of which models no store could be asked."""
+        return {"role": "node", **process, **_node_status(self.manager.status())}
 
     def collectors(self) -> Iterable[Collector]:
         """This role: see `collect`."""
@@ -141,6 +136,24 @@ class NodeRole(Collector):
             await listener.stop()
 
 
-def _amounts(room: Room) -> dict[str, float | None]:
-    """An amount of room as JSON: no limit is null."""
-    return {key: None if math.isinf(value) else value for key, value in asdict(room).items()}
+def _node_status(status: CacheStatus) -> NodeStatus:
+    return {
+        "models": [cast(ModelVersionStatus, asdict(model)) for model in status.models],
+        "capacity": _amounts(status.capacity),
+        "free": _amounts(status.free),
+        "model_server": status.server or "ok",
+        "store_failures": dict(status.store),
+    }
+
+
+def _amounts(room: Room) -> Amounts:
+    return {
+        "models": _bounded(room.models),
+        "disk_bytes": _bounded(room.disk_bytes),
+        "memory_bytes": _bounded(room.memory_bytes),
+    }
+
+
+def _bounded(amount: float) -> float | None:
+    """JSON has no infinity: without a limit it is null."""
+    return None if math.isinf(amount) else amount

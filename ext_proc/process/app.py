@@ -4,23 +4,18 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ext_proc import config as configuration
+from ext_proc.admin.documents import StatusDocument
 from ext_proc.admin.server import Admin
-from ext_proc.config import Config
 from ext_proc.contract import PROCESS_METHOD
-from ext_proc.edge.role import EdgeRole
 from ext_proc.errors import ConfigError
 from ext_proc.http2.limits import Limits, MiB
-from ext_proc.node.role import NodeRole
-from ext_proc.process import heap
 from ext_proc.process.grpc_server import GrpcServer
+from ext_proc.process.lifecycle import Stop, settle_heap
 from ext_proc.process.reload import read_again, watch
-from ext_proc.process.role import Role
-from ext_proc.process.stopping import Stop
+from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.metrics import Metrics, exposition
@@ -59,7 +54,7 @@ class App:
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
-            heap.settle()
+            settle_heap()
             logger.info("serving", extra={"role": self._role.name, "address": server.address, "admin": settings.admin})
             await stop.asked.wait()
             await self._drain(server, stop)
@@ -110,17 +105,12 @@ class App:
     def _exposition(self) -> bytes:
         return exposition([self._metrics, *self._role.collectors()])
 
-    def _status(self) -> dict[str, Any]:
-        return {
-            "role": self._role.name,
-            "uptime_seconds": round(time.time() - self._started, 1),
-            "draining": self._metrics.draining,
-            "config": str(self._path),
-            "streams": self._metrics.streams,
-            **self._role.status(),
-        }
-
-
-def role_of(config: Config, clock: Callable[[], float]) -> Role:
-    """The role that the configuration asks for. `clock` in seconds, monotonic."""
-    return EdgeRole(config, clock) if config.node is None else NodeRole(config, config.node)
+    def _status(self) -> StatusDocument:
+        return self._role.status(
+            {
+                "uptime_seconds": round(time.time() - self._started, 1),
+                "draining": self._metrics.draining,
+                "config": str(self._path),
+                "streams": self._metrics.streams,
+            }
+        )

@@ -1,12 +1,13 @@
 """Role: what an edge and a node are to the process that runs them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
+from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.config import Config
 from ext_proc.processing.policy import RequestPolicy
 
@@ -35,8 +36,23 @@ class Role(Protocol):
     def routes(self) -> Iterable[AbstractRouteDef]:
         """What the admin port answers beside the usual, while `running`."""
 
-    def status(self) -> dict[str, Any]:
-        """For /status."""
+    def status(self, process: ProcessStatus) -> StatusDocument:
+        """The document of /status: what the process says of itself, and what the role adds."""
 
     def collectors(self) -> Iterable[Collector]:
-        """For /metrics."""
+        """The role's metrics, for /metrics."""
+
+
+def role_of(config: Config, clock: Callable[[], float]) -> Role:
+    """The role that the configuration asks for. `clock` in seconds, monotonic.
+
+    Only its own modules are imported: a node has no use for the races, nor an edge for the model cache and its clients
+    of stores and model servers, which take most of a start.
+    """
+    if config.node is None:
+        from ext_proc.edge.role import EdgeRole
+
+        return EdgeRole(config, clock)
+    from ext_proc.node.role import NodeRole
+
+    return NodeRole(config, config.node)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from random import Random
 
 from mesh.health.state import HealthState, ProbeSettings
@@ -26,7 +25,6 @@ class _ProbedNode:
         self.node = node
         self.state = HealthState(settings)
         self.cause: str | None = None
-        self.doubted = asyncio.Event()
 
 
 class Prober:
@@ -45,12 +43,6 @@ class Prober:
             if not gone.state.alive:
                 self._verdict(gone.node.id, True)
 
-    def report_failure(self, node_id: str) -> None:
-        """A call to that node failed: probe it now. Reports in quick succession cause one probe."""
-        probed = self._nodes.get(node_id)
-        if probed is not None:
-            probed.doubted.set()
-
     def cause(self, node_id: str) -> str | None:
         """Why the last probe of that node failed, or None if it did not."""
         probed = self._nodes.get(node_id)
@@ -66,7 +58,6 @@ class Prober:
     async def _keep_probing(self, probed: _ProbedNode) -> None:
         await asyncio.sleep(self._random.random() * self._settings.retry_interval)
         while True:
-            probed.doubted.clear()
             probed.cause = await self._probe(probed.node)
             change = probed.state.observe(probed.cause is None)
             if change is not None:
@@ -75,9 +66,4 @@ class Prober:
                 else:
                     logger.warning("a node is dead", extra={"node": probed.node.id, "cause": probed.cause})
                 self._verdict(probed.node.id, change)
-            pause = probed.state.pause(self._random.random())
-            least = min(pause, self._settings.retry_interval)
-            await asyncio.sleep(least)  # reports that come in here wait, so that a flood of them floods nobody
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause - least):
-                    await probed.doubted.wait()
+            await asyncio.sleep(probed.state.pause(self._random.random()))

@@ -14,7 +14,7 @@ class ProbeSettings(Settings):
         default=0.25,
         ge=0.01,
         le=60.0,
-        description="Pause while the last probe contradicts what is believed, and the least pause between two probes.",
+        description="Pause while the last probe contradicts what is believed.",
     )
     timeout: float = Field(default=1.0, ge=0.01, le=60.0, description="A probe that takes longer has failed.")
     failures: int = Field(default=3, ge=1, le=100, description="Failed probes in a row after which a node is dead.")

@@ -28,7 +28,7 @@ def test_every_section_is_read() -> None:
     )
     assert config.server.drain_seconds == 5
     assert config.nodes[0].node().models == frozenset({"m"})
-    assert config.model_table().names == ("m",)
+    assert config.model_table.names == ("m",)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def app(folder: Path, text: str) -> App:
 
 def told(of: App) -> StatusDocument:
     """The document, by way of the text that is sent."""
-    return read_status(json.loads(json.dumps(of._status(), default=str)))
+    return read_status(json.loads(json.dumps(of._status())))
 
 
 async def test_an_edge_says_what_its_document_has(tmp_path: Path) -> None:

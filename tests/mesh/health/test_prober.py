@@ -77,51 +77,6 @@ def test_a_broken_node_is_proven_dead_quickly_and_alive_again_when_mended() -> N
     assert 20.0 + 0.25 < returned <= 20.0 + 2.01 + 2 * 0.26
 
 
-def test_a_reported_failure_is_looked_into_at_once() -> None:
-    fleet = Fleet(ProbeSettings(interval=60.0, retry_interval=0.25, failures=2, jitter=0.0))
-    fleet.prober.update(nodes(2))
-
-    async def story() -> None:
-        await asyncio.sleep(10.0)
-        fleet.broken.add("node-1")
-        fleet.prober.report_failure("node-1")
-        fleet.prober.report_failure("a stranger")
-        await asyncio.sleep(5.0)
-
-    during(fleet, story)
-    assert fleet.times("node-1")[1] == 10.0
-    assert [(round(time, 2), node_id, alive) for time, node_id, alive in fleet.verdicts] == [(10.27, "node-1", False)]
-    assert len(fleet.times("node-0")) == 1
-
-
-def test_a_flood_of_reports_does_not_become_a_flood_of_probes() -> None:
-    fleet = Fleet()
-    fleet.prober.update(nodes(1))
-
-    async def story() -> None:
-        for _ in range(1_000):
-            fleet.prober.report_failure("node-0")
-            await asyncio.sleep(0.01)
-
-    during(fleet, story)
-    assert 30 <= len(fleet.probes) <= 10.0 / 0.25
-    assert fleet.verdicts == []
-
-
-def test_a_report_during_a_probe_is_not_lost() -> None:
-    fleet = Fleet(ProbeSettings(interval=60.0, retry_interval=0.25, jitter=0.0))
-    fleet.prober.update(nodes(1))
-
-    async def story() -> None:
-        while not fleet.probes:
-            await asyncio.sleep(0.001)
-        fleet.prober.report_failure("node-0")
-        await asyncio.sleep(1.0)
-
-    during(fleet, story)
-    assert len(fleet.probes) == 2
-
-
 def test_nodes_may_come_go_and_move_while_it_runs() -> None:
     fleet = Fleet()
 
