@@ -79,11 +79,15 @@ class MemoryServer:
         self.calls = 0
         self.loading: dict[Key, asyncio.Future[None]] = {}
         self.broken: dict[str, str] = {}
+        self.reads_zeros = True
         self.stubborn: set[Key] = set()
         self.memory: dict[str, int] = {}
         self.may_unload: Callable[[Key], bool] = lambda key: True
         self.mistakes: list[str] = []
         self._disconnected = asyncio.Event()
+
+    def reads(self, folder: str) -> bool:
+        return self.reads_zeros or folder == "0" or not folder.startswith("0")
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         self.calls += 1
