@@ -14,7 +14,7 @@ from mesh.model_cache.stores.settings import StoreSettings
 from mesh.model_cache.stores.store import StoreCorrupt, StoreCredentials, StoreError, StoreMissing, StoreTransient
 
 T = TypeVar("T")
-_NOT_A_FILE = "is a link or a special file, and these are not fetched"
+_NOT_A_FILE = "is a link or a special file, and is not fetched"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking: to open a pipe must not hang
 
