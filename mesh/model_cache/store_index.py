@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.errors import Busy, CacheError, ModelMissing, StoreAway
+from mesh.model_cache.errors import Busy, CacheError, ModelBroken, ModelMissing, StoreAway
 from mesh.model_cache.settings import CacheSettings
-from mesh.model_cache.stores.store import Remote, Store, StoreError
+from mesh.model_cache.stores.store import Remote, Store, StoreCorrupt, StoreError
 from mesh.model_cache.tasks import Spawn
 
 logger = logging.getLogger(__name__)
@@ -28,14 +28,24 @@ class _Listing:
 class StoreIndex:
     """The store's lists of versions. Each model is asked about by one question at a time; no model waits for another.
 
-    A caller that goes away does not end the question that others wait for.
+    A caller that goes away does not end the question that others wait for. `reads` is the model server's rule: whether
+    it takes a folder of that name, decimal digits, for a version.
     """
 
-    def __init__(self, settings: CacheSettings, store: Store, clock: Callable[[], float], spawn: Spawn) -> None:
+    def __init__(
+        self,
+        settings: CacheSettings,
+        store: Store,
+        clock: Callable[[], float],
+        spawn: Spawn,
+        reads: Callable[[str], bool],
+    ) -> None:
         self._settings = settings
+        self._reads = reads
         self._store = store
         self._clock = clock
         self._listings: OrderedDict[str, _Listing] = OrderedDict()
+        self._faults: dict[str, str] = {}
         self._missing: BackOff[str] = BackOff(settings.missing_seconds, settings.missing_seconds)
         self._away: BackOff[str] = BackOff(_BACK_OFF_FIRST, _BACK_OFF_MOST)
         self._questions: dict[str, asyncio.Future[_Listing | CacheError]] = {}
@@ -52,29 +62,37 @@ class StoreIndex:
         return None if listing is None else listing.versions[max(listing.versions)]
 
     def causes(self) -> dict[str, str]:
-        """Why the store could not be asked, by model; only of models for which it is not asked again yet."""
+        """By model, why the store could not be asked, or why a version in it cannot be fetched.
+
+        The former only of models for which it is not asked again yet.
+        """
         now = self._clock()
-        return {model: failure.cause for model, failure in self._away.active(now)}
+        return self._faults | {model: failure.cause for model, failure in self._away.active(now)}
 
     def drop(self, model: str) -> None:
         """Forget the listing of a model: it was wrong, or an operator wants the store asked again."""
-        self._listings.pop(model, None)
+        self._forget(model)
         self._missing.clear(model)
         self._away.clear(model)
 
     async def newest(self, model: str, fresh: bool = False) -> Remote:
-        """The newest version, as heard within `refresh_seconds` (`fresh`: now). Raises ModelMissing, StoreAway."""
+        """The newest version, as heard within `refresh_seconds` (`fresh`: now); it may have a fault.
+
+        Raises ModelMissing, ModelBroken, StoreAway.
+        """
         listing = await self._listing(model, 0.0 if fresh else self._settings.refresh_seconds)
         return listing.versions[max(listing.versions)]
 
     async def find(self, key: Key) -> Remote:
-        """One version. Raises ModelMissing, StoreAway."""
+        """One version that can be fetched. Raises ModelMissing, ModelBroken, StoreAway."""
         listing = await self._listing(key.model, self._settings.refresh_seconds)
         if key.version not in listing.versions and self._clock() - listing.at >= self._settings.missing_seconds:
             listing = await self._listing(key.model, 0.0)
         remote = listing.versions.get(key.version)
         if remote is None:
             raise ModelMissing(f"Model {key.model!a} has no version {key.version}.")
+        if remote.fault:
+            raise ModelBroken(f"Version {key.version} of model {key.model!a} is damaged in its store.", remote.fault)
         return remote
 
     async def _listing(self, model: str, max_age: float) -> _Listing:
@@ -113,6 +131,8 @@ class StoreIndex:
                 remotes = await self._store.versions(model)
         except TimeoutError:
             error = _away(model, f"The store did not answer within {self._settings.listing_seconds:g} s.")
+        except StoreCorrupt as failure:  # asking again, or elsewhere, brings the same
+            error = ModelBroken(f"Model {model!a} is damaged in its store.", str(failure))
         except StoreError as failure:
             error = _away(model, str(failure))
         except Exception as failure:  # a mistake in a store must not end the node
@@ -120,23 +140,48 @@ class StoreIndex:
             error = _away(model, repr(failure))
         else:
             self._away.clear(model)
-            if remotes:
-                return self._remember(model, remotes)
-            error = ModelMissing(f"No store has a model {model!a}.")
-            self._listings.pop(model, None)
+            versions = self._versions(remotes)
+            if versions:
+                return self._remember(model, versions)
+            error = _missing(model, remotes)
+            self._forget(model)
             self._missing.record(model, error, self._clock())
             return error
         self._away.record(model, error, self._clock())
         return error
 
-    def _remember(self, model: str, remotes: tuple[Remote, ...]) -> _Listing:
+    def _versions(self, remotes: Iterable[Remote]) -> dict[int, Remote]:
+        """The versions that the model server would read, by number.
+
+        Of two folders with one number it is the one whose name sorts last, `1` before `001`: TF Serving takes the last
+        that it lists, and sorted is how every list of a cloud is.
+        """
+        by_name = sorted((remote.folder or str(remote.version), remote) for remote in remotes)
+        return {remote.version: remote for folder, remote in by_name if self._reads(folder)}
+
+    def _remember(self, model: str, versions: dict[int, Remote]) -> _Listing:
         self._missing.clear(model)
-        listing = _Listing(self._clock(), {remote.version: remote for remote in remotes})
+        self._forget(model)
+        listing = _Listing(self._clock(), versions)
         self._listings[model] = listing
-        self._listings.move_to_end(model)
+        faults = [remote.fault for remote in versions.values() if remote.fault]
+        if faults:
+            self._faults[model] = faults[-1]
         if len(self._listings) > _LIMIT:
-            self._listings.popitem(last=False)
+            self._forget(next(iter(self._listings)))
         return listing
+
+    def _forget(self, model: str) -> None:
+        self._listings.pop(model, None)
+        self._faults.pop(model, None)
+
+
+def _missing(model: str, remotes: tuple[Remote, ...]) -> ModelMissing:
+    if not remotes:
+        return ModelMissing(f"No store has a model {model!a}.")
+    folder = remotes[0].folder or str(remotes[0].version)
+    words = f"its model server takes no folder with a name like {folder[:60]!a} for a version"
+    return ModelMissing(f"Model {model!a} has no version that this node can serve: {words}.")
 
 
 def _away(model: str, cause: str) -> StoreAway:

@@ -8,7 +8,7 @@ from mesh.digits import number
 from mesh.model_cache.books.names import LATEST, Key
 from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
-from mesh.model_cache.errors import CacheError, ModelMissing, StoreAway
+from mesh.model_cache.errors import CacheError, ModelBroken, ModelMissing, StoreAway
 from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.tasks import Spawn
 
@@ -71,8 +71,8 @@ class Versions:
             raise ModelMissing(f"Model {model!a} has no version with the label {label!a}.")
         try:
             return Key(model, (await self._store_index.newest(model)).version)
-        except StoreAway:
-            # Whole files on the disk are as good as the store while it is away.
+        except (StoreAway, ModelBroken):
+            # Whole files on the disk are as good as the store while it is away, or has a list that makes no sense.
             kept = [entry.key for entry in self._cache.versions_of(model) if entry.complete]
             if not kept:
                 raise

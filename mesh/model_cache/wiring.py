@@ -41,7 +41,7 @@ class Parts:
 def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[CacheEntry, Job], None]) -> Parts:
     """The parts over one state. `arrived` is called in the step in which a model becomes available."""
     tasks = Tasks()
-    store_index = StoreIndex(cache.settings, store, cache.clock, tasks.spawn)
+    store_index = StoreIndex(cache.settings, store, cache.clock, tasks.spawn, loader.reads)
     server = ServerHealth(cache, loader)
     unloading = Unloading(cache, loader, server, tasks.spawn)
     admission = Admission(cache, store_index, unloading.carry_out)

@@ -67,13 +67,16 @@ def is_valid_name(name: str) -> bool:
 
 
 def versions(base: Path) -> dict[int, Path]:
-    """The version folders under a model's base path. Raises OSError if there is no such folder."""
+    """The version folders under a model's base path. Raises OSError if there is no such folder.
+
+    Of two with one number it is the one whose name sorts last, `1` before `001`: TF Serving takes the last one listed.
+    """
     found: dict[int, Path] = {}
     for child in sorted(base.iterdir()):
         if child.name.isascii() and child.name.isdigit() and len(child.name) < 20 and child.is_dir():
             number = int(child.name)
             if number <= MAX_VERSION:
-                found.setdefault(number, child)
+                found[number] = child
     return found
 
 

@@ -39,7 +39,7 @@ class CacheStatus:
     server: str
     """Why the model server is away; empty while it is there."""
     store: Mapping[str, str]
-    """Models of which the store could not be asked the last time, and why."""
+    """Models of which the store could not be asked the last time, or has a version that cannot be fetched, and why."""
 
 
 def describe(entry: CacheEntry, waiting: int, pinned: bool, attempts: int, retry_at: float, now: float) -> ModelStatus:

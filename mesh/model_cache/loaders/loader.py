@@ -27,6 +27,13 @@ class Loaded:
 class Loader(Protocol):
     """One model server. Every method can be called at once with others, and be cancelled at any await."""
 
+    def reads(self, folder: str) -> bool:
+        """Whether the server takes a folder of that name, decimal digits, for the version with that number.
+
+        On the node's own disk a version's folder is its plain number, which every server takes.
+        """
+        ...
+
     async def load(self, key: Key, folder: Path) -> Loaded:
         """Return once the server answers calls for `key`, of which the files are `folder`/`<version>`.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from mesh.back_off import RetryDelays
 from mesh.model_cache.books.names import LATEST, Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed, ServerAway
@@ -55,6 +56,10 @@ class TfServingLoader:
         self._moving: set[Key] = set()
         self._reloads = Reloads(self._send)
 
+    def reads(self, folder: str) -> bool:
+        """Any: `00000123` is version 123 (ParseVersionNumber in file_system_storage_path_source.cc)."""
+        return True
+
     async def load(self, key: Key, folder: Path) -> Loaded:
         """Load the version beside those that are loaded. Raises LoadFailed with TF Serving's words, or ServerAway."""
         self._moving.add(key)
@@ -78,10 +83,11 @@ class TfServingLoader:
             self._wanted.discard(key)
             self._available.discard(key)
             _raise(await asyncio.shield(self._reloads.ask()))
-            wait = _POLL_FIRST
-            while (status := await self._version(key)) is not None and status.state != _END:
+            for wait in RetryDelays(_POLL_FIRST, _POLL_MOST):
+                status = await self._version(key)
+                if status is None or status.state == _END:
+                    return
                 await asyncio.sleep(wait)
-                wait = min(2 * wait, _POLL_MOST)
         finally:
             self._moving.discard(key)
 
@@ -120,14 +126,13 @@ class TfServingLoader:
         earlier_end = old is not None and old.state == _END
         believed_until = math.inf
         clock = asyncio.get_running_loop().time
-        wait = _POLL_FIRST
+        waits = RetryDelays(_POLL_FIRST, _POLL_MOST)
         while not is_loaded(status := await self._version(key), reload, earlier_end and clock() < believed_until):
             if status is None or status.state != _END:
                 earlier_end = False
             elif reload.done():
                 believed_until = min(believed_until, clock() + _STALE)
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _POLL_MOST)
+            await asyncio.sleep(next(waits))
 
     async def _version(self, key: Key) -> pb.ModelVersionStatus | None:
         return next((each for each in await self._versions(key.model) if each.version == key.version), None)

@@ -13,19 +13,23 @@ from weakref import WeakValueDictionary
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
+from mesh.back_off import RetryDelays
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
 from mesh.model_cache.loaders.version_policy import override
 
 _SERVICE = "/inference.GRPCInferenceService/"
+EMBEDDED = "tbms"
+"""The name that our own model server gives in its metadata."""
 _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that goes
 
 
 class TritonLoader:
     """A `Loader`: RepositoryModelLoad and -Unload. Triton's model repository is the cache's folder of models.
 
-    Keeps no state but locks, one for each model: its versions are loaded and unloaded one after the other.
+    Keeps no state but locks, one for each model: its versions are loaded and unloaded one after the other; and which
+    server it is, for they differ in `reads`.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -33,10 +37,19 @@ class TritonLoader:
         self._index = method(channel, _SERVICE + "RepositoryIndex", pb.RepositoryIndexResponse)
         self._load = method(channel, _SERVICE + "RepositoryModelLoad", pb.RepositoryModelLoadResponse)
         self._unload = method(channel, _SERVICE + "RepositoryModelUnload", pb.RepositoryModelUnloadResponse)
+        self._metadata = method(channel, _SERVICE + "ServerMetadata", pb.ServerMetadataResponse)
         self._ready = method(channel, _SERVICE + "ModelReady", pb.ModelReadyResponse)
         self._statistics = method(channel, _SERVICE + "ModelStatistics", pb.ModelStatisticsResponse)
+        self._reads_zeros = False
         # Weak: a lock goes when nobody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def reads(self, folder: str) -> bool:
+        """Triton ignores a folder whose name begins with a zero (docs/user_guide/model_repository.md), but for `0`.
+
+        The embedded server reads the number, as TF Serving does. Which one it is, is known once `held` was asked.
+        """
+        return self._reads_zeros or folder == "0" or not folder.startswith("0")
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         """Load the version beside those that are loaded. Raises LoadFailed with Triton's words, or ServerAway."""
@@ -61,12 +74,8 @@ class TritonLoader:
 
     async def held(self, known: Iterable[Key]) -> frozenset[Key]:
         """Every version that is ready, whether or not it is among the known ones."""
-        index = await self._index(pb.RepositoryIndexRequest(ready=True))
-        return frozenset(
-            Key(each.name, int(each.version))
-            for each in index.models
-            if each.state == "READY" and each.version.isdigit()
-        )
+        self._reads_zeros = await self._is_embedded()
+        return await self._held()
 
     async def lost(self) -> None:
         """Return when the connection to Triton is lost."""
@@ -79,8 +88,24 @@ class TritonLoader:
             request.parameters["config"].string_param = config
         await self._load(request)
 
+    async def _is_embedded(self) -> bool:
+        try:
+            metadata = await self._metadata(pb.ServerMetadataRequest())
+        except RpcFailed:
+            return False
+        name: str = metadata.name
+        return name == EMBEDDED
+
+    async def _held(self) -> frozenset[Key]:
+        index = await self._index(pb.RepositoryIndexRequest(ready=True))
+        return frozenset(
+            Key(each.name, int(each.version))
+            for each in index.models
+            if each.state == "READY" and each.version.isdigit()
+        )
+
     async def _versions(self, model: str) -> frozenset[int]:
-        return frozenset(key.version for key in await self.held(()) if key.model == model)
+        return frozenset(key.version for key in await self._held() if key.model == model)
 
     async def _memory(self, key: Key) -> int | None:
         """Bytes that Triton says it takes; None where the backend does not tell, or statistics are off."""
@@ -92,13 +117,12 @@ class TritonLoader:
 
     async def _until_gone(self, model: str) -> None:
         """An unload is answered before the memory is free."""
-        wait = _POLL_FIRST
+        waits = RetryDelays(_POLL_FIRST, _POLL_MOST)
         while True:
             index = await self._index(pb.RepositoryIndexRequest())
             if not any(each.name == model and each.state in ("READY", "UNLOADING") for each in index.models):
                 return
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _POLL_MOST)
+            await asyncio.sleep(next(waits))
 
     def _one_at_a_time(self, model: str) -> asyncio.Lock:
         lock = self._locks.get(model)

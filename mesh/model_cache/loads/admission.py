@@ -6,7 +6,7 @@ from mesh.model_cache.books.eviction import Evict, TooLarge, Wait
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
-from mesh.model_cache.errors import Busy, NoRoom, StoreAway
+from mesh.model_cache.errors import Busy, ModelBroken, NoRoom, StoreAway
 from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.stores.store import Remote
 
@@ -60,10 +60,10 @@ class Admission:
         if entry.state is ModelState.FAILED:
             try:
                 remote = await self._store_index.find(key)
-            except StoreAway:
+            except (StoreAway, ModelBroken):
                 if not entry.complete:
                     raise
-        if remote is not None and remote.digest != entry.digest:
+        if remote is not None and not remote.fault and remote.digest != entry.digest:
             await self._cache.remove_files(entry)
             return remote
         return Remote(key.model, key.version, entry.disk_bytes, entry.digest)

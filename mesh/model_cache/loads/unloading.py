@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from mesh.back_off import RetryDelays
 from mesh.model_cache.books.eviction import Evict
 from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
@@ -55,7 +56,7 @@ class Unloading:
         logger.info("model unloaded", extra={"model": str(entry.key)})
 
     async def _unload(self, entry: CacheEntry) -> None:
-        delay = _RETRY_FIRST
+        delays = RetryDelays(_RETRY_FIRST, _RETRY_MOST)
         while True:
             try:
                 # A server that was away may have kept the model: it is told when it is back.
@@ -70,5 +71,4 @@ class Unloading:
             except (LoadFailed, TimeoutError) as error:
                 entry.cause = str(error) or "The model server does not answer the unload."
                 logger.warning("model is not let go", extra={"model": str(entry.key), "error": entry.cause})
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _RETRY_MOST)
+                await asyncio.sleep(next(delays))

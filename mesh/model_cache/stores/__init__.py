@@ -1,4 +1,4 @@
-"""Stores of models: a disk, S3 or Azure Blob. `open_store(settings)` is all that the cache needs."""
+"""Stores of models: a disk, S3, Azure Blob, Google Cloud Storage. `open_store(settings)` is all the cache needs."""
 
 from mesh.errors import MeshError
 from mesh.model_cache.stores.disk import DiskSource
@@ -14,7 +14,7 @@ __all__ = ["StoreSettings", "clean_leftovers", "open_store"]
 def open_store(settings: StoreSettings) -> Store:
     """The store that the settings name; nothing is asked of it yet.
 
-    Raises MeshError where the library for S3 and Azure is not installed, StoreError where the environment holds
+    Raises MeshError where the library for the clouds is not installed, StoreError where the environment holds
     settings for it that make no sense.
     """
     return ObjectStore(_source(settings), settings)

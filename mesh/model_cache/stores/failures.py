@@ -27,6 +27,8 @@ _CAUSES = (
 )
 # Where obstore asks for credentials before it can ask for the object: the metadata services of the clouds and STS.
 _TOKENS = re.compile(r"TokenRequest|token request|169\.254\.\d|fd00:ec2|AssumeRole|/latest/(?:api|meta-data)")
+# What obstore says of a service account of Google that it cannot read, before it has asked anybody.
+_UNREADABLE = re.compile(r"GCP credential error|service account file|Error reading pem")
 _BAD_CREDENTIALS = {
     "ExpiredToken",
     "InvalidToken",
@@ -47,6 +49,8 @@ def failure(store: str, error: BaseError) -> StoreError:
         return StoreCorrupt(f"{store} lists a name that cannot be a file (an empty part, `..` or a control character).")
     if _TOKENS.search(text):
         return StoreCredentials(f"{store} needs credentials, and neither environment nor platform gives any.")
+    if not status and _UNREADABLE.search(text):
+        return StoreCredentials(f"{store} needs credentials, and those that the environment names cannot be read.")
     refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403)
     if refused or code in _BAD_CREDENTIALS:
         return StoreCredentials(f"{store} refuses our credentials ({said or 'no reason given'}).")

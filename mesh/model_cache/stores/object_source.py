@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from mesh.model_cache.stores.objects import Object
+from mesh.model_cache.stores.objects import Listing, Object
 from mesh.model_cache.stores.store import StoreTransient
 
 Data = bytes | memoryview
@@ -16,10 +16,11 @@ class ObjectSource(Protocol):
         """The source's name in messages: the URL of the settings."""
         ...
 
-    async def objects(self, model: str, limit: int) -> list[Object]:
-        """Everything below `<model>/`; empty where there is no such model. Over `limit` files: StoreCorrupt.
+    async def objects(self, model: str, limit: int) -> Listing:
+        """Everything below `<model>/`; empty where there is no such model. Over `limit` entries: StoreCorrupt.
 
-        Names are as the store gives them: whoever uses them checks them.
+        Names are as the store gives them: whoever uses them checks them. What is hidden beside the versions may be
+        left out.
         """
         ...
 

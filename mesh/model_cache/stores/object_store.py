@@ -1,8 +1,10 @@
 """The store of models over any source of objects: a listing becomes versions, and a version a local folder."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -10,13 +12,17 @@ from typing import TypeVar
 from mesh.model_cache.books.names import check_name
 from mesh.model_cache.errors import BadName
 from mesh.model_cache.stores.object_source import Data, ObjectSource
-from mesh.model_cache.stores.objects import Package, packages
+from mesh.model_cache.stores.objects import Package, contents
 from mesh.model_cache.stores.settings import StoreSettings
 from mesh.model_cache.stores.staging import Staging
 from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreFull, StoreMissing, StoreTransient
 from mesh.model_cache.stores.transfer import ByteRange, in_order, missing_parts
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_SHOWN = 5  # of what is left out of a model, in a line of the log
 
 
 class ObjectStore:
@@ -29,7 +35,17 @@ class ObjectStore:
     async def versions(self, model: str) -> tuple[Remote, ...]:
         """See Store."""
         found = await self._packages(model)
-        return tuple(Remote(model, version, each.size_bytes, each.digest) for version, each in found.items())
+        return tuple(
+            Remote(
+                model,
+                each.version,
+                each.size_bytes,
+                each.digest,
+                "" if folder == str(each.version) else folder,
+                each.fault,
+            )
+            for folder, each in found.items()
+        )
 
     async def fetch(self, remote: Remote, target: Path, progress: Callable[[int], None]) -> None:
         """See Store. A version that no longer has `remote.digest` is StoreTransient: ask `versions` again."""
@@ -40,7 +56,7 @@ class ObjectStore:
             done = sum(held.values())
             progress(done)
             parts = missing_parts(package.objects, held, self._settings.part_bytes)
-            read = partial(self._read, package.model)
+            read = partial(self._read, package)
             async with aclosing(in_order(parts, read, self._settings.concurrency)) as arriving:
                 async for part, data in arriving:
                     await settled(staging.write, part.object, part.offset, data)
@@ -53,27 +69,35 @@ class ObjectStore:
         finally:
             staging.close()
 
-    async def _read(self, model: str, part: ByteRange) -> Data:
-        data = await self._source.read(model, part.object, part.offset, part.length)
+    async def _read(self, package: Package, part: ByteRange) -> Data:
+        there = replace(part.object, path=package.in_store(part.object.path))
+        data = await self._source.read(package.model, there, part.offset, part.length)
         if len(data) != part.length:
             raise StoreCorrupt(
-                f"{self._source.name} sent {len(data)} bytes of {f'{model}/{part.object.path}'!a} where "
+                f"{self._source.name} sent {len(data)} bytes of {f'{package.model}/{there.path}'!a} where "
                 f"{part.length} were asked for."
             )
         return data
 
-    async def _packages(self, model: str) -> Mapping[int, Package]:
+    async def _packages(self, model: str) -> Mapping[str, Package]:
         try:
             check_name(model)
         except BadName as error:
             raise StoreMissing(error.message) from None
-        return packages(model, await self._source.objects(model, self._settings.max_files))
+        found = contents(model, await self._source.objects(model, self._settings.max_files))
+        if found.left_out:
+            shown = found.left_out[:_SHOWN]
+            extra = {"model": model, "entries": len(found.left_out), "first": shown}
+            logger.debug("the store has entries that belong to no version", extra=extra)
+        return found.packages
 
     async def _package(self, remote: Remote) -> Package:
-        package = (await self._packages(remote.model)).get(remote.version)
+        package = (await self._packages(remote.model)).get(remote.folder or str(remote.version))
         which = f"version {remote.version} of {remote.model!a}"
         if package is None:
             raise StoreMissing(f"{self._source.name} has no {which} any more.")
+        if package.fault:
+            raise StoreCorrupt(package.fault)
         if package.digest != remote.digest:
             raise StoreTransient(f"In {self._source.name} {which} has changed since it was listed.")
         if package.size_bytes > self._settings.max_bytes:

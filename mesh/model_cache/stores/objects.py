@@ -2,21 +2,24 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from mesh.digits import number
 from mesh.model_cache.books.names import MAX_VERSION, check_name
 from mesh.model_cache.errors import BadName
 from mesh.model_cache.stores.store import StoreCorrupt
+from mesh.names import MAX_NAME
 
 MANIFEST = ".tbms-manifest.json"
-"""The note that a fetch leaves in a version's folder; a file of that name in a store is nobody's model."""
+"""The note that a fetch leaves in a version's folder; what begins with that name in a store is nobody's model."""
+
+SERVERS_OWN = frozenset({"config.pbtxt", "configs", "tbms.json"})
+"""What the model servers themselves read beside the versions. Without it a model would load, and be another one."""
 
 MAX_PATH = 1024  # bytes of UTF-8, the longest key of S3 and Azure
 MAX_DEPTH = 32
-_VERSION = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +31,53 @@ class Object:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """What a store lists and nobody can fetch: a link, a special file, a folder that may not be read.
+
+    `fault` goes on from the path, as in "is a link". `folder`: a model server in its place would see a folder.
+    """
+
+    path: str
+    fault: str
+    folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Everything that a store lists below a model's folder; names are as the store gives them."""
+
+    files: list[Object] = field(default_factory=list)
+    odd: list[Odd] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files) + len(self.odd)
+
+
 @dataclass(frozen=True)
 class Package:
-    """What one version is made of: its own files (`<version>/...`) and those of the model itself (`shared`)."""
+    """What one version is made of: its own files (`<version>/...`) and those of the model itself (`shared`).
+
+    Paths are as they will lie on the node's disk, where a version's folder is its plain number; `folder` is its name in
+    the store (`00000123`). With a `fault`, one sentence, the version is there and cannot be fetched.
+    """
 
     model: str
     version: int
+    folder: str
     own: tuple[Object, ...]
     shared: tuple[Object, ...]
+    fault: str = ""
 
     @property
     def objects(self) -> tuple[Object, ...]:
         """All files, those of the version first."""
         return self.own + self.shared
+
+    def in_store(self, path: str) -> str:
+        """The path in the store of one of the files."""
+        top, slash, below = path.partition("/")
+        return f"{self.folder}/{below}" if slash and top == str(self.version) else path
 
     @cached_property
     def size_bytes(self) -> int:
@@ -54,38 +91,105 @@ class Package:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def packages(model: str, objects: Iterable[Object]) -> Mapping[int, Package]:
-    """The versions of a model by their number, from everything that the store lists under its name.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The versions of a model by the name of their folder, and what of its folder belongs to none (a sentence each)."""
 
-    Left out: empty objects that stand for a folder, an object named as the model itself, dot files beside the
-    versions, and number folders that are no version (leading zeros, over 63 bits), as Triton leaves them out. Raises
-    StoreCorrupt for a name that could leave the folder or that no file can have, for a name that is listed twice, and
-    for one that is both file and folder.
+    packages: Mapping[str, Package]
+    left_out: tuple[str, ...] = ()
+
+
+def version_number(folder: str) -> int | None:
+    """The version that a folder of this name is: decimal digits, zeros in front allowed; None for any other name.
+
+    As TF Serving's ParseVersionNumber (`strings::safe_strto64`), but for signs and spaces, which it would take: no
+    call could name such a version. Which of these names a model server takes is its loader's to say.
     """
-    listed = list(objects)
-    folders = {ancestor for each in listed for ancestor in _ancestors(each.path)}
-    files: dict[str, Object] = {}
-    for each in listed:
-        path = each.path
-        if not path or (each.size == 0 and (path in folders or _VERSION.fullmatch(path))):
-            continue
-        check_path(model, path)
-        if path in files:
-            raise StoreCorrupt(f"The store lists {_shown(model, path)} twice.")
-        if path in folders:
-            raise StoreCorrupt(f"In the store {_shown(model, path)} is a file and a folder.")
-        if path.rpartition("/")[2] != MANIFEST:
-            files[path] = each
-    own: dict[int, list[Object]] = {}
+    if len(folder) > MAX_NAME or not (folder.isascii() and folder.isdigit()):
+        return None
+    value = number(folder.lstrip("0") or "0", 19)
+    return value if value is not None and value <= MAX_VERSION else None
+
+
+def contents(model: str, listing: Listing) -> Contents:
+    """The versions of a model, from everything that the store lists under its name.
+
+    | what is listed                                                  | then                                      |
+    |-----------------------------------------------------------------|-------------------------------------------|
+    | a file below a folder whose name is a number                    | belongs to that version                   |
+    | a folder without a file                                         | does not exist (object stores have none)  |
+    | an empty object that stands for a folder                        | silently left out                         |
+    | our own manifest's name, file or folder                         | silently left out                         |
+    | beside the versions: a file, or a folder with any other name    | belongs to the model, goes to each version|
+    | beside: hidden; named as a number and no folder; over 63 bits   | left out                                  |
+    | beside: a link, a special file, a name that no file can have    | left out                                  |
+    | the same in place of what servers read there (SERVERS_OWN)      | a fault of every version                  |
+    | inside a version, or in its place: the same                     | a fault of that version                   |
+
+    A name that no file can have: one that leaves the folder, holds a control character, is too long or too deep, is
+    listed twice, or is both file and folder. Whether a version is whole cannot be seen in a list: it is one as soon as
+    one file of it is there. One whose upload goes on changes under its fetch, which then fails and is made again, or
+    does not load, and is fetched again when its list has changed. So a version is best uploaded under a name that is no
+    number and hidden (`.2.upload`), and renamed; or, where nothing can be renamed, with the file that the server opens
+    first as the last one.
+    """
+    places: dict[str, list[Object]] = {}
+    faults: dict[str, list[str]] = {}
+    for each in listing.files:
+        top, slash, _ = each.path.partition("/")
+        if each.path and not any(name.startswith(MANIFEST) for name in each.path.split("/")):
+            places.setdefault(top if slash and version_number(top) is not None else "", []).append(each)
+    for odd in listing.odd:
+        top, slash, _ = odd.path.partition("/")
+        inside = (slash or odd.folder) and version_number(top) is not None
+        faults.setdefault(top if inside else "", []).append(_sentence(model, odd.path, odd.fault))
+        if not inside and top in SERVERS_OWN:
+            faults.setdefault("*", []).append(faults[""][-1])
     shared: list[Object] = []
-    for path in sorted(files):
-        top, slash, _ = path.partition("/")
-        if top.isdecimal():
-            if slash and _VERSION.fullmatch(top) and int(top) <= MAX_VERSION:
-                own.setdefault(int(top), []).append(files[path])
-        elif not top.startswith("."):
-            shared.append(files[path])
-    return {version: Package(model, version, tuple(mine), tuple(shared)) for version, mine in own.items()}
+    for each, fault in _checked(model, places.pop("", [])):
+        top = each.path.partition("/")[0]
+        if not fault and (top.startswith(".") or top.isdecimal()):
+            fault = _sentence(model, each.path, "belongs to no version")
+        if not fault:
+            shared.append(each)
+            continue
+        faults.setdefault("", []).append(fault)
+        if top in SERVERS_OWN:
+            faults.setdefault("*", []).append(fault)
+    of_all = faults.pop("*", [])
+    left_out = tuple(faults.pop("", []))
+    found: dict[str, Package] = {}
+    for folder in sorted({*places, *faults}):
+        version = version_number(folder)
+        assert version is not None
+        own = []
+        wrong = faults.get(folder, []) + of_all
+        for each, fault in _checked(model, places.get(folder, [])):
+            if fault:
+                wrong.append(fault)
+            else:
+                own.append(Object(f"{version}{each.path[len(folder) :]}", each.size, each.etag))
+        if own or wrong:
+            fault = wrong[0] if wrong else ""
+            found[folder] = Package(model, version, folder, tuple(own), tuple(shared), fault)
+    return Contents(found, left_out)
+
+
+def _checked(model: str, files: list[Object]) -> Iterable[tuple[Object, str]]:
+    """The files of one place by path, each with what is wrong with it; without those that stand for folders."""
+    folders = {ancestor for each in files for ancestor in _ancestors(each.path)}
+    last = None
+    for each in sorted(files, key=lambda each: each.path):
+        if each.size == 0 and each.path in folders:
+            continue
+        try:
+            check_path(model, each.path)
+        except StoreCorrupt as error:
+            yield each, str(error)
+        else:
+            wrong = "is a file and a folder" if each.path in folders else "is listed twice" if each.path == last else ""
+            yield each, _sentence(model, each.path, wrong) if wrong else ""
+        last = each.path
 
 
 def check_path(model: str, path: str) -> None:
@@ -107,6 +211,10 @@ def _ancestors(path: str) -> Iterable[str]:
     while at >= 0:
         yield path[:at]
         at = path.find("/", at + 1)
+
+
+def _sentence(model: str, path: str, fault: str) -> str:
+    return f"In the store {_shown(model, path)} {fault}."
 
 
 def _shown(model: str, path: str) -> str:

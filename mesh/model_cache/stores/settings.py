@@ -15,12 +15,21 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")  # S3's rule, which a
 
 
 class StoreSettings(Settings):
-    """Where models come from: `<url>/<model>/<version>/<files>`, as TF Serving and Triton lay out a repository."""
+    """Where models come from: `<url>/<model>/<version>/<files>`, as TF Serving and Triton lay out a repository.
 
-    url: str = Field(description="`file:///models`, `s3://bucket/prefix` or `az://container/prefix`.")
+    Credentials come from the environment or the platform. S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, web
+    identity, instance metadata. Azure: AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_KEY, workload or managed identity.
+    Google: GOOGLE_SERVICE_ACCOUNT (a file) or GOOGLE_SERVICE_ACCOUNT_KEY (its JSON), GOOGLE_APPLICATION_CREDENTIALS,
+    workload identity and the metadata server. A public bucket needs none, and `anonymous` says so.
+    """
+
+    url: str = Field(
+        description="`file:///models`, `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`."
+    )
     endpoint: str | None = Field(
         default=None,
-        description="Base URL of a service that speaks S3 (MinIO, Ceph) or Azure Blob, if not the cloud's.",
+        description="Base URL of a service that speaks S3 (MinIO, Ceph), Azure Blob or Cloud Storage, if not the "
+        "cloud's.",
     )
     region: str | None = Field(default=None, min_length=1, max_length=64, description="Region of the S3 bucket.")
     account: str | None = Field(
@@ -50,8 +59,8 @@ class StoreSettings(Settings):
         if parts.scheme == "file":
             if parts.netloc or not parts.path.startswith("/"):
                 raise ValueError("a file URL has three slashes and an absolute path, as file:///models")
-        elif parts.scheme not in ("s3", "az"):
-            raise ValueError("a store is file:///path, s3://bucket/prefix or az://container/prefix")
+        elif parts.scheme not in ("s3", "az", "gs"):
+            raise ValueError("a store is file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
         elif not _BUCKET.fullmatch(parts.netloc):
             raise ValueError("the bucket or container cannot have that name")
         for name in parts.path.strip("/").split("/") if parts.path.strip("/") else []:
@@ -72,10 +81,10 @@ class StoreSettings(Settings):
         return endpoint.rstrip("/")
 
     @property
-    def kind(self) -> Literal["file", "s3", "az"]:
+    def kind(self) -> Literal["file", "s3", "az", "gs"]:
         """Which kind of store it is."""
         scheme = urlsplit(self.url).scheme
-        return "s3" if scheme == "s3" else "az" if scheme == "az" else "file"
+        return "s3" if scheme == "s3" else "az" if scheme == "az" else "gs" if scheme == "gs" else "file"
 
     @property
     def bucket(self) -> str:

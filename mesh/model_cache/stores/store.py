@@ -38,13 +38,17 @@ class Remote:
     """One version of a model in a store, as it is listed.
 
     `size_bytes` is what it takes on the local disk once fetched, as exactly as the store can tell. `digest` speaks for
-    the contents of all its files: equal digests mean equal files, in every process and at every time.
+    the contents of all its files: equal digests mean equal files, in every process and at every time. `folder` is the
+    name of its folder in the store, where that is not the plain number (`00000123`). With a `fault`, a sentence for
+    operators, the version is there and cannot be fetched, now or later: `fetch` raises StoreCorrupt.
     """
 
     model: str
     version: int
     size_bytes: int
     digest: str
+    folder: str = ""
+    fault: str = ""
 
 
 class Store(Protocol):
@@ -55,7 +59,10 @@ class Store(Protocol):
     """
 
     async def versions(self, model: str) -> tuple[Remote, ...]:
-        """The versions of that model, in any order; empty where the store has no such model. Raises StoreError."""
+        """The versions of that model, in any order; empty where the store has no such model. Raises StoreError.
+
+        Each folder whose name is a number is one, so two of them may have the same number (`1` and `001`).
+        """
         ...
 
     async def fetch(self, remote: Remote, target: Path, progress: Callable[[int], None]) -> None:

@@ -121,6 +121,94 @@ async def test_a_newer_version_in_the_store_takes_over_and_the_old_one_can_still
         assert await node.call("a", 1) == DOUBLED
 
 
+@pytest.mark.parametrize(
+    ("folders", "version", "reply"),
+    [
+        ({"00000123": 3.0}, 123, [3.0, 6.0]),
+        ({"1": 2.0, "002": 3.0}, 2, [3.0, 6.0]),
+        ({"10": 2.0, "009": 3.0}, 10, [2.0, 4.0]),
+        ({"1": 2.0, "001": 3.0}, 1, [2.0, 4.0]),
+    ],
+)
+async def test_folders_with_zeros_are_versions_as_they_are_to_the_server_itself(
+    server: EmbeddedNode,
+    shelf: Path,
+    loader: dict[str, str],
+    tmp_path: Path,
+    folders: dict[str, float],
+    version: int,
+    reply: list[float],
+) -> None:
+    for number, (folder, factor) in enumerate(folders.items()):
+        write_onnx(tmp_path / "made", "m", number, factor)
+        (shelf / "m").mkdir(exist_ok=True)
+        (tmp_path / "made" / "m" / str(number)).rename(shelf / "m" / folder)
+    async with cached(server, shelf, loader=loader) as node:
+        (await node.manager.ensure("m")).release()
+        assert node.states() == {f"m:{version}": "available"}
+        assert await node.call("m") == await node.call("m", version) == (200, reply)
+    alone = EmbeddedNode(NodeSpec("alone", models=frozenset({"m"})), shelf, tmp_path)
+    await alone.start()
+    try:
+        async with cache_node(tmp_path / "unused", shelf, alone.grpc, alone.rest) as other:
+            assert await other.call("m") == await other.call("m", version) == (200, reply)
+    finally:
+        await alone.stop()
+
+
+async def test_what_lies_beside_the_versions_changes_nothing(
+    server: EmbeddedNode, shelf: Path, loader: dict[str, str]
+) -> None:
+    (shelf / "a" / "latest").symlink_to("1")
+    (shelf / "a" / "dangling").symlink_to("nowhere")
+    (shelf / "a" / "3").write_text("a plain file")
+    for folder in ("4", "lost+found", "5/empty", ".6.upload"):
+        (shelf / "a" / folder).mkdir(parents=True)
+    (shelf / "a" / ".6.upload" / "model.onnx").write_bytes(b"half")
+    (shelf / "a" / "1" / ".DS_Store").write_text("inside, too")
+    (shelf / "a" / ".DS_Store").write_text("")
+    async with cached(server, shelf, loader=loader) as node:
+        (await node.manager.ensure("a")).release()
+        assert node.states() == {"a:1": "available"}
+        assert await node.call("a") == DOUBLED
+        assert node.manager.status().store == {}
+
+
+async def test_a_version_that_is_a_link_is_broken_and_the_one_in_use_stays(
+    server: EmbeddedNode, shelf: Path, loader: dict[str, str]
+) -> None:
+    async with cached(server, shelf, loader=loader, refresh_seconds=0.05) as node:
+        (await node.manager.ensure("a")).release()
+        (shelf / "a" / "2").symlink_to("1")
+        await until(lambda: _asked(node) and "'a/2' is a link" in node.manager.status().store.get("a", ""))
+        with pytest.raises(ModelBroken, match="Version 2 of model 'a' is damaged in its store"):
+            await node.manager.ensure("a", 2)
+        (await node.manager.ensure("a")).release()
+        assert await node.call("a") == DOUBLED
+        (shelf / "a" / "2").unlink()
+        write_onnx(shelf, "a", 2, factor=3.0)
+        await until(lambda: _asked(node) == {"a:1": "available", "a:2": "available"})
+        assert await node.call("a") == (200, [3.0, 6.0])
+
+
+async def test_a_newest_version_that_is_still_uploaded_takes_over_once_it_is_whole(
+    server: EmbeddedNode, shelf: Path, loader: dict[str, str]
+) -> None:
+    write_onnx(shelf.parent / "made", "a", 2, factor=3.0)
+    whole = (shelf.parent / "made" / "a" / "2" / "model.onnx").read_bytes()
+    back_off = {"first_seconds": 0.1, "most_seconds": 0.2}
+    async with cached(server, shelf, loader=loader, refresh_seconds=0.05, back_off=back_off) as node:
+        (await node.manager.ensure("a")).release()
+        (shelf / "a" / "2").mkdir()
+        (shelf / "a" / "2" / "model.onnx").write_bytes(whole[: len(whole) // 2])
+        await until(lambda: bool(_asked(node)) and node.loader.loads[Key("a", 2)] > 0)
+        (await node.manager.ensure("a")).release()
+        assert await node.call("a", 1) == DOUBLED
+        (shelf / "a" / "2" / "model.onnx").write_bytes(whole)
+        await until(lambda: _asked(node).get("a:2") == "available")
+        assert await node.call("a") == (200, [3.0, 6.0])
+
+
 def _asked(node: Any) -> dict[str, str]:
     """The states, after one more call that names no version: such a call has the store looked at."""
     lease = node.manager.try_acquire("a")

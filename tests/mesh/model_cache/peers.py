@@ -19,7 +19,8 @@ class MemoryStore:
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = seconds
         self.manual = False
-        self.remotes: dict[str, dict[int, Remote]] = {}
+        self.remotes: dict[str, dict[str, Remote]] = {}
+        """By model and the name of the version's folder."""
         self.listed: Counter[str] = Counter()
         self.fetched: Counter[Key] = Counter()
         self.fetching: dict[Key, asyncio.Future[None]] = {}
@@ -28,9 +29,11 @@ class MemoryStore:
         self.most_at_once = 0
         self.mistakes: list[str] = []
 
-    def put(self, model: str, version: int = 1, size: int = 100, digest: str = "") -> Remote:
-        remote = Remote(model, version, size, digest or f"{model}-{version}-{size}")
-        self.remotes.setdefault(model, {})[version] = remote
+    def put(
+        self, model: str, version: int = 1, size: int = 100, digest: str = "", folder: str = "", fault: str = ""
+    ) -> Remote:
+        remote = Remote(model, version, size, digest or f"{model}-{folder or version}-{size}", folder, fault)
+        self.remotes.setdefault(model, {})[folder or str(version)] = remote
         return remote
 
     async def versions(self, model: str) -> tuple[Remote, ...]:
@@ -79,11 +82,15 @@ class MemoryServer:
         self.calls = 0
         self.loading: dict[Key, asyncio.Future[None]] = {}
         self.broken: dict[str, str] = {}
+        self.reads_zeros = True
         self.stubborn: set[Key] = set()
         self.memory: dict[str, int] = {}
         self.may_unload: Callable[[Key], bool] = lambda key: True
         self.mistakes: list[str] = []
         self._disconnected = asyncio.Event()
+
+    def reads(self, folder: str) -> bool:
+        return self.reads_zeros or folder == "0" or not folder.startswith("0")
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         self.calls += 1

@@ -37,6 +37,7 @@ def test_versions_are_the_folders_with_numbers(tmp_path: Path) -> None:
     for folder in ("1", "10", "002", "a", "-1", "1.5", "٣", "9" * 19, "1" * 30):
         (tmp_path / folder).mkdir()
     (tmp_path / "7").write_text("a file")
+    (tmp_path / "01").mkdir()  # TF Serving takes the last one listed
     assert versions(tmp_path) == {1: tmp_path / "1", 2: tmp_path / "002", 10: tmp_path / "10"}
 
 

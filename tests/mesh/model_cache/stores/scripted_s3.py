@@ -1,4 +1,8 @@
-"""An S3 that does what a test tells it to: real HTTP, hostile or unlucky replies."""
+"""An S3 that does what a test tells it to: real HTTP, hostile or unlucky replies.
+
+Google Cloud Storage is played by it, too: what obstore asks of it (its XML API: list-type=2, ranged reads with
+If-Match) is the same. There is no emulator of that API to be had here; what Google's own service does is not tested.
+"""
 
 import asyncio
 import re
@@ -25,10 +29,13 @@ class ScriptedS3:
     """Called with key and offset before a read; what it returns is the reply."""
     reads: list[tuple[str, int, int]] = field(default_factory=list)
     """Key, first and last byte of every read that was answered with bytes."""
+    authorization: list[str] = field(default_factory=list)
+    """What each request said of that header."""
     pages: int = 0
     settings: StoreSettings = field(init=False)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.authorization.append(request.headers.get("Authorization", ""))
         if "list-type" in request.query:
             return self._list(request.query.get("prefix", ""))
         key = request.path.removeprefix("/models/")
@@ -68,6 +75,15 @@ async def scripted_s3() -> AsyncIterator[ScriptedS3]:
         store.settings = StoreSettings(
             url="s3://models/p", endpoint=endpoint, region="us-east-1", part_bytes=64 << 10, concurrency=2
         )
+        yield store
+
+
+@asynccontextmanager
+async def scripted_gcs() -> AsyncIterator[ScriptedS3]:
+    """The same as Google Cloud Storage, public."""
+    async with scripted_s3() as store:
+        same = {**store.settings.model_dump(), "url": "gs://models/p", "region": None, "anonymous": True}
+        store.settings = StoreSettings(**same)
         yield store
 
 

@@ -60,6 +60,27 @@ async def test_a_version_arrives_as_it_is_in_the_store(shelf: Shelf, cache: Path
     assert not partial(target).exists()
 
 
+async def test_a_version_whose_folder_has_zeros_is_fetched_from_there_as_its_number(shelf: Shelf, cache: Path) -> None:
+    """TF Serving's own layout, as in its tutorials: `00000123`."""
+    shelf.put("m/00000123/variables/a", BIG)
+    shelf.put("m/00000123/b", SMALL)
+    remote = await only(shelf, "m")
+    assert (remote.version, remote.folder, remote.fault) == (123, "00000123", "")
+    await open_store(shelf.settings).fetch(remote, cache / "m" / "123", ignore)
+    assert contents(cache / "m") == {"123/variables/a": BIG, "123/b": SMALL}
+
+
+async def test_two_folders_with_one_number_are_told_apart(shelf: Shelf, cache: Path) -> None:
+    shelf.put("m/1/a", b"plain")
+    shelf.put("m/001/a", b"zeros")
+    found = {remote.folder: remote for remote in await open_store(shelf.settings).versions("m")}
+    assert {remote.version for remote in found.values()} == {1}
+    await open_store(shelf.settings).fetch(found["001"], cache / "m" / "1", ignore)
+    assert contents(cache / "m") == {"1/a": b"zeros"}
+    await open_store(shelf.settings).fetch(found[""], cache / "again" / "1", ignore)
+    assert contents(cache / "again") == {"1/a": b"plain"}
+
+
 async def test_the_model_server_may_read_what_arrives(shelf: Shelf, cache: Path) -> None:
     """It runs as another user: files and folders have the usual rights, and are files, not links."""
     stock(shelf)
@@ -75,7 +96,7 @@ async def test_versions_are_numbers_and_other_things_are_left_out(shelf: Shelf) 
     for path in ("m/1/a", "m/20/a", "m/0/a", "m/007/a", "m/9223372036854775808/a", "m/.hidden/a", "m/latest/a"):
         shelf.put(path, b"x")
     found = await open_store(shelf.settings).versions("m")
-    assert sorted(remote.version for remote in found) == [0, 1, 20]
+    assert sorted(remote.version for remote in found) == [0, 1, 7, 20]
     assert {remote.size_bytes for remote in found} == {2}  # its own file, and the model's `latest/a`
 
 

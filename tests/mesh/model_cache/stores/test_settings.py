@@ -19,6 +19,7 @@ from mesh.model_cache.stores import StoreSettings, open_store
         ("s3://bucket/", "s3", "bucket", ""),
         ("s3://bucket/a/b/", "s3", "bucket", "a/b"),
         ("az://container/a", "az", "container", "a"),
+        ("gs://bucket/a/b", "gs", "bucket", "a/b"),
     ],
 )
 def test_urls(url: str, kind: str, bucket: str, path: str) -> None:
@@ -54,6 +55,7 @@ def test_urls_that_name_no_store(url: str) -> None:
     [
         {"url": "s3://AKID:secret@bucket/a"},
         {"url": "az://container/a?sv=1&sig=secret"},
+        {"url": "gs://bucket/a?token=secret"},
         {"url": "s3://bucket/a#secret"},
         {"endpoint": "https://user:secret@host"},
         {"endpoint": "https://host/?sig=secret"},

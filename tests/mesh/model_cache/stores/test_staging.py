@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.model_cache.stores import clean_leftovers
-from mesh.model_cache.stores.objects import MANIFEST, Object, Package, packages
+from mesh.model_cache.stores.objects import MANIFEST, Listing, Object, Package, contents
 from mesh.model_cache.stores.staging import Staging
 from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreError, StoreTransient, partial
 from tests.mesh.model_cache.stores.fetched import fetched
@@ -16,7 +16,7 @@ FOREVER = NOW
 
 
 def package(*files: tuple[str, int, str]) -> Package:
-    return packages("m", [Object(*each) for each in files])[1]
+    return contents("m", Listing([Object(*each) for each in files])).packages["1"]
 
 
 A, B, C = ("1/a", 4, "a"), ("1/deep/b", 6, "b"), ("config.pbtxt", 3, "c")
