@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import CallError
 from ext_proc.wire.call import Call
+from ext_proc.wire.framing import unframe
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.protobuf.fields import len_field, varint, varint_field
 from ext_proc.wire.rewrite import swap_model
@@ -105,12 +106,26 @@ def outcome(naming: Callable[[], Call | Unnamed | None]) -> Call | Unnamed | Cal
         return error
 
 
+def swap_body(
+    call: Call,
+    body: bytes,
+    model: str,
+    version: str | None = None,
+    label: str | None = None,
+    *,
+    encoding: str = "identity",
+    limit: int = LIMIT,
+) -> bytes:
+    """The body as a held call is renamed: unpacked, and then asking for another model."""
+    return b"".join(swap_model(call, unframe((body,), encoding, limit), model, version, label))
+
+
 def swap(
     path: str, body: bytes, model: str, version: str | None = None, label: str | None = None, encoding: str = "identity"
 ) -> bytes:
     call = name_body(path, body, encoding)
     assert call is not None
-    out = swap_model(call, body, model, version, label, encoding=encoding, limit=LIMIT)
+    out = swap_body(call, body, model, version, label, encoding=encoding)
     assert out[0] == 0
     assert int.from_bytes(out[1:5], "big") == len(out) - 5
     return out[5:]
