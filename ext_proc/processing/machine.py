@@ -113,12 +113,20 @@ class Machine:
 
     @property
     def waits(self) -> bool:
-        """Whether more can be handed on: a long body goes in portions, so that other calls have their turn."""
+        """Whether `go_on` has something to do: long bodies are worked on by parts, and other calls in between."""
+        if self.state is State.NAMING:
+            return self._unnamed is not None and self._unnamed.waits
         return self.state in (State.PIPING, State.RELEASED) and self._body.waits
 
-    def hand_on(self) -> list[bytes]:
-        """The next portion of a body that `waits`."""
-        return self._body.hand_on()
+    def go_on(self, now: float) -> list[bytes]:
+        """The next part of what `waits`: a body is read on for its model, or handed on."""
+        if self.state is not State.NAMING:
+            return self._body.hand_on()
+        assert self._unnamed is not None
+        try:
+            return self._named_by(self._unnamed.go_on(), now)
+        except CallError as error:
+            return self._refuse(error)
 
     @property
     def head(self) -> Head | None:
@@ -216,7 +224,8 @@ class Machine:
 
     def _named_by(self, call: Call | None, now: float) -> list[bytes]:
         if call is None:  # with the whole body here: it needs no model (the statistics of all)
-            return self._apply(Pass()) if self._body.ended else []
+            done = self._body.ended and not (self._unnamed is not None and self._unnamed.waits)
+            return self._apply(Pass()) if done else []
         self._unnamed = None
         return self._decide(call, now)
 

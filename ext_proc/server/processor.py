@@ -100,7 +100,7 @@ class ExtProcStream:
         machine = self._machine
         if machine.waits:
             if self._turn is None:
-                self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
+                self._turn = asyncio.get_running_loop().call_soon(self._go_on)
         elif machine.held is not None:
             if self._task is None:
                 self._task = self._service.tasks.create_task(self._resolve())
@@ -109,13 +109,18 @@ class ExtProcStream:
                 self._service.refusals.add(machine.refusal, self._whose())
             self._end()
 
-    def _hand_on(self) -> None:
-        """The next portion of a long body; the loop has done in between what else there was."""
+    def _go_on(self) -> None:
+        """The next part of a long body; the loop has done in between what else there was."""
         self._turn = None
         if self._counted:
             return
-        for message in self._machine.hand_on():
-            self._stream.send(message)
+        try:
+            replies = self._machine.go_on(self._service.clock())
+        except Exception:
+            self._broken()
+            return
+        for reply in replies:
+            self._stream.send(reply)
         self._follow()
 
     async def _resolve(self) -> None:

@@ -42,6 +42,11 @@ class FirstMessage:
         return self.size is not None and self._got == self.size
 
     @property
+    def packed(self) -> bool:
+        """Whether it is compressed, as far as its head has come."""
+        return self._inflater is not None
+
+    @property
     def plain_size(self) -> int | None:
         """Length of the plain message in bytes, where it is known before the message ends."""
         return None if self._inflater else self.size

@@ -1,5 +1,6 @@
 """The stream machine: every conversation of design, and every state against every input."""
 
+import gzip
 import itertools
 
 import pytest
@@ -13,6 +14,7 @@ from ext_proc.processing.decision import Decision, HeaderMutation, Hold, Pass, R
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.request import Head, ReplyPart, StreamError
 from ext_proc.wire.call import Call
+from ext_proc.wire.naming import STEP
 from tests.ext_proc.processing import envoy_says as envoy
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -341,13 +343,44 @@ def test_a_long_body_is_handed_on_in_portions_and_stays_in_order() -> None:
     assert drive(machine, envoy.body(b"more")) == []
     assert drive(machine, envoy.trailers()) == []
     while machine.waits:
-        step = envoy.read(machine.hand_on())
-        assert sum(len(reply.chunk[0]) for reply in step if reply.chunk) <= PORTION
+        step = envoy.read(machine.go_on(0.0))
+        assert sum(len(reply.chunk[0]) for reply in step if reply.kind == "request_body") <= PORTION
         sent += step
     *chunks, last = sent[1:]
     assert last.kind == "request_trailers"
-    assert [reply.chunk[1] for reply in chunks if reply.chunk] == [False] * len(chunks)
-    assert b"".join(reply.chunk[0] for reply in chunks if reply.chunk) == first + b"more"
+    assert [reply.chunk[1] for reply in chunks] == [False] * len(chunks)
+    assert b"".join(reply.chunk[0] for reply in chunks) == first + b"more"
+
+
+@pytest.mark.parametrize("name_first", [False, True])
+def test_a_packed_body_is_read_for_its_model_in_steps(name_first: bool) -> None:
+    name, tensor = (ModelInferRequest(model_name="resnet"), ModelInferRequest(raw_input_contents=[bytes(8 * STEP)]))
+    parts = [part.SerializeToString() for part in ((name, tensor) if name_first else (tensor, name))]
+    content = gzip.compress(b"".join(parts))
+    body = b"\1" + len(content).to_bytes(4, "big") + content
+    policy = Policy(limit=9 * STEP)
+    machine = Machine(policy)
+    drive(machine, envoy.grpc(INFER, grpc_encoding="gzip"))
+    sent, steps = drive(machine, envoy.body(body[:-3])), 0
+    assert machine.waits is not name_first
+    sent += drive(machine, envoy.body(body[-3:], end=True))
+    while machine.waits:
+        sent += envoy.read(machine.go_on(0.0))
+        steps += 1
+    assert steps in range(5, 10) or name_first
+    assert [call.model for call in policy.asked] == ["resnet"]
+    assert kinds(sent)[0] == "request_headers"
+    assert b"".join(reply.chunk[0] for reply in sent[1:]) == body
+
+
+def test_a_packed_body_that_is_broken_in_a_later_step_is_refused() -> None:
+    content = gzip.compress(ModelInferRequest(raw_input_contents=[bytes(4 * STEP)]).SerializeToString())[:-9]
+    machine = Machine(Policy(limit=9 * STEP))
+    drive(machine, envoy.grpc(INFER, grpc_encoding="gzip"))
+    sent = drive(machine, envoy.body(b"\1" + len(content).to_bytes(4, "big") + content, end=True))
+    while machine.waits:
+        sent += envoy.read(machine.go_on(0.0))
+    assert kinds(sent) == ["immediate_response"]
 
 
 def test_a_long_body_that_was_rewritten_ends_with_its_last_portion() -> None:
@@ -356,8 +389,8 @@ def test_a_long_body_that_was_rewritten_ends_with_its_last_portion() -> None:
     tensor = bytes(range(256)) * (PORTION // 128)
     replies = envoy.read(machine.decided(Route(ROUTE.nodes, body=(b"head", memoryview(tensor)))))
     while machine.waits:
-        replies += envoy.read(machine.hand_on())
-    chunks = [reply.chunk for reply in replies[1:] if reply.chunk]
+        replies += envoy.read(machine.go_on(0.0))
+    chunks = [reply.chunk for reply in replies[1:]]
     assert b"".join(chunk for chunk, _ in chunks) == b"head" + tensor
     assert [last for _, last in chunks] == [False] * (len(chunks) - 1) + [True]
 

@@ -85,7 +85,11 @@ def name_body(path: str, body: bytes | Message, encoding: str | None = None, lim
     """Names a call by its whole body at once; a message is framed first."""
     if isinstance(body, Message):
         body = framed(body.SerializeToString(), encoding or "identity")
-    return unnamed(path, encoding, limit).feed(body, True)
+    call = unnamed(path, encoding, limit)
+    named = call.feed(body, True)
+    while call.waits:
+        named = call.go_on()
+    return named
 
 
 def name_chunks(call: Unnamed, body: bytes, cuts: list[int]) -> Call | None:
