@@ -22,6 +22,7 @@ from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
+from ext_proc.worker_thread import off_loop
 from mesh.node import Node
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
@@ -92,6 +93,10 @@ class EdgePolicy:
         """Decides a held call: a race, or a gRPC call that is only renamed."""
         context = held.context
         assert isinstance(context, HeldRace)
+        if held.call.protocol.is_grpc:
+            # Once, for all candidates and copies.
+            limit = self.body_limit
+            held = await off_loop(held.most_plain(limit), held.unpacked, limit)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, _only(context.plan), context.arrival)
@@ -168,15 +173,8 @@ class EdgePolicy:
 
     def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
-        body = swap_model(
-            held.call,
-            held.body,
-            model.model,
-            model.version,
-            model.label,
-            encoding=held.head.headers.get("grpc-encoding", "identity"),
-            limit=self.body_limit,
-        )
+        assert held.message is not None
+        body = swap_model(held.call, held.message, model.model, model.version, model.label)
         return replace(self._send(held.head, held.call, model, now), body=body)
 
 

@@ -28,7 +28,7 @@ class ClientConnection(H2Connection[ClientStream]):
         usable = not self.ended and not self._draining and self._next < _LAST_NUMBER
         return usable and len(self._streams) < self._peer_streams
 
-    def request(self, block: bytes, body: tuple[bytes, ...], limit: int, ended: Ended) -> ClientStream:
+    def request(self, block: bytes, body: tuple[bytes | memoryview, ...], limit: int, ended: Ended) -> ClientStream:
         """Sends one request; only where it `has_room`. `limit` bounds the body of the response, in bytes."""
         number = self._highest = self._next
         self._next += 2

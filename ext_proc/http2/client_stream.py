@@ -58,7 +58,7 @@ class ClientStream(FlowControlledStream):
         self._chunks: list[bytes] = []
         self._limit = self._room = limit
 
-    def send(self, block: bytes, body: tuple[bytes, ...]) -> None:
+    def send(self, block: bytes, body: tuple[bytes | memoryview, ...]) -> None:
         """The whole request: its header block, and what its body consists of."""
         pieces = [piece for piece in body if piece]
         writer = self._writer

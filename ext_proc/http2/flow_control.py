@@ -160,7 +160,7 @@ class FlowControlledStream(ABC):
         self._taken = 0
         self._writer.write(window_update(self.id, taken))
 
-    def _enqueue(self, *pieces: bytes) -> None:
+    def _enqueue(self, *pieces: bytes | memoryview) -> None:
         """Takes what cannot go out at once; it goes as the windows open."""
         if self._queue is None:
             self._queue = deque()

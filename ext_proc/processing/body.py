@@ -3,6 +3,10 @@
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing import response
 from ext_proc.processing.request import BodyMode
+from ext_proc.wire.protobuf.fields import Pieces
+
+PORTION = 1 << 20
+"""Bytes that are handed on in one step: about a millisecond of work, after which other calls have their turn."""
 
 
 class Body:
@@ -13,7 +17,7 @@ class Body:
     def __init__(self, mode: BodyMode = BodyMode.NONE, ended: bool = False) -> None:
         self.mode = mode
         self.ended = ended
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | memoryview] = []
         self._size = 0
         self._trailers = False
 
@@ -25,27 +29,44 @@ class Body:
             raise CallError(Reason.TOO_LARGE, f"the body is over the limit of {limit} bytes")
         self._chunks.append(chunk)
 
+    def follow(self, chunk: bytes, last: bool) -> None:
+        """One more chunk, behind those that wait to be handed on."""
+        self.ended = last
+        self._chunks.append(chunk)
+
+    @property
+    def waits(self) -> bool:
+        """Whether chunks are here. After `hand_on` those are the ones of its next step."""
+        return bool(self._chunks)
+
     def trailed(self) -> None:
         """The body has ended with trailers."""
         self._trailers = self.ended = True
 
-    def whole(self) -> bytes:
-        """The chunks that are here, joined."""
-        return b"".join(self._chunks)
+    def whole(self) -> tuple[bytes, ...]:
+        """The chunks of a body that was collected."""
+        return tuple(chunk for chunk in self._chunks if isinstance(chunk, bytes))
 
-    def replace(self, content: bytes) -> None:
+    def replace(self, content: Pieces) -> None:
         """Hands `content` on in the place of the chunks that are here."""
-        self._chunks = [content]
+        self._chunks = list(content) if sum(map(len, content)) > PORTION else [b"".join(content)]
 
     def drop(self) -> None:
         """Forgets the chunks: nothing will be handed on."""
         self._chunks = []
 
     def hand_on(self) -> list[bytes]:
-        """The messages that bring what is here to Envoy, which waits for it (FULL_DUPLEX)."""
-        final = len(self._chunks) - 1 if self.ended and not self._trailers else -1
-        out = [response.stream_body(chunk, index == final) for index, chunk in enumerate(self._chunks)]
-        self._chunks = []
-        if self._trailers:
+        """The messages that bring the next PORTION of what is here to Envoy, which waits for it (FULL_DUPLEX)."""
+        chunks, room = self._chunks, PORTION
+        out: list[bytes] = []
+        while chunks and room > 0:
+            chunk = chunks.pop(0)
+            if len(chunk) > room:
+                rest = memoryview(chunk)
+                chunks.insert(0, rest[room:])
+                chunk = rest[:room]
+            room -= len(chunk)
+            out.append(response.stream_body(bytes(chunk), self.ended and not self._trailers and not chunks))
+        if self._trailers and not chunks:
             out.append(response.CONTINUE_TRAILERS)
         return out

@@ -1,11 +1,13 @@
 """What can be decided about a call; the machine turns a decision into messages."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 from ext_proc.errors import CallError
 from ext_proc.processing.request import Head
 from ext_proc.wire.call import Call
+from ext_proc.wire.framing import most_plain, unframe
+from ext_proc.wire.protobuf.fields import Pieces
 
 
 class Lease(Protocol):
@@ -27,16 +29,16 @@ class Route:
     """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
 
     `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
-    and `body`, if given, goes on in place of the client's (only for a call that was collected). `wants_residency` names
-    a model: the node is asked to say in its reply how it stands there, and the reply is shown to the policy. Where
-    Envoy cannot do that, the call goes on without. Where the body was buffered (Envoy 1.36), the request's headers have
-    gone on before: then only `nodes` and `lease` count, and `body` may not be given.
+    and `body`, if given, goes on in place of the client's, in these pieces (only for a call that was collected).
+    `wants_residency` names a model: the node is asked to say in its reply how it stands there, and the reply is shown
+    to the policy. Where Envoy cannot do that, the call goes on without. Where the body was buffered (Envoy 1.36), the
+    request's headers have gone on before: then only `nodes` and `lease` count, and `body` may not be given.
     """
 
     nodes: tuple[str, ...]
     lease: Lease | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
+    body: Pieces | None = None
     wants_residency: str = ""
 
 
@@ -84,9 +86,27 @@ class HeaderMutation:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A call that waits for a decision: the head, what it asks for, and its body if it was collected."""
+    """A call that waits for a decision: the head, what it asks for, and the chunks of its body if it was collected.
+
+    `message` is the plain message of a gRPC call, once it is unpacked.
+    """
 
     head: Head
     call: Call
-    body: bytes
+    chunks: tuple[bytes, ...]
     context: object = None
+    message: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body as it came."""
+        return sum(map(len, self.chunks))
+
+    def most_plain(self, limit: int) -> int:
+        """Bytes that the message may have at most once it is unpacked; what `unpacked` costs goes by it."""
+        return most_plain(self.chunks, limit)
+
+    def unpacked(self, limit: int) -> Self:
+        """The gRPC call with its message, of at most `limit` bytes. Raises CallError."""
+        encoding = self.head.headers.get("grpc-encoding", "identity")
+        return replace(self, message=unframe(self.chunks, encoding, limit))

@@ -112,6 +112,23 @@ class Machine:
         return self._apply(decision)
 
     @property
+    def waits(self) -> bool:
+        """Whether `go_on` has something to do: long bodies are worked on by parts, and other calls in between."""
+        if self.state is State.NAMING:
+            return self._unnamed is not None and self._unnamed.waits
+        return self.state in (State.PIPING, State.RELEASED) and self._body.waits
+
+    def go_on(self, now: float) -> list[bytes]:
+        """The next part of what `waits`: a body is read on for its model, or handed on."""
+        if self.state is not State.NAMING:
+            return self._body.hand_on()
+        assert self._unnamed is not None
+        try:
+            return self._named_by(self._unnamed.go_on(), now)
+        except CallError as error:
+            return self._refuse(error)
+
+    @property
     def head(self) -> Head | None:
         """The request's head, once it has come."""
         return self._head
@@ -133,7 +150,6 @@ class Machine:
         if named is None:
             return self._apply(Pass())
         if isinstance(named, Call):
-            self._check_length(headers.get("content-length"))
             return self._decide(named, now)
         self._unnamed = named
         if head.end_of_stream:
@@ -146,8 +162,10 @@ class Machine:
             return None
         return self._policy.replied(self._through, self._head, self._call, reply, now)
 
-    def _check_length(self, declared: str | None) -> None:
-        limit = self._policy.body_limit
+    def _check_length(self) -> None:
+        """Refuses a body that says how long it is before it is sent, where it is to be here as a whole."""
+        assert self._head is not None
+        declared, limit = self._head.headers.get("content-length"), self._policy.body_limit
         if declared is not None and (number(declared, 19) or 0) > limit:
             raise CallError(Reason.TOO_LARGE, f"the body of {declared} bytes is over the limit of {limit} bytes")
 
@@ -168,8 +186,11 @@ class Machine:
         state, last, body = self.state, chunk.end_of_stream, self._body
         if state is State.PIPING:
             if last:
-                body.ended = True
                 self.state = State.RELEASED
+            if body.waits:
+                body.follow(chunk.body, last)
+                return []
+            body.ended = last
             return [response.stream_body(chunk.body, last)]
         if body.ended or state in (State.RELEASED, State.ENDED):
             # Envoy may repeat the last chunk (envoyproxy/envoy issue 46237); a buffered body of a call that
@@ -186,6 +207,9 @@ class Machine:
             raise StreamError("trailers came before the headers")
         if state in (State.PIPING, State.RELEASED):
             self.state = State.RELEASED
+            if self._body.waits:
+                self._body.trailed()
+                return []
             return [response.CONTINUE_TRAILERS]
         self._body.trailed()
         return self._grown(b"", True, now)
@@ -200,7 +224,8 @@ class Machine:
 
     def _named_by(self, call: Call | None, now: float) -> list[bytes]:
         if call is None:  # with the whole body here: it needs no model (the statistics of all)
-            return self._apply(Pass()) if self._body.ended else []
+            done = self._body.ended and not (self._unnamed is not None and self._unnamed.waits)
+            return self._apply(Pass()) if done else []
         self._unnamed = None
         return self._decide(call, now)
 
@@ -231,6 +256,7 @@ class Machine:
         if not hold.collect or self._body.ended:
             self._hold()
             return []
+        self._check_length()
         opened = self.state in (State.NAMING, State.COLLECTING)
         self.state = State.COLLECTING
         return [] if opened else self._open_body()
@@ -246,6 +272,7 @@ class Machine:
             # Too late for headers; only a gRPC call has its name in the body, and no filter of ours buffers those.
             assert route.body is None, "a body that was buffered cannot be replaced"
             self.state = State.RELEASED
+            self._body.drop()
             return [response.continue_buffered(route.nodes)]
         if route.body is not None:
             self._body.replace(route.body)
@@ -259,6 +286,7 @@ class Machine:
             out = [response.continue_headers(route.nodes, self._remove, route.headers)]
         if mode is not BodyMode.FULL_DUPLEX:
             self.state = State.RELEASED
+            self._body.drop()
             return out
         self.state = State.RELEASED if self._body.ended else State.PIPING
         return out + self._body.hand_on()

@@ -14,8 +14,8 @@ from ext_proc.processing.decision import Held, Lease
 from ext_proc.upstream.client import Request
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
-from ext_proc.wire.framing import unframe
 from ext_proc.wire.naming import write_model
+from ext_proc.wire.protobuf.fields import Pieces
 from ext_proc.wire.rewrite import swap_message, swap_path
 from mesh.routing.placement import ExpectedWait
 
@@ -40,7 +40,7 @@ class CandidatePlacing(Protocol):
 
 
 class Candidates:
-    """Places candidates, and writes their requests. `body_limit` bounds what a compressed body may unpack to."""
+    """Places candidates, and writes their requests. `body_limit` bounds what is read of their replies, in bytes."""
 
     def __init__(self, placing: CandidatePlacing, hop: HopMark, body_limit: Callable[[], int]) -> None:
         self._placing = placing
@@ -73,20 +73,21 @@ class Candidates:
         authority = headers.get(":authority", "")
         sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
         if call.protocol.is_grpc:
-            message = self._message(held, candidate)
+            message = _message(held, candidate)
             return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)
         own += ((UPSTREAM_TIMEOUT_HEADER, b"%d" % ceil(ms)),)
         path = headers[":path"]
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
-        return Request(path, headers[":method"], authority, sent + own, held.body, ms / 1000, is_grpc=False)
+        return Request(path, headers[":method"], authority, sent + own, held.chunks, ms / 1000, is_grpc=False)
 
-    def _message(self, held: Held, candidate: Candidate) -> bytes:
-        """The bare gRPC message for the candidate, never compressed."""
-        message = unframe(held.body, held.head.headers.get("grpc-encoding", "identity"), self.body_limit())
-        if _is_same(held.call, candidate):
-            return message
-        return swap_message(held.call, message, candidate.model, candidate.version, candidate.label)
+
+def _message(held: Held, candidate: Candidate) -> Pieces:
+    """The bare gRPC message for the candidate, never compressed."""
+    assert held.message is not None, "a gRPC call is unpacked before it is raced"
+    if _is_same(held.call, candidate):
+        return (held.message,)
+    return swap_message(held.call, held.message, candidate.model, candidate.version, candidate.label)
 
 
 def _sent_on(key: str) -> bool:

@@ -41,14 +41,15 @@ class Shadows:
 
     def copy(self, held: Held, plan: Plan) -> None:
         """Sends the plan's copies on their way."""
+        size = held.size if held.message is None else len(held.message)
         for candidate in plan.shadows:
-            if len(self._tasks) >= MOST or self._bytes + len(held.body) > MOST_BYTES:
+            if len(self._tasks) >= MOST or self._bytes + size > MOST_BYTES:
                 self.copies.labels("dropped").inc()
                 continue
             task = self._group.create_task(self._send(held, candidate, plan.limit_ms))
             self._tasks.add(task)
-            self._bytes += len(held.body)
-            task.add_done_callback(partial(self._over, len(held.body)))
+            self._bytes += size
+            task.add_done_callback(partial(self._over, size))
 
     def stop(self) -> None:
         """Gives up what is in flight."""

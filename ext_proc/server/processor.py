@@ -51,7 +51,7 @@ class ExtProcService:
 class ExtProcStream:
     """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
 
-    __slots__ = ("_counted", "_machine", "_service", "_stream", "_task")
+    __slots__ = ("_counted", "_machine", "_service", "_stream", "_task", "_turn")
 
     def __init__(self, stream: Stream, service: ExtProcService) -> None:
         # Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
@@ -60,6 +60,7 @@ class ExtProcStream:
         self._stream = stream
         self._service = service
         self._task: asyncio.Task[None] | None = None
+        self._turn: asyncio.Handle | None = None  # the next portion of a long body
         self._counted = False
         service.metrics.streams += 1
 
@@ -97,13 +98,30 @@ class ExtProcStream:
     def _follow(self) -> None:
         """What the last step of the machine asks for beyond messages."""
         machine = self._machine
-        if machine.held is not None:
+        if machine.waits:
+            if self._turn is None:
+                self._turn = asyncio.get_running_loop().call_soon(self._go_on)
+        elif machine.held is not None:
             if self._task is None:
                 self._task = self._service.tasks.create_task(self._resolve())
         elif machine.state is State.ENDED:
             if machine.refusal is not None:
                 self._service.refusals.add(machine.refusal, self._whose())
             self._end()
+
+    def _go_on(self) -> None:
+        """The next part of a long body; the loop has done in between what else there was."""
+        self._turn = None
+        if self._counted:
+            return
+        try:
+            replies = self._machine.go_on(self._service.clock())
+        except Exception:
+            self._broken()
+            return
+        for reply in replies:
+            self._stream.send(reply)
+        self._follow()
 
     async def _resolve(self) -> None:
         """Awaits the decision of a held call."""

@@ -19,7 +19,9 @@ from ext_proc.http2.client_stream import HttpResponse
 from ext_proc.http2.headers import Headers
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.upstream.headers import HOP_BY_HOP, write_status
-from ext_proc.wire.framing import unframe
+from ext_proc.wire.framing import most_plain, unframe
+from ext_proc.wire.protobuf.fields import Pieces
+from ext_proc.worker_thread import off_loop
 
 # Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
 _GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
@@ -48,13 +50,16 @@ class UpstreamError(TbmsError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` is in seconds."""
+    """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` is in seconds.
+
+    The body is pieces, which are sent as they are: candidates share what is the same for all of them.
+    """
 
     path: str
     method: str
     authority: str
     headers: Headers
-    body: bytes
+    body: Pieces
     timeout: float
     is_grpc: bool
 
@@ -94,15 +99,18 @@ class Upstream:
 
     async def call(self, request: Request) -> Response:
         """Sends one call and reads its whole answer. Raises UpstreamError; reset on the wire when cancelled."""
-        body = request.body
-        pieces = (prefix(len(body)), body) if request.is_grpc else (body,)
+        body = tuple(request.body)
+        pieces = (prefix(sum(map(len, body))), *body) if request.is_grpc else body
         try:
             reply = await self._pool.request(header_block(request), pieces, self._body_limit())
         except OSError as error:
             raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
         if not isinstance(reply, HttpResponse):
             raise UpstreamError(f"the call got no answer: {reply.cause}", refused=reply.unprocessed)
-        return grpc_response(reply, self._body_limit()) if request.is_grpc else rest_response(reply)
+        if not request.is_grpc:
+            return rest_response(reply)
+        limit = self._body_limit()
+        return await off_loop(most_plain((reply.body,), limit), grpc_response, reply, limit)
 
 
 def header_block(request: Request) -> bytes:
@@ -119,8 +127,8 @@ def header_block(request: Request) -> bytes:
         micros = ceil(request.timeout * 1e6)
         timeout = b"%du" % micros if micros < 100_000_000 else b"%dm" % min(ceil(request.timeout * 1e3), 99_999_999)
         fields += (_GRPC_FIELDS, literal(b"grpc-timeout", timeout))
-    elif request.body:
-        fields.append(literal(b"content-length", b"%d" % len(request.body)))
+    elif size := sum(map(len, request.body)):
+        fields.append(literal(b"content-length", b"%d" % size))
     return b"".join(fields)
 
 
@@ -144,7 +152,7 @@ def grpc_response(reply: HttpResponse, limit: int) -> Response:
     if number == GrpcStatus.OK:
         encoding = dict(reply.headers).get("grpc-encoding", b"identity").decode("latin-1")
         try:
-            body = unframe(reply.body, encoding, limit)
+            body = unframe((reply.body,), encoding, limit)
         except CallError as error:
             raise UpstreamError(f"the answer cannot be read: {error.message}") from error
     return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), number, _node(reply.headers))

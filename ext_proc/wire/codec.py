@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.output_arrays import Array, Outputs
+from ext_proc.wire.protobuf.fields import Pieces
 
 
 class Codec(Protocol):
@@ -41,7 +42,7 @@ class GrpcCodec(Codec, Protocol):
     refused: Mapping[str, str]
     """By path: the methods that are not open to clients, and what they are told."""
 
-    def rename_message(self, verb: Verb, message: bytes, model: str, version: str | None, label: str | None) -> bytes:
+    def rename_message(self, verb: Verb, message: bytes, model: str, version: str | None, label: str | None) -> Pieces:
         """The request, made to ask for another model; every byte that does not name it stays.
 
         At most one of version and label; with neither, the latest version is asked for. Raises CallError.

@@ -1,6 +1,6 @@
 """Which model a call asks for: from its headers if they say it, from the first bytes of its body if not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -17,6 +17,7 @@ from ext_proc.wire.protobuf.scan import Scanner
 # Only what is short is remembered, so that the memory of hostile paths is bounded: 8,192 of 512 characters.
 _REMEMBERED = 8_192
 _SHORT = 512
+STEP = 1 << 20  # plain bytes of a packed message that are read in one go: a few milliseconds
 _SAFE = "!$&'()*+,;=@:"
 
 _METHODS = {path: method for codec in GRPC_CODECS.values() for path, method in codec.methods.items()}
@@ -44,9 +45,13 @@ def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None"
 
 
 class Unnamed:
-    """A gRPC call whose body has to be read; it is fed chunks until it has found the model."""
+    """A gRPC call whose body has to be read; it is fed chunks until it has found the model.
 
-    __slots__ = ("_finder", "_message", "_named", "_scanner", "protocol", "verb")
+    A packed message is unpacked in steps of STEP bytes, since a few packed bytes may be many MiB: `waits` says that
+    what was fed is not all read, and `go_on` is to be called.
+    """
+
+    __slots__ = ("_fed", "_finder", "_last", "_message", "_named", "_pieces", "_scanner", "protocol", "verb")
 
     def __init__(self, method: Method, encoding: str, limit: int) -> None:
         self.protocol = method.protocol
@@ -55,27 +60,50 @@ class Unnamed:
         self._message = FirstMessage(encoding, limit)
         self._scanner = Scanner(self._finder.wanted)
         self._named: Call | None = None
+        self._pieces: Iterator[bytes] | None = None  # what is left of the chunk that is being read
+        self._fed: list[bytes] = []  # chunks behind it
+        self._last = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is left to read of what was fed."""
+        return self._pieces is not None
 
     def feed(self, chunk: bytes, last: bool) -> Call | None:
         """Takes the next bytes of the body; the call, once it is named.
 
-        None means that more is needed; with `last` it means that the call needs no model (the statistics of
-        all models), so that it passes untouched. Only the first message counts. Raises CallError.
+        None means that more is needed; with `last`, and nothing that waits, it means that the call needs no model
+        (the statistics of all models), so that it passes untouched. Only the first message counts. Raises CallError.
         """
         if self._named is not None:
             return self._named
+        self._last = last
+        if self._pieces is None:
+            self._pieces = self._message.feed(chunk)
+        else:
+            self._fed.append(chunk)
+        return self.go_on()
+
+    def go_on(self) -> Call | None:
+        """Reads the next step of what waits; as `feed`."""
         message, scanner, finder = self._message, self._scanner, self._finder
-        for piece in message.feed(chunk):
-            scanner.size = message.plain_size
-            for number, content in scanner.feed(piece):
-                named = finder.field(number, content)
-                if named is not None:
-                    self._named = named
-                    return named
+        room = STEP
+        while self._pieces is not None:
+            for piece in self._pieces:
+                scanner.size = message.plain_size
+                for number, content in scanner.feed(piece):
+                    named = finder.field(number, content)
+                    if named is not None:
+                        self._named, self._pieces = named, None
+                        return named
+                room -= len(piece)
+                if room <= 0 and message.packed:
+                    return None
+            self._pieces = message.feed(self._fed.pop(0)) if self._fed else None
         if message.complete:
             scanner.end()
             self._named = finder.end()
-        elif last:
+        elif self._last:
             message.end()
         return self._named
 

@@ -3,29 +3,30 @@
 Nothing else is parsed, so tensors, unknown fields and their order are what the client sent.
 """
 
+from ext_proc.grpc_framing import prefix
 from ext_proc.wire.call import Call
 from ext_proc.wire.codecs import GRPC_CODECS, REST_CODECS
-from ext_proc.wire.framing import frame, unframe
 from ext_proc.wire.names import check_label, check_name, check_version
+from ext_proc.wire.protobuf.fields import Pieces
 
 
-def swap_model(
-    call: Call, body: bytes, model: str, version: str | None, label: str | None, *, encoding: str, limit: int
-) -> bytes:
-    """The gRPC body of `call` (one framed message), made to ask for another model.
-
-    `version` and `label`: at most one; with neither, the request asks for the latest version. `encoding` is the
-    call's grpc-encoding ("identity" where it has none), `limit` the bytes that a compressed message may unpack to.
+def swap_model(call: Call, message: bytes, model: str, version: str | None, label: str | None) -> Pieces:
+    """The gRPC body of `call`, made to ask for another model; `message` is the bare one, plain.
 
     The result is never compressed and says so in its flag byte, so grpc-encoding may stay on the call as it is;
-    content-length, where there is one, must go. Raises CallError as naming does, for the new name too, INVALID for a
-    MultiInference call whose tasks name several models, and UNSUPPORTED for a label in V2, which has none.
+    content-length, where there is one, must go. Arguments and errors as in `swap_message`.
     """
-    return frame(swap_message(call, unframe(body, encoding, limit), model, version, label))
+    pieces = swap_message(call, message, model, version, label)
+    return [prefix(sum(map(len, pieces))), *pieces]
 
 
-def swap_message(call: Call, message: bytes, model: str, version: str | None, label: str | None) -> bytes:
-    """As `swap_model`, for the bare message of a gRPC call."""
+def swap_message(call: Call, message: bytes, model: str, version: str | None, label: str | None) -> Pieces:
+    """The bare message of a gRPC call, plain, made to ask for another model.
+
+    `version` and `label`: at most one; with neither, the request asks for the latest version. Raises CallError as
+    naming does, for the new name too, INVALID for a MultiInference call whose tasks name several models, and
+    UNSUPPORTED for a label in V2, which has none.
+    """
     _check(model, version, label)
     return GRPC_CODECS[call.protocol].rename_message(call.verb, message, model, version, label)
 

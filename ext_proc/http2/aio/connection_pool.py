@@ -45,7 +45,7 @@ class ConnectionPool:
             protocol.end()
         await self._group.__aexit__(kind, error, trace)
 
-    async def request(self, block: bytes, body: tuple[bytes, ...], limit: int) -> HttpResponse | Broken:
+    async def request(self, block: bytes, body: tuple[bytes | memoryview, ...], limit: int) -> HttpResponse | Broken:
         """Sends a request and reads its response; resets its stream when cancelled.
 
         `block` is its header block, `limit` bounds the body of the response in bytes. Raises OSError where no

@@ -5,7 +5,7 @@ nested a hundred deep; whatever breaks these is malformed, as it is for protobuf
 number of fields is ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ext_proc.errors import CallError, Reason
@@ -15,6 +15,10 @@ MAX_DEPTH = 100
 MAX_FIELDS = 16_384  # of one message, those in groups included: bounds the time that a message of tiny fields takes
 MAX_TAG = (1 << 32) - 1
 MAX_VARINT_BYTES = 10
+
+
+Pieces = Sequence[bytes | memoryview]
+"""Bytes one after the other. A tensor of many MiB is a view of the message that it came in, and never copied."""
 
 
 class Field(NamedTuple):
@@ -76,15 +80,15 @@ def walk(data: bytes) -> Iterator[Field]:
         at = field.end
 
 
-def without(message: bytes, numbers: set[int]) -> bytes:
+def without(message: bytes, numbers: set[int]) -> Pieces:
     """The message without its length-delimited fields of these numbers. Raises CallError(INVALID)."""
     view, kept = memoryview(message), 0
-    out: list[memoryview] = []
+    out: list[bytes | memoryview] = []
     for field in walk(message):
         if field.wire == LEN and field.number in numbers:
             out.append(view[kept : field.start])
             kept = field.end
-    return b"".join([*out, view[kept:]])
+    return [*out, view[kept:]]
 
 
 def too_many(at: int) -> CallError:

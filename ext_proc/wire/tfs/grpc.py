@@ -7,7 +7,17 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codec import Method
 from ext_proc.wire.names import check_label, check_name, check_version, decode
 from ext_proc.wire.output_arrays import Array, Outputs
-from ext_proc.wire.protobuf.fields import LEN, VARINT, Field, len_field, malformed, varint_field, walk, without
+from ext_proc.wire.protobuf.fields import (
+    LEN,
+    VARINT,
+    Field,
+    Pieces,
+    len_field,
+    malformed,
+    varint_field,
+    walk,
+    without,
+)
 from ext_proc.wire.tfs import grpc_outputs
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
@@ -129,7 +139,7 @@ def _named_fields(model: str, version: str | None, label: str | None) -> bytes:
     return out if label is None else out + len_field(LABEL, label.encode())
 
 
-def _swap_specs(message: bytes, named: bytes) -> bytes:
+def _swap_specs(message: bytes, named: bytes) -> Pieces:
     """A TF Serving request: the first model_spec names the model, all of them keep what else they say."""
     swaps = iter([named])
     count = 0
@@ -139,26 +149,28 @@ def _swap_specs(message: bytes, named: bytes) -> bytes:
         count += len(content)
         if count > MAX_SPECS:
             raise malformed("model_specs are too large", field.start)
-        return next(swaps, b"") + without(content, {NAME, VERSION, LABEL})
+        return b"".join([next(swaps, b""), *without(content, {NAME, VERSION, LABEL})])
 
     swapped = _swap_fields(message, swap)
     # A call that its header named may have none: it is given one.
-    return len_field(MODEL_SPEC, named) + swapped if next(swaps, b"") else swapped
+    return [len_field(MODEL_SPEC, named), *swapped] if next(swaps, b"") else swapped
 
 
 def _swap_task(named: bytes) -> Callable[[Field, bytes], bytes]:
-    return lambda _, content: _swap_specs(content, named)
+    return lambda _, content: b"".join(_swap_specs(content, named))
 
 
-def _swap_fields(message: bytes, swap: Callable[[Field, bytes], bytes]) -> bytes:
+def _swap_fields(message: bytes, swap: Callable[[Field, bytes], bytes]) -> Pieces:
     """The message with the content of every field 1, which model_spec and tasks are, replaced."""
     view, kept = memoryview(message), 0
     out: list[bytes | memoryview] = []
     for field in walk(message):
         if field.number == MODEL_SPEC and field.wire == LEN:
+            if field.end - field.body > MAX_SPECS:
+                raise malformed("model_specs are too large", field.start)
             out += [view[kept : field.start], len_field(field.number, swap(field, message[field.body : field.end]))]
             kept = field.end
-    return b"".join([*out, view[kept:]])
+    return [*out, view[kept:]]
 
 
 def _check_one_model(message: bytes) -> None:
@@ -197,7 +209,7 @@ class TfsGrpc:
         """See `Codec`."""
         return message.encode(errors="backslashreplace")
 
-    def rename_message(self, verb: Verb, message: bytes, model: str, version: str | None, label: str | None) -> bytes:
+    def rename_message(self, verb: Verb, message: bytes, model: str, version: str | None, label: str | None) -> Pieces:
         """See `GrpcCodec`. INVALID for a MultiInference call whose tasks name several models."""
         named = _named_fields(model, version, label)
         if verb is Verb.MULTI_INFERENCE:

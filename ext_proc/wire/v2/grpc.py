@@ -7,7 +7,7 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codec import Method
 from ext_proc.wire.names import check_name, check_version, decode
 from ext_proc.wire.output_arrays import Array, Outputs
-from ext_proc.wire.protobuf.fields import len_field, without
+from ext_proc.wire.protobuf.fields import Pieces, len_field, without
 from ext_proc.wire.v2 import grpc_outputs
 from ext_proc.wire.v2.refusals import REPOSITORY, check_no_label
 
@@ -74,13 +74,13 @@ class V2Grpc:
         """See `Codec`."""
         return message.encode(errors="backslashreplace")
 
-    def rename_message(self, verb: Verb, message: bytes, model: str, version: str | None, label: str | None) -> bytes:
+    def rename_message(self, verb: Verb, message: bytes, model: str, version: str | None, label: str | None) -> Pieces:
         """See `GrpcCodec`. Name and version are the request's own fields. UNSUPPORTED for a label."""
         check_no_label(model, label)
         named = len_field(NAME, model.encode())
         if version is not None:
             named += len_field(VERSION, version.encode())
-        return named + without(message, {NAME, VERSION})
+        return [named, *without(message, {NAME, VERSION})]
 
     def decode_outputs(self, headers: Mapping[str, str], body: bytes) -> dict[str, Array]:
         """See `Codec`."""

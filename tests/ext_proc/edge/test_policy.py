@@ -1,6 +1,7 @@
 """The edge's decisions: routed, renamed, held for a race, or let through where its Envoy is too old."""
 
 import asyncio
+import gzip
 import logging
 import time
 from collections.abc import Callable
@@ -151,7 +152,7 @@ class TestNodesOfOurs:
         policy = edge(residency="10.0.0.1:9904")
         head = grpc()
         hold = decided(policy, head, "prod")
-        route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
+        route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), (message("prod"),), hold.context)))
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_others_hear_nothing_of_it(self) -> None:
@@ -208,7 +209,7 @@ class TestRaces:
         policy = edge(race=race)
         head = rest("bert")
         hold = decided(policy, head)
-        assert asyncio.run(policy.resolve(Held(head, named(head), b"{}", hold.context))) is answer
+        assert asyncio.run(policy.resolve(Held(head, named(head), (b"{}",), hold.context))) is answer
         assert asked == [(hold.context.plan, 1.0)]
 
     def test_a_call_without_a_body_is_not_raced(self) -> None:
@@ -228,17 +229,44 @@ class TestNames:
         head = grpc()
         hold = decided(policy, head, "prod")
         assert hold.collect
-        route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), message("prod"), hold.context)))
+        route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), (message("prod"),), hold.context)))
         spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
         assert (spec.name, spec.version.value) == ("plain", 7)
         assert route.headers == ()
         assert set(route.nodes) == set(GRPC)
 
+    def test_a_held_grpc_call_is_unpacked_once_for_all_that_it_asks(self) -> None:
+        seen: list[Held] = []
+
+        async def run(held: Held, plan: Plan, arrival: float) -> Respond:
+            seen.append(held)
+            return Respond(200, (), b"")
+
+        policy = edge(race=run)
+        head, plain = grpc(grpc_encoding="gzip"), message("bert")[5:]
+        packed = gzip.compress(plain)
+        body = b"\1" + len(packed).to_bytes(4, "big") + packed
+        hold = decided(policy, head, "bert")
+        asyncio.run(policy.resolve(Held(head, named(head, "bert"), (body[:3], body[3:]), hold.context)))
+        assert [held.message for held in seen] == [plain]
+
+    @pytest.mark.parametrize(
+        ("flag", "encoding", "reason"), [(1, "br", Reason.UNSUPPORTED), (1, "gzip", Reason.INVALID)]
+    )
+    def test_a_held_grpc_call_that_cannot_be_unpacked(self, flag: int, encoding: str, reason: Reason) -> None:
+        policy = edge()
+        head = grpc(grpc_encoding=encoding)
+        hold = decided(policy, head, "bert")
+        held = Held(head, named(head, "bert"), (bytes((flag, 0, 0, 0, 5)) + b"hello",), hold.context)
+        with pytest.raises(CallError) as refused:
+            asyncio.run(policy.resolve(held))
+        assert refused.value.reason is reason
+
     def test_the_model_header_follows_the_body(self) -> None:
         policy = edge()
         head = grpc(x_tbms_model="prod")
         hold = decided(policy, head)
-        route = asyncio.run(policy.resolve(Held(head, named(head), message("prod"), hold.context)))
+        route = asyncio.run(policy.resolve(Held(head, named(head), (message("prod"),), hold.context)))
         assert route.headers == (("x-tbms-model", "plain/versions/7"),)
 
     def test_a_label_is_a_version(self) -> None:
@@ -294,7 +322,7 @@ class TestOldEnvoys:
         head = grpc((1, 36))
         hold = decided(policy, head, "both")
         assert not hold.context.plan.races
-        route = asyncio.run(policy.resolve(Held(head, named(head, "both"), message("both"), hold.context)))
+        route = asyncio.run(policy.resolve(Held(head, named(head, "both"), (message("both"),), hold.context)))
         spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
         assert spec.name == "svm"
         over_rest = decided(policy, rest("both", (1, 38), BodyMode.NONE))

@@ -26,7 +26,7 @@ def policy_of(cache: Cache, hold_seconds: float = HOLD_SECONDS) -> NodePolicy:
 async def outcome(policy: NodePolicy, asked: Call) -> Decision:
     """What becomes of a call, held or not."""
     decision = policy.decide(HEAD, asked, 0.0)
-    return await policy.resolve(Held(HEAD, asked, b"")) if isinstance(decision, Hold) else decision
+    return await policy.resolve(Held(HEAD, asked, ())) if isinstance(decision, Hold) else decision
 
 
 async def refused(policy: NodePolicy, asked: Call) -> CallError:

@@ -129,7 +129,7 @@ def test_a_call_is_not_held_longer_than_its_caller_waits(tmp_path: Path, headers
             head = Head(headers, end_of_stream=False, mode=BodyMode.NONE)
             begun = asyncio.get_running_loop().time()
             with pytest.raises(CallError, match="not loaded within the call's limit of 3000 ms") as caught:
-                await policy_of(cache, hold_seconds=5).resolve(Held(head, call(), b""))
+                await policy_of(cache, hold_seconds=5).resolve(Held(head, call(), ()))
             assert caught.value.reason is Reason.DEADLINE
             assert asyncio.get_running_loop().time() - begun == pytest.approx(3)
             await asyncio.sleep(30)

@@ -73,7 +73,7 @@ def leave_at(folder: Path, turn: int, how: str) -> tuple[bool, bool]:
             await asyncio.sleep(1)
             policy = policy_of(cache)
             if how == "cancel":
-                task = asyncio.create_task(policy.resolve(Held(HEAD, call(), b"")))
+                task = asyncio.create_task(policy.resolve(Held(HEAD, call(), ())))
 
                 def leave() -> None:
                     then.append((not task.done(), cache.state("m") != "absent"))

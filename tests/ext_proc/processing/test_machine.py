@@ -1,5 +1,6 @@
 """The stream machine: every conversation of design, and every state against every input."""
 
+import gzip
 import itertools
 
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import strategies as st
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.processing.body import PORTION
 from ext_proc.processing.decision import Decision, HeaderMutation, Hold, Pass, Refuse, Respond, Route
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.request import Head, ReplyPart, StreamError
 from ext_proc.wire.call import Call
+from ext_proc.wire.naming import STEP
 from tests.ext_proc.processing import envoy_says as envoy
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -158,7 +161,7 @@ def test_a_held_call_with_its_body_can_be_routed(mode: str, body: bytes) -> None
     assert kinds(replies) == expected[mode]
     assert drive(machine, envoy.body(body, end=True)) == []
     assert machine.held is not None
-    assert machine.held.body == body
+    assert b"".join(machine.held.chunks) == body
     assert machine.held.call.model == "resnet"
     replies = envoy.read(machine.decided(ROUTE))
     if mode == envoy.BUFFERED:
@@ -174,7 +177,7 @@ def test_a_body_that_envoy_has_buffered_is_not_dropped_for_another_one() -> None
     machine = Machine(Policy(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, envoy.BUFFERED), envoy.body(b"{}", end=True))
     with pytest.raises(AssertionError, match="cannot be replaced"):
-        machine.decided(Route(ROUTE.nodes, body=b"[]"))
+        machine.decided(Route(ROUTE.nodes, body=(b"[]",)))
 
 
 @pytest.mark.parametrize("mode", envoy.MODES)
@@ -224,10 +227,29 @@ def test_steering_headers_of_a_client_are_removed(path: str) -> None:
 
 
 def test_a_declared_length_over_the_limit_is_refused_by_the_headers() -> None:
-    (reply,) = drive(Machine(Policy(limit=100)), envoy.rest(PREDICT, content_length="101"))
+    (reply,) = drive(Machine(Policy(Hold(collect=True), limit=100)), envoy.rest(PREDICT, content_length="101"))
     assert reply.message.immediate_response is not None
     assert reply.message.immediate_response.status is not None
     assert reply.message.immediate_response.status.code == 413
+
+
+@pytest.mark.parametrize("decision", [ROUTE, Pass(), Hold()])
+def test_the_limit_is_none_of_a_body_that_is_not_read(decision: Decision) -> None:
+    machine = Machine(Policy(decision, limit=100))
+    replies = drive(machine, envoy.rest(PREDICT, content_length="101"))
+    if machine.held is not None:
+        replies = envoy.read(machine.decided(ROUTE))
+    assert kinds(replies) == ["request_headers"]
+
+
+def test_the_limit_is_for_the_chunks_that_are_kept_until_the_call_is_named() -> None:
+    machine = Machine(Policy(ROUTE, limit=100))
+    body = b"\0" + (1000).to_bytes(4, "big") + b"\x0a\x06resnet\x1a\x00"
+    opened = drive(machine, envoy.grpc(INFER, content_length="1005"), envoy.body(body), envoy.body(b"\x1a"))
+    assert kinds(opened) == ["override", "request_headers", "request_body", "request_body"]
+    machine = Machine(Policy(ROUTE, limit=100))
+    late = drive(machine, envoy.grpc(INFER), envoy.body(framed("resnet", filler=100)))
+    assert kinds(late) == ["override", "immediate_response"]
 
 
 def test_a_body_over_the_limit_is_refused_while_it_is_collected() -> None:
@@ -299,7 +321,7 @@ def _ends(reply: envoy.Reply) -> bool:
 def test_a_rewritten_body_drops_the_length_that_no_longer_holds() -> None:
     machine = Machine(Policy(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, content_length="2"), envoy.body(b"{}", end=True))
-    route = Route(("10.0.0.1:8501",), headers=((":path", "/v1/models/other:predict"),), body=b'{"a":1}')
+    route = Route(("10.0.0.1:8501",), headers=((":path", "/v1/models/other:predict"),), body=(b'{"a":1}',))
     head, chunk = envoy.read(machine.decided(route))
     assert head.removed == ["content-length"]
     assert head.message.request_headers is not None
@@ -309,6 +331,68 @@ def test_a_rewritten_body_drops_the_length_that_no_longer_holds() -> None:
     assert option.header is not None
     assert (option.header.key, option.header.raw_value) == (":path", b"/v1/models/other:predict")
     assert chunk.chunk == (b'{"a":1}', True)
+
+
+def test_a_long_body_is_handed_on_in_portions_and_stays_in_order() -> None:
+    """Between two portions other calls have their turn, and more of the body may come."""
+    machine = Machine(Policy(limit=8 * PORTION))
+    first = framed("resnet", filler=2 * PORTION + 7) + b"\0\0\0\0\0"
+    drive(machine, envoy.grpc(INFER))
+    sent = drive(machine, envoy.body(first))
+    assert machine.waits
+    assert drive(machine, envoy.body(b"more")) == []
+    assert drive(machine, envoy.trailers()) == []
+    while machine.waits:
+        step = envoy.read(machine.go_on(0.0))
+        assert sum(len(reply.chunk[0]) for reply in step if reply.kind == "request_body") <= PORTION
+        sent += step
+    *chunks, last = sent[1:]
+    assert last.kind == "request_trailers"
+    assert [reply.chunk[1] for reply in chunks] == [False] * len(chunks)
+    assert b"".join(reply.chunk[0] for reply in chunks) == first + b"more"
+
+
+@pytest.mark.parametrize("name_first", [False, True])
+def test_a_packed_body_is_read_for_its_model_in_steps(name_first: bool) -> None:
+    name, tensor = (ModelInferRequest(model_name="resnet"), ModelInferRequest(raw_input_contents=[bytes(8 * STEP)]))
+    parts = [part.SerializeToString() for part in ((name, tensor) if name_first else (tensor, name))]
+    content = gzip.compress(b"".join(parts))
+    body = b"\1" + len(content).to_bytes(4, "big") + content
+    policy = Policy(limit=9 * STEP)
+    machine = Machine(policy)
+    drive(machine, envoy.grpc(INFER, grpc_encoding="gzip"))
+    sent, steps = drive(machine, envoy.body(body[:-3])), 0
+    assert machine.waits is not name_first
+    sent += drive(machine, envoy.body(body[-3:], end=True))
+    while machine.waits:
+        sent += envoy.read(machine.go_on(0.0))
+        steps += 1
+    assert steps in range(5, 10) or name_first
+    assert [call.model for call in policy.asked] == ["resnet"]
+    assert kinds(sent)[0] == "request_headers"
+    assert b"".join(reply.chunk[0] for reply in sent[1:]) == body
+
+
+def test_a_packed_body_that_is_broken_in_a_later_step_is_refused() -> None:
+    content = gzip.compress(ModelInferRequest(raw_input_contents=[bytes(4 * STEP)]).SerializeToString())[:-9]
+    machine = Machine(Policy(limit=9 * STEP))
+    drive(machine, envoy.grpc(INFER, grpc_encoding="gzip"))
+    sent = drive(machine, envoy.body(b"\1" + len(content).to_bytes(4, "big") + content, end=True))
+    while machine.waits:
+        sent += envoy.read(machine.go_on(0.0))
+    assert kinds(sent) == ["immediate_response"]
+
+
+def test_a_long_body_that_was_rewritten_ends_with_its_last_portion() -> None:
+    machine = Machine(Policy(Hold(collect=True)))
+    drive(machine, envoy.rest(PREDICT), envoy.body(b"{}", end=True))
+    tensor = bytes(range(256)) * (PORTION // 128)
+    replies = envoy.read(machine.decided(Route(ROUTE.nodes, body=(b"head", memoryview(tensor)))))
+    while machine.waits:
+        replies += envoy.read(machine.go_on(0.0))
+    chunks = [reply.chunk for reply in replies[1:]]
+    assert b"".join(chunk for chunk, _ in chunks) == b"head" + tensor
+    assert [last for _, last in chunks] == [False] * (len(chunks) - 1) + [True]
 
 
 def test_a_rest_answer_is_immediate() -> None:

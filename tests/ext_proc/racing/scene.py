@@ -43,7 +43,7 @@ def held(
     }[protocol]
     own = {":method": "POST", ":path": path, ":authority": "models.local", ":scheme": "http"}
     verb = Verb.INFER if protocol in (InferenceProtocol.V2_GRPC, InferenceProtocol.V2_REST) else Verb.PREDICT
-    return Held(Head(own | named, False, BodyMode.FULL_DUPLEX), Call(protocol, verb, model), body)
+    return Held(Head(own | named, False, BodyMode.FULL_DUPLEX), Call(protocol, verb, model), (body,))
 
 
 def plan(*candidates: str | RankedTarget, limit_ms: float = 50, **more: Any) -> Plan:

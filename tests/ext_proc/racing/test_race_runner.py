@@ -15,6 +15,7 @@ from ext_proc.processing import decision
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import UpstreamError
 from ext_proc.wire.call import InferenceProtocol
+from ext_proc.wire.framing import frame
 from integration.virtual_time import run
 from mesh.routing.placement import RESIDENT, ExpectedWait
 from tests.ext_proc.racing.scene import LIMIT, Scene, Script, held, plan, rest_reply, scene
@@ -381,11 +382,11 @@ def test_a_thousand_races_that_wait_cost_nothing() -> None:
 
 def test_grpc_calls_are_raced_with_bare_messages() -> None:
     async def play(stage: Scene) -> None:
-        call: Held = held(protocol=InferenceProtocol.V2_GRPC, body=b"\x01\x00\x00\x00\x05hello", grpc_encoding="br")
-        answer = await stage.race_runner.run(call, plan("bert"), 0.0)
-        assert dict(answer.trailers or ())["grpc-status"] == b"12"  # an encoding that nobody here can unpack
-        assert stage.upstream.sent == []
-        assert len(call.body) < LIMIT
+        message = b"\x0a\x04bert\x32\x00"
+        call: Held = held(protocol=InferenceProtocol.V2_GRPC, body=frame(message)).unpacked(LIMIT)
+        await stage.race_runner.run(call, plan("bert"), 0.0)
+        ((_, request),) = stage.upstream.sent
+        assert tuple(request.body) == (message,)
 
     playing(play, bert=Script())
 

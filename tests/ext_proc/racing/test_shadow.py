@@ -51,7 +51,7 @@ def test_a_copy_is_sent_at_once_and_waited_for_by_nobody() -> None:
             "/v1/models/bayes:predict",
             "/v1/models/svm:predict",
         ]
-        assert {request.body for _, request in stage.upstream.sent} == {b"body"}
+        assert {b"".join(request.body) for _, request in stage.upstream.sent} == {b"body"}
         assert stage.upstream.running == ["svm"]
         await asyncio.sleep(0.01)
         assert (stage.count("answered"), stage.count("failed")) == (1, 1)

@@ -16,7 +16,7 @@ OK: Headers = (("grpc-status", b"0"),)
 
 
 def request(is_grpc: bool, timeout: float = 0.05, headers: Headers = (), body: bytes = b"body") -> Request:
-    return Request("/the/path", "POST", "models.local", headers, body, timeout, is_grpc)
+    return Request("/the/path", "POST", "models.local", headers, (body,), timeout, is_grpc)
 
 
 def fields(made: Request) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import CallError
 from ext_proc.wire.call import Call
+from ext_proc.wire.framing import unframe
 from ext_proc.wire.naming import Unnamed, name_call
 from ext_proc.wire.protobuf.fields import len_field, varint, varint_field
 from ext_proc.wire.rewrite import swap_model
@@ -84,7 +85,11 @@ def name_body(path: str, body: bytes | Message, encoding: str | None = None, lim
     """Names a call by its whole body at once; a message is framed first."""
     if isinstance(body, Message):
         body = framed(body.SerializeToString(), encoding or "identity")
-    return unnamed(path, encoding, limit).feed(body, True)
+    call = unnamed(path, encoding, limit)
+    named = call.feed(body, True)
+    while call.waits:
+        named = call.go_on()
+    return named
 
 
 def name_chunks(call: Unnamed, body: bytes, cuts: list[int]) -> Call | None:
@@ -105,12 +110,26 @@ def outcome(naming: Callable[[], Call | Unnamed | None]) -> Call | Unnamed | Cal
         return error
 
 
+def swap_body(
+    call: Call,
+    body: bytes,
+    model: str,
+    version: str | None = None,
+    label: str | None = None,
+    *,
+    encoding: str = "identity",
+    limit: int = LIMIT,
+) -> bytes:
+    """The body as a held call is renamed: unpacked, and then asking for another model."""
+    return b"".join(swap_model(call, unframe((body,), encoding, limit), model, version, label))
+
+
 def swap(
     path: str, body: bytes, model: str, version: str | None = None, label: str | None = None, encoding: str = "identity"
 ) -> bytes:
     call = name_body(path, body, encoding)
     assert call is not None
-    out = swap_model(call, body, model, version, label, encoding=encoding, limit=LIMIT)
+    out = swap_body(call, body, model, version, label, encoding=encoding)
     assert out[0] == 0
     assert int.from_bytes(out[1:5], "big") == len(out) - 5
     return out[5:]

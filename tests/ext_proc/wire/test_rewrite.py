@@ -11,7 +11,7 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import name_call
 from ext_proc.wire.protobuf.fields import len_field
-from ext_proc.wire.rewrite import swap_model, swap_path
+from ext_proc.wire.rewrite import swap_path
 from mesh.protos import tfs_pb2 as tfs
 from tests.ext_proc.wire.messages import (
     CHOICES,
@@ -20,6 +20,7 @@ from tests.ext_proc.wire.messages import (
     PREDICT,
     framed,
     swap,
+    swap_body,
 )
 
 
@@ -29,7 +30,7 @@ from tests.ext_proc.wire.messages import (
 def test_the_other_model_is_checked_too(model: str, version: str | None, label: str | None) -> None:
     call = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
     with pytest.raises(CallError):
-        swap_model(call, framed(b""), model, version, label, encoding="identity", limit=LIMIT)
+        swap_body(call, framed(b""), model, version, label, encoding="identity", limit=LIMIT)
     with pytest.raises(CallError):
         swap_path(Call(InferenceProtocol.TFS_REST, Verb.PREDICT, "m"), "/v1/models/m:predict", model, version, label)
 
@@ -48,7 +49,7 @@ def test_the_other_model_is_checked_too(model: str, version: str | None, label: 
 def test_what_cannot_be_swapped(body: bytes, reason: Reason, says: str) -> None:
     call = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
     with pytest.raises(CallError, match=says) as caught:
-        swap_model(call, body, "n", None, None, encoding="gzip", limit=1000)
+        swap_body(call, body, "n", None, None, encoding="gzip", limit=1000)
     assert caught.value.reason is reason
 
 

@@ -106,19 +106,25 @@ async def small_edge(
 
 @pytest.mark.parametrize("write", [calls.tfs_rest, calls.v2_rest], ids=["tfs", "v2"])
 async def test_a_rest_body_over_the_limit(small_edge: Sidecar, write: object) -> None:
+    """The limit is for bodies that are held: a plain call's is not read."""
     call = write("acme-bayes", np.zeros((2 * LIMIT // 256, 64), dtype=np.float32))
     async with rest_client(small_edge.http) as client:
-        reply = await client.post(call.path, content=call.body, headers=call.headers)
-    assert reply.status_code == 413
-    assert "limit" in reply.json()["error"]
+        plain = await client.post(call.path, content=call.body, headers=call.headers)
+        raced = await client.post(call.path, content=call.body, headers={**call.headers, "tloc": "5000"})
+    assert plain.status_code == 200
+    assert raced.status_code == 413
+    assert "limit" in raced.json()["error"]
 
 
 async def test_a_grpc_body_over_the_limit(small_edge: Sidecar) -> None:
     call = calls.tfs_grpc("acme-bayes", np.zeros((2 * LIMIT // 256, 64), dtype=np.float32))
     async with channel(small_edge.target) as through:
-        reply = await unary(through, call.method, call.message)
-    assert reply.code == "RESOURCE_EXHAUSTED"
-    assert "limit" in reply.details
+        unnamed = await unary(through, call.method, call.message)
+        named = await unary(through, call.method, call.message, [("x-tbms-model", "acme-bayes")])
+        raced = await unary(through, call.method, call.message, [("tloc", "5000")])
+    assert (unnamed.code, named.code) == ("OK", "OK")
+    assert raced.code == "RESOURCE_EXHAUSTED"
+    assert "limit" in raced.details
 
 
 @pytest.mark.parametrize("version", ["1.40", "1.38"])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.protobuf.fields import len_field, varint_field
-from ext_proc.wire.rewrite import swap_model
 from mesh.protos import tfs_pb2 as tfs
 from tests.ext_proc.wire.messages import (
     CHOICES,
@@ -25,6 +24,7 @@ from tests.ext_proc.wire.messages import (
     name_chunks,
     outcome,
     swap,
+    swap_body,
     unknown_fields,
     unnamed,
 )
@@ -236,7 +236,7 @@ def test_tasks_of_several_models_are_refused_as_tf_serving_does() -> None:
 def test_a_call_that_its_header_named_is_given_a_spec() -> None:
     call = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "m")
     body = framed(tfs.PredictRequest(output_filter=["y"]).SerializeToString())
-    swapped = swap_model(call, body, "n", None, None, encoding="identity", limit=LIMIT)
+    swapped = swap_body(call, body, "n", None, None, encoding="identity", limit=LIMIT)
     assert tfs.PredictRequest.FromString(swapped[5:]) == tfs.PredictRequest(
         model_spec={"name": "n"}, output_filter=["y"]
     )
@@ -246,6 +246,6 @@ def test_reading_specs_is_bounded() -> None:
     specs = len_field(1, varint_field(9, 1) * 4_000) * 10
     for verb in (Verb.PREDICT, Verb.MULTI_INFERENCE):
         with pytest.raises(CallError, match="are too large"):
-            swap_model(
+            swap_body(
                 Call(InferenceProtocol.TFS_GRPC, verb, "m"), framed(specs), "n", None, None, encoding="", limit=LIMIT
             )

@@ -9,7 +9,6 @@ from tritonclient.grpc import service_pb2 as v2
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.protobuf.fields import len_field
-from ext_proc.wire.rewrite import swap_model
 from tests.ext_proc.wire.messages import (
     CUTS,
     ENCODINGS,
@@ -23,6 +22,7 @@ from tests.ext_proc.wire.messages import (
     name_body,
     name_chunks,
     swap,
+    swap_body,
     unnamed,
 )
 
@@ -100,5 +100,5 @@ def test_only_name_and_version_of_a_v2_request_change(
 def test_v2_grpc_has_no_labels() -> None:
     call = Call(InferenceProtocol.V2_GRPC, Verb.INFER, "m")
     with pytest.raises(CallError, match="no version labels, so 'canary' of 'n'") as caught:
-        swap_model(call, framed(b""), "n", None, "canary", encoding="identity", limit=LIMIT)
+        swap_body(call, framed(b""), "n", None, "canary", encoding="identity", limit=LIMIT)
     assert caught.value.reason is Reason.UNSUPPORTED
