@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.loaded_models import ModelVersion
 from mesh.model_server.runner import Runner
-from mesh.model_server.runtime import OnnxModel
+from mesh.model_server.runtime import OnnxModel, StringsError
 from mesh.tensors.dtypes import BY_V2, Array, TensorSpec
 from mesh.tensors.v2 import DataError, DataFault
 
@@ -148,5 +148,7 @@ async def infer(
     """Run a leased version; a failure inside ONNX Runtime is INTERNAL here. Raises ServingError."""
     try:
         return await runner.infer(version, inputs, outputs)
+    except StringsError:
+        raise
     except ServingError as error:
         raise ServingError(StatusCode.INTERNAL, error.message) from error
