@@ -21,6 +21,10 @@ def onnx_runtime() -> Any:
     return onnxruntime
 
 
+class StringsError(ServingError):
+    """An input's strings cannot be handed to ONNX Runtime: the request's fault, not that of a run."""
+
+
 class OnnxModel:
     """A loaded model. `run` may be called from many threads at once."""
 
@@ -42,13 +46,21 @@ class OnnxModel:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The named outputs for arrays of the declared types.
 
-        Raises ServingError: INVALID_ARGUMENT if ONNX Runtime rejects an array, INTERNAL if the run fails.
+        Raises ServingError: INVALID_ARGUMENT if ONNX Runtime rejects an array (StringsError if it cannot be given to
+        it), INTERNAL if the run fails.
         """
-        feeds = {name: _to_text(name, array) if array.dtype == object else array for name, array in inputs.items()}
+        feeds = {name: _strings(name, array) if array.dtype == object else array for name, array in inputs.items()}
         try:
             results: list[Any] = self._session.run(list(outputs), feeds)
         except self._rejected as error:
             raise invalid(str(error)) from error
+        except UnicodeDecodeError as error:
+            names = [f"'{spec.name}'" for spec in self.outputs if spec.dtype is STRING and spec.name in outputs]
+            raise ServingError(
+                StatusCode.INTERNAL,
+                f"{'one of the outputs' if len(names) > 1 else 'output'} {', '.join(names)} holds a string that is not "
+                "UTF-8, which ONNX Runtime's Python API cannot give out",
+            ) from error
         except Exception as error:  # see above
             raise ServingError(StatusCode.INTERNAL, f"onnx runtime error: {error}") from error
         return [_to_bytes(result) if result.dtype.kind in "OU" else result for result in results]
@@ -61,12 +73,20 @@ def _spec(node: Any, what: str) -> TensorSpec:
     return TensorSpec(node.name, dtype, tuple(size if isinstance(size, int) else -1 for size in node.shape))
 
 
-def _to_text(name: str, array: Array) -> Array:
-    """ONNX Runtime's Python API takes strings as `str`."""
+def _strings(name: str, array: Array) -> Array:
+    """Strings as ONNX Runtime's Python API takes them: as `str`, or byte by byte where all have one length."""
+    elements: list[bytes] = array.ravel().tolist()
     try:
-        text = [element.decode() for element in array.ravel().tolist()]
+        text = [element.decode() for element in elements]
     except UnicodeDecodeError as error:
-        raise invalid(f"input '{name}' holds a string that is not UTF-8") from error
+        lengths = {len(element) for element in elements}
+        if len(lengths) == 1:  # void elements, unlike those of `S`, keep their NULs
+            return np.array(elements, f"V{lengths.pop()}").reshape(array.shape)
+        raise StringsError(
+            StatusCode.INVALID_ARGUMENT,
+            f"input '{name}' holds strings that are not UTF-8 and not of one length, which ONNX Runtime's Python API "
+            "cannot take in one call: send each in a call of its own",
+        ) from error
     result = np.empty(len(text), STRING.numpy)
     result[:] = text
     return result.reshape(array.shape)

@@ -138,7 +138,7 @@ class Http:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def _json(value: Any) -> bytes:
+def as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
@@ -147,7 +147,7 @@ URL = "/v2/models/double/infer"
 
 
 def post(*inputs: dict[str, Any], path: str = URL, **document: Any) -> Http:
-    return Http("POST", path, _json({"inputs": list(inputs) or [X], **document}))
+    return Http("POST", path, as_json({"inputs": list(inputs) or [X], **document}))
 
 
 def without(key: str) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def without(key: str) -> dict[str, Any]:
 
 def binary(data: bytes, length: str | None = None, **document: Any) -> Http:
     declared = {**without("data"), "parameters": {"binary_data_size": 8}}
-    head = _json({"inputs": [declared], **document})
+    head = as_json({"inputs": [declared], **document})
     return Http("POST", URL, head + data, {"Inference-Header-Content-Length": length or str(len(head))})
 
 
@@ -179,7 +179,7 @@ REST: dict[str, Http] = {
     "config unknown": Http("GET", "/v2/models/nope/config"),
     "statistics unknown": Http("GET", "/v2/models/nope/stats"),
     "infer with GET": Http("GET", URL),
-    "infer with PUT": Http("PUT", URL, _json({"inputs": [X]})),
+    "infer with PUT": Http("PUT", URL, as_json({"inputs": [X]})),
     "model with POST": Http("POST", "/v2/models/double"),
     "model with DELETE": Http("DELETE", "/v2/models/double"),
     "ready with POST": Http("POST", "/v2/models/double/ready"),
@@ -215,15 +215,15 @@ REST: dict[str, Http] = {
     "json exponent cut": Http("POST", URL, b'{"inputs": 1e}'),
     "json number too big": Http("POST", URL, b'{"inputs": 1e999}'),
     "json blank": Http("POST", URL, b"  "),
-    "json followed": Http("POST", URL, _json({"inputs": [X]}) + b" and more"),
+    "json followed": Http("POST", URL, as_json({"inputs": [X]}) + b" and more"),
     "json cut in array": Http("POST", URL, b'{"inputs": [1'),
     "json cut after colon": Http("POST", URL, b'{"inputs":'),
     "json open string": Http("POST", URL, b'{"inputs'),
     "json array": Http("POST", URL, b"[]"),
     "json empty": Http("POST", URL, b"{}"),
-    "no inputs": Http("POST", URL, _json({"inputs": []})),
-    "inputs no array": Http("POST", URL, _json({"inputs": {}})),
-    "input no object": Http("POST", URL, _json({"inputs": [1]})),
+    "no inputs": Http("POST", URL, as_json({"inputs": []})),
+    "inputs no array": Http("POST", URL, as_json({"inputs": {}})),
+    "input no object": Http("POST", URL, as_json({"inputs": [1]})),
     **{f"no {key}": post(without(key)) for key in X},
     "nested": post({**X, "data": [[1, 2]]}),
     "data short": post({**X, "data": [1]}),
@@ -256,10 +256,10 @@ REST: dict[str, Http] = {
     "header too long": binary(PAIR, "99999"),
     "header negative": binary(PAIR, "-1"),
     "header no number": binary(PAIR, "abc"),
-    "compressed": Http("POST", URL, gzip.compress(_json({"inputs": [X]})), {"Content-Encoding": "gzip"}),
-    "compressed unknown": Http("POST", URL, _json({"inputs": [X]}), {"Content-Encoding": "br"}),
-    "answer compressed": Http("POST", URL, _json({"inputs": [X]}), {"Accept-Encoding": "gzip"}),
-    "answer plain": Http("POST", URL, _json({"inputs": [X]}), {"Accept-Encoding": "identity"}),
+    "compressed": Http("POST", URL, gzip.compress(as_json({"inputs": [X]})), {"Content-Encoding": "gzip"}),
+    "compressed unknown": Http("POST", URL, as_json({"inputs": [X]}), {"Content-Encoding": "br"}),
+    "answer compressed": Http("POST", URL, as_json({"inputs": [X]}), {"Accept-Encoding": "gzip"}),
+    "answer plain": Http("POST", URL, as_json({"inputs": [X]}), {"Accept-Encoding": "identity"}),
     "strings": post(S, path=TEXT),
     "strings binary": post(S, path=TEXT, outputs=[{"name": "t", "parameters": {"binary_data": True}}]),
     "strings as numbers": post({**S, "data": [1, 2]}, path=TEXT),

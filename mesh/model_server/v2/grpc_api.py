@@ -11,7 +11,7 @@ from mesh.model_server.errors import ServingError, invalid
 from mesh.model_server.grpc_service import StreamMethod, UnaryMethod
 from mesh.model_server.models import Models
 from mesh.model_server.runner import Runner
-from mesh.model_server.v2 import descriptions, inference, lookup, repository
+from mesh.model_server.v2 import descriptions, grpc_parameters, inference, lookup, repository
 from mesh.tensors.dtypes import BY_V2, Array, DType
 from mesh.tensors.v2 import DataError, from_raw, from_values, to_raw
 
@@ -88,35 +88,38 @@ class V2Grpc:
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Load, or load again."""
-        parameters = {
-            key: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
-            for key, value in request.parameters.items()
-        }
+        parameters = grpc_parameters.load(request.parameters)
         await repository.load(self._models, request.repository_name, request.model_name, parameters)
         return pb.RepositoryModelLoadResponse()
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
         """Unload."""
+        grpc_parameters.check_unload(request.parameters)
         await repository.unload(self._models, request.repository_name, request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
     async def infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """One inference."""
-        name = request.model_name
-        version = lookup.find(self._models, name, request.model_version)
+        model_name = request.model_name
+        version = lookup.find(self._models, model_name, request.model_version)
         with version.lease() as model:
+            grpc_parameters.check_request(request.parameters)
+            inference.check_names(request.id, [each.name for each in request.inputs])
             readers = _readers(request)
-            outputs = inference.choose_outputs(name, model, [output.name for output in request.outputs])
+            for output in request.outputs:
+                grpc_parameters.check_output(output.name, output.parameters)
+            outputs = inference.choose_outputs(model_name, model, [output.name for output in request.outputs])
             tensors = [
-                inference.Tensor(each.name, _datatype(each.datatype), tuple(each.shape)) for each in request.inputs
+                inference.Tensor(each.name, inference.datatype(each.datatype), tuple(each.shape))
+                for each in request.inputs
             ]
-            inference.check_inputs(name, request.id, model, tensors)
+            inference.check_inputs(model_name, request.id, model, tensors)
             inputs = await self._runner.offload(request.ByteSize(), partial(_read, request, readers))
             results = await inference.infer(self._runner, version, inputs, outputs)
-        response = pb.ModelInferResponse(model_name=name, model_version=str(version.number), id=request.id)
-        for output, array in results.items():
-            datatype = next(spec.dtype.v2 for spec in model.outputs if spec.name == output)
-            response.outputs.add(name=output, datatype=datatype, shape=array.shape)
+        response = pb.ModelInferResponse(model_name=model_name, model_version=str(version.number), id=request.id)
+        for name, array in results.items():
+            datatype = next(spec.dtype.v2 for spec in model.outputs if spec.name == name)
+            response.outputs.add(name=name, datatype=datatype, shape=array.shape)
             response.raw_output_contents.append(to_raw(array))
         return response
 
@@ -138,16 +141,20 @@ class V2Grpc:
 Reader = Callable[[DType], Array]
 
 
-def _datatype(text: str) -> str:
-    return text if text in BY_V2 or text == "BF16" else "<invalid>"
-
-
 def _readers(request: pb.ModelInferRequest) -> list[Reader]:
     """How to read each input: from the raw contents, in order, or from its typed contents. Raises ServingError."""
     readers: list[Reader] = []
     raw = iter(request.raw_input_contents)
     for each in request.inputs:
         shape = tuple(each.shape)
+        region = grpc_parameters.shared_memory(each.name, each.parameters)
+        if region is not None:
+            if each.HasField("contents"):
+                raise invalid(
+                    f"unexpected 'content' provided when using shared memory for input tensor '{each.name}' "
+                    f"for model '{request.model_name}'"
+                )
+            raise inference.no_region(region)
         if request.raw_input_contents:
             if each.HasField("contents"):
                 raise invalid(
@@ -168,7 +175,7 @@ def _readers(request: pb.ModelInferRequest) -> list[Reader]:
 def _typed(model_name: str, each: pb.ModelInferRequest.InferInputTensor) -> list[object]:
     """The values in an input's typed contents, which must be those of its datatype. Raises ServingError."""
     values: list[object] | None = None
-    datatype = _datatype(each.datatype)
+    datatype = inference.datatype(each.datatype)
     for field, datatypes in _CONTENTS.items():
         given = getattr(each.contents, field)
         if not given:

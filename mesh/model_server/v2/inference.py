@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.loaded_models import ModelVersion
 from mesh.model_server.runner import Runner
-from mesh.model_server.runtime import OnnxModel
-from mesh.tensors.dtypes import Array, TensorSpec
+from mesh.model_server.runtime import OnnxModel, StringsError
+from mesh.tensors.dtypes import BY_V2, Array, TensorSpec
 from mesh.tensors.v2 import DataError, DataFault
+
+INVALID = "<invalid>"
+"""Triton's name for every datatype that it does not know."""
 
 _FAULTS = {
     DataFault.BYTE_SIZE: "{prefix}input byte size mismatch for input '{input}' for model '{model}'. "
@@ -25,6 +28,27 @@ _FAULTS = {
     DataFault.MANY_STRINGS: "{prefix}unexpected number of string elements {got} for inference input '{input}' "
     "for model '{model}', expecting {expected}",
 }
+
+
+RESERVED = "triton_"
+"""How the names start that requests may not give to parameters of their own."""
+FINAL_RESPONSE = "triton_enable_empty_final_response"
+"""The one reserved name that gRPC requests may use."""
+
+
+def datatype(text: str) -> str:
+    """A datatype as Triton keeps it: what it does not know is all the same to it."""
+    return text if text in BY_V2 or text == "BF16" else INVALID
+
+
+def no_region(region: str) -> ServingError:
+    """The refusal of shared memory. None can be registered here, so this is what Triton says of every region."""
+    return ServingError(StatusCode.NOT_FOUND, f"Unable to find shared memory region: '{region}'")
+
+
+def classification_refused() -> ServingError:
+    """The refusal of the classification extension, which would change an output's datatype and shape."""
+    return invalid("classification of outputs is not supported by this server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +70,28 @@ def choose_outputs(name: str, model: OnnxModel, wanted: Sequence[str]) -> list[s
     return [output for output in known if output in asked]
 
 
+def check_names(request_id: str, given: Sequence[str]) -> None:
+    """Raise ServingError for the first input that comes a second time: Triton sees it before it sees any data."""
+    names: set[str] = set()
+    for name in given:
+        if name in names:
+            raise twice(request_id, name)
+        names.add(name)
+
+
+def twice(request_id: str, name: str) -> ServingError:
+    """The refusal, in Triton's words, of an input that comes a second time."""
+    return invalid(f"{request_prefix(request_id)}input '{name}' already exists in request")
+
+
 def check_inputs(name: str, request_id: str, model: OnnxModel, given: Sequence[Tensor]) -> None:
-    """Raise ServingError unless names, types and shapes are the model's, in Triton's order of checks."""
+    """Raise ServingError unless names, types and shapes are the model's, in Triton's order of checks.
+
+    No name may come twice (`check_names`).
+    """
     prefix = request_prefix(request_id)
     specs = {spec.name: spec for spec in model.inputs}
-    names: dict[str, None] = {}
-    for tensor in given:
-        if tensor.name in names:
-            raise invalid(f"{prefix}input '{tensor.name}' already exists in request")
-        names[tensor.name] = None
+    names = dict.fromkeys(tensor.name for tensor in given)
     if len(given) != len(specs):
         missing = ",".join(f"'{spec}'" for spec in sorted(specs.keys() - names.keys()))
         got = ",".join(f"'{tensor}'" for tensor in sorted(names))
@@ -111,5 +148,7 @@ async def infer(
     """Run a leased version; a failure inside ONNX Runtime is INTERNAL here. Raises ServingError."""
     try:
         return await runner.infer(version, inputs, outputs)
+    except StringsError:
+        raise
     except ServingError as error:
         raise ServingError(StatusCode.INTERNAL, error.message) from error

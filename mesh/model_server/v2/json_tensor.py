@@ -6,21 +6,24 @@ from typing import Any
 import numpy as np
 
 from mesh.model_server import rapidjson
-from mesh.model_server.errors import invalid
+from mesh.model_server.errors import ServingError, invalid
 from mesh.model_server.v2 import triton_json
-from mesh.model_server.v2.inference import Tensor
+from mesh.model_server.v2.inference import INVALID, Tensor
 from mesh.tensors.dtypes import BY_V2, STRING, Array, DType
 
 
-def read(tensor: Tensor, each: dict[str, Any]) -> list[bytes] | Array:
+def read(tensor: Tensor, data: Any) -> list[bytes] | Array:
     """JSON data, nested or flat, as one row of elements: a list of strings, or an array. Raises ServingError."""
-    dtype = BY_V2[tensor.datatype]
     flat: list[Any] = []
-    _flatten(triton_json.array(each["data"], "data"), flat)
-    if dtype.v2 == "FP16":
+    _flatten(triton_json.array(data, "data"), flat)
+    if tensor.datatype == INVALID:
+        raise invalid(f"invalid datatype for input {tensor.name}")
+    if tensor.datatype in ("FP16", "BF16"):
         raise invalid(
-            f"receiving FP16 data via JSON is not supported. Please use the binary data format for input {tensor.name}"
+            f"receiving {tensor.datatype} data via JSON is not supported. "
+            f"Please use the binary data format for input {tensor.name}"
         )
+    dtype = BY_V2[tensor.datatype]
     if dtype is STRING:
         if not all(isinstance(value, str) for value in flat):
             raise triton_json.broken("Unable to parse JSON bytes array: attempt to access JSON non-string as string")
@@ -28,14 +31,13 @@ def read(tensor: Tensor, each: dict[str, Any]) -> list[bytes] | Array:
     values = _check_values(flat, dtype)
     if len(values) != math.prod(tensor.shape):
         raise triton_json.broken("Unable to parse 'data': Shape does not match true shape of 'data' field")
-    wide: Any = np.float64 if dtype.numpy.kind == "f" else dtype.numpy if dtype.numpy.kind == "b" else np.int64
-    if dtype.v2 == "UINT64":
-        wide = np.uint64
+    # Integers are read as 64-bit ones, and wrap to narrower ones as in C++.
+    wide = np.dtype({"f": np.float64, "b": np.bool_, "u": np.uint64, "i": np.int64}[dtype.numpy.kind])
     try:
         with np.errstate(over="ignore"):
             return np.array(values, wide).astype(dtype.numpy)
     except OverflowError as error:
-        raise triton_json.broken("Unable to parse 'data': a number is out of range") from error
+        raise _not_integer(dtype) if dtype.numpy.kind in "iu" else _not_number() from error
 
 
 def _flatten(values: list[Any], flat: list[Any]) -> None:
@@ -56,11 +58,19 @@ def _check_values(values: list[Any], dtype: DType) -> list[Any]:
             raise triton_json.broken("Unable to parse 'data': attempt to access JSON non-boolean as boolean")
     elif dtype.numpy.kind == "f":
         if kinds - {int, float}:
-            raise triton_json.broken("Unable to parse 'data': attempt to access JSON non-number as double")
-    elif kinds - {int}:
-        sign = "unsigned" if dtype.numpy.kind == "u" else "signed"
-        raise triton_json.broken(f"Unable to parse 'data': attempt to access JSON non-{sign}-integer as {sign}-integer")
+            raise _not_number()
+    elif kinds - {int} or (dtype.numpy.kind == "u" and min(values, default=0) < 0):
+        raise _not_integer(dtype)
     return values
+
+
+def _not_number() -> ServingError:
+    return triton_json.broken("Unable to parse 'data': attempt to access JSON non-number as double")
+
+
+def _not_integer(dtype: DType) -> ServingError:
+    sign = "unsigned" if dtype.numpy.kind == "u" else "signed"
+    return triton_json.broken(f"Unable to parse 'data': attempt to access JSON non-{sign}-integer as {sign}-integer")
 
 
 def write(name: str, datatype: str, array: Array) -> list[Any]:

@@ -1,7 +1,6 @@
 """The V2 protocol's model repository: its index, and loading and unloading by name."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2
@@ -48,7 +47,7 @@ def _cause(error: ServingError) -> str:
     return f"{words}: {error.message}"
 
 
-async def load(models: Models, repository_name: str, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+async def load(models: Models, repository_name: str, name: str, parameters: Mapping[str, str] | None = None) -> None:
     """RepositoryModelLoad. Of its parameters only `config` is taken, and of that the version policy.
 
     Raises ServingError.
@@ -56,8 +55,10 @@ async def load(models: Models, repository_name: str, name: str, parameters: Mapp
     _check_repository(repository_name)
     policy: VersionPolicy | None = None
     for parameter, value in (parameters or {}).items():
-        if parameter != "config":
+        if parameter.startswith("file:"):
             raise invalid(f"load parameter '{parameter}' is not supported by this server")
+        if parameter != "config":
+            raise invalid(f"unrecognized load parameter '{parameter}'.")
         policy = _version_policy(name, value)
     try:
         await models.load(name, policy)
@@ -72,10 +73,8 @@ async def load(models: Models, repository_name: str, name: str, parameters: Mapp
         ) from error
 
 
-def _version_policy(name: str, config: Any) -> VersionPolicy:
+def _version_policy(name: str, config: str) -> VersionPolicy:
     """The version policy in a model configuration, as JSON. Raises ServingError."""
-    if not isinstance(config, str):
-        raise invalid(f"attempt to load model '{name}' with a 'config' that is no string")
     try:
         message = json_format.Parse(config, model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
     except json_format.ParseError as error:

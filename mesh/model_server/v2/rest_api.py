@@ -16,6 +16,7 @@ from mesh.model_server.v2 import (
     inference,
     lookup,
     repository,
+    rest_parameters,
     rest_reply,
     rest_request,
     triton_json,
@@ -93,17 +94,18 @@ class V2Rest:
 
     def _index(self, call: RestCall) -> RestAnswer:
         options = triton_json.parse(call.body) if call.body else {}
-        ready = isinstance(options, dict) and options.get("ready") is True
+        ready = options.get("ready", False) if isinstance(options, dict) else False
+        if not isinstance(ready, bool):
+            raise triton_json.broken("attempt to access JSON non-boolean as boolean")
         models = repository.repository_index(self._models, "", ready).models
         return RestAnswer(200, triton_json.compact([MessageToDict(model) for model in models]))
 
     async def _control(self, call: RestCall, name: str, action: str) -> RestAnswer:
         if call.method != "POST":
             return _method_not_allowed()
-        options: Any = triton_json.parse(call.body) if call.body else {}
-        parameters = options.get("parameters", {}) if isinstance(options, dict) else {}
         if action == "load":
-            await repository.load(self._models, "", name, parameters if isinstance(parameters, dict) else {})
+            options = triton_json.parse(call.body) if call.body else {}
+            await repository.load(self._models, "", name, rest_parameters.load(options))
         else:
             await repository.unload(self._models, "", name)
         return RestAnswer(200)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mesh.model_server.errors import invalid
 from mesh.model_server.runtime import OnnxModel
-from mesh.model_server.v2 import inference, json_tensor, triton_json
+from mesh.model_server.v2 import inference, json_tensor, rest_parameters, triton_json
 from mesh.tensors.dtypes import BY_V2, STRING, Array
 from mesh.tensors.v2 import DataError, from_raw, from_values, shaped
 
@@ -27,17 +27,21 @@ def decode(model_name: str, model: OnnxModel, body: bytes, header_length: int | 
         return _decode_raw(model_name, model, body)
     end = len(body) if header_length is None else header_length
     document = triton_json.parse(body[:end])
-    request_id = document.get("id", "") if isinstance(document, dict) else ""
-    if not isinstance(request_id, str):
-        request_id = str(request_id)
+    request_id = triton_json.text(document.get("id", ""), "id") if isinstance(document, dict) else ""
+    every = rest_parameters.binary_data_output(document)
     data = memoryview(body)[end:]
-    declared = [_declare(each) for each in triton_json.array(triton_json.member(document, "inputs"), "inputs")]
-    outputs, binary = _outputs(document)
+    scalars = {spec.name for spec in model.inputs if not spec.shape}
+    declared: dict[str, inference.Tensor] = {}
     arrays: list[memoryview | list[bytes] | Array] = []
     used = 0
-    for tensor, each in declared:
-        size = _binary_size(each)
-        if size is not None:
+    for each in triton_json.array(triton_json.member(document, "inputs"), "inputs"):
+        tensor = _declare(each)
+        if tensor.name in declared:
+            raise inference.twice(request_id, tensor.name)
+        declared[tensor.name] = tensor
+        parameters = triton_json.parameters(each)
+        if "binary_data_size" in parameters:
+            size = triton_json.unsigned(parameters["binary_data_size"], "binary_data_size")
             if used + size > len(data):
                 missing = used + size - len(data)
                 raise invalid(
@@ -46,14 +50,20 @@ def decode(model_name: str, model: OnnxModel, body: bytes, header_length: int | 
                 )
             arrays.append(data[used : used + size])
             used += size
+            continue
+        rest_parameters.check_input(parameters)
+        if 0 in tensor.shape or not (tensor.shape or tensor.name in scalars):
+            arrays.append([])  # of no elements, whatever the data are
         else:
-            arrays.append(json_tensor.read(tensor, each))
+            arrays.append(json_tensor.read(tensor, each["data"]))
     if used < len(data):
         raise invalid(f"unexpected additional input data for model '{model_name}'")
+    outputs, binary = _outputs(document, every)
     chosen = inference.choose_outputs(model_name, model, outputs)
-    inference.check_inputs(model_name, request_id, model, [tensor for tensor, _ in declared])
+    tensors = list(declared.values())
+    inference.check_inputs(model_name, request_id, model, tensors)
     inputs: dict[str, Array] = {}
-    for (tensor, _), array in zip(declared, arrays, strict=True):
+    for tensor, array in zip(tensors, arrays, strict=True):
         inputs[tensor.name] = _finish(model_name, request_id, tensor, array)
     return InferBody(request_id, inputs, chosen, frozenset(chosen) if binary is None else binary)
 
@@ -97,25 +107,18 @@ def _finish(
         raise inference.bad_data(model_name, request_id, tensor.name, error) from error
 
 
-def _declare(each: Any) -> tuple[inference.Tensor, dict[str, Any]]:
+def _declare(each: Any) -> inference.Tensor:
     if not isinstance(each, dict):
         each = {}
-    given = [
-        what
-        for what, present in (
-            ("data", "data" in each),
-            ("binary_data_size", triton_json.parameter(each, "binary_data_size") is not None),
-            ("shared_memory_region", triton_json.parameter(each, "shared_memory_region") is not None),
-        )
-        if present
-    ]
-    if len(given) != 1:
+    parameters = triton_json.parameters(each)
+    sources = ["'data'"] if "data" in each else []
+    sources += [f"'{name}'" for name in ("binary_data_size", "shared_memory_region") if name in parameters]
+    if len(sources) != 1:
         raise invalid(
             "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
-            f"'shared_memory_region' in 'parameters'. But {'no field is set' if not given else 'set multiple'}"
+            "'shared_memory_region' in 'parameters'. But "
+            + (f"set {' '.join(sources)}" if sources else "no field is set")
         )
-    if given == ["shared_memory_region"]:
-        raise invalid("shared memory is not supported by this server")
     name = triton_json.text(triton_json.member(each, "name"), "name")
     datatype = triton_json.text(triton_json.member(each, "datatype"), "datatype")
     shape = triton_json.array(triton_json.member(each, "shape"), "shape")
@@ -124,38 +127,21 @@ def _declare(each: Any) -> tuple[inference.Tensor, dict[str, Any]]:
             raise triton_json.broken(
                 "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer"
             )
-    if datatype not in BY_V2:
-        raise invalid(f"invalid datatype for input {name}")
-    return inference.Tensor(name, datatype, tuple(shape)), each
+    return inference.Tensor(name, inference.datatype(datatype), tuple(shape))
 
 
-def _binary_size(each: dict[str, Any]) -> int | None:
-    size = triton_json.parameter(each, "binary_data_size")
-    if size is None:
-        return None
-    if type(size) is not int or size < 0:
-        raise triton_json.broken(
-            "Unable to parse 'binary_data_size': attempt to access JSON non-unsigned-integer as unsigned-integer"
-        )
-    return size
+def _outputs(document: dict[str, Any], every: bool) -> tuple[list[str], frozenset[str] | None]:
+    """The outputs asked for, and those to be sent as binary data (None: all of them). Raises ServingError.
 
-
-def _outputs(document: Any) -> tuple[list[str], frozenset[str] | None]:
-    """The outputs asked for, and those to be sent as binary data (None: all of them)."""
-    every = triton_json.parameter(document, "binary_data_output") is True
-    requested = document.get("outputs")
-    if requested is None:
-        return [], None if every else frozenset()
-    names: list[str] = []
-    binary: set[str] = set()
-    for each in triton_json.array(requested, "outputs"):
+    `every` counts only where no output is named; of an output that is named twice the first one counts.
+    """
+    wanted: dict[str, rest_parameters.OutputParameters] = {}
+    for each in triton_json.array(document.get("outputs", []), "outputs"):
         name = triton_json.text(triton_json.member(each, "name"), "name")
-        if triton_json.parameter(each, "classification"):
-            raise invalid("classification of outputs is not supported by this server")
-        if triton_json.parameter(each, "shared_memory_region"):
-            raise invalid("shared memory is not supported by this server")
-        names.append(name)
-        wanted = triton_json.parameter(each, "binary_data")
-        if wanted is True or (wanted is None and every):
-            binary.add(name)
-    return names, frozenset(binary) if names or not every else None
+        parameters = rest_parameters.output(triton_json.parameters(each))
+        wanted.setdefault(name, parameters)
+    if any(parameters.classes for parameters in wanted.values()):
+        raise inference.classification_refused()
+    if every and not wanted:
+        return [], None
+    return list(wanted), frozenset(name for name, parameters in wanted.items() if parameters.binary)

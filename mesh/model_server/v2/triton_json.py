@@ -48,10 +48,30 @@ def text(value: Any, name: str) -> str:
     return value
 
 
-def parameter(each: dict[str, Any], name: str) -> Any:
-    """One of an object's "parameters"; None if it has none of that name."""
-    parameters = each.get("parameters")
-    return parameters.get(name) if isinstance(parameters, dict) else None
+def boolean(value: Any, name: str, verb: str = "parse") -> bool:
+    """The value, which must be true or false. Raises ServingError."""
+    if not isinstance(value, bool):
+        raise broken(f"Unable to {verb} '{name}': attempt to access JSON non-boolean as boolean")
+    return value
+
+
+def is_unsigned(value: Any) -> bool:
+    """Whether a value is what RapidJSON keeps as an unsigned integer; a larger one is a double to it."""
+    return type(value) is int and 0 <= value < 2**64
+
+
+def unsigned(value: Any, name: str, verb: str = "parse") -> int:
+    """The value, which must be an unsigned integer of at most 64 bits. Raises ServingError."""
+    if not is_unsigned(value):
+        raise broken(f"Unable to {verb} '{name}': attempt to access JSON non-unsigned-integer as unsigned-integer")
+    result: int = value
+    return result
+
+
+def parameters(each: dict[str, Any]) -> dict[str, Any]:
+    """An object's "parameters"; empty if it has none, or they are no object."""
+    found = each.get("parameters")
+    return found if isinstance(found, dict) else {}
 
 
 def compact(value: Any) -> bytes:

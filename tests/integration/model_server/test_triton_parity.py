@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2_grpc
 from yarl import URL as Url
 
 from integration.peers.triton import missing, triton, write_model
+from tests.integration.model_server.field_cases import GRPC_FIELDS, REST_FIELDS
 from tests.integration.parity_cases import GRPC, REST, Http, infer, tensor
 from tests.mesh.model_server import graphs
 from tests.mesh.model_server.running import running
@@ -45,6 +46,8 @@ ECHOES = {
     "text": ("s", "t", "TYPE_STRING", onnx.TensorProto.STRING),
     "half": ("h", "k", "TYPE_FP16", onnx.TensorProto.FLOAT16),
     "tiny": ("i", "j", "TYPE_INT8", onnx.TensorProto.INT8),
+    "byte": ("i", "j", "TYPE_UINT8", onnx.TensorProto.UINT8),
+    "flag": ("i", "j", "TYPE_BOOL", onnx.TensorProto.BOOL),
 }
 LOADED = ["double", *ECHOES]
 
@@ -144,6 +147,16 @@ async def test_grpc(both: Both, name: str) -> None:
         await settle(both.triton)
 
 
+@pytest.mark.parametrize(
+    ("method", "field"), [(method, field) for method in GRPC_FIELDS for field in GRPC_FIELDS[method]]
+)
+async def test_grpc_fields(both: Both, method: str, field: str) -> None:
+    async def replies(server: Server) -> dict[str, Any]:
+        return {what: await call_grpc(server, method, request) for what, request in GRPC_FIELDS[method][field].items()}
+
+    assert await replies(both.ours) == await replies(both.triton)
+
+
 @pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig"])
 @pytest.mark.parametrize("model", LOADED)
 async def test_descriptions(both: Both, method: str, model: str) -> None:
@@ -192,3 +205,11 @@ async def test_rest(both_for_rest: Both, name: str) -> None:
     assert ours == theirs
     if name == "unload":
         await settle(both_for_rest.triton)
+
+
+@pytest.mark.parametrize("field", REST_FIELDS)
+async def test_rest_fields(both_for_rest: Both, field: str) -> None:
+    async def replies(server: Server) -> dict[str, Any]:
+        return {what: await call_rest(server, call) for what, call in REST_FIELDS[field].items()}
+
+    assert await replies(both_for_rest.ours) == await replies(both_for_rest.triton)

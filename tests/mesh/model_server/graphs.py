@@ -11,7 +11,9 @@ Shape = Sequence[int | str]
 
 def save(graph: onnx.GraphProto, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=9
+    )
     onnx.checker.check_model(model)
     onnx.save(model, folder / "model.onnx")
     return folder
@@ -59,5 +61,26 @@ def failing(folder: Path) -> Path:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])],
         [helper.make_tensor("shape", TensorProto.INT64, [2], [2, 2])],
+    )
+    return save(graph, folder)
+
+
+def labels(folder: Path, known: Sequence[bytes]) -> Path:
+    """y = the place of the string x in `known`, -1 if it is not there; both of [rows]."""
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                "LabelEncoder",
+                ["x"],
+                ["y"],
+                domain="ai.onnx.ml",
+                keys_strings=list(known),
+                values_int64s=list(range(len(known))),
+                default_int64=-1,
+            )
+        ],
+        "labels",
+        [helper.make_tensor_value_info("x", TensorProto.STRING, ["rows"])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, ["rows"])],
     )
     return save(graph, folder)

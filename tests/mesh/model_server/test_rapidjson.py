@@ -173,3 +173,7 @@ def test_half_a_surrogate_pair_is_refused(half: str) -> None:
 def test_hostile_texts_take_time_in_proportion(unit: str) -> None:
     with contextlib.suppress(rapidjson.JsonError):
         rapidjson.parse(b"[" + unit.encode() * 500_000)  # hours, where it grew with the square
+
+
+def test_of_members_with_one_name_the_first_is_found() -> None:
+    assert rapidjson.parse(b'{"a": 1, "b": {"c": 2, "c": 3}, "a": 4, "a": 5}') == {"a": 1, "b": {"c": 2}}

@@ -1,13 +1,14 @@
 """One ONNX model: what can be served, and strings."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from mesh.model_server.errors import ServingError
-from mesh.model_server.runtime import OnnxModel
+from mesh.model_server.errors import ServingError, StatusCode
+from mesh.model_server.runtime import OnnxModel, StringsError
 from tests.mesh.model_server import graphs
 
 
@@ -28,5 +29,38 @@ def test_strings_go_through_onnxruntime(tmp_path: Path) -> None:
     model = OnnxModel(graphs.echo(tmp_path, onnx.TensorProto.STRING) / "model.onnx")
     (result,) = model.run({"x": np.array([b"a", "é".encode()], object)}, ["y"])
     assert result.tolist() == [b"a", "é".encode()]
-    with pytest.raises(ServingError, match="'x' holds a string that is not UTF-8"):
-        model.run({"x": np.array([b"\xff"], object)}, ["y"])
+
+
+IMAGE = b"\xff\xd8\xff\xe0\0\x10JFIF\0"  # how a JPEG begins
+
+
+def strings(*elements: bytes) -> np.ndarray[Any, Any]:
+    array = np.empty(len(elements), object)
+    array[:] = elements
+    return array
+
+
+def test_strings_are_bytes(tmp_path: Path) -> None:
+    model = OnnxModel(graphs.labels(tmp_path, [IMAGE, "é\0a".encode()]) / "model.onnx")
+    (result,) = model.run({"x": strings(IMAGE, IMAGE[::-1], IMAGE)}, ["y"])
+    assert result.tolist() == [0, -1, 0]
+    (result,) = model.run({"x": strings(IMAGE).reshape(1)}, ["y"])
+    assert result.tolist() == [0]
+    (result,) = model.run({"x": strings("é\0a".encode(), b"", "é\0a\0".encode())}, ["y"])  # texts of any length
+    assert result.tolist() == [1, -1, -1]
+
+
+def test_strings_that_onnxruntime_cannot_take_are_named(tmp_path: Path) -> None:
+    model = OnnxModel(graphs.labels(tmp_path, [IMAGE]) / "model.onnx")
+    with pytest.raises(
+        StringsError, match="input 'x' holds strings that are not UTF-8 and not of one length"
+    ) as caught:
+        model.run({"x": strings(IMAGE, b"a")}, ["y"])
+    assert caught.value.code is StatusCode.INVALID_ARGUMENT
+
+
+def test_an_output_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    model = OnnxModel(graphs.echo(tmp_path, onnx.TensorProto.STRING) / "model.onnx")
+    with pytest.raises(ServingError, match="output 'y' holds a string that is not UTF-8") as caught:
+        model.run({"x": strings(IMAGE)}, ["y"])
+    assert caught.value.code is StatusCode.INTERNAL
