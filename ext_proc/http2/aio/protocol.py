@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
+from ext_proc.http2.aio.patience import Patience
 from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.limits import KiB, MiB
 
@@ -23,8 +24,9 @@ ConnectionT = TypeVar("ConnectionT", bound=H2Connection[Any])
 
 
 class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
-    """The transport of one connection, whose owner is told when it is `made` and when it is `lost`.
+    """The transport of one connection, whose owner is told when it is `made` and, once, when it is `lost`.
 
+    It is lost by whatever comes first: the loop says so, it is aborted, or it takes no more of what is written.
     `side` makes the server's or the client's side of HTTP/2, given its `wake`: what it is to call when it has
     something to send.
     """
@@ -41,15 +43,20 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         self._transport: asyncio.Transport | None = None
         self._scheduled = False
         self._control = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Patience | None = None
+        self._over = False
         self.connection = side(self._wake)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         # uvloop's transports are none of asyncio's classes.
-        self._transport = transport = cast(asyncio.Transport, transport)
+        transport = cast(asyncio.Transport, transport)
+        if self._over:
+            transport.abort()
+            return
+        self._transport = transport
         transport.set_write_buffer_limits(_FULL, _ROOM)
-        self._timer = self._loop.call_later(_SILENCE, transport.abort)
+        self._timer = Patience(_SILENCE, self.abort)
         self._made(self)
         self._flush()
 
@@ -74,11 +81,8 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._transport = None
-        self.connection.lost()
-        self._lost(self)
+        self._tell_lost()
 
     def shut_down(self) -> None:
         """See `H2Connection.shut_down`."""
@@ -91,9 +95,21 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         self._flush()
 
     def abort(self) -> None:
-        """Closes the connection, whatever the peer has not read yet."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Closes the connection, whatever the peer has not read yet; also one that is not made yet."""
+        transport, self._transport = self._transport, None
+        self._tell_lost()
+        if transport is not None:
+            transport.abort()
+
+    def _tell_lost(self) -> None:
+        """Tells the streams and the owner, without waiting for the loop to say it too."""
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.connection.lost()
+        self._lost(self)
 
     def _wake(self) -> None:
         if not self._scheduled:
@@ -113,13 +129,20 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         if data:
             if connection.writer.paused:
                 self._control += len(data)
-            transport.write(data)
+            try:
+                transport.write(data)
+            except Exception:  # a transport of uvloop that is closed raises RuntimeError
+                logger.warning("connection cut off", extra={"cause": "it cannot be written to"}, exc_info=True)
+                self.abort()
+                return
         if connection.ended:
             if not transport.is_closing():
                 transport.close()
-                self._timer = self._loop.call_later(_LAST_WORDS, transport.abort)
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = Patience(_LAST_WORDS, self.abort)
         elif self._control > _CONTROL_WHILE_FULL:
             logger.warning("connection cut off", extra={"cause": "the peer does not read what it asks for"})
-            transport.abort()
+            self.abort()
         elif connection.unsent:
             self._wake()
