@@ -12,7 +12,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where calls are sent: a node's, or those of the Envoy before all of them. `grpc` is `ip:port`, `rest` a base URL."""
+    """Where calls are sent: a node's, or those of the Envoy before all. `grpc` is `ip:port`, `rest` a base URL."""
 
     grpc: str
     rest: str
