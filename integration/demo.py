@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from integration.peers.clients.client import Client, Place
+from integration.peers.clients.client import Client, Endpoints
 from integration.peers.clients.tf_serving import TfServingRest, tf_serving_grpc
 from integration.peers.clients.triton import TritonGrpc, TritonRest
 from integration.scenes.deadline.scene import Deadline
@@ -80,7 +80,7 @@ async def _fleet(console: Console, repository: Path, names: Sequence[str], calls
     console.print(f"Starting three empty nodes, each with room for {room} of the {len(names)} models, and an edge ...")
     async with (
         reference(repository) as server,
-        _clients(right := Place(grpc=server.grpc, rest=server.rest), names[0]) as clients,
+        _clients(right := Endpoints(grpc=server.grpc, rest=server.rest), names[0]) as clients,
         Stack(repository, nodes, sections=_SECTIONS) as stack,
     ):
         libraries = await clients
@@ -100,7 +100,7 @@ async def _fleet(console: Console, repository: Path, names: Sequence[str], calls
 
 
 @asynccontextmanager
-async def _clients(place: Place, model: str) -> AsyncIterator[asyncio.Task[Sequence[Client]]]:
+async def _clients(endpoints: Endpoints, model: str) -> AsyncIterator[asyncio.Task[Sequence[Client]]]:
     """Client libraries that know nothing of tbms: a task that has them when each has made a first call.
 
     Imports take seconds (TensorFlow), and are not what the tables are about.
@@ -109,7 +109,7 @@ async def _clients(place: Place, model: str) -> AsyncIterator[asyncio.Task[Seque
 
     async def warm() -> Sequence[Client]:
         for client in clients:
-            await client.predict(place, model, images_of(0)[0])
+            await client.predict(endpoints, model, images_of(0)[0])
         return clients
 
     warming = asyncio.create_task(warm())

@@ -49,11 +49,11 @@ class Memo(Generic[Value]):
         return value
 
     def put(self, model: str, value: Value) -> None:
-        """Remember a value."""
+        """Remember a value for that model; the oldest generation may be forgotten for it."""
         if len(self._young) >= self._size and model not in self._young:
             self._old, self._young = self._young, {}
         self._young[model] = value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget the values of all models."""
         self._young, self._old = {}, {}

@@ -35,7 +35,7 @@ class Admin:
         await self._listener.start()
 
     async def stop(self) -> None:
-        """Closes the port."""
+        """Closes the port, and ends what is still being answered."""
         await self._listener.stop()
 
     async def _get_healthz(self, _: web.Request) -> web.Response:

@@ -97,7 +97,7 @@ class Population(Collector):
         return self._watches.cause(node_id)
 
     def collect(self) -> Iterable[Metric]:
-        """For prometheus-client."""
+        """The metrics of the nodes and of warm-ups, for prometheus-client."""
         router, nodes = self._router, self._router.nodes
         alive = sum(router.is_alive(node.id) for node in nodes)
         yield GaugeMetricFamily("tbms_nodes", "Nodes known.", len(nodes))

@@ -83,7 +83,7 @@ class EdgeRole:
         """Envoys go to the other server by themselves."""
 
     async def left(self) -> None:
-        """So nobody is waited for."""
+        """At once: nobody is waited for."""
 
     def routes(self) -> Iterable[AbstractRouteDef]:
         """Nothing: the nodes are on /status."""
@@ -94,7 +94,7 @@ class EdgeRole:
         return {"role": "edge", **process, **edge_status(self._population, self._router, self._cache_map)}
 
     def collectors(self) -> Iterable[Collector]:
-        """Nodes and races."""
+        """The metrics of nodes, races, copies and calls that are not raced."""
         return self._collectors
 
     def _body_limit(self) -> int:

@@ -9,7 +9,7 @@ from mesh.settings import Settings
 
 
 class NodeRoleSettings(Settings):
-    """The node role."""
+    """The `node` section: what a node caches, where from, and what it tells edges."""
 
     cache: CacheSettings
     store: StoreSettings

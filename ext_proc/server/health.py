@@ -61,7 +61,7 @@ class _Session:
         self._service: str | None = None
 
     def message(self, data: bytes) -> None:
-        """Takes the request."""
+        """Takes the HealthCheckRequest: the service that is asked about."""
         try:
             self._service = HealthCheckRequest.FromString(data).service
         except DecodeError:

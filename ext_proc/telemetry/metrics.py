@@ -28,7 +28,7 @@ class Metrics(Collector):
         self.calls[(call.protocol, call.verb, outcome) if call else ("", "", outcome)] += 1
 
     def collect(self) -> Iterable[Metric]:
-        """For prometheus-client."""
+        """The metrics of calls, streams and reloads, for prometheus-client."""
         calls = CounterMetricFamily("tbms_calls", "Calls, by how they ended.", labels=["protocol", "verb", "outcome"])
         for key, count in self.calls.items():
             calls.add_metric(key, count)

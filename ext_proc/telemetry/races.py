@@ -44,7 +44,7 @@ class RaceReport:
         self._level.set_function(lambda: budget.level_ms)
 
     def collectors(self) -> Iterable[Collector]:
-        """For the exposition."""
+        """The metrics of races, for /metrics."""
         return (self._races, self._in_time, self._candidates, self._elapsed, self._slack, self._level)
 
     def __call__(self, race: Race, held: Held) -> None:

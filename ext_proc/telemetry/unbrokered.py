@@ -37,5 +37,5 @@ class Unbrokered(Collector):
             logger.warning("calls are not brokered", extra={"cause": cause, "envoy": version})
 
     def collect(self) -> Iterable[Metric]:
-        """For prometheus-client."""
+        """The metric of calls that are not raced, for prometheus-client."""
         return self._calls.collect()

@@ -32,13 +32,13 @@ _LEAD = 0.5  # seconds from the process's readiness to the first call
 class Play:
     """What is sent: to `target` (`ip:port`), for `model`, each call at its second with headers of its own.
 
-    A call that is not answered after `patience` seconds is given up. `protocols`: "grpc" and "rest", in turn.
+    A call that is not answered after `timeout` seconds is given up. `protocols`: "grpc" and "rest", in turn.
     `begin`: the start of the trace on this machine's monotonic clock; None: as soon as the process is ready.
     """
 
     target: str
     model: str
-    patience: float
+    timeout: float
     calls: Sequence[tuple[float, Mapping[str, str]]]
     protocols: Sequence[str] = ("grpc", "rest")
     begin: float | None = None
@@ -101,7 +101,7 @@ class _Generator:
                 headers = self._play.calls[number][1]
                 protocol = self._play.protocols[number % len(self._play.protocols)]
                 try:
-                    async with asyncio.timeout(self._play.patience - late):
+                    async with asyncio.timeout(self._play.timeout - late):
                         answered = await (
                             self._rest(http, headers) if protocol == "rest" else self._grpc(call, headers)
                         )

@@ -62,12 +62,12 @@ class Script:
         self._work = Work()
 
     async def grpc_call(self, _: bytes, context: Any) -> bytes:
-        """Any unary method."""
+        """Answers a gRPC call of any method after the milliseconds that its headers say."""
         await self._take(dict(context.invocation_metadata())[self._header])
         return _REPLY
 
     async def rest_call(self, request: web.Request) -> web.Response:
-        """Any path."""
+        """Answers a REST call for any path in the same way."""
         await request.read()
         await self._take(request.headers[self._header])
         return web.json_response({"predictions": [0]})
@@ -126,7 +126,7 @@ async def _ready() -> web.Response:
 
 @dataclass(frozen=True)
 class ScriptedNode:
-    """A running one."""
+    """A scripted node that runs as a child process."""
 
     node: Node
 

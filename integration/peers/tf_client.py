@@ -23,13 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / "build" / "tf-client" / "bin" / "python"
 RUNNER = Path(__file__).with_name("tf_client_runner.py")
 
-#: One array: (dtype as TensorFlow names it, nested lists).
 Array = tuple[str, Any]
+"""One array: (dtype as TensorFlow names it, nested lists)."""
 Metadata = Sequence[tuple[str, str]]
 
 
 class Serializable(Protocol):
-    """Any protobuf message."""
+    """A protobuf message of whichever package."""
 
     def SerializeToString(self) -> bytes:
         """The message on the wire."""

@@ -16,7 +16,7 @@ from integration.stack.process import Process, answers
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / "build" / "triton"
 
-#: Doubles its input `x` (FP32, [-1, 2]) into `y`. For tests that need any model at all.
+# Doubles its input `x` (FP32, [-1, 2]) into `y`. For tests that need any model at all.
 DOUBLING = """
 import triton_python_backend_utils as pb
 

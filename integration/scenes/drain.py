@@ -8,7 +8,7 @@ from itertools import cycle
 
 from rich.console import Console
 
-from integration.peers.clients.client import Client, ClientError, Place
+from integration.peers.clients.client import Client, ClientError, Endpoints
 from integration.scenes.judge import NOBODY, Holders, Judge
 from integration.scenes.routing.scene import images_of
 from integration.stack import models
@@ -49,12 +49,14 @@ class Drained:
 class Drain:
     """Plays the scene: every client goes on calling while one node leaves. Replies are compared with a reference's."""
 
-    def __init__(self, stack: Stack[CachedNode], reference: Place, clients: Sequence[Client], console: Console) -> None:
+    def __init__(
+        self, stack: Stack[CachedNode], reference: Endpoints, clients: Sequence[Client], console: Console
+    ) -> None:
         self._stack = stack
         self._reference = reference
         self._clients = clients
         self._console = console
-        self._mesh = Place(grpc=stack.edge.target, rest=stack.edge.http)
+        self._mesh = Endpoints(grpc=stack.edge.target, rest=stack.edge.http)
         self._judge = Judge(stack)
         self._names = [models.model_name(tenant, kind) for tenant in _TENANTS for kind in models.KINDS]
         self._images = images_of(0)[0]

@@ -11,8 +11,8 @@ from integration.stack.embedded import EmbeddedNode
 from integration.stack.envoy_counts import calls_by_address
 from integration.stack.stack import Stack
 
-#: Model to the ids of the nodes whose model server has it loaded.
 Holders = Mapping[str, frozenset[str]]
+"""Model to the ids of the nodes whose model server has it loaded."""
 NOBODY: frozenset[str] = frozenset()
 
 

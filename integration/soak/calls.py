@@ -18,7 +18,7 @@ from mesh.protos import tfs_pb2
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # Longer than the longest hold: a call that takes this long hangs.
-PATIENCE = 30.0
+CALL_SECONDS = 30.0
 _LIMIT_MS = 2500
 _PAUSE = 0.02
 # What a call may be told while a part of the fleet is away: too busy, not there, too late.
@@ -44,7 +44,7 @@ class Tally:
 
 
 class Caller:
-    """Calls one place with one image, for any of the models."""
+    """Calls one target (`ip:port`) with one image, for any of the models."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -61,7 +61,7 @@ class Caller:
         self._http = aiohttp.ClientSession(
             f"http://{self._target}",
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=PATIENCE),
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
         )
         options = [("grpc.enable_retries", 0), ("grpc.max_reconnect_backoff_ms", 200)]
         self._channel = grpc.aio.insecure_channel(self._target, options=options)
@@ -84,7 +84,7 @@ class Caller:
         """The same; 200 stands for OK."""
         self._request.model_spec.name = model
         method: Any = self._channel.unary_unary(_PREDICT)
-        call = method(self._request.SerializeToString(), metadata=tuple(headers.items()), timeout=PATIENCE)
+        call = method(self._request.SerializeToString(), metadata=tuple(headers.items()), timeout=CALL_SECONDS)
         try:
             body = await call
             metadata = dict(await call.initial_metadata() or ())
@@ -116,7 +116,7 @@ async def call_on(caller: Caller, names: Sequence[str], right: Answers, tally: T
         tally.slowest_ms = max(tally.slowest_ms, ms)
         told = f"{protocol} {name} {headers} after {ms:.0f} ms: {status} {body[:200]!r} {answer}"
         by = answer.split(";")[0] or name
-        if ms >= 1000 * PATIENCE:
+        if ms >= 1000 * CALL_SECONDS:
             tally.count("hung", told)
         elif status in _REFUSALS:
             tally.count(f"refused {status}", told)

@@ -126,17 +126,17 @@ def repository(
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="training-") as unfinished:
-        place = Path(unfinished) / "models"
+        trained = Path(unfinished) / "models"
         for number, tenant in enumerate(tenants):
             for kind in kinds:
                 name = model_name(tenant, kind)
                 tell(name)
-                version = place / name / "1"
+                version = trained / name / "1"
                 version.mkdir(parents=True)
                 (version / "model.onnx").write_bytes(train(kind, _SEED + number).SerializeToString())
         # Somebody else may have trained at the same time: theirs is the same.
         if not folder.is_dir():
-            place.rename(folder)
+            trained.rename(folder)
     return folder
 
 

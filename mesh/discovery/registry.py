@@ -31,7 +31,7 @@ class NodeSetWorker(NodeSetListener, Protocol):
     """A listener that works for the nodes as long as they are followed: it probes, watches or warms them."""
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Follow the set of nodes until cancelled."""
         ...
 
 

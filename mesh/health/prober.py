@@ -49,7 +49,7 @@ class Prober:
         return None if probed is None else probed.cause
 
     async def run(self) -> None:
-        """Probe until cancelled."""
+        """Probe the nodes until cancelled."""
         await self._nodes.run()
 
     def _begin(self, node: Node) -> _ProbedNode:

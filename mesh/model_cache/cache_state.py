@@ -83,7 +83,7 @@ class CacheState:
 
     @property
     def capacity(self) -> Room:
-        """The whole node."""
+        """The room of the whole node; infinite where it has no limit."""
         return self._ledger.rules.capacity
 
     def free(self) -> Room:

@@ -70,7 +70,7 @@ class Feed:
         return self._known.get(model, Residency.ABSENT)
 
     def now(self) -> ResidencyReport:
-        """The full report."""
+        """The report of all models at this moment."""
         return ResidencyReport(MappingProxyType(dict(self._known)), full=True, leaving=self.leaving)
 
     async def subscribe(self) -> AsyncGenerator[ResidencyReport, None]:

@@ -37,7 +37,7 @@ def output(name: str) -> pb.ModelInferRequest.InferRequestedOutputTensor:
 
 GOOD = tensor(fp32=[1, 2])
 
-#: name -> (method, request), in the order in which they are made: some load and unload.
+# name -> (method, request), in the order in which they are made: some load and unload.
 GRPC: dict[str, tuple[str, Message]] = {
     "live": ("ServerLive", pb.ServerLiveRequest()),
     "ready": ("ServerReady", pb.ServerReadyRequest()),

@@ -1,13 +1,13 @@
 """Tasks by node, in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from integration.virtual_time import run
 from mesh.node import Node
 from mesh.per_node_tasks import PerNodeTasks
+from tests.mesh.background import during
 from tests.mesh.routing.population import node, nodes
 
 
@@ -43,18 +43,6 @@ class Visits:
         return visitor
 
 
-def during(visits: Visits, story: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        running = asyncio.create_task(visits.tasks.run())
-        await story()
-        running.cancel()
-        await asyncio.wait([running])
-        assert running.cancelled()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run(main())
-
-
 def test_nodes_known_before_and_while_it_runs_are_worked_for() -> None:
     visits = Visits()
     assert visits.tasks.update(nodes(1)) == []
@@ -65,7 +53,7 @@ def test_nodes_known_before_and_while_it_runs_are_worked_for() -> None:
         await asyncio.sleep(1.0)
         assert {task.get_name() for task in asyncio.all_tasks()} >= {"visit node-0", "visit node-1"}
 
-    during(visits, story)
+    during(visits.tasks, story)
     assert visits.of(0).visits == [0.0, 1.0, 2.0, 3.0]
     assert visits.of(1).visits == [2.5, 3.5]
     assert visits.of(0).cancelled
@@ -85,7 +73,7 @@ def test_a_node_that_goes_takes_its_task_along() -> None:
         assert gone.cancelled
         assert visits.of(0).visits == [0.0, 1.0, 2.0]
 
-    during(visits, story)
+    during(visits.tasks, story)
 
 
 def test_a_node_that_changes_keeps_its_task_and_one_that_moves_gets_another() -> None:
@@ -104,7 +92,7 @@ def test_a_node_that_changes_keeps_its_task_and_one_that_moves_gets_another() ->
         await asyncio.sleep(0.1)
         assert (first.cancelled, visits.of(0).visits) == (True, [0.5])
 
-    during(visits, story)
+    during(visits.tasks, story)
 
 
 def test_nothing_is_done_for_a_node_without_identity_until_it_has_one() -> None:
@@ -120,7 +108,7 @@ def test_nothing_is_done_for_a_node_without_identity_until_it_has_one() -> None:
         visits.tasks.update([node(0, grpc=None)])
         assert visits.tasks.get("node-0") is None
 
-    during(visits, story)
+    during(visits.tasks, story)
 
 
 def test_an_error_in_one_task_ends_all_and_is_raised() -> None:

@@ -118,7 +118,7 @@ def print_hits(schedule: Schedule, pairs: Sequence[Pair]) -> None:
 
 
 def print_map(nodes: int, models: int, cost: MapCost) -> None:
-    """One row."""
+    """Prints the costs of router and cache map as a table of one row."""
     news = f"the same, a change every {NEWS_EVERY}"
     headings = ("MiB, models on 2 nodes", "MiB, all on all", "first look-ups/s", "look-ups/s, Zipf 1.1", news)
     table = _table(f"Router and cache map, {nodes} nodes x {models:,} models", *headings)

@@ -23,7 +23,7 @@ from integration.stack.process import ProcessError
 LOAD_DELAY_MS = 400.0
 # From the start of the load generator's process to its first call.
 _LEAD_SECONDS = 3.0
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 _SLOTS = 8
 _COLD_MODELS = 2 * _SLOTS
 _FEATURES = 64
@@ -123,7 +123,7 @@ async def rounds(schedule: Schedule) -> list[Pair]:
             for _ in range(_SLOTS):  # from now on a cold call also unloads something
                 await _call(http, next(turns))
             begin = time.monotonic() + _LEAD_SECONDS
-            play = Play(node.agent.target, _HIT, _PATIENCE, [(at, {}) for at in schedule.hits()], begin=begin)
+            play = Play(node.agent.target, _HIT, _TIMEOUT, [(at, {}) for at in schedule.hits()], begin=begin)
             async with asyncio.TaskGroup() as tasks:
                 hits = tasks.create_task(open_loop(play, folder))
                 cold = [await _loads(http, turns, begin, schedule.cold_calls(pair)) for pair in range(schedule.pairs)]

@@ -70,7 +70,7 @@ def at_random(nodes: int, seed: int) -> Iterator[int]:
 
 
 def in_turn(nodes: int) -> Iterator[int]:
-    """Round robin."""
+    """The node of each call by round robin, for ever."""
     return (number % nodes for number in count())
 
 

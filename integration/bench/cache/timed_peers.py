@@ -62,5 +62,5 @@ class TimedServer:
         return frozenset(self._held)
 
     async def lost(self) -> None:
-        """Never."""
+        """Never returns: this server is not lost."""
         await asyncio.get_running_loop().create_future()

@@ -31,7 +31,7 @@ _WARM_UP_SECONDS = 2.0
 _MARGIN_MS = 10.0
 _SEED = 20_240_917
 # How long a client waits for an answer when there is no limit: what a hanging node costs it.
-_PATIENCE = 1.0
+_TIMEOUT = 1.0
 
 # What a client sends of its own accord: nothing, a limit, or a limit and a backup.
 _PLAIN: Mapping[str, str] = {}
@@ -77,7 +77,7 @@ class Bench:
         script = [(c.at, {**headers, _PRIMARY_MS: f"{c.primary_ms:g}", _BACKUP_MS: f"{c.backup_ms:g}"}) for c in calls]
         primary, backup = await self._primary.work(), await self._backup.work()
         cpu = cpu_seconds(self._edge.server.pid)
-        samples = await open_loop(Play(self._edge.target, _PRIMARY, _PATIENCE, script), self._folder)
+        samples = await open_loop(Play(self._edge.target, _PRIMARY, _TIMEOUT, script), self._folder)
         return Run(
             samples,
             (await self._primary.work()).ms - primary.ms,

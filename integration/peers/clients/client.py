@@ -11,8 +11,8 @@ Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where calls are sent: a node, or Envoy in front of all of them. `grpc` is `ip:port`, `rest` a base URL."""
+class Endpoints:
+    """Where calls are sent: a node's, or those of the Envoy before all. `grpc` is `ip:port`, `rest` a base URL."""
 
     grpc: str
     rest: str
@@ -36,7 +36,7 @@ class Client(Protocol):
     protocol: str
     library: str
 
-    async def predict(self, place: Place, model: str, images: Images) -> Answer:
+    async def predict(self, endpoints: Endpoints, model: str, images: Images) -> Answer:
         """Asks a model for the digits on images [N, 64]. Raises ClientError."""
         ...
 

@@ -8,7 +8,7 @@ import grpc.aio
 import numpy as np
 
 from integration.peers import tf_client
-from integration.peers.clients.client import Answer, Client, ClientError, Images, Labels, Place
+from integration.peers.clients.client import Answer, Client, ClientError, Endpoints, Images, Labels
 from mesh.protos import tfs_pb2
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -23,9 +23,9 @@ class TfServingRest:
     def __init__(self) -> None:
         self._http = aiohttp.ClientSession()
 
-    async def predict(self, place: Place, model: str, images: Images) -> Answer:
+    async def predict(self, endpoints: Endpoints, model: str, images: Images) -> Answer:
         """Asks a model for the digits on images."""
-        url = f"{place.rest}/v1/models/{model}:predict"
+        url = f"{endpoints.rest}/v1/models/{model}:predict"
         try:
             async with self._http.post(url, json={"instances": images.tolist()}) as reply:
                 body = await reply.read()
@@ -51,11 +51,11 @@ class TensorFlowGrpc:
         self._stack = AsyncExitStack()
         self._client: tf_client.TfClient | None = None
 
-    async def predict(self, place: Place, model: str, images: Images) -> Answer:
+    async def predict(self, endpoints: Endpoints, model: str, images: Images) -> Answer:
         """Asks a model for the digits on images."""
         if self._client is None:
             self._client = await self._stack.enter_async_context(tf_client.tf_client())
-        reply = await self._client.predict(place.grpc, model, {"image": ("float32", images.tolist())})
+        reply = await self._client.predict(endpoints.grpc, model, {"image": ("float32", images.tolist())})
         if reply.code:
             raise ClientError(f"gRPC status {reply.code}: {reply.details}")
         return Answer(np.array(reply.arrays["label"][1], dtype=np.int64), reply.response)
@@ -92,11 +92,11 @@ class PlainGrpc:
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    async def predict(self, place: Place, model: str, images: Images) -> Answer:
+    async def predict(self, endpoints: Endpoints, model: str, images: Images) -> Answer:
         """Asks a model for the digits on images."""
-        if place.grpc not in self._channels:
-            self._channels[place.grpc] = grpc.aio.insecure_channel(place.grpc)
-        call = self._channels[place.grpc].unary_unary(
+        if endpoints.grpc not in self._channels:
+            self._channels[endpoints.grpc] = grpc.aio.insecure_channel(endpoints.grpc)
+        call = self._channels[endpoints.grpc].unary_unary(
             PREDICT,
             request_serializer=tfs_pb2.PredictRequest.SerializeToString,
             response_deserializer=tfs_pb2.PredictResponse.FromString,

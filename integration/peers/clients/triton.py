@@ -6,7 +6,7 @@ import tritonclient.grpc.aio as v2_grpc
 import tritonclient.http.aio as v2_rest
 from tritonclient.utils import InferenceServerException
 
-from integration.peers.clients.client import Answer, ClientError, Images, Place
+from integration.peers.clients.client import Answer, ClientError, Endpoints, Images
 
 
 class TritonRest:
@@ -18,11 +18,11 @@ class TritonRest:
     def __init__(self) -> None:
         self._clients: dict[str, Any] = {}
 
-    async def predict(self, place: Place, model: str, images: Images) -> Answer:
+    async def predict(self, endpoints: Endpoints, model: str, images: Images) -> Answer:
         """Asks a model for the digits on images."""
-        if place.rest not in self._clients:
-            self._clients[place.rest] = v2_rest.InferenceServerClient(place.rest.removeprefix("http://"))
-        return await _infer(v2_rest, self._clients[place.rest], model, images)
+        if endpoints.rest not in self._clients:
+            self._clients[endpoints.rest] = v2_rest.InferenceServerClient(endpoints.rest.removeprefix("http://"))
+        return await _infer(v2_rest, self._clients[endpoints.rest], model, images)
 
     async def close(self) -> None:
         """Closes its connections."""
@@ -39,11 +39,11 @@ class TritonGrpc:
     def __init__(self) -> None:
         self._clients: dict[str, Any] = {}
 
-    async def predict(self, place: Place, model: str, images: Images) -> Answer:
+    async def predict(self, endpoints: Endpoints, model: str, images: Images) -> Answer:
         """Asks a model for the digits on images."""
-        if place.grpc not in self._clients:
-            self._clients[place.grpc] = v2_grpc.InferenceServerClient(place.grpc)
-        return await _infer(v2_grpc, self._clients[place.grpc], model, images)
+        if endpoints.grpc not in self._clients:
+            self._clients[endpoints.grpc] = v2_grpc.InferenceServerClient(endpoints.grpc)
+        return await _infer(v2_grpc, self._clients[endpoints.grpc], model, images)
 
     async def close(self) -> None:
         """Closes its connections."""

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
-from integration.peers.clients.client import Answer, Client, ClientError, Images, Place
+from integration.peers.clients.client import Answer, Client, ClientError, Endpoints, Images
 from integration.scenes.judge import NOBODY, Holders, Judge, misrouted
 from integration.scenes.routing import tables
 from integration.scenes.routing.tables import LibrarySeen, NodeSeen, Seen
@@ -45,13 +45,13 @@ class Routing:
     """
 
     def __init__(
-        self, stack: Stack[CachedNode], reference: Place, clients: Sequence[Client], console: Console, calls: int
+        self, stack: Stack[CachedNode], reference: Endpoints, clients: Sequence[Client], console: Console, calls: int
     ) -> None:
         self._reference = reference
         self._clients = clients
         self._console = console
         self._calls = calls
-        self._mesh = Place(grpc=stack.edge.target, rest=stack.edge.http)
+        self._mesh = Endpoints(grpc=stack.edge.target, rest=stack.edge.http)
         self._judge = Judge(stack)
         self._seen = Seen(
             {name: NodeSeen() for name in stack.nodes}, {client.protocol: LibrarySeen() for client in clients}

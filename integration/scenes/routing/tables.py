@@ -57,7 +57,7 @@ def while_playing(seen: Seen) -> Group:
 
 
 def after_playing(seen: Seen, clients: Sequence[Client]) -> Group:
-    """All of it."""
+    """The tables that end the scene: nodes, client libraries, holders of models."""
     return Group(_nodes(seen), _libraries(seen, clients), _holders(seen))
 
 

@@ -92,7 +92,7 @@ def test_a_model_that_does_not_load_is_told_in_the_servers_words(tmp_path: Path)
         cache.server.broken["m"] = "weights of another model"
         async with cache.running():
             policy = policy_of(cache)
-            for _ in range(2):  # the second time out of quarantine
+            for _ in range(2):  # the second time by the back-off
                 error = await refused(policy, call())
                 assert error.reason is Reason.BROKEN_MODEL
                 assert "weights of another model" in error.message

@@ -41,7 +41,7 @@ input [{{ name: "{input}" data_type: {type} dims: {dims} }}]
 output [{{ name: "{output}" data_type: {type} dims: {dims} }}]
 instance_group [{{ kind: KIND_CPU count: 1 }}]
 """
-#: model -> (input, output, Triton's type, ONNX's type)
+# model -> (input, output, Triton's type, ONNX's type)
 ECHOES = {
     "text": ("s", "t", "TYPE_STRING", onnx.TensorProto.STRING),
     "half": ("h", "k", "TYPE_FP16", onnx.TensorProto.FLOAT16),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from integration.peers.clients.client import Client, ClientError, Place
+from integration.peers.clients.client import Client, ClientError, Endpoints
 from integration.peers.clients.tf_serving import PlainGrpc, TfServingRest
 from integration.peers.clients.triton import TritonGrpc, TritonRest
 from integration.stack import models
@@ -60,7 +60,7 @@ async def test_every_model_answers_as_it_does_where_it_is_loaded(
     await empty(stack)
     images = models.digits()[1].images[:4]
     node = nodes["node-a"]
-    through, direct = Place(stack.edge.target, stack.edge.http), Place(node.grpc, node.rest)
+    through, direct = Endpoints(stack.edge.target, stack.edge.http), Endpoints(node.grpc, node.rest)
     # All at once: more models than the nodes have room for together.
     replies = await asyncio.gather(*(client.predict(through, name, images) for name in names))
     for name, reply in zip(names, replies, strict=True):
@@ -77,4 +77,4 @@ async def test_every_model_answers_as_it_does_where_it_is_loaded(
 async def test_an_unknown_model_is_told_in_the_clients_words(stack: Stack[CachedNode], client: Client) -> None:
     images = models.digits()[1].images[:1]
     with pytest.raises(ClientError, match="No store has a model 'nobody'"):
-        await client.predict(Place(stack.edge.target, stack.edge.http), "nobody", images)
+        await client.predict(Endpoints(stack.edge.target, stack.edge.http), "nobody", images)

@@ -1,10 +1,9 @@
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 
 import pytest
 
-from integration.virtual_time import run
 from mesh.discovery.node_source import NodeSource
 from mesh.discovery.registry import Registry
 from mesh.discovery.sources.static import StaticSource
@@ -13,6 +12,7 @@ from mesh.health.prober import Prober
 from mesh.health.state import ProbeSettings
 from mesh.node import Node
 from mesh.routing.router import Router
+from tests.mesh.background import during
 from tests.mesh.routing import population as fresh
 from tests.mesh.routing.population import node, nodes
 
@@ -36,18 +36,6 @@ class Scripted:
                 await asyncio.sleep(1e9)
         finally:
             self.closed += 1
-
-
-def during(registry: Registry, story: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        running = asyncio.create_task(registry.run())
-        await story()
-        running.cancel()
-        await asyncio.wait([running])
-        assert running.cancelled()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run(main())
 
 
 def ids(router: Router) -> set[str]:

@@ -1,11 +1,10 @@
 import asyncio
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
-from integration.virtual_time import run
 from mesh.health.prober import Prober
 from mesh.health.state import ProbeSettings
 from mesh.node import Node
+from tests.mesh.background import during
 from tests.mesh.routing.population import node, nodes
 
 SETTINGS = ProbeSettings(interval=2.0, retry_interval=0.25, failures=3, successes=2, jitter=0.0)
@@ -32,22 +31,10 @@ class Fleet:
         return [time for time, asked in self.probes if asked == node_id]
 
 
-def during(fleet: Fleet, story: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        running = asyncio.create_task(fleet.prober.run())
-        await story()
-        running.cancel()
-        await asyncio.wait([running])
-        assert running.cancelled()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run(main())
-
-
 def test_healthy_nodes_are_probed_at_the_interval_and_nothing_is_said() -> None:
     fleet = Fleet()
     fleet.prober.update(nodes(3))
-    during(fleet, lambda: asyncio.sleep(20.0))
+    during(fleet.prober, lambda: asyncio.sleep(20.0))
     for number in range(3):
         times = fleet.times(f"node-{number}")
         assert times[0] < 0.25
@@ -70,7 +57,7 @@ def test_a_broken_node_is_proven_dead_quickly_and_alive_again_when_mended() -> N
         await asyncio.sleep(10.0)
         assert fleet.prober.cause("node-1") is None
 
-    during(fleet, story)
+    during(fleet.prober, story)
     (died, dead_id, dead), (returned, back_id, back) = fleet.verdicts
     assert (dead_id, dead, back_id, back) == ("node-1", False, "node-1", True)
     assert 10.0 + 2 * 0.25 < died <= 10.0 + 2.01 + 3 * 0.26  # the next probe, and two more in doubt
@@ -90,7 +77,7 @@ def test_nodes_may_come_go_and_move_while_it_runs() -> None:
         assert len(fleet.times("node-0")) == gone
         assert fleet.prober.cause("node-0") is None
 
-    during(fleet, story)
+    during(fleet.prober, story)
     story_of_1 = [(time, alive) for time, node_id, alive in fleet.verdicts if node_id == "node-1"]
     assert [alive for _, alive in story_of_1] == [False, True, False]  # the new address had its own chance
     assert story_of_1[1][0] == 5.0
@@ -107,14 +94,14 @@ def test_a_node_that_only_changes_its_weight_keeps_what_is_known_of_it() -> None
         fleet.prober.update([node(0, weight=3.0)])
         await asyncio.sleep(5.0)
 
-    during(fleet, story)
+    during(fleet.prober, story)
     assert [alive for _, _, alive in fleet.verdicts] == [False]
 
 
 def test_switched_off_it_asks_nobody() -> None:
     fleet = Fleet(ProbeSettings(enabled=False))
     fleet.prober.update(nodes(3))
-    during(fleet, lambda: asyncio.sleep(20.0))
+    during(fleet.prober, lambda: asyncio.sleep(20.0))
     assert fleet.probes == []
 
 
@@ -122,7 +109,7 @@ def test_the_same_seed_probes_at_the_same_times_and_jitter_moves_them() -> None:
     def times(seed: int) -> list[float]:
         fleet = Fleet(ProbeSettings(jitter=0.5), seed)
         fleet.prober.update(nodes(1))
-        during(fleet, lambda: asyncio.sleep(60.0))
+        during(fleet.prober, lambda: asyncio.sleep(60.0))
         return fleet.times("node-0")
 
     assert times(1) == times(1)

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from integration.peers.tf_client import PYTHON, missing
 from mesh.protos import tfs_pb2 as tfs
 
-#: Run by the Python that has TensorFlow: prints the descriptors of the real packages.
+# Run by the Python that has TensorFlow: prints the descriptors of the real packages.
 REAL = """
 import json
 from google.protobuf import descriptor_pool

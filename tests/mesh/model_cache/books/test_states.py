@@ -1,4 +1,4 @@
-"""The table of states, the quarantine, expected times, names: each by itself."""
+"""The table of states, the back-off, expected times, names: each by itself."""
 
 import itertools
 import math
@@ -40,24 +40,24 @@ def test_no_state_is_a_dead_end() -> None:
 
 
 def test_the_back_off_doubles_up_to_a_limit_and_is_forgotten() -> None:
-    quarantine: BackOff[Key] = BackOff(5, 60)
+    back_off: BackOff[Key] = BackOff(5, 60)
     now, delays = 0.0, []
     for _ in range(6):
-        failure = quarantine.record(KEY, ModelBroken("no", "because"), now)
+        failure = back_off.record(KEY, ModelBroken("no", "because"), now)
         delays.append(failure.until - now)
-        assert quarantine.check(KEY, failure.until - 0.001) is failure
-        assert quarantine.check(KEY, failure.until) is None
+        assert back_off.check(KEY, failure.until - 0.001) is failure
+        assert back_off.check(KEY, failure.until) is None
         now = failure.until
     assert delays == [5, 10, 20, 40, 60, 60]
     assert failure.attempts == 6
-    assert quarantine.record(KEY, ModelBroken("no"), now + 60).attempts == 1
-    quarantine.clear(KEY)
-    assert quarantine.check(KEY, now) is None
+    assert back_off.record(KEY, ModelBroken("no"), now + 60).attempts == 1
+    back_off.clear(KEY)
+    assert back_off.check(KEY, now) is None
 
 
 def test_a_failure_is_raised_as_what_it_was() -> None:
-    quarantine: BackOff[Key] = BackOff(5, 60)
-    failure = quarantine.record(KEY, ModelBroken("Model m does not load.", "inside"), 0)
+    back_off: BackOff[Key] = BackOff(5, 60)
+    failure = back_off.record(KEY, ModelBroken("Model m does not load.", "inside"), 0)
     one, other = failure.error(), failure.error()
     assert one is not other
     assert isinstance(one, ModelBroken)
@@ -66,20 +66,20 @@ def test_a_failure_is_raised_as_what_it_was() -> None:
 
 @given(st.integers(1, 5000))
 def test_ever_so_many_failures_give_a_number(attempts: int) -> None:
-    quarantine: BackOff[Key] = BackOff(1, 30)
+    back_off: BackOff[Key] = BackOff(1, 30)
     for _ in range(min(attempts, 1500)):
-        failure = quarantine.record(KEY, ModelBroken("no"), 0)
+        failure = back_off.record(KEY, ModelBroken("no"), 0)
     assert math.isfinite(failure.until)
     assert failure.until <= 30
 
 
 def test_the_quarantine_is_bounded() -> None:
-    quarantine: BackOff[int] = BackOff(5, 60, limit=100)
+    back_off: BackOff[int] = BackOff(5, 60, limit=100)
     for number in range(1000):
-        quarantine.record(number, ModelBroken("no"), 0)
-    assert len(quarantine) == 100
-    assert quarantine.last(999) is not None
-    assert quarantine.last(0) is None
+        back_off.record(number, ModelBroken("no"), 0)
+    assert len(back_off) == 100
+    assert back_off.last(999) is not None
+    assert back_off.last(0) is None
 
 
 def test_expected_times() -> None:
