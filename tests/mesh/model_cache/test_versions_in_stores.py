@@ -16,8 +16,6 @@ def digest_of(cache: Cache, key: Key) -> str:
     """What lies on the node's disk, by the note beside it."""
     note = cache.settings.folder / "models" / key.model / f".{key.version}.json"
     digest: str = json.loads(note.read_text())["digest"]
-        "digest"
-    ]
     return digest
 
 
