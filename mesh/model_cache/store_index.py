@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import Busy, CacheError, ModelBroken, ModelMissing, StoreAway
+from mesh.model_cache.loaders.loader import ServerAway
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores.store import Remote, Store, StoreCorrupt, StoreError
 from mesh.model_cache.tasks import Spawn
@@ -38,7 +39,7 @@ class StoreIndex:
         store: Store,
         clock: Callable[[], float],
         spawn: Spawn,
-        reads: Callable[[str], bool],
+        reads: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._settings = settings
         self._reads = reads
@@ -140,7 +141,11 @@ class StoreIndex:
             error = _away(model, repr(failure))
         else:
             self._away.clear(model)
-            versions = self._versions(remotes)
+            try:
+                async with asyncio.timeout(self._settings.listing_seconds):
+                    versions = await self._versions(remotes)
+            except (ServerAway, TimeoutError) as failure:
+                return Busy("The model server of this node is away.", str(failure) or "It does not answer.")
             if versions:
                 return self._remember(model, versions)
             error = _missing(model, remotes)
@@ -150,14 +155,14 @@ class StoreIndex:
         self._away.record(model, error, self._clock())
         return error
 
-    def _versions(self, remotes: Iterable[Remote]) -> dict[int, Remote]:
+    async def _versions(self, remotes: Iterable[Remote]) -> dict[int, Remote]:
         """The versions that the model server would read, by number.
 
         Of two folders with one number it is the one whose name sorts last, `1` before `001`: TF Serving takes the last
-        that it lists, and sorted is how every list of a cloud is.
+        that it lists, and sorted is how every list of a cloud is. Raises ServerAway.
         """
         by_name = sorted((remote.folder or str(remote.version), remote) for remote in remotes)
-        return {remote.version: remote for folder, remote in by_name if self._reads(folder)}
+        return {remote.version: remote for folder, remote in by_name if await self._reads(folder)}
 
     def _remember(self, model: str, versions: dict[int, Remote]) -> _Listing:
         self._missing.clear(model)

@@ -39,7 +39,7 @@ class TimedServer:
         self.loads = 0
         """Begun since the start."""
 
-    def reads(self, folder: str) -> bool:
+    async def reads(self, folder: str) -> bool:
         """See Loader."""
         return True
 

@@ -27,10 +27,11 @@ class Loaded:
 class Loader(Protocol):
     """One model server. Every method can be called at once with others, and be cancelled at any await."""
 
-    def reads(self, folder: str) -> bool:
+    async def reads(self, folder: str) -> bool:
         """Whether the server takes a folder of that name, decimal digits, for the version with that number.
 
-        On the node's own disk a version's folder is its plain number, which every server takes.
+        On the node's own disk a version's folder is its plain number, which every server takes. Raises ServerAway where
+        the answer is the server's, and it is away.
         """
         ...
 

@@ -56,7 +56,7 @@ class TfServingLoader:
         self._moving: set[Key] = set()
         self._reloads = Reloads(self._send)
 
-    def reads(self, folder: str) -> bool:
+    async def reads(self, folder: str) -> bool:
         """Any: `00000123` is version 123 (ParseVersionNumber in file_system_storage_path_source.cc)."""
         return True
 

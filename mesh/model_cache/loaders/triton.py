@@ -28,8 +28,7 @@ _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that g
 class TritonLoader:
     """A `Loader`: RepositoryModelLoad and -Unload. Triton's model repository is the cache's folder of models.
 
-    Keeps no state but locks, one for each model: its versions are loaded and unloaded one after the other; and which
-    server it is, for they differ in `reads`.
+    Keeps no state but locks, one for each model: its versions are loaded and unloaded one after the other.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -40,16 +39,22 @@ class TritonLoader:
         self._metadata = method(channel, _SERVICE + "ServerMetadata", pb.ServerMetadataResponse)
         self._ready = method(channel, _SERVICE + "ModelReady", pb.ModelReadyResponse)
         self._statistics = method(channel, _SERVICE + "ModelStatistics", pb.ModelStatisticsResponse)
-        self._reads_zeros = False
         # Weak: a lock goes when nobody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def reads(self, folder: str) -> bool:
+    async def reads(self, folder: str) -> bool:
         """Triton ignores a folder whose name begins with a zero (docs/user_guide/model_repository.md), but for `0`.
 
-        The embedded server reads the number, as TF Serving does. Which one it is, is known once `held` was asked.
+        The embedded server reads the number, as TF Serving does; which of the two it is, is asked where it matters.
         """
-        return self._reads_zeros or folder == "0" or not folder.startswith("0")
+        if folder == "0" or not folder.startswith("0"):
+            return True
+        try:
+            metadata = await self._metadata(pb.ServerMetadataRequest())
+        except RpcFailed:
+            return False
+        name: str = metadata.name
+        return name == EMBEDDED
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         """Load the version beside those that are loaded. Raises LoadFailed with Triton's words, or ServerAway."""
@@ -74,8 +79,12 @@ class TritonLoader:
 
     async def held(self, known: Iterable[Key]) -> frozenset[Key]:
         """Every version that is ready, whether or not it is among the known ones."""
-        self._reads_zeros = await self._is_embedded()
-        return await self._held()
+        index = await self._index(pb.RepositoryIndexRequest(ready=True))
+        return frozenset(
+            Key(each.name, int(each.version))
+            for each in index.models
+            if each.state == "READY" and each.version.isdigit()
+        )
 
     async def lost(self) -> None:
         """Return when the connection to Triton is lost."""
@@ -88,24 +97,8 @@ class TritonLoader:
             request.parameters["config"].string_param = config
         await self._load(request)
 
-    async def _is_embedded(self) -> bool:
-        try:
-            metadata = await self._metadata(pb.ServerMetadataRequest())
-        except RpcFailed:
-            return False
-        name: str = metadata.name
-        return name == EMBEDDED
-
-    async def _held(self) -> frozenset[Key]:
-        index = await self._index(pb.RepositoryIndexRequest(ready=True))
-        return frozenset(
-            Key(each.name, int(each.version))
-            for each in index.models
-            if each.state == "READY" and each.version.isdigit()
-        )
-
     async def _versions(self, model: str) -> frozenset[int]:
-        return frozenset(key.version for key in await self._held() if key.model == model)
+        return frozenset(key.version for key in await self.held(()) if key.model == model)
 
     async def _memory(self, key: Key) -> int | None:
         """Bytes that Triton says it takes; None where the backend does not tell, or statistics are off."""

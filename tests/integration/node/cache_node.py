@@ -45,8 +45,8 @@ class CountedLoader:
         self._loader = loader
         self.loads: Counter[Key] = Counter()
 
-    def reads(self, folder: str) -> bool:
-        return self._loader.reads(folder)
+    async def reads(self, folder: str) -> bool:
+        return await self._loader.reads(folder)
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         self.loads[key] += 1

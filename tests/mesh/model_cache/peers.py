@@ -89,8 +89,11 @@ class MemoryServer:
         self.mistakes: list[str] = []
         self._disconnected = asyncio.Event()
 
-    def reads(self, folder: str) -> bool:
-        return self.reads_zeros or folder == "0" or not folder.startswith("0")
+    async def reads(self, folder: str) -> bool:
+        if folder == "0" or not folder.startswith("0"):
+            return True
+        self._answer()
+        return self.reads_zeros
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         self.calls += 1
