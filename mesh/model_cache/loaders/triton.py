@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
+from mesh.digits import number
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
@@ -63,9 +64,9 @@ class TritonLoader:
         """Every version that is ready, whether or not it is among the known ones."""
         index = await self._index(pb.RepositoryIndexRequest(ready=True))
         return frozenset(
-            Key(each.name, int(each.version))
+            Key(each.name, version)
             for each in index.models
-            if each.state == "READY" and each.version.isdigit()
+            if each.state == "READY" and (version := number(each.version, 19)) is not None
         )
 
     async def lost(self) -> None:
