@@ -5,11 +5,11 @@ svm;rank=1;elapsed=36.2;why=overdue;left=13.8;node="10.0.0.3:8500"
 """
 
 import re
-from functools import lru_cache
 from urllib.parse import quote
 
 from ext_proc.broker.effects import Answer, Fail, Outcome, Why
 from ext_proc.broker.plan import Candidate, Mix, Plan, members
+from mesh.bounded import ByteMemo
 
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+\-.^_`|~]*")
 
@@ -43,10 +43,16 @@ def _model(candidate: Candidate) -> str:
     return _text(candidate.model)
 
 
-@lru_cache(maxsize=4096)
 def _text(name: str) -> str:
     """A name as a token where it is one, else as a string; what is not printable ASCII is percent-encoded."""
+    return _TEXTS[name]
+
+
+def _token_or_string(name: str) -> str:
     return name if _TOKEN.fullmatch(name) else _string(name)
+
+
+_TEXTS = ByteMemo(_token_or_string)
 
 
 def _string(text: str) -> str:

@@ -4,7 +4,6 @@ gRPC metadata use the same names. Repeated lines of one header count as one list
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import http_sfv
 
@@ -12,6 +11,7 @@ from ext_proc.broker import fields
 from ext_proc.broker.plan import AnswerMode, Mix, RankedTarget
 from ext_proc.contract import RACE_HEADERS, SPLIT_KEY_HEADER
 from ext_proc.errors import CallError, Reason
+from mesh.bounded import ByteMemo
 
 HEADERS = frozenset({*RACE_HEADERS, SPLIT_KEY_HEADER})
 """The headers that are the broker's own; `grpc-timeout` is read as well, and left to gRPC."""
@@ -73,10 +73,12 @@ def read_options(
     )
 
 
-# A client sends the same few values with every call, so that most are read from the caches.
-@lru_cache(maxsize=512)
 def read_tloc(text: str) -> TimeLimit:
     """Reads `50;est=35;cross-request=1;cross-lag=10;priority=0;answer=best`; a limit of 0 is one that has passed."""
+    return _TLOCS[text]
+
+
+def _tloc(text: str) -> TimeLimit:
     try:
         item = fields.parse(http_sfv.Item(), text)
         if not fields.is_number(item.value) or not 0 <= item.value <= fields.MAX_ESTIMATE_MS:
@@ -104,18 +106,24 @@ def read_tloc(text: str) -> TimeLimit:
         raise _invalid("tloc", error) from error
 
 
-@lru_cache(maxsize=512)
 def read_backup(text: str) -> tuple[RankedTarget, ...]:
     """Reads the ranked backups."""
+    return _BACKUPS[text]
+
+
+def _backup(text: str) -> tuple[RankedTarget, ...]:
     try:
         return fields.read_targets(text)
     except fields.FieldError as error:
         raise _invalid("backup", error) from error
 
 
-@lru_cache(maxsize=512)
 def read_primary(text: str) -> Mix:
     """Reads the primary, which is a mix: a single model is named by the call itself."""
+    return _PRIMARIES[text]
+
+
+def _primary(text: str) -> Mix:
     try:
         targets = fields.read_targets(text)
         if len(targets) != 1 or not isinstance(targets[0], Mix):
@@ -125,6 +133,12 @@ def read_primary(text: str) -> Mix:
         return targets[0]
     except fields.FieldError as error:
         raise _invalid("primary", error) from error
+
+
+# A client sends the same few values with every call, so that most are read already.
+_TLOCS = ByteMemo(_tloc)
+_BACKUPS = ByteMemo(_backup)
+_PRIMARIES = ByteMemo(_primary)
 
 
 def read_grpc_timeout(text: str) -> float:

@@ -6,6 +6,7 @@ section 8 of RFC 9113 (`read_request_headers`, `read_response_headers`).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -15,8 +16,8 @@ from hpack.table import HeaderTable
 from ext_proc.http2.frames import CONTINUATION, END_HEADERS, ConnectionFault, ErrorCode
 from ext_proc.http2.limits import Limits
 
-# Blocks that are remembered, and how long they may be. What one unpacks to is bounded by the decoder.
-_REMEMBERED, _REMEMBERED_BYTES = 16, 1024
+# Blocks that are remembered, and how long they may be, as they come and plain: 144 KiB for a connection at most.
+_REMEMBERED, _REMEMBERED_BYTES, _REMEMBERED_PLAIN = 16, 1024, 8192
 _REQUIRED = frozenset([":method", ":scheme", ":path"])
 _PSEUDO = _REQUIRED | {":authority"}
 # Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
@@ -144,7 +145,7 @@ class HeaderDecoder(Generic[HeadersT]):
         headers = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
         if self._table.touched:
             self._known.clear()
-        elif len(block) <= _REMEMBERED_BYTES:
+        elif len(block) <= _REMEMBERED_BYTES and sum(map(len, chain.from_iterable(fields))) <= _REMEMBERED_PLAIN:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[bytes(block)] = headers

@@ -1,14 +1,15 @@
 """ProcessingRequest: one message of Envoy's, read into plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from functools import lru_cache
+from types import MappingProxyType
 
 from ext_proc.contract import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.errors import TbmsError
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
+from mesh.bounded import ByteMemo
 from mesh.digits import number
 
 
@@ -36,6 +37,9 @@ Version = tuple[int, int]
 NEWEST: Version = (1, 40)
 
 
+_NONE_REPEATED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The headers of a request, and how its body comes.
@@ -49,6 +53,8 @@ class Head:
     envoy: Version = NEWEST
     received: float | None = None
     """When Envoy got the request, in seconds since the epoch, where it tells that."""
+    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE_REPEATED)
+    """The values of each repeated name, line by line: whoever sends the request on sends them so."""
 
     @property
     def body_can_come(self) -> bool:
@@ -119,13 +125,17 @@ def _number(text: str | None) -> int:
     return number(text or "", 3) or 0
 
 
-@lru_cache(maxsize=64)
 def read_version(text: str) -> Version:
     """`1.38.3` or `1.38` as (1, 38); what is not a version is taken for the newest."""
-    parts = text.split(".")
-    if len(parts) >= 2 and all(len(part) <= 4 and part.isdigit() for part in parts[:2]):
-        return int(parts[0]), int(parts[1])
-    return NEWEST
+    return _VERSIONS[text]
+
+
+def _version(text: str) -> Version:
+    major, minor = ([number(part, 4) for part in text.split(".", 2)[:2]] + [None, None])[:2]
+    return NEWEST if major is None or minor is None else (major, minor)
+
+
+_VERSIONS = ByteMemo(_version)
 
 
 def parse(data: bytes) -> ProcessingRequest:
@@ -142,15 +152,28 @@ def head_of(message: ProcessingRequest, envoy: Version = NEWEST) -> Head:
     mode: int = message.protocol_config.request_body_mode
     if mode not in SUPPORTED_MODES:
         raise StreamError(f"the filter sends bodies in mode {mode}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
-    return Head(header_dict(request.headers), request.end_of_stream, BodyMode(mode), envoy, _received(message))
+    headers, repeated = _read_headers(request.headers)
+    return Head(headers, request.end_of_stream, BodyMode(mode), envoy, _received(message), repeated)
 
 
-def header_dict(headers: HeaderMap) -> dict[str, str]:
-    """Header values as text: latin-1, which keeps every byte."""
+def _read_headers(headers: HeaderMap) -> tuple[dict[str, str], Mapping[str, tuple[str, ...]]]:
+    """Header values as text (latin-1, which keeps every byte), joined; and the lines of those names that are repeated.
+
+    A list of text means the same in one line (RFC 9110, section 5.3), but gRPC hands metadata on value by value, and
+    binary values that are joined are no base64 any more (PROTOCOL-HTTP2.md of gRPC).
+    """
     values: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
     for header in headers.headers:
         # Envoy fills raw_value; value is what older filters and other implementations fill.
         value = header.raw_value.decode("latin-1") or header.value
         key = header.key
-        values[key] = f"{values[key]}, {value}" if key in values else value
-    return values
+        if key not in values:
+            values[key] = value
+            continue
+        repeated.setdefault(key, [values[key]]).append(value)
+    if not repeated:
+        return values, _NONE_REPEATED
+    for key, lines in repeated.items():
+        values[key] = ", ".join(lines)
+    return values, {key: tuple(lines) for key, lines in repeated.items()}

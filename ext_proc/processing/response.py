@@ -1,13 +1,13 @@
 """ProcessingResponse: the messages that we send to Envoy, serialized."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
 from ext_proc.wire.reply import Reply
+from mesh.bounded import ByteMemo
 
 Headers = Iterable[tuple[str, bytes]]
 
@@ -15,23 +15,35 @@ _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _SEND, _SKIP = pb.ProcessingMode.SEND, pb.ProcessingMode.SKIP
 
 
-@lru_cache(maxsize=16_384)
 def continue_headers(
     nodes: tuple[str, ...] = (), remove: tuple[str, ...] = (), set_headers: tuple[tuple[str, str], ...] = ()
 ) -> bytes:
     """Lets the request go on: to `nodes` if any are named, without the headers `remove`, with `set_headers`.
 
     Memoised: a fleet has few distinct lists of nodes, and one for each model where the model is told to the node;
-    building the message costs more than the look-up.
+    building the message costs more than the look-up. A path that is set anew is the client's own, and its query may be
+    another for every call: such a reply is not remembered.
     """
-    return _continue_headers(nodes, remove, set_headers).SerializeToString()
+    if set_headers and _sets_path(set_headers):
+        return _continued((nodes, remove, set_headers))
+    return _CONTINUED[nodes, remove, set_headers]
 
 
-@lru_cache(maxsize=1024)
+def _continued(reply: "_Continued") -> bytes:
+    return _continue_headers(*reply).SerializeToString()
+
+
 def continue_and_hear(
     nodes: tuple[str, ...], remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...], mode: BodyMode
 ) -> bytes:
     """As `continue_headers`, and the reply's headers are to be sent to us. `mode`: how this stream gets bodies now."""
+    if _sets_path(set_headers):
+        return _continued_and_heard((nodes, remove, set_headers, mode))
+    return _CONTINUED_AND_HEARD[nodes, remove, set_headers, mode]
+
+
+def _continued_and_heard(reply: "_ContinuedAndHeard") -> bytes:
+    nodes, remove, set_headers, mode = reply
     message = _continue_headers(nodes, remove, set_headers)
     # It replaces all that the configuration says: what is not named here would be switched off.
     streamed = mode is BodyMode.FULL_DUPLEX
@@ -49,9 +61,16 @@ def _continue_headers(
     return message
 
 
-@lru_cache(maxsize=256)
+def _sets_path(set_headers: tuple[tuple[str, str], ...]) -> bool:
+    return any(key == ":path" for key, _ in set_headers)
+
+
 def continue_reply(change: HeaderMutation) -> bytes:
     """Lets a reply go on with other headers; there are few such changes, and they are the same for many replies."""
+    return _CONTINUED_REPLY[change]
+
+
+def _continued_reply(change: HeaderMutation) -> bytes:
     message = pb.ProcessingResponse()
     message.response_headers.SetInParent()
     _mutate(message.response_headers, change.remove, change.headers)
@@ -66,9 +85,12 @@ def _mutate(message: pb.HeadersResponse, remove: tuple[str, ...], set_headers: t
         message.response.header_mutation.set_headers.extend(options)
 
 
-@lru_cache(maxsize=1024)
 def continue_buffered(nodes: tuple[str, ...] = ()) -> bytes:
     """Lets a request go on whose body was buffered; its headers were let through before."""
+    return _CONTINUED_BUFFERED[nodes]
+
+
+def _continued_buffered(nodes: tuple[str, ...]) -> bytes:
     message = pb.ProcessingResponse()
     message.request_body.SetInParent()
     _hand_over(message, nodes)
@@ -79,6 +101,14 @@ def _hand_over(message: pb.ProcessingResponse, nodes: tuple[str, ...]) -> None:
     """Names the nodes where the override_host load-balancing policy looks for them; see ext_proc.envoy_config."""
     if nodes:
         message.dynamic_metadata[NODES_NAMESPACE] = {NODES_KEY: ",".join(nodes)}
+
+
+_Continued = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]
+_ContinuedAndHeard = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...], BodyMode]
+_CONTINUED = ByteMemo(_continued)
+_CONTINUED_AND_HEARD = ByteMemo(_continued_and_heard)
+_CONTINUED_REPLY = ByteMemo(_continued_reply)
+_CONTINUED_BUFFERED = ByteMemo(_continued_buffered)
 
 
 def _mode(body: BodyMode, *, replies: bool, trailers: bool, to_the_end: bool) -> pb.ProcessingMode:

@@ -64,14 +64,15 @@ class Candidates:
             lease.release()
 
     def _request(self, held: Held, start: Start, nodes: tuple[str, ...]) -> Request:
-        call, candidate, headers = held.call, start.candidate, held.head.headers
+        call, candidate, headers, repeated = held.call, start.candidate, held.head.headers, held.head.repeated
         ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
             (HOP_HEADER, self._hop.write(nodes).encode("ascii")),
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
         )
         authority = headers.get(":authority", "")
-        sent = tuple((key, value.encode("latin-1")) for key, value in headers.items() if _sent_on(key))
+        lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))
+        sent = tuple((key, line.encode("latin-1")) for key, line in lines)
         if call.protocol.is_grpc:
             message = _message(held, candidate)
             return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)

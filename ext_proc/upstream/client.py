@@ -22,6 +22,7 @@ from ext_proc.upstream.headers import HOP_BY_HOP, write_status
 from ext_proc.wire.framing import most_plain, unframe
 from ext_proc.wire.protobuf.fields import Pieces
 from ext_proc.worker_thread import off_loop
+from mesh.digits import number
 
 # Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
 _GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
@@ -143,25 +144,26 @@ def grpc_response(reply: HttpResponse, limit: int) -> Response:
     if not trailers:  # the headers are the trailers where there is nothing but a status
         headers, trailers = (), headers
     ends = dict(trailers)
-    number = _number(ends.get("grpc-status"))
-    if number is None:
-        number = _STATUS_OF_HTTP.get(reply.status, GrpcStatus.UNKNOWN)
-        ends = dict(write_status(number, f"HTTP status {reply.status} and no gRPC status"))
+    code = _code(ends.get("grpc-status"))
+    if code is None:
+        code = _STATUS_OF_HTTP.get(reply.status, GrpcStatus.UNKNOWN)
+        ends = dict(write_status(code, f"HTTP status {reply.status} and no gRPC status"))
     status = tuple((key, ends[key]) for key in ("grpc-status", "grpc-message") if key in ends)
     body = b""
-    if number == GrpcStatus.OK:
+    if code == GrpcStatus.OK:
         encoding = dict(reply.headers).get("grpc-encoding", b"identity").decode("latin-1")
         try:
             body = unframe((reply.body,), encoding, limit)
         except CallError as error:
             raise UpstreamError(f"the answer cannot be read: {error.message}") from error
-    return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), number, _node(reply.headers))
+    return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), code, _node(reply.headers))
 
 
-def _number(status: bytes | None) -> int | None:
+def _code(status: bytes | None) -> int | None:
     if status is None:
         return None
-    return int(status) if status.isdigit() and len(status) <= 3 else GrpcStatus.UNKNOWN
+    known = number(status.decode("latin-1"), 3)
+    return GrpcStatus.UNKNOWN if known is None else known
 
 
 def _own(headers: Headers, others: frozenset[str] = frozenset()) -> Headers:

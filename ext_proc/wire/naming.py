@@ -1,7 +1,6 @@
 """Which model a call asks for: from its headers if they say it, from the first bytes of its body if not."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from ext_proc.contract import MODEL_HEADER
@@ -13,10 +12,8 @@ from ext_proc.wire.content_type import is_grpc
 from ext_proc.wire.framing import FirstMessage
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
 from ext_proc.wire.protobuf.scan import Scanner
+from mesh.bounded import ByteMemo
 
-# Only what is short is remembered, so that the memory of hostile paths is bounded: 8,192 of 512 characters.
-_REMEMBERED = 8_192
-_SHORT = 512
 STEP = 1 << 20  # plain bytes of a packed message that are read in one go: a few milliseconds
 _SAFE = "!$&'()*+,;=@:"
 
@@ -34,13 +31,13 @@ def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None"
     path = headers.get(":path", "")
     method = _METHODS.get(path)
     if method is None:
-        return _by_path(path) if len(path) <= _SHORT else _by_path.__wrapped__(path)
+        return _BY_PATH[path]
     content_type = headers.get("content-type", "")
     if content_type != "application/grpc" and not is_grpc(content_type):  # the usual one costs no call
         return None
     model = headers.get(MODEL_HEADER)
     if model is not None:
-        return _by_header(path, model)
+        return _BY_HEADER[path, model]
     return Unnamed(method, headers.get("grpc-encoding", "identity"), limit)
 
 
@@ -108,16 +105,19 @@ class Unnamed:
         return self._named
 
 
-@lru_cache(_REMEMBERED)
 def write_model(model: str, version: str | None = None, label: str | None = None) -> str:
     """What `x-tbms-model` says: `m`, `m/versions/3` or `m/labels/stable`, percent-encoded as in a REST call's path."""
+    return _WRITTEN[model, version, label]
+
+
+def _write(which: tuple[str, str | None, str | None]) -> str:
+    model, version, label = which
     name = quote(model, safe=_SAFE)
     if version is not None:
         return f"{name}/versions/{version}"
     return name if label is None else f"{name}/labels/{quote(label, safe=_SAFE)}"
 
 
-@lru_cache(_REMEMBERED)
 def _by_path(path: str) -> Call | None:
     """What a path names that is no gRPC method of ours."""
     refusal = _REFUSED.get(path)
@@ -130,8 +130,8 @@ def _by_path(path: str) -> Call | None:
     return None if codec is None else codec.name_path(rest.split("/"))
 
 
-@lru_cache(_REMEMBERED)
-def _by_header(path: str, value: str) -> Call:
+def _by_header(path_and_value: tuple[str, str]) -> Call:
+    path, value = path_and_value
     method = _METHODS[path]
     part = f"{MODEL_HEADER} header"
     model, *which = [unquote(step, errors="surrogateescape") if "%" in step else step for step in value.split("/")]
@@ -148,3 +148,9 @@ def _by_header(path: str, value: str) -> Call:
                 Reason.INVALID, f"The {part} {quoted(value)} is not MODEL, MODEL/versions/N or MODEL/labels/LABEL."
             )
     return Call(method.protocol, method.verb, check_name(model, part), version, label)
+
+
+# Clients ask for the same models again and again; what only one call says, or a hostile one, is soon forgotten.
+_WRITTEN = ByteMemo(_write)
+_BY_PATH = ByteMemo(_by_path)
+_BY_HEADER = ByteMemo(_by_header)

@@ -33,6 +33,14 @@ def read_object(text: bytes) -> dict[str, Any]:
     return reply
 
 
+def write_object(reply: Mapping[str, Any], separators: tuple[str, str] | None = None) -> bytes:
+    """The JSON text of a reply. Raises OutputError for half a surrogate pair, which no text can hold."""
+    try:
+        return json.dumps(reply, ensure_ascii=False, separators=separators).encode()
+    except UnicodeEncodeError:
+        raise OutputError("The reply holds half a surrogate pair, which is no text.") from None
+
+
 def check_numeric(name: str, dtype: DType | None, called: str) -> DType:
     """The type, if it is a float or an integer. `called` is its name in the reply; None stands for one unheard of."""
     if dtype is None or dtype.numpy.kind not in "fiu":
@@ -68,8 +76,9 @@ def from_numbers(
 
 def check_names(outputs: Outputs, names: Sequence[str]) -> None:
     """Raises OutputError unless every output that is to be replaced is one of these names."""
+    known = set(names)  # a list would be searched for each of what may be thousands
     for name in outputs:
-        if name not in names:
+        if name not in known:
             raise OutputError(f"The reply has no output {quoted(name)} to replace.")
 
 

@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.bounded import Memo, keep_newest
+from mesh.bounded import ByteMemo, Memo, footprint, keep_newest
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=200), st.integers(1, 5))
@@ -61,3 +62,32 @@ def test_a_table_keeps_the_newest_in_the_order_of_their_writes_and_names_what_it
         assert keep_newest(table, name, number, most) == dropped
         assert list(table) == order
         assert table[name] == number
+
+
+def test_a_memo_of_100_000_hostile_keys_stays_within_its_bytes() -> None:
+    memo = ByteMemo[str, str](lambda key: key[::-1], most=1 << 18)
+    for number in range(100_000):
+        key = f"{number}" + "x" * (number * 37 % 9_000)
+        assert memo[key] == key[::-1]
+        assert memo.bytes <= 1 << 18
+    assert len(memo) > 0
+    assert footprint(tuple(memo.items())) <= memo.bytes
+
+
+def test_what_is_asked_for_is_made_once_in_a_flood_and_what_fails_or_is_long_is_not_remembered() -> None:
+    made: list[str] = []
+
+    def make(key: str) -> int | None:
+        made.append(key)
+        return None if int(key) % 2 else int(key)
+
+    memo = ByteMemo[str, int | None](make, most=100_000, longest=4_000)
+    for number in range(10_000):
+        assert memo[str(number)] == (None if number % 2 else number)
+        assert memo["7"] is None
+    assert made.count("7") == 1
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"):
+            memo["x"]
+        memo["0" * 4_200]
+    assert (made.count("x"), made.count("0" * 4_200)) == (2, 2)

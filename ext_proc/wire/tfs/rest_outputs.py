@@ -4,12 +4,19 @@ An output that is alone has no name in the JSON; it goes by the name of its form
 `output_arrays.from_numbers`. Numbers are written by their shortest text that reads back as the same double.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
-from ext_proc.wire.output_arrays import Array, OutputError, Outputs, check_names, from_numbers, read_object
+from ext_proc.wire.output_arrays import (
+    Array,
+    OutputError,
+    Outputs,
+    check_names,
+    from_numbers,
+    read_object,
+    write_object,
+)
 
 ROWS, COLUMNS = "predictions", "outputs"
 
@@ -38,7 +45,7 @@ def encode(body: bytes, outputs: Outputs) -> bytes:
         if len({np.shape(array)[:1] for array in outputs.values()} | {(len(value),)}) > 1:
             raise OutputError("The outputs of rows do not all have the batch size of the reply.")
         reply[key] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return json.dumps(reply, ensure_ascii=False).encode()
+    return write_object(reply)
 
 
 def _outputs(reply: dict[str, Any]) -> tuple[str, Any]:

@@ -4,7 +4,6 @@ With the extension the body is the JSON object, as long as the header Inference-
 the data of every output that has the parameter binary_data_size, in the order of the outputs.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,9 @@ from ext_proc.wire.output_arrays import (
     check_numeric,
     from_numbers,
     read_object,
+    write_object,
 )
+from mesh.digits import number
 from mesh.tensors import v2 as v2_tensors
 from mesh.tensors.dtypes import BY_NUMPY, BY_V2
 
@@ -49,18 +50,15 @@ def encode(body: bytes, header: str | None, outputs: Outputs) -> tuple[bytes, st
             else:
                 output.raw = v2_tensors.to_raw(array)
                 output.json["parameters"]["binary_data_size"] = len(output.raw)
-    text = json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode()
+    text = write_object(reply, separators=(",", ":"))
     raws = [output.raw for output in found if output.raw is not None]
     return b"".join([text, *raws]), None if header is None else str(len(text))
 
 
 def _read(body: bytes, header: str | None) -> tuple[dict[str, Any], list[_Output]]:
-    if header is None:
-        size = len(body)
-    elif header.isascii() and header.isdigit() and len(header) < 19 and int(header) <= len(body):
-        size = int(header)
-    else:
-        raise OutputError(f"The header {HEADER} {quoted(header)} is not the length of a part of the reply.")
+    size = len(body) if header is None else number(header, 18)
+    if size is None or size > len(body):
+        raise OutputError(f"The header {HEADER} {quoted(header or '')} is not the length of a part of the reply.")
     reply, at, found = read_object(body[:size]), size, []
     outputs = reply.get("outputs")
     if not isinstance(outputs, list):

@@ -14,6 +14,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from mesh.back_off import RetryDelays
+from mesh.digits import number
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
@@ -43,7 +44,7 @@ class TritonLoader:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def reads(self, folder: str) -> bool:
-        """Triton ignores a folder whose name begins with a zero (docs/user_guide/model_repository.md), but for `0`.
+        """Triton ignores a folder whose name begins with a zero ("model_repository.md" of its user guide), but for `0`.
 
         The embedded server reads the number, as TF Serving does; which of the two it is, is asked where it matters.
         """
@@ -81,9 +82,9 @@ class TritonLoader:
         """Every version that is ready, whether or not it is among the known ones."""
         index = await self._index(pb.RepositoryIndexRequest(ready=True))
         return frozenset(
-            Key(each.name, int(each.version))
+            Key(each.name, version)
             for each in index.models
-            if each.state == "READY" and each.version.isdigit()
+            if each.state == "READY" and (version := number(each.version, 19)) is not None
         )
 
     async def lost(self) -> None:

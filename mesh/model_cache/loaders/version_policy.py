@@ -5,6 +5,7 @@ from pathlib import Path
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
+from mesh.digits import number
 from mesh.model_cache.loaders.loader import LoadFailed
 
 CONFIG = "config.pbtxt"
@@ -26,7 +27,8 @@ def override(folder: Path, wanted: frozenset[int]) -> str | None:
         config = text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
     except text_format.ParseError as error:
         raise LoadFailed(f"{CONFIG} cannot be read: {error}") from error
-    present = {int(child.name) for child in folder.iterdir() if child.name.isdigit() and child.is_dir()}
+    folders = [child.name for child in folder.iterdir() if child.is_dir()]
+    present = {version for name in folders if (version := number(name, 19)) is not None}
     if _served(config, present) == wanted:
         return None
     config.name = config.name or folder.name

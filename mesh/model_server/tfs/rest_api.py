@@ -14,7 +14,7 @@ from mesh.model_server.runner import Runner
 from mesh.model_server.tfs import descriptions, lookup, rest_reply, rest_request, signatures
 from mesh.protos import tfs_pb2 as pb
 
-_SELECTOR = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
+_SELECTOR = r"(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?"
 _PREDICTION = re.compile(rf"/v1/models/([^/:]+){_SELECTOR}:(classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{_SELECTOR}(?:/(metadata))?", re.IGNORECASE | re.ASCII)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ext_proc.processing.request import StreamError, head_of, parse
+from ext_proc.processing.request import NEWEST, StreamError, head_of, parse, read_version
+from ext_proc.protos.ext_proc_pb2 import HeaderMap, HeaderValue, HttpHeaders, ProcessingRequest
 from tests.ext_proc.processing.envoy_says import headers
 
 PATH = {":path": "/v1/models/m:predict"}
@@ -26,3 +27,25 @@ def test_when_envoy_got_the_request(told: str | None, seconds: float | None) -> 
 def test_a_time_that_is_none_is_a_broken_stream(told: str) -> None:
     with pytest.raises(StreamError, match=r"request\.time"):
         head_of(parse(headers(PATH, time=told)))
+
+
+def test_repeated_names_are_one_list_and_stay_lines() -> None:
+    request = HttpHeaders(
+        headers=HeaderMap(
+            headers=[HeaderValue(key=key, raw_value=value) for key, value in
+                     ((":path", b"/v1"), ("k-bin", b"AQ"), ("one", b"1"), ("k-bin", b"Ag"), ("k-bin", b"Aw"))]
+        )
+    )  # fmt: skip
+    head = head_of(ProcessingRequest(request_headers=request))
+    assert head.headers == {":path": "/v1", "k-bin": "AQ, Ag, Aw", "one": "1"}
+    assert head.repeated == {"k-bin": ("AQ", "Ag", "Aw")}
+    assert head_of(parse(headers(PATH))).repeated == {}
+
+
+@pytest.mark.parametrize("text", ["\u00b2.1", "\u0663.38", "1.\u00b2", "1", "", "x.y", "1.38888", "1.-1"])
+def test_what_is_no_version_is_the_newest(text: str) -> None:
+    assert read_version(text) == NEWEST
+
+
+def test_a_version() -> None:
+    assert [read_version(text) for text in ("1.38.3", "1.36")] == [(1, 38), (1, 36)]

@@ -3,7 +3,9 @@
 import pytest
 from envoy_data_plane.envoy.service.ext_proc.v3 import ProcessingResponse
 
+from ext_proc.processing import response
 from ext_proc.processing.decision import Respond
+from ext_proc.processing.request import BodyMode
 from ext_proc.processing.response import answer
 
 REPEATED = (("set-cookie", b"a=1"), ("x-mine", b"1"), ("set-cookie", b"b=2"))
@@ -26,3 +28,14 @@ def test_a_grpc_answer_joins_text_and_keeps_the_last_of_binary_values() -> None:
     ):
         told = [(one.key, one.raw_value) for one in headers if one.key != ":status"]
         assert told == [("x-two", b"a, b"), ("x-bin", b"Ag")]
+
+
+def test_no_reply_with_a_path_of_a_client_is_remembered() -> None:
+    """A query may be another for every call."""
+    memos = (response._CONTINUED, response._CONTINUED_AND_HEARD)
+    before = [memo.bytes for memo in memos]
+    path = ((":path", "/v1/models/m:predict?q=only-here"),)
+    for headers in (path, (*path, ("x", "y")), (("x", "y"), *path)):
+        assert b"only-here" in response.continue_headers(("10.0.0.1:1",), (), headers)
+        assert b"only-here" in response.continue_and_hear(("10.0.0.1:1",), (), headers, BodyMode.NONE)
+    assert [memo.bytes for memo in memos] == before

@@ -1,6 +1,7 @@
 """What goes out for a candidate: the client's call, but for the model, the headers that steer, and the time."""
 
 import zlib
+from dataclasses import replace
 
 import pytest
 
@@ -128,3 +129,14 @@ def test_the_load_of_the_node_ends_with_the_call_however_it_ends() -> None:
     with pytest.raises(ZeroDivisionError), candidates.placed(held(), Start(0, 0, Candidate("svm"), 5, False), 0.0):
         raise ZeroDivisionError
     assert nodes.load == 0
+
+
+def test_repeated_metadata_goes_on_line_by_line() -> None:
+    call = held("bert", k_bin="AQ, Ag", text="1")
+    call = replace(call, head=replace(call.head, repeated={"k-bin": ("AQ", "Ag")}))
+    sent = request(call, Candidate("svm")).headers
+    assert [pair for pair in sent if pair[0] in ("k-bin", "text")] == [
+        ("k-bin", b"AQ"),
+        ("k-bin", b"Ag"),
+        ("text", b"1"),
+    ]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tritonclient.http import InferResult
 
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.output_arrays import OutputError
+from ext_proc.wire.output_arrays import OutputError, check_names
 from ext_proc.wire.outputs import decode_outputs, encode_outputs
 from mesh.tensors.dtypes import BY_NUMPY
 from tests.ext_proc.wire.arrays import ARRAYS, LIMIT, NAMES, V2_REST, Array, same
@@ -139,3 +139,34 @@ def test_only_predictions_have_outputs_to_mix() -> None:
             decode_outputs(Call(protocol, verb, "m"), {}, b"", LIMIT)
         with pytest.raises(OutputError, match=f"reply to {verb} has no outputs"):
             encode_outputs(Call(protocol, verb, "m"), {}, b"", {}, LIMIT)
+
+
+def test_half_a_surrogate_pair_is_no_reply() -> None:
+    body = b'{"id":"\\ud800","outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[1.0]}]}'
+    outputs = decode(body, {})
+    with pytest.raises(OutputError, match="surrogate"):
+        encode_outputs(V2_REST, {}, body, outputs, LIMIT)
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "\u0663", "-1", "1_0", ""])
+def test_a_length_is_ascii_digits(length: str) -> None:
+    with pytest.raises(OutputError, match=HEADER):
+        decode(b'{"outputs":[]}', {HEADER: length})
+
+
+def test_names_are_looked_up_and_not_searched_for() -> None:
+    """20,000 outputs take 20,000 steps: a list of names that is searched would compare each with each."""
+
+    class Counted(str):
+        compared = 0
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Counted(number) for number in range(20_000)]
+    check_names({str(number): np.zeros(1) for number in range(20_000)}, names)
+    assert Counted.compared < 100_000
