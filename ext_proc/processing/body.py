@@ -10,7 +10,7 @@ PORTION = 1 << 20
 
 
 class Body:
-    """`ended`: nothing more of it comes. What is kept is bounded by the limit that `keep` is given."""
+    """`ended`: nothing more of it comes. What is kept is bounded by whoever asks `check`."""
 
     __slots__ = ("_chunks", "_size", "_trailers", "ended", "mode")
 
@@ -21,13 +21,16 @@ class Body:
         self._size = 0
         self._trailers = False
 
-    def keep(self, chunk: bytes, last: bool, limit: int) -> None:
-        """Keeps one more chunk. Raises CallError where all of them have more than `limit` bytes."""
+    def keep(self, chunk: bytes, last: bool) -> None:
+        """Keeps one more chunk."""
         self.ended = last
         self._size += len(chunk)
+        self._chunks.append(chunk)
+
+    def check(self, limit: int) -> None:
+        """Raises CallError where what is kept has more than `limit` bytes."""
         if self._size > limit:
             raise CallError(Reason.TOO_LARGE, f"the body is over the limit of {limit} bytes")
-        self._chunks.append(chunk)
 
     def follow(self, chunk: bytes, last: bool) -> None:
         """One more chunk, behind those that wait to be handed on."""

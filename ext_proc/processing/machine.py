@@ -198,8 +198,13 @@ class Machine:
             return [response.CONTINUE_BODY] if body.mode is BodyMode.BUFFERED else []
         if state is State.START:
             raise StreamError("a body came before the headers")
-        body.keep(chunk.body, last, self._policy.body_limit)
-        return self._grown(chunk.body, last, now)
+        body.keep(chunk.body, last)
+        if state is not State.NAMING:
+            body.check(self._policy.body_limit)
+        out = self._grown(chunk.body, last, now)
+        if self.state is State.NAMING:  # the chunk has not named the call, and is to be kept
+            body.check(self._policy.body_limit)
+        return out
 
     def _on_trailers(self, now: float) -> list[bytes]:
         state = self.state
@@ -253,6 +258,7 @@ class Machine:
 
     def _wait(self, hold: Hold) -> list[bytes]:
         self._context = hold.context
+        self._body.check(self._policy.body_limit)
         if not hold.collect or self._body.ended:
             self._hold()
             return []

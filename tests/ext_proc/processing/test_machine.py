@@ -248,7 +248,7 @@ def test_the_limit_is_for_the_chunks_that_are_kept_until_the_call_is_named() -> 
     opened = drive(machine, envoy.grpc(INFER, content_length="1005"), envoy.body(body), envoy.body(b"\x1a"))
     assert kinds(opened) == ["override", "request_headers", "request_body", "request_body"]
     machine = Machine(Policy(ROUTE, limit=100))
-    late = drive(machine, envoy.grpc(INFER), envoy.body(framed("resnet", filler=100)))
+    late = drive(machine, envoy.grpc(INFER), envoy.body(framed("", filler=200)[:150]))
     assert kinds(late) == ["override", "immediate_response"]
 
 
