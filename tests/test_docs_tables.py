@@ -102,6 +102,7 @@ def test_what_a_client_is_told_is_what_the_node_answers() -> None:
     assert {type(error) for error in by_words.values()} == set(refusals._REASONS)
     answers: dict[str, CacheError | CallError] = {
         **by_words,
+        "it is damaged in its store": ModelBroken("A."),
         # `tests/ext_proc/node/test_policy.py` has the policy raise these two.
         "the caller's limit ended first": CallError(Reason.DEADLINE, "A."),
         "`node.hold_seconds` ended first": CallError(Reason.UNAVAILABLE, "A.", 1.0),
