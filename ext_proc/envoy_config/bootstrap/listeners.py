@@ -1,7 +1,7 @@
 """One HTTP listener: an HTTP connection manager that leaves calls as they were written, and the access log."""
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.core.v3 import CidrRange, Http2ProtocolOptions
+from envoy_data_plane.envoy.config.core.v3 import CidrRange
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration, VirtualHost
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
@@ -22,6 +22,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.bootstrap.http1 import http1_options
+from ext_proc.envoy_config.parts.codec import MAX_HEADERS_KIB, common_codec, http1_codec, http2_codec
 from ext_proc.envoy_config.parts.endpoints import envoy_address
 from ext_proc.envoy_config.parts.headers import removed_on_arrival
 from ext_proc.envoy_config.parts.text import seconds
@@ -56,12 +57,10 @@ def listener(
         stat_prefix=name,
         route_config=RouteConfiguration(name=name, virtual_hosts=[routes]),
         http_filters=[*filters, router],
-        http_protocol_options=http1_options(),
-        # A malformed message ends its own stream, not the neighbours on the connection. A gRPC channel may have
-        # every one of its calls held at once.
-        http2_protocol_options=Http2ProtocolOptions(
-            max_concurrent_streams=settings.limits.streams, override_stream_error_on_invalid_http_message=True
-        ),
+        common_http_protocol_options=common_codec(),
+        http_protocol_options=http1_codec(http1_options()),
+        http2_protocol_options=http2_codec(settings.limits.streams),
+        max_request_headers_kb=MAX_HEADERS_KIB,
         server_header_transformation=ServerHeader.PASS_THROUGH,
         stream_idle_timeout=seconds(hold + IDLE_MARGIN_SECONDS),
         request_headers_timeout=seconds(HEADERS_SECONDS),

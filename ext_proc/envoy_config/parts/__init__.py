@@ -6,6 +6,7 @@
     override_host   load balancing by the nodes that the server names
     retries         when another node is asked
     headers         headers that are removed from calls and replies
+    codec           what a listener's HTTP codec takes and refuses
     replies         the wording of what Envoy answers by itself
 
 Each gives public functions that take only what they need; the rest of the folder is what these are written with.

@@ -31,6 +31,7 @@ from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
     any_of,
+    equals,
     matches,
     none_of,
     one_of_names,
@@ -149,7 +150,9 @@ def _action(branch: ProcessorBranch, version: str) -> MatcherOnMatch:
 
 
 def _is_grpc() -> Predicate:
-    return starts("content-type", "application/grpc")
+    """As `ext_proc.wire.content_type` has it: grpc-web is another framing."""
+    plain, tails = "application/grpc", ("+", ";")
+    return any_of(equals("content-type", plain), *[starts("content-type", f"{plain}{tail}") for tail in tails])
 
 
 def _unnamed() -> Predicate:

@@ -27,6 +27,11 @@ def present(name: str) -> Predicate:
     return matches(name, ".*")
 
 
+def equals(name: str, value: str) -> Predicate:
+    """The header's value is this."""
+    return _header(name, StringMatcher(exact=value))
+
+
 def starts(name: str, prefix: str) -> Predicate:
     """The header's value starts with this."""
     return _header(name, StringMatcher(prefix=prefix))

@@ -24,10 +24,30 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
 from ext_proc.contract import ELSEWHERE_HEADER
+from ext_proc.envoy_config.parts.codec import MAX_HEADERS, MAX_HEADERS_KIB
 
 SERVER_AWAY = "the model routing server did not answer"
+HEADERS_TOO_LARGE = f"Envoy refused the request: more than {MAX_HEADERS} headers, or {MAX_HEADERS_KIB} KiB of them"
+BODY = "%LOCAL_REPLY_BODY%"
+# `ext_proc.wire.content_type`, as a regular expression: grpc-web is none of them.
+GRPC_TYPES = "application/grpc([+;].*)?"
 # The call did not reach a node, or its answer did not come back; see "Response flags" of Envoy's access log.
-FLAGS = ["UH", "UF", "UO", "UC", "UT", "URX", "LR", "UR", "NC", "NR"]
+FLAGS = ["UH", "UF", "UO", "UC", "UT", "URX", "LR", "UR", "NC", "NR", "SI", "DT", "OM", "UPE"]
+# Response code details of requests that Envoy refused by itself. Most are answered without a word.
+TOO_LARGE = ["http1.headers_too_large", "http1.too_many_headers"]
+REFUSED = [
+    "absolute_path_rejected",
+    "low_version",
+    "missing_host_header",
+    "missing_path_rejected",
+    "path_normalization_failed",
+    "request_header_timeout",
+    "request_payload_too_large",
+    "route_not_found",
+    "upgrade_failed",
+]
+# And of all that the codec refuses: http.invalid_authority, http1.codec_error and so on.
+CODEC = "http"
 # No connection: provably not processed. And: connected, and lost before the answer.
 UNREACHED, LOST = ["UF"], ["UC", "LR", "UR"]
 
@@ -38,7 +58,7 @@ class _Reply:
 
     when: AccessLogFilter
     words: str | None = None
-    json: bool = False
+    json: str | None = None  # the text of `error`, in Envoy's format strings
 
 
 def local_replies(*, ask_elsewhere: bool = False) -> LocalReplyConfig:
@@ -48,9 +68,11 @@ def local_replies(*, ask_elsewhere: bool = False) -> LocalReplyConfig:
     may be what brought the model server down; so this is said of it by the first node that was asked only.
     """
     replies = [
-        _Reply(_all_of(_server_failed(), _is_rest()), SERVER_AWAY, json=True),
+        _Reply(_all_of(_server_failed(), _is_rest()), SERVER_AWAY, json=BODY),
         _Reply(_server_failed(), SERVER_AWAY),
-        _Reply(_all_of(_flagged(FLAGS), _is_rest()), json=True),
+        _Reply(_all_of(_cel(f"response.code_details in {TOO_LARGE}"), _is_rest()), HEADERS_TOO_LARGE, json=BODY),
+        _Reply(_all_of(_refused(), _is_rest()), json="Envoy refused the request: %RESPONSE_CODE_DETAILS%"),
+        _Reply(_all_of(_flagged(FLAGS), _is_rest()), json=BODY),
     ]
     mappers = [_mapper(each) for each in replies]
     if ask_elsewhere:
@@ -69,17 +91,25 @@ def _mapper(
     )
     if reply.words is not None:
         mapper.body = DataSource(inline_string=reply.words)
-    if reply.json:
-        document = Struct(fields={"error": Value(string_value="%LOCAL_REPLY_BODY%")})
+    if reply.json is not None:
+        document = Struct(fields={"error": Value(string_value=reply.json)})
         mapper.body_format_override = SubstitutionFormatString(json_format=document)
     return mapper
 
 
 def _server_failed() -> AccessLogFilter:
-    expression = ExpressionFilter(expression="response.code_details.startsWith('ext_proc_error')")
+    return _cel("response.code_details.startsWith('ext_proc_error')")
+
+
+def _refused() -> AccessLogFilter:
+    return _cel(f"response.code_details.startsWith({CODEC!r}) || response.code_details in {REFUSED}")
+
+
+def _cel(expression: str) -> AccessLogFilter:
     return AccessLogFilter(
         extension_filter=ExtensionFilter(
-            name="envoy.access_loggers.extension_filters.cel", typed_config=Any.pack(expression)
+            name="envoy.access_loggers.extension_filters.cel",
+            typed_config=Any.pack(ExpressionFilter(expression=expression)),
         )
     )
 
@@ -89,7 +119,7 @@ def _flagged(flags: list[str]) -> AccessLogFilter:
 
 
 def _is_rest() -> AccessLogFilter:
-    return _header("content-type", StringMatcher(prefix="application/grpc"), invert=True)
+    return _header("content-type", StringMatcher(safe_regex=RegexMatcher(regex=GRPC_TYPES)), invert=True)
 
 
 def _asked_first() -> AccessLogFilter:

@@ -78,7 +78,9 @@ def holds(predicate: Document, headers: Mapping[str, str]) -> bool:
         ((how, wanted),) = inner["value_match"].items()
         if value is None:
             return False
-        return value.startswith(wanted) if how == "prefix" else re.fullmatch(wanted["regex"], value) is not None
+        if how == "safe_regex":
+            return re.fullmatch(wanted["regex"], value) is not None
+        return value.startswith(wanted) if how == "prefix" else bool(value == wanted)
     if kind == "not_matcher":
         return not holds(inner, headers)
     parts = [holds(part, headers) for part in inner["predicate"]]

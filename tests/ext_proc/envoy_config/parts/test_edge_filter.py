@@ -22,6 +22,11 @@ CALLS: list[tuple[dict[str, str], tuple[str, str, str]]] = [
     ({**GRPC, **PREDICT}, ("closed", "stream", "stream")),
     ({**GRPC, **INFER}, ("closed", "stream", "stream")),
     ({"content-type": "application/grpc+proto", **INFER}, ("closed", "stream", "stream")),
+    ({"content-type": "application/grpc;charset=utf-8", **INFER}, ("closed", "stream", "stream")),
+    # Another framing: neither its body nor that of a longer name is gRPC's.
+    ({"content-type": "application/grpc-web+proto", **PREDICT}, ("open", "open", "open")),
+    ({"content-type": "application/grpcish", **INFER}, ("open", "open", "open")),
+    ({"content-type": "application/grpc-web", **PREDICT, "tloc": "50"}, ("closed", "stream", "buffer")),
     ({**GRPC, **PREDICT, **NAMED}, ("open", "open", "open")),
     # Calls that name no model: other services, and questions about the server itself.
     ({**GRPC, ":path": "/grpc.health.v1.Health/Check"}, ("open", "open", "open")),
