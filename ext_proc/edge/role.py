@@ -20,6 +20,7 @@ from ext_proc.edge.population import Population, configured_nodes
 from ext_proc.edge.status import edge_status
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.client import Upstream
@@ -48,7 +49,7 @@ class EdgeRole:
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, self._body_limit)
-        upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
+        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._racer = Racer(broker, upstream, candidates, budget, report, clock)
         self.policy = EdgePolicy(
             placing,
@@ -62,7 +63,8 @@ class EdgeRole:
             follows_replies=config.envoy.watch_responses,
         )
         self._collectors: tuple[Collector, ...] = (
-            self._population, unbrokered, *report.collectors(), *self._racer.collectors()
+            self._population, unbrokered, *report.collectors(), *self._racer.collectors(),
+            EgressReport(lambda: upstream.reachable),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -78,6 +80,10 @@ class EdgeRole:
         self.policy.body_limit = config.limits.body_bytes
         _update_endpoint_files(config)
         self._population.replace(configured_nodes(config))
+
+    def ready(self) -> bool:
+        """Not while races are asked for and cannot go out."""
+        return self._upstream.reachable is not False
 
     def leave(self) -> None:
         """Envoys go to the other server by themselves."""

@@ -80,6 +80,10 @@ class NodeRole(Collector):
         """Takes over the body limit; settings of cache and store are read at a start only."""
         self.policy.body_limit = config.limits.body_bytes
 
+    def ready(self) -> bool:
+        """Calls are answered from the start on."""
+        return True
+
     def leave(self) -> None:
         """Announces to the edges that this node goes, and warms no model any more."""
         self.manager.node_report.leave()

@@ -100,7 +100,7 @@ class App:
         logger.info("configuration taken", extra={"nodes": len(config.nodes)})
 
     def _ready(self) -> bool:
-        return not self._handed_over
+        return not self._handed_over and self._role.ready()
 
     def _exposition(self) -> bytes:
         return exposition([self._metrics, *self._role.collectors()])

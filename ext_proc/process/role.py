@@ -27,6 +27,9 @@ class Role(Protocol):
     def reload(self, config: Config) -> None:
         """Takes over what may change without a restart."""
 
+    def ready(self) -> bool:
+        """Whether what stands behind the policy can do its part. Asked for /readyz."""
+
     def leave(self) -> None:
         """The process is about to drain: tell those who would send more."""
 

@@ -13,6 +13,7 @@ _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 _SERVING = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
 _NOT_SERVING = HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING).SerializeToString()
 _UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 class Health:
@@ -99,7 +100,7 @@ class _Watch(_Session):
         """The server stops serving."""
         if self._service in self._health:
             self._stream.send(_NOT_SERVING)
-        self._stream.finish(GrpcStatus.UNAVAILABLE, "the server is shutting down")
+        self._stream.finish(GrpcStatus.UNAVAILABLE, _SHUTTING_DOWN)
 
     def gone(self) -> None:
         """Nobody listens any more."""
@@ -107,4 +108,7 @@ class _Watch(_Session):
 
     def _answer(self, status: bytes) -> None:
         self._stream.send(status)
-        self._health.watched(self)
+        if self._health.serving:
+            self._health.watched(self)
+        else:  # a drain that has begun waits for this one no more than for those before it
+            self._stream.finish(GrpcStatus.UNAVAILABLE, _SHUTTING_DOWN)

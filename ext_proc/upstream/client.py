@@ -4,6 +4,9 @@ REST and gRPC alike are HTTP/2 to Envoy, which speaks to each node as that wants
 on the wire.
 """
 
+import asyncio
+import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
@@ -22,7 +25,13 @@ from ext_proc.upstream.headers import HOP_BY_HOP, write_status
 from ext_proc.wire.framing import most_plain, unframe
 from ext_proc.wire.protobuf.fields import Pieces
 from ext_proc.worker_thread import off_loop
+from mesh.back_off import RetryDelays
 from mesh.digits import number
+
+logger = logging.getLogger(__name__)
+
+# Seconds between dials of our own to a listener that could not be reached: the first, and the longest.
+_FIRST_REDIAL, _LONGEST_REDIAL = 0.25, 5.0
 
 # Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
 _GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
@@ -83,11 +92,21 @@ class Response:
 
 
 class Upstream:
-    """The client side of the server. An async context manager; `body_limit` bounds answers, in bytes."""
+    """The client side of the server. An async context manager; `body_limit` bounds answers, in bytes.
+
+    Where the listener cannot be reached it is dialled again, with a growing delay, until it can: whoever asks for
+    `reachable` need not wait for a call to come.
+    """
 
     def __init__(self, egress: str, body_limit: Callable[[], int]) -> None:
         self._pool = ConnectionPool(egress)
         self._body_limit = body_limit
+        self._redialling: asyncio.Task[None] | None = None
+
+    @property
+    def reachable(self) -> bool | None:
+        """Whether calls can go out, by the last connection that was asked for; None: no call has needed one yet."""
+        return self._pool.reachable
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -96,6 +115,9 @@ class Upstream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._redialling is not None:
+            self._redialling.cancel()
+            await asyncio.wait([self._redialling])
         await self._pool.__aexit__(kind, error, trace)
 
     async def call(self, request: Request) -> Response:
@@ -105,6 +127,8 @@ class Upstream:
         try:
             reply = await self._pool.request(header_block(request), pieces, self._body_limit())
         except OSError as error:
+            if self._redialling is None and self._pool.reachable is False:
+                self._redialling = asyncio.get_running_loop().create_task(self._redial(str(error)))
             raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
         if not isinstance(reply, HttpResponse):
             raise UpstreamError(f"the call got no answer: {reply.cause}", refused=reply.unprocessed)
@@ -112,6 +136,21 @@ class Upstream:
             return rest_response(reply)
         limit = self._body_limit()
         return await off_loop(most_plain((reply.body,), limit), grpc_response, reply, limit)
+
+    async def _redial(self, cause: str) -> None:
+        """Until it goes well."""
+        logger.error("the egress listener cannot be reached", extra={"cause": cause})
+        try:
+            for delay in RetryDelays(_FIRST_REDIAL, _LONGEST_REDIAL, random.random):
+                await asyncio.sleep(delay)
+                try:
+                    await self._pool.dial()
+                except OSError:
+                    continue
+                break
+        finally:
+            self._redialling = None
+        logger.info("the egress listener can be reached again")
 
 
 def header_block(request: Request) -> bytes:

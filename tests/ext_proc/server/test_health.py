@@ -55,6 +55,13 @@ def test_watch_tells_the_change_and_lets_go() -> None:
     assert [wire.status and wire.status[0] for wire in wires] == [14] * 3
 
 
+def test_a_watch_that_begins_during_a_drain_ends_at_once() -> None:
+    health = Health(["a.B"])
+    health.stop_serving()
+    wire = ask(health, WATCH, "a.B")
+    assert (wire.sent, wire.status) == ([Status.NOT_SERVING], (14, "the server is shutting down"))
+
+
 def test_who_went_away_is_not_told() -> None:
     health = Health([])
     wire = Wire()
