@@ -11,6 +11,7 @@ from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.client_connection import ClientConnection
 from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.limits import Limits
+from mesh.address import parse_address
 
 # One is the rule: more are made where the peer takes no more streams on those that there are.
 _MOST_CONNECTIONS = 32
@@ -30,7 +31,7 @@ class ConnectionPool:
     def __init__(
         self, address: str, limits: Limits | None = None, *, connect_seconds: float = _CONNECT_SECONDS
     ) -> None:
-        self._address = address
+        self._address = parse_address(address)
         self._limits = limits
         self._connect_seconds = connect_seconds
         self._protocols: set[Http2Protocol[ClientConnection]] = set()
@@ -141,11 +142,10 @@ class ConnectionPool:
                 protocol.abort()
 
     async def _connect(self, protocol: Http2Protocol[ClientConnection]) -> None:
-        if self._address.startswith("unix:"):
-            await self._loop.create_unix_connection(lambda: protocol, self._address.removeprefix("unix:"))
+        if self._address.path:
+            await self._loop.create_unix_connection(lambda: protocol, self._address.path)
         else:
-            host, _, port = self._address.rpartition(":")
-            await self._loop.create_connection(lambda: protocol, host.strip("[]"), int(port))
+            await self._loop.create_connection(lambda: protocol, self._address.host, self._address.port)
 
     def _lost(self, protocol: Http2Protocol[ClientConnection]) -> None:
         self._protocols.discard(protocol)

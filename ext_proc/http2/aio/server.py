@@ -6,12 +6,14 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.session import Open
+from mesh.address import Address, parse_address
 
 _BACKLOG = 4096
 # Seconds that peers have to read the last words of connections that end.
@@ -46,10 +48,11 @@ class Http2Server:
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError if the address cannot be had."""
-        if self.address.startswith("unix:"):
-            await self._start_on_socket(Path(self.address.removeprefix("unix:")))
+        address = parse_address(self.address, listening=True)
+        if address.path:
+            await self._start_on_socket(Path(address.path))
         else:
-            await self._start_on_tcp()
+            await self._start_on_tcp(address)
 
     async def stop(self, grace: float) -> None:
         """Tells clients to go elsewhere, and waits up to `grace` seconds for calls in flight."""
@@ -85,12 +88,11 @@ class Http2Server:
         own.chmod(self._socket_mode)
         own.rename(path)
 
-    async def _start_on_tcp(self) -> None:
-        host, _, port = self.address.rpartition(":")
+    async def _start_on_tcp(self, address: Address) -> None:
         self._server = await asyncio.get_running_loop().create_server(
-            self._protocol, host.strip("[]"), int(port), ssl=self._ssl_context, backlog=_BACKLOG, reuse_port=True
+            self._protocol, address.host, address.port, ssl=self._ssl_context, backlog=_BACKLOG, reuse_port=True
         )
-        self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
+        self.address = str(replace(address, port=self._server.sockets[0].getsockname()[1]))
 
     async def _all_gone(self, within: float) -> None:
         if self._protocols:
