@@ -90,6 +90,15 @@ class BatchingSettings(Settings):
         1000.0,
         description="Order of calls without a limit: as if theirs were this long. No limit is enforced on them.",
     )
+    batch_seconds: float = Field(
+        60.0, gt=0, le=3600, description="Longest time that the model server may take over one batch."
+    )
+    key_headers: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")], ...] = Field(
+        (),
+        max_length=16,
+        description="Headers, in lower case, that the model server goes by: calls share a batch only where these are "
+        "equal, and it gets them. Of other headers a shared batch has none.",
+    )
     queue_calls: int = Field(4096, ge=1, le=1_000_000, description="Most calls that wait, those of all models.")
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, le=2**40, description="Most bytes of calls that wait, those of all models."
