@@ -1,12 +1,12 @@
 """The `node.batching` section: which calls are gathered into batches, and how much the device is given at once.
 
-    node:
-      batching:
-        slots: 1
-        models:
-          digits: {max_rows: 32, cross_request: true}
-          resnet: {max_rows: 64, allowed_rows: [1, 8, 32, 64], cross_request: true, cross_lag_ms: 5}
-          bert: {server_batches: true, slots: 16}
+node:
+  batching:
+    slots: 1
+    models:
+      digits: {max_rows: 32, cross_request: true}
+      resnet: {max_rows: 64, allowed_rows: [1, 8, 32, 64], cross_request: true, cross_lag_ms: 5}
+      bert: {server_batches: true, slots: 16}
 """
 
 from typing import Annotated, Self
@@ -22,7 +22,8 @@ class ModelBatching(Settings):
     """How the calls of one model are gathered."""
 
     cross_request: bool = Field(
-        False, description="Calls may share a batch with others unless they say otherwise (`tloc: ...;cross-request=0`)."
+        False,
+        description="Calls may share a batch with others unless they say otherwise (`tloc: ...;cross-request=0`).",
     )
     cross_lag_ms: Milliseconds | None = Field(
         None,

@@ -2,10 +2,10 @@
 
 import asyncio
 
+from ext_proc.batching.terms import remaining_seconds
 from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.grpc_status import GrpcStatus
-from ext_proc.node.caller_deadline import remaining_seconds
 from ext_proc.node.refusals import refusal
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart

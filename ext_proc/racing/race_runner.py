@@ -6,7 +6,7 @@ happens (an answer, a failure, the timer) is told to the race within the callbac
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -44,7 +44,8 @@ class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
-    called once for every race, after its answer is on its way. `clock` in seconds, monotonic.
+    called once for every race, after its answer is on its way. `race_tokens` never end, and none is another process's.
+    `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
@@ -54,6 +55,7 @@ class RaceRunner:
     budget: HedgeBudget
     margin_ms: float
     report: Callable[[Race, Held], None]
+    race_tokens: Iterator[str]
     clock: Callable[[], float]
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
@@ -78,12 +80,13 @@ class RaceRunner:
 class _RaceRun:
     """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
 
-    __slots__ = ("_armed", "_calls", "_held", "_loop", "_outcome", "_race", "_shared", "_timer")
+    __slots__ = ("_armed", "_calls", "_held", "_loop", "_outcome", "_race", "_shared", "_timer", "_token")
 
     def __init__(self, shared: RaceRunner, race: Race, held: Held) -> None:
         self._shared = shared
         self._race = race
         self._held = held
+        self._token = next(shared.race_tokens)
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._calls: dict[tuple[int, int], asyncio.Task[None]] = {}
@@ -158,7 +161,8 @@ class _RaceRun:
         began = shared.clock()
         expected_wait = RESIDENT
         try:
-            with shared.candidates.placed(self._held, start, began) as (request, expected_wait):
+            plan = self._race.plan
+            with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
                 response = await shared.upstream.call(request)
         except asyncio.CancelledError:
             now = shared.clock()
