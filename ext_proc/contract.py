@@ -13,6 +13,8 @@ ANSWER_HEADER = "tbms-answer"
 
 # The model (and version or label) of a call, where a header names it rather than the path or the message.
 MODEL_HEADER = "x-tbms-model"
+SEGMENT_SAFE = "!$&'()*+,;=@:"
+"""Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
@@ -20,7 +22,9 @@ HOP_HEADER = "x-tbms-hop"
 RESIDENCY_HEADER = "x-tbms-residency"
 RESIDENCY_ASK = "?1"
 """On a request: the node is asked how the model stands there. Its answer comes back under the same name."""
-STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER)
+CALL_HEADER = "x-tbms-call"
+"""From an edge to a node: what is left of the call's time, and how it may share a batch; `ext_proc.batching.terms`."""
+STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.
 UPSTREAM_HEADER = "x-tbms-upstream"
@@ -47,4 +51,11 @@ PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 # each codec in its own words; an Envoy whose server is away must not let them through to a node.
 CONTROL_PATHS = (
     r"/tensorflow\.serving\.ModelService/Handle.*|/inference\.GRPCInferenceService/Repository.*|/v2/repository/.*"
+)
+
+# The calls that a node may gather into batches, likewise: the server answers them itself, so that an Envoy which cannot
+# be asked for a body has to send it unasked.
+GATHERED_PATHS = (
+    r"/tensorflow\.serving\.PredictionService/Predict|/inference\.GRPCInferenceService/ModelInfer"
+    r"|/v1/models/[^?]*:predict(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
 )

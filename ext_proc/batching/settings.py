@@ -23,7 +23,7 @@ class ModelBatching(Settings):
 
     cross_request: bool = Field(
         False,
-        description="Calls may share a batch with others, unless they say otherwise (cross-request=0).",
+        description="Calls may share a batch with others unless they say otherwise (`tloc: ...;cross-request=0`).",
     )
     cross_lag_ms: Milliseconds | None = Field(
         None,

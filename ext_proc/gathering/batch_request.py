@@ -12,7 +12,9 @@ from ext_proc.wire.batch import Member, Written, padding
 from ext_proc.wire.codecs import CODECS
 
 # Written anew, or of the connection to Envoy only.
-_NOT_SENT_ON = frozenset({*STEERING_HEADERS, TLOC_HEADER, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"})
+_NOT_SENT_ON = frozenset(
+    {*STEERING_HEADERS, TLOC_HEADER, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
+)
 # What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
 _OF_ALL = frozenset({"content-type", "accept"})
 
@@ -113,4 +115,3 @@ def _replaced(response: Response, body: bytes, headers: Sequence[tuple[str, str]
     kept = tuple(pair for pair in response.headers if pair[0] not in own)
     added = tuple((key, value.encode("latin-1")) for key, value in headers)
     return Response(response.status, kept + added, body, response.trailers, response.grpc_status, response.node)
-

@@ -227,9 +227,7 @@ class Gatherer:
             self._refuse(batch, error)
         except Exception as error:
             logger.exception("batch failed", extra={"model": batch.model})
-            self._refuse(
-                batch, CallError(Reason.INTERNAL, f"The server failed on a batch: {type(error).__name__}.")
-            )
+            self._refuse(batch, CallError(Reason.INTERNAL, f"The server failed on a batch: {type(error).__name__}."))
         finally:
             now = self._clock()
             self._report.ended(batch, now - began, outcome)

@@ -24,6 +24,7 @@ from ext_proc.wire.reply import error_reply
 
 logger = logging.getLogger(__name__)
 
+
 def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
     """The answer with its `tbms-answer` header; headers and trailers of the winner are kept."""
     protocol = held.call.protocol

@@ -6,7 +6,7 @@ happens (an answer, a failure, the timer) is told to the race within the callbac
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -46,7 +46,8 @@ class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
-    called once for every race, after its answer is on its way. `clock` in seconds, monotonic.
+    called once for every race, after its answer is on its way. `race_tokens` never end, and none is another process's.
+    `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
@@ -56,6 +57,7 @@ class RaceRunner:
     budget: HedgeBudget
     margin_ms: float
     report: Callable[[Race, Held], None]
+    race_tokens: Iterator[str]
     clock: Callable[[], float]
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
@@ -80,12 +82,13 @@ class RaceRunner:
 class _RaceRun:
     """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
 
-    __slots__ = ("_calls", "_held", "_outcome", "_race", "_shared", "_wake_up")
+    __slots__ = ("_calls", "_held", "_outcome", "_race", "_shared", "_token", "_wake_up")
 
     def __init__(self, shared: RaceRunner, race: Race, held: Held) -> None:
         self._shared = shared
         self._race = race
         self._held = held
+        self._token = next(shared.race_tokens)
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._wake_up = WakeUp(partial(self._happens, race.timer), shared.clock)
@@ -140,7 +143,8 @@ class _RaceRun:
         began = shared.clock()
         expected_wait = RESIDENT
         try:
-            with shared.candidates.placed(self._held, start, began) as (request, expected_wait):
+            plan = self._race.plan
+            with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
                 response = await shared.upstream.call(request)
         except asyncio.CancelledError:
             now = shared.clock()

@@ -24,12 +24,18 @@ class BatchMetrics(Collector):
         self.scheduler: Scheduler | None = None
         """Where calls wait, for the gauges."""
         self._alone = Counter(
-            "tbms_calls_alone", "Calls that share no batch although they might, by why.", ["model", "why"], registry=None
+            "tbms_calls_alone",
+            "Calls that share no batch although they might, by why.",
+            ["model", "why"],
+            registry=None,
         )
         self._batches = Counter("tbms_batches", "Batches, by why they left.", ["model", "why"], registry=None)
         self._ended = Counter("tbms_batches_ended", "Batches, by how they ended.", ["model", "outcome"], registry=None)
         self._dropped = Counter(
-            "tbms_calls_dropped", "Calls that were refused while they waited, or at once.", ["model", "why"], registry=None
+            "tbms_calls_dropped",
+            "Calls that were refused while they waited, or at once.",
+            ["model", "why"],
+            registry=None,
         )
         self._rows = Histogram("tbms_batch_rows", "Rows of a batch.", ["model"], buckets=_ROWS, registry=None)
         self._calls = Histogram("tbms_batch_calls", "Calls of a batch.", ["model"], buckets=_ROWS, registry=None)
