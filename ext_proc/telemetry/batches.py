@@ -25,7 +25,7 @@ class BatchMetrics(Collector):
         """Where calls wait, for the gauges."""
         self._alone = Counter(
             "tbms_calls_alone",
-            "Calls that share no batch although they might, by why.",
+            "Calls that share no batch, by why.",
             ["model", "why"],
             registry=None,
         )
@@ -33,7 +33,7 @@ class BatchMetrics(Collector):
         self._ended = Counter("tbms_batches_ended", "Batches, by how they ended.", ["model", "outcome"], registry=None)
         self._dropped = Counter(
             "tbms_calls_dropped",
-            "Calls that were refused while they waited, or at once.",
+            "Calls refused while they waited, or at once.",
             ["model", "why"],
             registry=None,
         )
