@@ -49,6 +49,11 @@ class ModelBatching(Settings):
         le=1024,
         description="Batches of this model that run at once: its instances. Without it as many as the device runs.",
     )
+    exact: bool = Field(
+        False,
+        description="Batch only while the model gives the same bytes in company as alone; see `check_share`. Without "
+        "it what differs is counted, and no more.",
+    )
     server_batches: bool = Field(
         False,
         description="The model's server gathers by itself (Triton's dynamic_batching, TF Serving's batching "
@@ -99,6 +104,10 @@ class BatchingSettings(Settings):
         description="Headers, in lower case, that the model server goes by: calls share a batch only where these are "
         "equal, and it gets them. Of other headers a shared batch has none.",
     )
+    check_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.001,
+        description="Share of the calls answered in company that are asked once more alone, and compared.",
+    )
     queue_calls: int = Field(4096, ge=1, le=1_000_000, description="Most calls that wait, those of all models.")
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, le=2**40, description="Most bytes of calls that wait, those of all models."
@@ -107,6 +116,12 @@ class BatchingSettings(Settings):
         ModelBatching(), description="For models that are not listed: their calls share batches only if they ask to."
     )
     models: dict[ModelName, ModelBatching] = Field(default_factory=dict, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if self.check_share == 0 and any(model.exact for model in (self.default, *self.models.values())):
+            raise ValueError("a model is to be exact, and check_share is 0: nobody would look")
+        return self
 
     def of(self, model: str) -> ModelBatching:
         """The settings of one model."""

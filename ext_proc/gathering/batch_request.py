@@ -35,10 +35,11 @@ _DIVISIBLE_GRPC = frozenset(
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """A call, or a piece of one, as it waits for its batch. `member` is None where it goes alone, as it came."""
+    """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged."""
 
     held: Held
     member: Member | None
+    whole: bool = True
 
 
 def single_request(held: Held, timeout: float) -> Request:

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from random import random
 from typing import Any, Protocol
 
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.terms import Terms
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Send, Waiting
+from ext_proc.broker.fields import MAX_PRIORITY
 from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.batch_request import (
     Part,
@@ -27,6 +29,7 @@ from ext_proc.gathering.batch_request import (
     single_request,
     whole_body,
 )
+from ext_proc.gathering.company_check import CompanyChecks
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
@@ -37,11 +40,14 @@ from ext_proc.worker_thread import off_loop
 logger = logging.getLogger(__name__)
 
 UNFIT_SECONDS = 600.0
-"""For so long a model whose reply could not be cut is asked call by call; it may be another version by then."""
+"""For so long a model that was found to be no company is asked call by call; it may be another version by then."""
 UNFIT = "unfit"
 """Why calls of such a model go alone, beside the reasons of `AloneReason`."""
 MAX_UNFIT = 10_000
 """Most models that are remembered so."""
+
+
+_LAST = Terms(shares=False, priority=-MAX_PRIORITY - 1)
 
 
 class Caller(Protocol):
@@ -77,6 +83,9 @@ class BatchReport(Protocol):
     def dropped(self, model: str, why: Dropped) -> None:
         """A call was refused."""
 
+    def checked(self, model: str, same: bool) -> None:
+        """An answer in company was compared with the one alone."""
+
 
 @dataclass(slots=True, eq=False)
 class _Place:
@@ -97,10 +106,15 @@ class _Place:
 
 
 class Gatherer:
-    """Batches of all models of a node, while `running`. `clock` in seconds, monotonic."""
+    """Batches of all models of a node, while `running`. `clock` in seconds, monotonic; `chance` from 0 up to 1."""
 
     def __init__(
-        self, settings: BatchingSettings, upstream: Caller, report: BatchReport, clock: Callable[[], float]
+        self,
+        settings: BatchingSettings,
+        upstream: Caller,
+        report: BatchReport,
+        clock: Callable[[], float],
+        chance: Callable[[], float] = random,
     ) -> None:
         self.settings = settings
         self.scheduler = Scheduler(settings)
@@ -108,9 +122,10 @@ class Gatherer:
         self._report = report
         self._clock = clock
         self._group = asyncio.TaskGroup()
-        self._running: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
-        self._unfit: dict[str, float] = {}  # models whose replies could not be cut, and when that was
+        self._unfit: dict[str, float] = {}  # models that were found to be no company, and when that was
+        self._checks = CompanyChecks(settings, report, self._ask_alone, self._mark_unfit, chance)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -120,7 +135,7 @@ class Gatherer:
                 yield
             finally:
                 self._wake_up.at(None)
-                for task in self._running:
+                for task in self._tasks:
                     task.cancel()
 
     def wants(self, model: str, terms: Terms) -> bool:
@@ -143,7 +158,7 @@ class Gatherer:
                 Reason.TOO_LARGE, f"the call has {member.rows} rows of {member.size} bytes, over the limit of {most}"
             )
         parts = CODECS[held.call.protocol].batches.split(member, pieces)
-        responses = await _all([self._wait(Part(held, part), terms, arrived, settings) for part in parts])
+        responses = await _all([self._wait(Part(held, part, whole=False), terms, arrived, settings) for part in parts])
         bad = next((response for response in responses if not response.ok), None)
         if bad is not None:
             return bad
@@ -178,9 +193,10 @@ class Gatherer:
         held, member = part.held, part.member
         lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
         place = _Place(part, asyncio.get_running_loop().create_future())
+        alone = member is None or terms.shares is False
         waiting = Waiting(
             held.call.model,
-            None if member is None else (member.key, self._key_headers(held)),
+            None if alone or member is None else (member.key, self._key_headers(held)),
             1 if member is None else member.rows,
             held.size if member is None else member.size,
             arrived,
@@ -207,13 +223,16 @@ class Gatherer:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                task = self._group.create_task(self._run(effect.batch))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                self._spawn(self._run(effect.batch))
             else:
                 self._report.dropped(effect.call.model, effect.why)
                 _place(effect.call).refuse(_refusal(effect))
         self._wake_up.at(self.scheduler.wake_up)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, batch: Batch) -> None:
         """One batch to its end."""
@@ -244,7 +263,7 @@ class Gatherer:
         alone = len(parts) == 1 and batch.rows == batch.members[0].rows
         timeout = self.settings.batch_seconds
         try:
-            if alone and parts[0].member is None:
+            if alone and parts[0].whole:
                 request = single_request(parts[0].held, timeout)
             else:
                 request = await off_loop(size, batch_request, parts, batch.rows, self.settings.key_headers, timeout)
@@ -267,7 +286,14 @@ class Gatherer:
             return Outcome.UNFIT, len(parts)
         for place, reply in zip(places, replies, strict=True):
             place.give(reply)
+        if len(places) > 1 and self._checks.draws(batch.model):
+            self._spawn(self._checks.check(batch.model, parts[-1], replies[-1]))
         return Outcome.ANSWERED, 0
+
+    async def _ask_alone(self, part: Part) -> Response:
+        """Once more and by itself, for a comparison: after every call that somebody waits for."""
+        settings = self.settings.of(part.held.call.model)
+        return await self._wait(part, _LAST, self._clock(), settings)
 
     def _refuse(self, batch: Batch, error: CallError) -> None:
         for member in batch.members:

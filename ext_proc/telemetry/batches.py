@@ -37,6 +37,9 @@ class BatchMetrics(Collector):
             ["model", "why"],
             registry=None,
         )
+        self._checked = Counter(
+            "tbms_batch_checks", "Answers in company compared with those alone.", ["model", "same"], registry=None
+        )
         self._rows = Histogram("tbms_batch_rows", "Rows of a batch.", ["model"], buckets=_ROWS, registry=None)
         self._calls = Histogram("tbms_batch_calls", "Calls of a batch.", ["model"], buckets=_ROWS, registry=None)
         self._waits = Histogram(
@@ -71,10 +74,15 @@ class BatchMetrics(Collector):
         """See `BatchReport`."""
         self._dropped.labels(self._label(model), why.value).inc()
 
+    def checked(self, model: str, same: bool) -> None:
+        """See `BatchReport`."""
+        self._checked.labels(self._label(model), "yes" if same else "no").inc()
+
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         for metric in (
-            self._alone, self._batches, self._ended, self._dropped, self._rows, self._calls, self._waits, self._took
+            self._alone, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
+            self._waits, self._took,
         ):  # fmt: skip
             yield from metric.collect()
         if self.scheduler is None:

@@ -59,6 +59,7 @@ class ModelServer:
     away: bool = False
     hangs: bool = False
     forgets_rows: bool = False
+    minds_company: bool = False
     _device: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def call(self, request: Request) -> Response:
@@ -79,6 +80,8 @@ class ModelServer:
         self.batches.append(rows)
         if POISON in rows:
             return Response(500, JSON, b'{"error":"poisoned"}', None)
+        if self.minds_company and len(rows) > 1:
+            rows = [row + 0.001 for row in rows]
         return reply(request.path.split("/")[3], rows[:1] if self.forgets_rows else rows)
 
 
@@ -90,6 +93,7 @@ class Report:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     refused: Counter[Dropped] = field(default_factory=Counter)
     batches: list[Batch] = field(default_factory=list)
+    checks: list[bool] = field(default_factory=list)
 
     def alone(self, model: str, reason: str) -> None:
         self.reasons[reason] += 1
@@ -103,6 +107,9 @@ class Report:
 
     def dropped(self, model: str, why: Dropped) -> None:
         self.refused[why] += 1
+
+    def checked(self, model: str, same: bool) -> None:
+        self.checks.append(same)
 
 
 @dataclass
@@ -120,9 +127,10 @@ class Scene:
 @asynccontextmanager
 async def scene(**batching: Any) -> AsyncIterator[Scene]:
     """Calls of any model share batches of up to 8 rows."""
+    chance = batching.pop("chance", lambda: 0.999)
     settings = {"default": ModelBatching(cross_request=True, max_rows=8), "ahead": 0, **batching}
     server, report = ModelServer(), Report()
-    gatherer = Gatherer(BatchingSettings(**settings), server, report, asyncio.get_running_loop().time)
+    gatherer = Gatherer(BatchingSettings(**settings), server, report, asyncio.get_running_loop().time, chance)
     async with gatherer.running():
         yield Scene(gatherer, server, report)
         scheduler = gatherer.scheduler

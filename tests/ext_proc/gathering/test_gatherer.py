@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ext_proc.batching.settings import ModelBatching
+from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.terms import Terms
 from ext_proc.batching.waiting import Dropped
 from ext_proc.errors import CallError, Reason
@@ -292,3 +292,61 @@ def test_whoever_hangs_up_at_whatever_turn_leaves_nothing_behind(turns: int) -> 
         await asyncio.wait([gone])
 
     playing(play)
+
+
+class TestChecks:
+    async def pair(self, stage: Scene) -> None:
+        """Two calls in company, and time for whatever comes after."""
+        first = stage.ask(held(0.0))
+        await begun(stage)
+        await asyncio.gather(first, stage.ask(held(1.0)), stage.ask(held(2.0)))
+        await asyncio.sleep(1)
+
+    def test_a_share_of_the_answers_is_compared_and_counted(self) -> None:
+        async def play(stage: Scene) -> None:
+            await self.pair(stage)
+            assert stage.report.checks == [True]
+            assert stage.server.batches == [[0.0], [1.0, 2.0], [2.0]]
+
+        playing(play, check_share=0.5, chance=lambda: 0.4)
+
+    def test_the_others_are_not(self) -> None:
+        async def play(stage: Scene) -> None:
+            await self.pair(stage)
+            assert stage.report.checks == []
+
+        playing(play, check_share=0.5, chance=lambda: 0.5)
+
+    def test_a_model_that_minds_company_is_only_counted(self) -> None:
+        async def play(stage: Scene) -> None:
+            stage.server.minds_company = True
+            await self.pair(stage)
+            await self.pair(stage)
+            assert stage.report.checks == [False, False]
+
+        playing(play, check_share=1)
+
+    def test_unless_it_is_to_be_exact_then_it_goes_alone(self) -> None:
+        async def play(stage: Scene) -> None:
+            stage.server.minds_company = True
+            await self.pair(stage)
+            assert stage.report.checks == [False]
+            await self.pair(stage)
+            assert stage.server.batches[3:] == [[0.0], [1.0], [2.0]]
+            assert stage.report.reasons == {"unfit": 3}
+
+        playing(play, default=ModelBatching(cross_request=True, exact=True))
+
+    def test_a_comparison_waits_for_every_call_that_somebody_waits_for(self) -> None:
+        async def play(stage: Scene) -> None:
+            calls = [stage.ask(held(float(i))) for i in range(20)]
+            await asyncio.gather(*calls)
+            assert stage.report.checks == []
+            await asyncio.sleep(1)
+            assert stage.report.checks
+
+        playing(play, check_share=1)
+
+    def test_nobody_would_look(self) -> None:
+        with pytest.raises(ValueError, match="check_share is 0"):
+            BatchingSettings(default=ModelBatching(exact=True), check_share=0)
