@@ -5,6 +5,7 @@ be carried from one call into another.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -57,18 +58,6 @@ class Reader:
         while not self._closed("]", number > 0):
             yield number
             number += 1
-
-    def inside(self, start: int) -> tuple[int, int]:
-        """Where the items lie of the array that begins at `start` and has just been read, without blanks."""
-        text, end = self.text, self.at - 1
-        if text[start] != "[":
-            raise NotJson(f"There is no '[' at {start}.")
-        start += 1
-        while start < end and text[start] in _BLANK:
-            start += 1
-        while end > start and text[end - 1] in _BLANK:
-            end -= 1
-        return start, end
 
     def end(self) -> None:
         """The text is over but for blanks. Raises NotJson."""
@@ -195,6 +184,66 @@ def _comma(reader: Reader) -> None:
         raise Misfit("fewer items than there should be")
     reader.at += 1
     reader.blanks()
+
+
+class Value(NamedTuple):
+    """A value that was taken out of a text; of an array `text` is what lies within its brackets, without blanks."""
+
+    value: Any
+    text: str
+
+
+def taker(strings: str, arrays: str) -> re.Pattern[str]:
+    """Finds members of these names, where they are a string or an array, in any object of a JSON text.
+
+    A quotation mark that is not escaped begins a string or ends one, and after the end of one no name can follow. So
+    in a text that is JSON, nothing else is found.
+    """
+    blank = f"[{_BLANK}]*"
+    return re.compile(rf'(?<!\\)"(?:{strings}"{blank}:{blank}(?=")|{arrays}"{blank}:{blank}(\[){blank})')
+
+
+def take_out(text: str, wanted: re.Pattern[str]) -> tuple[tuple[str, ...], list[Value]]:
+    """The values that a `taker` finds, and the texts between them, of which there is one more. Raises NotJson."""
+    texts, values, kept, at = [], [], 0, 0
+    while found := wanted.search(text, at):
+        start = found.end()
+        try:
+            value, at = _decode(text, start if found[1] is None else found.start(1))
+        except (ValueError, RecursionError):
+            raise NotJson(f"There is no JSON value at {start}.") from None
+        end = at
+        if found[1] is not None:
+            end -= 1
+            while end > start and text[end - 1] in _BLANK:
+                end -= 1
+        texts.append(text[kept:start])
+        values.append(Value(value, text[start:end]))
+        kept = end
+    return (*texts, text[kept:]), values
+
+
+class Skeleton:
+    """A text with numbers in place of the values that were taken out, for a `Reader`: an array has its number in it.
+
+    Raises NotJson for a text that may hide further members of their names, by escapes.
+    """
+
+    __slots__ = ("spans", "text")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.spans: list[tuple[int, int]] = []
+        parts: list[str] = []
+        at = 0
+        for number, text in enumerate(texts[:-1]):
+            mark = str(number) if text.rstrip(_BLANK).endswith("[") else f'"{number}"'
+            parts += (text, mark)
+            at += len(text)
+            self.spans.append((at, at + len(mark)))
+            at += len(mark)
+        self.text = "".join((*parts, texts[-1]))
+        if "\\u" in self.text:
+            raise NotJson("There are names that are escaped.")
 
 
 class Gap(NamedTuple):

@@ -7,6 +7,7 @@ written, but for its id, the rows and the data.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
@@ -18,11 +19,14 @@ from ext_proc.wire.json_text import (
     Gap,
     Items,
     Reader,
+    Skeleton,
     Template,
     compact,
     cut_out,
     put_together,
     shape_of,
+    take_out,
+    taker,
     unescaped,
 )
 from ext_proc.wire.layouts import AnyLayout, Bytes, Misfit
@@ -32,6 +36,8 @@ from ext_proc.wire.v2.tensor_layouts import raw_layout
 from mesh.digits import number
 
 _SIZE = "binary_data_size"
+_REMEMBERED = 2048  # characters of a message but for its data, up to which it is remembered
+_TAKEN = taker("id", "data")
 _FIRST = re.compile(r"\[[ \t\n\r]*([0-9]+)")  # of a shape
 _KINDS: dict[str, set[type]] = {
     "BOOL": {bool},
@@ -70,132 +76,36 @@ class _Form(NamedTuple):
         return tuple([tensor.name for tensor in self.tensors])
 
 
-class _Read(NamedTuple):
-    """One tensor as a message tells it: its members but for the data, and where of the text the gaps are."""
+class _Said(NamedTuple):
+    """One tensor as a message tells it, but for its data."""
 
-    tensor: _Tensor
-    shape: list[int]
-    data: str | memoryview
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    value: int  # which of the values that were taken out is its data; -1: they are binary
+    size: int  # bytes of binary data
+    separator: str  # between its items
     members: dict[str, Any]
-    gaps: dict[str, tuple[int, int]]
 
 
-class _Document:
-    """A message as it is written. `tensors` is the name of its list of tensors."""
+class _Skeleton(NamedTuple):
+    """A message but for its id and data. `id` is which of the values that were taken out it is; -1: it has none."""
 
-    def __init__(self, headers: Mapping[str, str], body: bytes, tensors: str) -> None:
-        told = headers.get(HEADER)
-        size = len(body) if told is None else number(told, 18)
-        if size is None or size > len(body):
-            raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        if not size:
-            raise NotShared(AloneReason.NO_SHAPE)
-        self._is_reply = tensors == "outputs"  # whose style is kept
-        self.told = told is not None
-        self.text = body[:size].decode()
-        self.members: dict[str, Any] = {}
-        self.tensors: list[_Read] = []
-        self.id_gap: tuple[int, int] | None = None
-        self._binary = memoryview(body)[size:]
-        reader = Reader(self.text)
-        for name in reader.members():
-            start = reader.at
-            if name == tensors:
-                self.tensors = [self._tensor(reader) for _ in reader.items()]
-                continue
-            self.members[name] = reader.value()
-            if name == "id":
-                self.id_gap = (start, reader.at)
-        reader.end()
-        if len(self._binary):
-            raise NotShared(AloneReason.MISFIT)
-        if not self.tensors:
-            raise NotShared(AloneReason.NO_TENSORS)
-        self.rows = self.tensors[0].shape[0]
-        if any(each.shape[0] != self.rows for each in self.tensors):
-            raise NotShared(AloneReason.ROWS_DIFFER)
-
-    def id(self) -> bytes:
-        """Its id, as JSON; empty if it has none."""
-        value = self.members.get("id", "")
-        if not isinstance(value, str):
-            raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        # Not escaped, as servers write it.
-        return unescaped(value).encode() if value else b""
-
-    def columns(self) -> tuple[str | memoryview, ...]:
-        """The tensors' data."""
-        return tuple([each.data for each in self.tensors])
-
-    def _tensor(self, reader: Reader) -> _Read:
-        members: dict[str, Any] = {}
-        gaps: dict[str, tuple[int, int]] = {}
-        values: Any = None
-        text, separator = self.text, ","
-        for name in reader.members():
-            start = reader.at
-            if name == "data":
-                values = reader.value()
-                gaps[DATA] = reader.inside(start)
-                separator = "," + text[start + 1 : gaps[DATA][0]] if self._is_reply else ","
-                continue
-            if name == "parameters":
-                members[name] = parameters = {}
-                for key in reader.members():
-                    start = reader.at
-                    parameters[key] = reader.value()
-                    if key == _SIZE:
-                        gaps[SIZE] = (start, reader.at)
-                continue
-            members[name] = reader.value()
-            if name == "shape" and (first := _FIRST.match(text, start)):
-                gaps[ROWS] = first.span(1)
-        check_tensor(members.get("parameters", ()))
-        shape, datatype = _shape(members.get("shape")), _string(members.get("datatype"))
-        if (DATA in gaps) == (SIZE in gaps):
-            raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        data: str | memoryview
-        layout: AnyLayout | None
-        if DATA in gaps:
-            layout, depth = _items(values, datatype, shape, separator)
-            data = text[slice(*gaps[DATA])]
-        else:
-            layout, depth, data = raw_layout(datatype, shape[1:]), 0, self._blob(members["parameters"][_SIZE])
-        if layout is None:
-            raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        return _Read(_Tensor(_string(members.get("name")), layout, depth), shape, data, members, gaps)
-
-    def _blob(self, size: Any) -> memoryview:
-        if type(size) is not int or not 0 <= size <= len(self._binary):
-            raise NotShared(AloneReason.MISFIT)
-        blob, self._binary = self._binary[:size], self._binary[size:]
-        return blob
+    text: Template
+    tensors: tuple[_Said, ...]  # in the order in which they are told, which is that of binary data
+    order: tuple[int, ...]  # in which the template has them
+    id: int
+    wanted: frozenset[str]
 
 
 class V2RestBatches(TensorBatches):
     """See `TensorBatches`."""
 
     def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
-        said = _Document(headers, body, "inputs")
-        its_id = said.id()
-        said.members.pop("id", None)
-        check_request(_object(said.members.get("parameters", {})))
-        wanted = []
-        for output in _array(said.members.get("outputs", [])):
-            wanted.append(_string(_object(output).get("name")))
-            check_tensor(_object(output.get("parameters", {})))
-        # Binary data are told apart by the order of the inputs, which may be any.
-        said.tensors.sort(key=lambda each: each.tensor.name)
-        form = _Form(_request_text(said), tuple([each.tensor for each in said.tensors]), said.told, frozenset(wanted))
-        return Tensors(form, its_id, said.rows, said.columns())
+        return _read(headers, body, "inputs")
 
     def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
-        said = _Document(headers, body, "outputs")
-        gaps = [] if said.id_gap is None else [(*said.id_gap, Gap(ID))]
-        for at, each in enumerate(said.tensors):
-            gaps += [(*span, Gap(what, 0 if what == ROWS else at)) for what, span in each.gaps.items()]
-        form = _Form(cut_out(said.text, gaps), tuple([each.tensor for each in said.tensors]), said.told, frozenset())
-        return Tensors(form, said.id(), said.rows, said.columns())
+        return _read(headers, body, "outputs")
 
     def _write_request(self, form: _Form, request: Draft) -> Written:
         return _write(form, request)
@@ -204,23 +114,140 @@ class V2RestBatches(TensorBatches):
         return [_write(form, reply) for reply in replies]
 
 
-def _request_text(said: _Document) -> Template:
-    """What a request says but for its id, in one way for all calls that say the same."""
+def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
+    """A message whose list of tensors has this name."""
+    told = headers.get(HEADER)
+    at = len(body) if told is None else number(told, 18)
+    if at is None or at > len(body):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    if not at:
+        raise NotShared(AloneReason.NO_SHAPE)
+    texts, values = take_out(body[:at].decode(), _TAKEN)
+    said = (_remembered if sum(map(len, texts)) <= _REMEMBERED else _skeleton)(texts, tensors)
+    view = memoryview(body)
+    found: list[tuple[_Tensor, str | memoryview]] = []
+    for each in said.tensors:
+        if each.value >= 0:
+            value = values[each.value]
+            found.append((_Tensor(each.name, *_items(value.value, each)), value.text))
+            continue
+        layout = raw_layout(each.datatype, each.shape[1:])
+        if layout is None:
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        found.append((_Tensor(each.name, layout, 0), view[at : at + each.size]))
+        at += each.size
+    if at != len(body):
+        raise NotShared(AloneReason.MISFIT)
+    its_id = values[said.id].value if said.id >= 0 else ""
+    return Tensors(
+        _Form(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
+        unescaped(its_id).encode() if its_id else b"",
+        said.tensors[0].shape[0],
+        tuple([found[at][1] for at in said.order]),
+    )
+
+
+def _skeleton(texts: tuple[str, ...], tensors: str) -> _Skeleton:
+    document = _Document(texts, tensors)
+    said = document.tensors
+    rows = {each.shape[0] for each in said}
+    if len(rows) != 1:
+        raise NotShared(AloneReason.ROWS_DIFFER if rows else AloneReason.NO_TENSORS)
+    if tensors == "outputs":
+        return _Skeleton(document.template(), tuple(said), tuple(range(len(said))), document.id, frozenset())
+    order = sorted(range(len(said)), key=lambda at: said[at].name)
+    check_request(_object(document.members.get("parameters", {})))
+    wanted = []
+    for output in _array(document.members.get("outputs", [])):
+        wanted.append(_string(_object(output).get("name")))
+        check_tensor(_object(output.get("parameters", {})))
+    text = _request_text(document.members, [said[at] for at in order])
+    return _Skeleton(text, tuple(said), tuple(order), document.id, frozenset(wanted))
+
+
+_remembered = lru_cache(2048)(_skeleton)
+"""Calls to one model say the same but for id and data, and a look-up takes a tenth of the time."""
+
+
+class _Document:
+    """A message without its id and its data, as it is written. `tensors` is the name of its list of tensors."""
+
+    def __init__(self, texts: tuple[str, ...], tensors: str) -> None:
+        self.members: dict[str, Any] = {}
+        self.tensors: list[_Said] = []
+        self.id = -1
+        self._skeleton = Skeleton(texts)
+        self._gaps: list[tuple[int, int, Gap]] = []
+        self._used = 0
+        reader = Reader(self._skeleton.text)
+        for name in reader.members():
+            if name == tensors:
+                self.tensors = [self._tensor(reader, number) for number in reader.items()]
+            elif name == "id":
+                self.id = int(_string(reader.value()))
+                self._use(self.id, Gap(ID))
+            else:
+                self.members[name] = reader.value()
+        reader.end()
+        if self._used != len(self._skeleton.spans):  # a member of such a name is somewhere else
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+
+    def template(self) -> Template:
+        """Its text, with gaps for what differs from message to message."""
+        return cut_out(self._skeleton.text, self._gaps)
+
+    def _use(self, value: int, gap: Gap) -> None:
+        self._gaps.append((*self._skeleton.spans[value], gap))
+        self._used += 1
+
+    def _tensor(self, reader: Reader, number: int) -> _Said:
+        text, value, size = reader.text, -1, -1
+        members: dict[str, Any] = {}
+        separator = ","
+        for name in reader.members():
+            start = reader.at
+            if name == "parameters":
+                members[name] = parameters = {}
+                for key in reader.members():
+                    start = reader.at
+                    parameters[key] = reader.value()
+                    if key == _SIZE:
+                        self._gaps.append((start, reader.at, Gap(SIZE, number)))
+            elif name == "data":
+                (value,) = _array(reader.value())
+                self._use(value, Gap(DATA, number))
+                separator += text[start + 1 : self._skeleton.spans[value][0]]
+            else:
+                members[name] = reader.value()
+                if name == "shape" and (first := _FIRST.match(text, start)):
+                    self._gaps.append((*first.span(1), Gap(ROWS)))
+        parameters = members.get("parameters", {})
+        check_tensor(parameters)
+        if (value >= 0) == (_SIZE in parameters):
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        if value < 0:
+            size = parameters.pop(_SIZE)
+            if type(size) is not int or size < 0:
+                raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        name, datatype = _string(members.get("name")), _string(members.get("datatype"))
+        return _Said(name, datatype, _shape(members.get("shape")), value, size, separator, members)
+
+
+def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Template:
+    """What a request says, in one way for all calls that say the same."""
     parts: list[str | Gap] = ["{"]
-    for name, value in sorted(said.members.items()):
-        parts.append(f"{compact(name)}:{compact(value)},")
+    parts += [f"{compact(name)}:{compact(value)}," for name, value in sorted(members.items())]
     parts.append('"inputs":[{')
-    for at, each in enumerate(said.tensors):
-        members, binary = each.members, not each.tensor.depth
+    for at, each in enumerate(tensors):
         parts += ("},{" if at else "", '"shape":[', Gap(ROWS), *[f",{size}" for size in each.shape[1:]], "]")
-        plain = sorted(members.keys() - {"shape", "parameters"})
-        parts += [f",{compact(name)}:{compact(members[name])}" for name in plain]
-        others = {name: value for name, value in members.get("parameters", {}).items() if name != _SIZE}
-        if others or binary:
-            parts += (',"parameters":', compact(others)[:-1])
-            parts += (f'{"," if others else ""}"{_SIZE}":', Gap(SIZE, at)) if binary else ()
-            parts.append("}")
-        parts += ("",) if binary else (',"data":[', Gap(DATA, at), "]")
+        plain = sorted(each.members.keys() - {"shape", "parameters"})
+        parts += [f",{compact(name)}:{compact(each.members[name])}" for name in plain]
+        parameters = each.members.get("parameters", {})
+        if each.value < 0:
+            start = f"{compact(parameters)[:-1]}{',' if parameters else ''}"
+            parts += (f',"parameters":{start}"{_SIZE}":', Gap(SIZE, at), "}")
+        else:
+            parts += (f',"parameters":{compact(parameters)}' if parameters else "", ',"data":[', Gap(DATA, at), "]")
     parts.append("}]}")
     return put_together(parts)
 
@@ -243,26 +270,25 @@ def _write(form: _Form, message: Draft) -> Written:
     return Written(b"".join([written, *blobs]), ((HEADER, str(len(written))),) if form.told else ())
 
 
-def _items(values: Any, datatype: str, shape: Sequence[int], separator: str) -> tuple[Items, int]:
+def _items(values: Any, said: _Said) -> tuple[Items, int]:
     """The layout of JSON data, flat or nested as the shape is, and their depth. Raises Misfit."""
     nested, kinds = shape_of(values)
-    if not kinds <= _KINDS.get(datatype, set()):
+    if not kinds <= _KINDS.get(said.datatype, set()):
         raise Misfit("values of another type")
-    if nested == tuple(shape):
-        return Items(1, separator), len(nested)
-    if nested != (math.prod(shape),):
+    if nested == said.shape:
+        return Items(1, said.separator), len(nested)
+    if nested != (math.prod(said.shape),):
         raise Misfit("other values than the shape has")
-    return Items(math.prod(shape[1:]), separator), 1
+    return Items(math.prod(said.shape[1:]), said.separator), 1
 
 
-def _shape(shape: Any) -> list[int]:
+def _shape(shape: Any) -> tuple[int, ...]:
     """At least one dimension, none of them negative."""
     if len(_array(shape)) > MAX_RANK or any(type(size) is not int or size < 0 for size in shape):
         raise NotShared(AloneReason.NOT_UNDERSTOOD)
     if not shape:
         raise NotShared(AloneReason.NO_BATCH_DIMENSION)
-    sizes: list[int] = shape
-    return sizes
+    return tuple(shape)
 
 
 def _string(value: Any) -> str:

@@ -116,7 +116,7 @@ def requests_of(calls: Calls, data: st.DataObject) -> list[Request]:
     return made
 
 
-@given(calls_of(strings=TEXTS), st.data())
+@given(calls_of(strings=TEXTS, names=st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)), st.data())
 def test_calls_get_what_they_get_alone(calls: Calls, data: st.DataObject) -> None:
     requests = requests_of(calls, data)
     first = CODEC.read(V2_REST, *requests[0])
@@ -203,6 +203,12 @@ def test_what_is_not_equal_shares_no_key() -> None:
         ({"inputs": [JSON], "id": "\ud800"}, AloneReason.NOT_UNDERSTOOD),
         ({"inputs": []}, AloneReason.NO_TENSORS),
         ({}, AloneReason.NO_TENSORS),
+        (changed(JSON, parameters={"data": [0]}), AloneReason.NOT_UNDERSTOOD),
+        (changed(JSON, parameters={"id": "0"}), AloneReason.NOT_UNDERSTOOD),
+        (changed(BINARY, data=[0]), AloneReason.NOT_UNDERSTOOD),
+        (changed(JSON, data=None), AloneReason.NOT_UNDERSTOOD),
+        (json.dumps({"inputs": [JSON]}).replace("data", "d\\u0061ta").encode(), AloneReason.NOT_UNDERSTOOD),
+        (json.dumps({"inputs": [JSON]}).replace("}]", ',"data":[0]}]').encode(), AloneReason.NOT_UNDERSTOOD),
         (b"[]", AloneReason.NOT_UNDERSTOOD),
         (b"", AloneReason.NO_SHAPE),
         (b"\xff", AloneReason.NOT_UNDERSTOOD),
