@@ -23,7 +23,8 @@ class Served:
 class CachedSpec:
     """What a node is started with: `cache` and `store` are added to those sections of its configuration.
 
-    `store` is the URL of the store if it is not a folder. With `batching` calls are gathered. `envoy` is the version in front of it.
+    `store` is the URL of the store if it is not a folder. With `batching` calls are gathered.
+    `envoy` is the version in front of it.
     """
 
     id: str

@@ -52,7 +52,7 @@ async def _node(folder: Path) -> AsyncIterator[CachedNode]:
             write_sharing(shelf, each, folder / f"device-{gathers}", gathers=gathers)
     gathered = {"max_rows": MAX_ROWS, "cross_request": True}
     batching = {
-        "models": {each: gathered for each in (_OURS, *_SCHEDULED)}
+        "models": dict.fromkeys((_OURS, *_SCHEDULED), gathered)
         # Limits are kept in the same way; who is next on the device is left to whoever comes to it.
         | {each: {"server_batches": True, "slots": MAX_ROWS} for each in _SERVED},
         "check_share": 0,
