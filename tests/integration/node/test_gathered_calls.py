@@ -44,7 +44,7 @@ def digest(body: bytes) -> bytes:
 
 
 class Gathering:
-    """Holds a call that says something of batches, and answers it with the digest of its body; `spare` lets it go on."""
+    """Holds a call that says something of batches, and answers with the digest of its body; `spare` lets it go on."""
 
     body_limit = 8 << 20
     follows_replies = True
@@ -59,7 +59,7 @@ class Gathering:
         self.seen += 1
         terms = read_terms(head.headers)
         answers_it = head.body_can_come and (head.streams_answers or not call.protocol.is_grpc)
-        if terms != NO_TERMS and answers_it or call.model == "shares":
+        if (terms != NO_TERMS and answers_it) or call.model == "shares":
             self.held.append(terms)
             return Hold(collect=True)
         return self._passed()
