@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from ext_proc.batching.terms import NO_TERMS, Terms, read_terms
 from ext_proc.contract import PROCESS_METHOD
-from ext_proc.envoy_config import EnvoySettings, GatheredCalls, render_node
+from ext_proc.envoy_config import EnvoyLimits, EnvoySettings, GatheredCalls, render_node
 from ext_proc.http2.aio.server import Http2Server
 from ext_proc.processing.decision import Decision, Held, Hold, Pass, Respond, Route
 from ext_proc.processing.request import Head, ReplyPart
@@ -44,7 +44,7 @@ def digest(body: bytes) -> bytes:
 
 
 class Gathering:
-    """Holds a call that says something of batches, and answers with the digest of its body; `spare` lets it go on."""
+    """Holds a call that says something of batches, and answers it with the digest of its body; or spares it."""
 
     body_limit = 8 << 20
     follows_replies = True
@@ -123,7 +123,8 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     async with AsyncExitStack() as stack:
         models = await stack.enter_async_context(recorder("models"))
         here = Place(request.param, folder, models, free_ports(3))
-        settings = EnvoySettings(listen=here.listen, egress=here.egress, admin=here.admin)
+        limits = EnvoyLimits(body_buffer_bytes=4 << 20)
+        settings = EnvoySettings(listen=here.listen, egress=here.egress, admin=here.admin, limits=limits)
         config = folder / "envoy.yaml"
         config.write_text(
             render_node(
@@ -167,6 +168,16 @@ async def test_a_rest_call_comes_whole_and_is_answered(place: Place, path: str, 
         always = path.replace("/m:", "/shares:").replace("/m/", "/shares/")
         assert (await raw.rest(client, always, BODY)).body == digest(BODY)
         assert place.models.arrivals == []
+
+
+async def test_a_body_larger_than_the_buffer_comes_where_it_is_streamed(place: Place) -> None:
+    async with place.served(), raw.rest_client(f"http://{place.listen}") as client:
+        reply = await raw.rest(client, PREDICT, 2 * BODY, {"x-tbms-call": TOLD})
+        if place.version == "1.36":
+            assert (reply.status, place.models.arrivals) == (413, [])
+        else:
+            assert reply.body == digest(2 * BODY)
+        assert (await raw.rest(client, PREDICT, 2 * BODY)).body == 2 * BODY, "what is not gathered has no such limit"
 
 
 @pytest.mark.parametrize("method", [calls.TFS_PREDICT, calls.V2_INFER])
