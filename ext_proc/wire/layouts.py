@@ -3,11 +3,11 @@
 A layout is part of what calls must have in common to share a batch, and compares and hashes by its fields.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import sub
 from struct import Struct, error
 from typing import Any, Protocol, TypeVar, cast
 
@@ -21,6 +21,7 @@ Data = TypeVar("Data")
 Bytes = bytes | memoryview
 
 _FEW = 100  # bytes, up to which Python's own loop is faster than numpy's start
+_TOO_LONG = re.compile(rb"[\x80-\xff]{%d}" % MAX_VARINT_BYTES).search
 _LENGTH = Struct("<I").unpack_from
 
 
@@ -46,23 +47,35 @@ class Binary(ABC):
 
     def cut(self, data: Bytes, rows: Sequence[int]) -> list[Bytes]:
         """See `Layout`."""
-        ends, elements = self.ends(data), self.elements
+        elements, view = self.elements, memoryview(data)
         marks = list(accumulate(rows))
-        if len(ends) != marks[-1] * elements:
-            raise Misfit(f"{len(ends)} values, where {marks[-1]} rows have {marks[-1] * elements}")
-        view = memoryview(data)
+        wanted = marks[-1] * elements
         if len(rows) == 1:
-            return [view]
-        places = [ends[mark * elements - 1] if mark * elements else 0 for mark in marks]
-        return [view[start:end] for start, end in zip([0, *places], places, strict=False)]
+            found, pieces = self.count(data, wanted), [view]
+        else:
+            ends = self.ends(data, wanted)
+            found = len(ends)
+            if found == wanted:
+                places = [ends[mark * elements - 1] if mark * elements else 0 for mark in marks]
+                pieces = [view[start:end] for start, end in zip([0, *places], places, strict=False)]
+        if found != wanted:
+            raise Misfit(f"{found} values, where {marks[-1]} rows have {wanted}")
+        return cast(list[Bytes], pieces)
 
     def join(self, pieces: Sequence[Bytes]) -> Sequence[Bytes]:
         """See `Layout`."""
         return pieces
 
     @abstractmethod
-    def ends(self, data: Bytes) -> Sequence[int]:
-        """Where each value ends; the last one ends where the data do. Raises Misfit if it does not."""
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+        """Where each value ends; the last one ends where the data do. Raises Misfit if it does not.
+
+        Of more than `most` values not all need be told.
+        """
+
+    def count(self, data: Bytes, most: int) -> int:
+        """How many values there are: as `ends` tells."""
+        return len(self.ends(data, most))
 
     @abstractmethod
     def zero(self) -> bytes:
@@ -75,7 +88,7 @@ class Fixed(Binary):
 
     width: int
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
         if len(data) % self.width:
             raise Misfit(f"{len(data)} bytes, which are no whole number of values of {self.width} bytes")
@@ -90,34 +103,41 @@ class Fixed(Binary):
 class Varints(Binary):
     """Protobuf's packed varints."""
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+        """See `Binary`."""
+        _check_varints(data)
+        if len(data) <= _FEW:
+            return [at for at, byte in enumerate(data, 1) if byte < 0x80]
+        # It is a sequence of numbers in all that is done with one here.
+        return cast(Sequence[int], np.flatnonzero(np.frombuffer(data, np.uint8) < 0x80) + 1)
+
+    def count(self, data: Bytes, most: int) -> int:
         """See `Binary`."""
         if len(data) <= _FEW:
-            ends: Sequence[int] = [at for at, byte in enumerate(data, 1) if byte < 0x80]
-            longest = max(map(sub, ends, [0, *ends]), default=0)
-        else:
-            array = np.flatnonzero(np.frombuffer(data, np.uint8) < 0x80) + 1
-            longest = np.diff(array, prepend=0).max(initial=0)
-            # It is a sequence of numbers in all that is done with one here.
-            ends = cast(Sequence[int], array)
-        if longest > MAX_VARINT_BYTES or len(data) != (ends[-1] if len(ends) else 0):
-            raise Misfit("values that are no varints")
-        return ends
+            return len(self.ends(data, most))
+        _check_varints(data)
+        return int(np.count_nonzero(np.frombuffer(data, np.uint8) < 0x80))
 
     def zero(self) -> bytes:
         """See `Binary`."""
         return b"\0"
 
 
+def _check_varints(data: Bytes) -> None:
+    if data and (data[-1] >= 0x80 or _TOO_LONG(data)):
+        raise Misfit("values that are no varints")
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixed(Binary):
     """V2's raw strings, each after its length in four bytes."""
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
-        at, size, ends = 0, len(data), []
+        at, size = 0, len(data)
+        ends: list[int] = []
         try:
-            while at < size:
+            while at < size and len(ends) <= most:
                 at += 4 + _LENGTH(data, at)[0]
                 ends.append(at)
         except error:
@@ -137,11 +157,12 @@ class StringFields(Binary):
 
     number: int
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
-        tag, at, size, ends = tag_of(self.number), 0, len(data), []
+        tag, at, size = tag_of(self.number), 0, len(data)
+        ends: list[int] = []
         try:
-            while at < size:
+            while at < size and len(ends) <= most:
                 if data[at] != tag:
                     raise Misfit("another field among the strings")
                 length, at = data[at + 1], at + 2

@@ -68,23 +68,23 @@ def grouped(data: bytes, at: int, end: int, limit: int = MAX_FIELDS) -> dict[int
     return groups
 
 
+def take(groups: dict[int, list[Span]], number: int, wire: int = LEN) -> list[Span]:
+    """All fields of a number, taken out of their groups: length-delimited ones, and those of `wire`."""
+    fields = groups.pop(number << 3 | LEN, [])
+    if wire == LEN or number << 3 | wire not in groups:
+        return fields
+    return sorted([*fields, *groups.pop(number << 3 | wire)], key=itemgetter(1))
+
+
 def take_one(groups: dict[int, list[Span]], number: int, wire: int = LEN) -> list[Span]:
-    """The field of this tag, if there is one, taken out of its groups.
+    """The field of this number and wire type, if there is one, taken out of its groups.
 
     Raises CallError(INVALID) if there are several: parsers merge them, which nothing here does.
     """
-    found = groups.pop(tag_of(number, wire), [])
+    found = groups.pop(number << 3 | wire, [])
     if len(found) > 1:
         raise malformed(f"field {number} comes twice", found[1][1])
     return found
-
-
-def take(groups: dict[int, list[Span]], number: int, wire: int) -> list[Span]:
-    """All fields of a repeated number, taken out of their groups: packed ones, and those of `wire`."""
-    fields = groups.pop(tag_of(number), [])
-    if wire == LEN or tag_of(number, wire) not in groups:
-        return fields
-    return sorted([*fields, *groups.pop(tag_of(number, wire))], key=itemgetter(1))
 
 
 def content(data: bytes, fields: Sequence[Span]) -> bytes:
