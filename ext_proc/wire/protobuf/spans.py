@@ -6,7 +6,17 @@ Groups are refused, as no message that is cut has any. Nothing is copied: a fiel
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 
-from ext_proc.wire.protobuf.fields import FIXED32, FIXED64, LEN, MAX_FIELDS, VARINT, malformed, read_varint, split_tag
+from ext_proc.wire.protobuf.fields import (
+    FIXED32,
+    FIXED64,
+    LEN,
+    MAX_FIELDS,
+    MAX_TAG,
+    VARINT,
+    malformed,
+    read_varint,
+    split_tag,
+)
 
 Span = tuple[int, int, int, int]
 """A field as it stands in `data[start:end]`: (tag, start, where its content starts, end). See `LEN_TAG` for tags."""
@@ -32,7 +42,7 @@ def spans(data: bytes, at: int, end: int, limit: int = MAX_FIELDS) -> list[Span]
         if tag >= 0x80:
             tag, at = read_varint(data, start)
         wire = tag & 7
-        if tag < 8 or wire > FIXED32 or at < 0:
+        if tag < 8 or tag > MAX_TAG or wire > FIXED32 or at < 0:
             split_tag(tag, start)  # tells what is wrong with it
             raise malformed("a field is cut off", start)
         body = at
