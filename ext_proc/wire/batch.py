@@ -189,7 +189,7 @@ class TensorBatches(ABC):
             return Alone(refused.reason)
         except Misfit:
             return Alone(AloneReason.MISFIT)
-        except (CallError, ValueError):
+        except (CallError, ValueError, RecursionError):
             return Alone(AloneReason.NOT_UNDERSTOOD)
         return _member((call, request.form, *map(headers.get, _PACKINGS)), request)
 
@@ -211,8 +211,8 @@ class TensorBatches(ABC):
         for name, layout, column in zip(reply.form.names, reply.form.layouts, reply.columns, strict=True):
             try:
                 columns.append([(piece,) for piece in layout.cut(column, rows)])
-            except Misfit as misfit:
-                raise ReplyMismatch(f"The output {quoted(name)} of the reply has {misfit}.") from None
+            except ValueError as fault:
+                raise ReplyMismatch(f"The output {quoted(name)} of the reply has {fault}.") from None
         pieces = zip(*columns, strict=True)
         drafts = [
             Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)

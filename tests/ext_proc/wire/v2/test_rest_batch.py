@@ -275,6 +275,21 @@ def test_the_style_of_another_server_is_kept() -> None:
     assert second.body.decode() == style % ('"mine"', "[5, 6],\n [7, 8]", 2)
 
 
+@pytest.mark.parametrize("depth", range(100, 1000, 25))
+def test_what_is_nested_deep_is_no_error(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    head = json.dumps({"inputs": [JSON]}).encode()[:-1]
+    assert isinstance(read(head + b',"more":' + deep + b"}"), Member | Alone)
+    member = read({"inputs": [JSON]})
+    assert isinstance(member, Member)
+    reply = json.dumps({"outputs": [JSON]}).encode()[:-1] + b',"more":' + deep + b"}"
+    try:
+        (part,) = CODEC.cut({}, reply, [member])
+    except ReplyMismatch:
+        return
+    assert part.body == reply
+
+
 def test_padding_repeats_the_last_row() -> None:
     member = read({"inputs": [JSON, {**BINARY, "name": "y"}]}, np.arange(4, dtype=np.float32).tobytes())
     assert isinstance(member, Member)
