@@ -21,6 +21,8 @@ MAX_RANK = 32
 
 MAX_STRINGS = 65_536
 """Strings of an input of a call that is merged: each takes about half a microsecond to find its end."""
+MAX_TENSORS = 1024
+"""Tensors of a message that is read: each takes some 50 microseconds where it is not remembered."""
 
 
 class AloneReason(StrEnum):
@@ -34,7 +36,7 @@ class AloneReason(StrEnum):
     ROWS_DIFFER = "rows-differ"  # among its inputs
     NO_SHAPE = "no-shape"  # V2's raw binary request, whose rows only the server can count
     MISFIT = "misfit"  # data that do not fill their shape: the server's to refuse, in its own words
-    TOO_MANY = "too-many"  # more values than are counted, or than a short list is made to
+    TOO_MANY = "too-many"  # more tensors or strings than are read, or values than a short list is made to
     SEQUENCE = "sequence"
     CLASSIFICATION = "classification"
     SHARED_MEMORY = "shared-memory"
@@ -153,6 +155,12 @@ class NotShared(Exception):
     def __init__(self, reason: AloneReason) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+def check_number(tensors: int) -> None:
+    """Raises NotShared for a message of more tensors than are read."""
+    if tensors > MAX_TENSORS:
+        raise NotShared(AloneReason.TOO_MANY)
 
 
 _REASONS = {

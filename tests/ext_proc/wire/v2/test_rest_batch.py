@@ -203,6 +203,7 @@ def test_what_is_not_equal_shares_no_key() -> None:
         ({"inputs": [JSON], "id": "\ud800"}, AloneReason.NOT_UNDERSTOOD),
         ({"inputs": []}, AloneReason.NO_TENSORS),
         ({}, AloneReason.NO_TENSORS),
+        ({"inputs": [{**JSON, "name": str(at)} for at in range(1025)]}, AloneReason.TOO_MANY),
         (changed(JSON, parameters={"data": [0]}), AloneReason.NOT_UNDERSTOOD),
         (changed(JSON, parameters={"id": "0"}), AloneReason.NOT_UNDERSTOOD),
         (changed(BINARY, data=[0]), AloneReason.NOT_UNDERSTOOD),
