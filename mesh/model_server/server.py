@@ -70,7 +70,7 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     health = await _health(server)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
     rest = web.AppRunner(
-        application(tf_serving.answer, v2.answer, settings.max_message_bytes),
+        application(tf_serving.answer, v2.answer, settings.max_message_bytes, runner.offload),
         access_log=None,
         auto_decompress=False,  # done here, within the limit
         shutdown_timeout=DRAIN_SECONDS,
