@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ext_proc.broker.model_table import ModelTable
-from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.errors import CallError
@@ -12,7 +10,6 @@ from ext_proc.processing.decision import Decision, Held, Refuse, Respond
 from ext_proc.processing.machine import Machine
 from ext_proc.processing.request import StreamError, read_version
 from ext_proc.protos import ext_proc_pb2 as pb
-from ext_proc.upstream.hop_mark import HopMark
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
@@ -22,7 +19,7 @@ from mesh.routing.settings import RoutingSettings
 from tests.fuzz.reader import Reader
 from tests.fuzz.target import Target
 from tests.fuzz.targets.naming import METHODS, PATHS, SPEC
-from tests.fuzz.targets.race_headers import MODELS
+from tests.fuzz.targets.race_headers import HOP, TABLE
 
 NAMES = (
     ":path", "content-type", "tloc", "backup", "primary", "tbms-key", "grpc-timeout", "x-tbms-model", "x-tbms-hop",
@@ -48,10 +45,8 @@ def policy() -> EdgePolicy:
     hints = ReplyHints(router.cache_map, 10.0)
     for node in router.nodes:
         hints.silence(node)
-    models = {name: ModelSettings.model_validate(model) for name, model in MODELS.items()}
-    table, hop = ModelTable(BrokerSettings(), models), HopMark("0" * 32)
     return EdgePolicy(
-        Placing(router), answered, table, hop, hints, lambda *_: None, lambda: 1e9, body_limit=1 << 16,
+        Placing(router), answered, TABLE, HOP, hints, lambda *_: None, lambda: 1e9, body_limit=1 << 16,
         follows_replies=True,
     )  # fmt: skip
 
