@@ -56,6 +56,8 @@ NO_BOUNDS = {
     "models.limit_ms": "an operator's limit for one model",
     "envoy.limits.body_buffer_bytes": "Envoy's",
     "envoy.limits.longest_tloc_seconds": "Envoy's",
+    "node.batching.models.max_bytes": "of one model: `node.batching.default.max_bytes`",
+    "node.batching.models.max_rows": "of one model: `node.batching.default.max_rows`",
     "node.cache.back_off.most_seconds": "a pause of ours",
     "node.cache.capacity.disk_bytes": "a capacity: models are evicted",
     "node.cache.capacity.memory_bytes": "a capacity: models are evicted",

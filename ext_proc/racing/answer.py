@@ -1,5 +1,7 @@
 """From the outcome of a race to the answer that the client gets."""
 
+from dataclasses import replace
+
 from ext_proc.broker import effects
 from ext_proc.broker.answer_header import answer_header
 from ext_proc.broker.effects import Fail, Outcome, Why
@@ -9,12 +11,10 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.upstream.client import Response
+from ext_proc.upstream.handing_on import GRPC, handed_on
 from ext_proc.upstream.headers import write_status
 from ext_proc.wire.call import InferenceProtocol
-from ext_proc.wire.framing import frame
 from ext_proc.wire.reply import error_reply
-
-_GRPC = (("content-type", b"application/grpc"),)
 
 
 def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
@@ -36,11 +36,8 @@ def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
 
 def _response(response: Response, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((ANSWER_HEADER, header.encode("ascii")),)
-    if not protocol.is_grpc:
-        return Respond(response.status, _without(response.headers, ANSWER_HEADER) + told, response.body)
-    headers = _GRPC + _without(_without(response.headers, "content-type"), ANSWER_HEADER) + told
-    body = frame(response.body) if response.grpc_status == 0 else b""
-    return Respond(200, headers, body, response.trailers or ())
+    headers = tuple(pair for pair in response.headers if pair[0] != ANSWER_HEADER) + told
+    return handed_on(replace(response, headers=headers), protocol)
 
 
 def _cause(plan: Plan, outcome: Fail) -> CallError:
@@ -56,12 +53,8 @@ def _cause(plan: Plan, outcome: Fail) -> CallError:
 def _error(error: CallError, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((ANSWER_HEADER, header.encode("ascii")),)
     if protocol.is_grpc:
-        return Respond(200, _GRPC + told, b"", write_status(error.reason.grpc, error.message))
+        return Respond(200, GRPC + told, b"", write_status(error.reason.grpc, error.message))
     reply = error_reply(protocol, error)
     return Respond(
         reply.status, tuple((key, value.encode("latin-1")) for key, value in reply.headers) + told, reply.body
     )
-
-
-def _without(headers: Headers, name: str) -> Headers:
-    return tuple(pair for pair in headers if pair[0] != name)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ext_proc.errors import TbmsError
-from ext_proc.wire import json_text
+from ext_proc.wire import json_writing
 from ext_proc.wire.names import quoted
 from mesh.tensors.dtypes import DType
 
@@ -37,7 +37,7 @@ def read_object(text: bytes) -> dict[str, Any]:
 def write_object(reply: Mapping[str, Any], separators: tuple[str, str] | None = None) -> bytes:
     """The JSON text of a reply. Raises OutputError for half a surrogate pair, which no text can hold."""
     try:
-        return json_text.write(reply, separators)
+        return json_writing.write(reply, separators)
     except UnicodeEncodeError:
         raise OutputError("The reply holds half a surrogate pair, which is no text.") from None
     except RecursionError:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from ext_proc.batching.terms import remaining_seconds
 from ext_proc.broker.answer_header import answer_header
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.effects import Answer, Why
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.errors import CallError
-from ext_proc.node.caller_deadline import remaining_seconds
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from mesh.residency.header import read_word

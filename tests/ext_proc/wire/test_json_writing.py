@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_proc.wire import json_text
+from ext_proc.wire import json_writing
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -19,8 +19,8 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text("abé"), VALUES), st.sampled_from([None, (",", ":")]), st.integers(1, 5))
 def test_by_parts_as_in_one(value: dict[str, Any], separators: tuple[str, str] | None, part: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_text, "_PART", part)
-        written = json_text.write(value, separators)
+        patch.setattr(json_writing, "_PART", part)
+        written = json_writing.write(value, separators)
     assert written == json.dumps(value, ensure_ascii=False, separators=separators).encode()
 
 
@@ -31,15 +31,15 @@ def test_many_values_are_written_some_at_a_time(value: dict[str, Any], monkeypat
     class Watched(json.JSONEncoder):
         def encode(self, o: Any) -> str:
             nonlocal most
-            most = max(most, json_text._count(o))
+            most = max(most, json_writing._count(o))
             return super().encode(o)
 
-    monkeypatch.setattr(json_text, "_PART", 10)
-    monkeypatch.setattr(json_text.json, "JSONEncoder", Watched)  # type: ignore[attr-defined]
-    json_text.write(value)
+    monkeypatch.setattr(json_writing, "_PART", 10)
+    monkeypatch.setattr(json_writing.json, "JSONEncoder", Watched)  # type: ignore[attr-defined]
+    json_writing.write(value)
     assert most <= 10
 
 
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(UnicodeEncodeError):
-        json_text.write({"a": "\ud83d"})
+        json_writing.write({"a": "\ud83d"})
