@@ -41,6 +41,7 @@ NO_BOUNDS = {
     "ext_proc.listen_address._MAX_PATH": "of the configuration",
     "ext_proc.upstream.client._LONGEST_REDIAL": "a pause of ours",
     "ext_proc.wire.framing._MOST_RATIO": "of the compression; what it unpacks to is `limits.body_bytes`",
+    "mesh.model_cache.config_pbtxt._SHOWN": "of what a parser says",
     "ext_proc.wire.protobuf.fields.MAX_TAG": "of the protocol",
     "ext_proc.wire.protobuf.fields.MAX_VARINT_BYTES": "of the protocol",
     "mesh.address.MAX_SOCKET_PATH": "of the configuration",
