@@ -125,9 +125,12 @@ class Form(Protocol):
 
 
 class Tensors(NamedTuple):
-    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts."""
+    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts.
 
-    form: Form
+    `form` is a `Form`, of the codec's own type.
+    """
+
+    form: Any
     id: bytes
     rows: int
     columns: tuple[Any, ...]
@@ -225,6 +228,7 @@ class TensorBatches(ABC):
         """See `BatchCodec`."""
         parts = [self._reply({**headers, **dict(reply.headers)}, reply.body) for reply in replies]
         form = parts[0].form
+        parts = [self._reply_like(parts[0], part) for part in parts]
         if any(part.form != form for part in parts):
             raise ReplyMismatch("The replies to the pieces of a call differ in more than their rows.")
         rows = sum(part.rows for part in parts)
@@ -239,6 +243,10 @@ class TensorBatches(ABC):
             return self._read_reply(headers, body)
         except (NotShared, CallError, ValueError) as fault:
             raise ReplyMismatch(f"The reply cannot be cut into rows: {str(fault).removesuffix('.')}.") from None
+
+    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+        """The other reply with its outputs in the order of the first, if that is the server's choice."""
+        return other
 
     @abstractmethod
     def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:

@@ -59,6 +59,10 @@ class Reader:
             yield number
             number += 1
 
+    def inside(self, start: int) -> tuple[int, int]:
+        """Where the items lie of the array that begins at `start` and has just been read, without blanks."""
+        return _inside(self.text, start, self.at)
+
     def end(self) -> None:
         """The text is over but for blanks. Raises NotJson."""
         self.blanks()
@@ -128,37 +132,46 @@ def _leaf(value: Any) -> set[type]:
     return {bytes}
 
 
+def lists_in(shape: Sequence[int]) -> int:
+    """How many lists a value of this shape is made of."""
+    lists, count = 0, 1
+    for size in shape:
+        lists += count
+        count *= size
+    return lists
+
+
 @dataclass(frozen=True, slots=True)
 class Items:
     """A `Layout`: the items of an array, without its brackets and the blanks next to them; a row has `per_row`.
 
-    `separator` stands between those of two pieces that are put together.
+    Each item is made of so many `lists`. `separator` stands between the items of two pieces that are put together.
     """
 
     per_row: int = 1
+    lists: int = 0
     separator: str = ","
 
     def cut(self, data: str, rows: Sequence[int]) -> list[str]:
-        """See `Layout`. The data are known to be JSON."""
+        """See `Layout`. The data are known to be JSON, and to be of this layout."""
         if len(rows) == 1:
             return [data]
+        counts = [count * self.per_row for count in rows]
         if not self.per_row:
             return [""] * len(rows)
-        bounds = [count * self.per_row for count in rows]
-        if '"' not in data and "[" not in data and "{" not in data:
-            return _cut_plain(data, bounds)
-        reader, pieces = Reader(data), []
-        for count in bounds:
-            reader.blanks()
-            start = reader.at
-            for number in range(count):
-                if number:
-                    _comma(reader)
-                reader.value()
-            pieces.append(data[start : reader.at])
-            if reader.at < len(data):
-                _comma(reader)
-        reader.end()
+        if '"' in data or "{" in data:
+            return _cut_stepwise(data, counts)
+        # Nothing but numbers, literals and lists: an item ends with its last list, or before a comma.
+        mark, marks = ("]", self.lists) if self.lists else (",", 1)
+        parts = data.split(mark)
+        pieces, start = [], 0
+        for count in counts:
+            end = start + count * marks
+            piece = mark.join(parts[start:end])
+            pieces.append(piece.lstrip("," + _BLANK) + mark if self.lists else piece.strip(_BLANK))
+            start = end
+        if start != len(parts) - (1 if self.lists else 0):
+            raise Misfit(f"{len(parts)} parts, where there should be {start}")
         return pieces
 
     def join(self, pieces: Sequence[str]) -> Sequence[str]:
@@ -166,15 +179,19 @@ class Items:
         return [self.separator.join([piece for piece in pieces if piece])]
 
 
-def _cut_plain(data: str, counts: Sequence[int]) -> list[str]:
-    """Numbers and other values in which no comma stands."""
-    values = data.split(",")
-    if len(values) != sum(counts):
-        raise Misfit(f"{len(values)} values, where there should be {sum(counts)}")
-    pieces, start = [], 0
+def _cut_stepwise(data: str, counts: Sequence[int]) -> list[str]:
+    """Items of any kind."""
+    reader, pieces = Reader(data), []
     for count in counts:
-        pieces.append(",".join(values[start : start + count]).strip(_BLANK))
-        start += count
+        start = reader.at
+        for number in range(count):
+            if number:
+                _comma(reader)
+            reader.value()
+        pieces.append(data[start : reader.at])
+        if reader.at < len(data):
+            _comma(reader)
+    reader.end()
     return pieces
 
 
@@ -193,6 +210,16 @@ class Value(NamedTuple):
     text: str
 
 
+def _inside(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where in the array `text[start:end]` its items lie: within its brackets, and the blanks next to them."""
+    start, end = start + 1, end - 1
+    while start < end and text[start] in _BLANK:
+        start += 1
+    while end > start and text[end - 1] in _BLANK:
+        end -= 1
+    return start, end
+
+
 def taker(strings: str, arrays: str) -> re.Pattern[str]:
     """Finds members of these names, where they are a string or an array, in any object of a JSON text.
 
@@ -200,23 +227,19 @@ def taker(strings: str, arrays: str) -> re.Pattern[str]:
     in a text that is JSON, nothing else is found.
     """
     blank = f"[{_BLANK}]*"
-    return re.compile(rf'(?<!\\)"(?:{strings}"{blank}:{blank}(?=")|{arrays}"{blank}:{blank}(\[){blank})')
+    return re.compile(rf'(?<!\\)"(?:{strings}"{blank}:{blank}(?=")|{arrays}"{blank}:{blank}(\[))')
 
 
 def take_out(text: str, wanted: re.Pattern[str]) -> tuple[tuple[str, ...], list[Value]]:
     """The values that a `taker` finds, and the texts between them, of which there is one more. Raises NotJson."""
     texts, values, kept, at = [], [], 0, 0
     while found := wanted.search(text, at):
-        start = found.end()
+        start = found.end() if found[1] is None else found.start(1)
         try:
-            value, at = _decode(text, start if found[1] is None else found.start(1))
+            value, at = _decode(text, start)
         except (ValueError, RecursionError):
             raise NotJson(f"There is no JSON value at {start}.") from None
-        end = at
-        if found[1] is not None:
-            end -= 1
-            while end > start and text[end - 1] in _BLANK:
-                end -= 1
+        start, end = (start, at) if found[1] is None else _inside(text, start, at)
         texts.append(text[kept:start])
         values.append(Value(value, text[start:end]))
         kept = end
@@ -291,6 +314,16 @@ def put_together(parts: Sequence[str | Gap]) -> Template:
         else:
             texts[-1] += part
     return Template(tuple(texts), tuple(gaps))
+
+
+def read_text(body: bytes) -> str:
+    """A reply's text. RapidJSON carries bytes that are no UTF-8 through strings, and so does this."""
+    return body.decode("utf-8", "surrogateescape")
+
+
+def write_text(text: str) -> bytes:
+    """The bytes of a text, those of `read_text` too."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 compact = json.JSONEncoder(separators=(",", ":")).encode

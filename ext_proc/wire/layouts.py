@@ -3,21 +3,24 @@
 A layout is part of what calls must have in common to share a batch, and compares and hashes by its fields.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import sub
 from struct import Struct, error
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
-from ext_proc.wire.protobuf.fields import MAX_VARINT_BYTES
+from ext_proc.errors import CallError
+from ext_proc.wire.protobuf.fields import MAX_VARINT_BYTES, len_field, read_varint
 from ext_proc.wire.protobuf.spans import tag_of
-from mesh.tensors.dtypes import Array
 
 Data = TypeVar("Data")
 Bytes = bytes | memoryview
 
+_FEW = 100  # bytes, up to which Python's own loop is faster than numpy's start
 _LENGTH = Struct("<I").unpack_from
 
 
@@ -35,146 +38,126 @@ class Layout(Protocol[Data]):
         """What to write one after the other for the data of which `cut` would give these pieces."""
 
 
-class _Binary:
-    """What layouts of bytes have in common: pieces are views, and stand one after the other."""
+@dataclass(frozen=True, slots=True)
+class Binary(ABC):
+    """A layout of bytes: the values one after the other; a row has `elements` of them. Pieces are views."""
 
-    __slots__ = ()
+    elements: int
 
     def cut(self, data: Bytes, rows: Sequence[int]) -> list[Bytes]:
         """See `Layout`."""
+        ends, elements = self.ends(data), self.elements
+        marks = list(accumulate(rows))
+        if len(ends) != marks[-1] * elements:
+            raise Misfit(f"{len(ends)} values, where {marks[-1]} rows have {marks[-1] * elements}")
         view = memoryview(data)
         if len(rows) == 1:
-            self.ends(view, rows)
             return [view]
-        ends = self.ends(view, list(accumulate(rows)))
-        return [view[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        places = [ends[mark * elements - 1] if mark * elements else 0 for mark in marks]
+        return [view[start:end] for start, end in zip([0, *places], places, strict=False)]
 
     def join(self, pieces: Sequence[Bytes]) -> Sequence[Bytes]:
         """See `Layout`."""
         return pieces
 
-    def ends(self, data: memoryview, marks: Sequence[int]) -> Sequence[int]:
-        """Where each of these many rows ends, counted from the first; the last mark is the end of the data."""
-        raise NotImplementedError
+    @abstractmethod
+    def ends(self, data: Bytes) -> Sequence[int]:
+        """Where each value ends; the last one ends where the data do. Raises Misfit if it does not."""
+
+    @abstractmethod
+    def zero(self) -> bytes:
+        """The value that stands for none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed(_Binary):
-    """Elements of one width; a row has `size` bytes."""
+class Fixed(Binary):
+    """Values of one width in bytes."""
 
-    size: int
+    width: int
 
-    def ends(self, data: memoryview, marks: Sequence[int]) -> Sequence[int]:
-        """See `_Binary`."""
-        size = self.size
-        if marks[-1] * size != len(data):
-            raise Misfit(f"{len(data)} bytes, where {marks[-1]} rows have {marks[-1] * size}")
-        return [mark * size for mark in marks]
+    def ends(self, data: Bytes) -> Sequence[int]:
+        """See `Binary`."""
+        if len(data) % self.width:
+            raise Misfit(f"{len(data)} bytes, which are no whole number of values of {self.width} bytes")
+        return range(self.width, len(data) + 1, self.width)
 
-    def count(self, data: Bytes, width: int) -> int:
-        """Elements of `width` bytes in the data. Raises Misfit."""
-        if len(data) % width:
-            raise Misfit(f"{len(data)} bytes, which are no whole number of values of {width}")
-        return len(data) // width
+    def zero(self) -> bytes:
+        """See `Binary`."""
+        return bytes(self.width)
 
 
 @dataclass(frozen=True, slots=True)
-class Varints(_Binary):
-    """Protobuf's packed varints; a row has `elements` of them."""
+class Varints(Binary):
+    """Protobuf's packed varints."""
 
-    elements: int
-
-    def ends(self, data: memoryview, marks: Sequence[int]) -> Sequence[int]:
-        """See `_Binary`."""
-        ends = varint_ends(data)
-        if len(ends) != marks[-1] * self.elements:
-            raise Misfit(f"{len(ends)} values, where {marks[-1]} rows have {marks[-1] * self.elements}")
-        if not self.elements:
-            return [0] * len(marks)
-        chosen: list[int] = ends[np.array(marks) * self.elements - 1].tolist()
-        return chosen
-
-
-def varint_ends(data: Bytes) -> Array:
-    """Where each varint ends. Raises Misfit if one is longer than it may be, or the last one has no end."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) < 0x80) + 1
-    sizes = np.diff(ends, prepend=0)
-    if len(data) and (not len(ends) or ends[-1] != len(data) or sizes.max() > MAX_VARINT_BYTES):
-        raise Misfit("values that are no varints")
-    return ends
-
-
-@dataclass(frozen=True, slots=True)
-class Prefixed(_Binary):
-    """V2's raw strings, each after its length in four bytes; a row has `elements` of them."""
-
-    elements: int
-
-    def ends(self, data: memoryview, marks: Sequence[int]) -> Sequence[int]:
-        """See `_Binary`."""
-        size = len(data)
-        if marks[-1] * self.elements * 4 > size:
-            raise Misfit(f"{size} bytes, which cannot hold {marks[-1] * self.elements} strings")
-        at = done = 0
-        ends = []
-        try:
-            for mark in marks:
-                for _ in range((mark - done) * self.elements):
-                    at += 4 + _LENGTH(data, at)[0]
-                done = mark
-                ends.append(at)
-        except error:
-            raise Misfit("a string that is cut off") from None
-        if at != size:
-            raise Misfit(f"{at} bytes of strings in {size} bytes")
+    def ends(self, data: Bytes) -> Sequence[int]:
+        """See `Binary`."""
+        if len(data) <= _FEW:
+            ends: Sequence[int] = [at for at, byte in enumerate(data, 1) if byte < 0x80]
+            longest = max(map(sub, ends, [0, *ends]), default=0)
+        else:
+            array = np.flatnonzero(np.frombuffer(data, np.uint8) < 0x80) + 1
+            longest = np.diff(array, prepend=0).max(initial=0)
+            # It is a sequence of numbers in all that is done with one here.
+            ends = cast(Sequence[int], array)
+        if longest > MAX_VARINT_BYTES or len(data) != (ends[-1] if len(ends) else 0):
+            raise Misfit("values that are no varints")
         return ends
 
+    def zero(self) -> bytes:
+        """See `Binary`."""
+        return b"\0"
+
 
 @dataclass(frozen=True, slots=True)
-class StringFields(_Binary):
-    """Protobuf's repeated strings: fields of one number, below 16, one after the other; a row has `elements`."""
+class Prefixed(Binary):
+    """V2's raw strings, each after its length in four bytes."""
 
-    number: int
-    elements: int
-
-    def ends(self, data: memoryview, marks: Sequence[int]) -> Sequence[int]:
-        """See `_Binary`."""
-        ends = self.string_ends(data)
-        if len(ends) != marks[-1] * self.elements:
-            raise Misfit(f"{len(ends)} strings, where {marks[-1]} rows have {marks[-1] * self.elements}")
-        if not self.elements:
-            return [0] * len(marks)
-        return [ends[mark * self.elements - 1] for mark in marks]
-
-    def string_ends(self, data: Bytes) -> list[int]:
-        """Where each string's field ends. Raises Misfit."""
-        tag, at, size = tag_of(self.number), 0, len(data)
-        ends = []
+    def ends(self, data: Bytes) -> Sequence[int]:
+        """See `Binary`."""
+        at, size, ends = 0, len(data), []
         try:
             while at < size:
-                if data[at] != tag:
-                    raise Misfit("another field among the strings")
-                length = data[at + 1]
-                at += 2
-                if length >= 0x80:
-                    length &= 0x7F
-                    shift = 7
-                    while True:
-                        byte = data[at]
-                        at += 1
-                        if shift > 63:
-                            raise Misfit("a string of an impossible length")
-                        length |= (byte & 0x7F) << shift
-                        if byte < 0x80:
-                            break
-                        shift += 7
-                at += length
+                at += 4 + _LENGTH(data, at)[0]
                 ends.append(at)
-        except IndexError:
+        except error:
             at = size + 1
         if at > size:
             raise Misfit("a string that is cut off")
         return ends
+
+    def zero(self) -> bytes:
+        """See `Binary`."""
+        return bytes(4)
+
+
+@dataclass(frozen=True, slots=True)
+class StringFields(Binary):
+    """Protobuf's repeated strings: fields of one number, below 16, with their tags and lengths."""
+
+    number: int
+
+    def ends(self, data: Bytes) -> Sequence[int]:
+        """See `Binary`."""
+        tag, at, size, ends = tag_of(self.number), 0, len(data), []
+        try:
+            while at < size:
+                if data[at] != tag:
+                    raise Misfit("another field among the strings")
+                length, at = data[at + 1], at + 2
+                if length >= 0x80:
+                    length, at = read_varint(data, at - 1)
+                at += length
+                ends.append(at)
+        except (IndexError, CallError):
+            at = size + 1
+        if at > size or at < 0:
+            raise Misfit("a string that is cut off")
+        return ends
+
+    def zero(self) -> bytes:
+        """See `Binary`."""
+        return len_field(self.number, b"")
 
 
 AnyLayout = Layout[Any]

@@ -68,6 +68,30 @@ def grouped(data: bytes, at: int, end: int, limit: int = MAX_FIELDS) -> dict[int
     return groups
 
 
+def take_one(groups: dict[int, list[Span]], number: int, wire: int = LEN) -> list[Span]:
+    """The field of this tag, if there is one, taken out of its groups.
+
+    Raises CallError(INVALID) if there are several: parsers merge them, which nothing here does.
+    """
+    found = groups.pop(tag_of(number, wire), [])
+    if len(found) > 1:
+        raise malformed(f"field {number} comes twice", found[1][1])
+    return found
+
+
+def take(groups: dict[int, list[Span]], number: int, wire: int) -> list[Span]:
+    """All fields of a repeated number, taken out of their groups: packed ones, and those of `wire`."""
+    fields = groups.pop(tag_of(number), [])
+    if wire == LEN or tag_of(number, wire) not in groups:
+        return fields
+    return sorted([*fields, *groups.pop(tag_of(number, wire))], key=itemgetter(1))
+
+
+def content(data: bytes, fields: Sequence[Span]) -> bytes:
+    """What is in the one field that there is; nothing, if there is none."""
+    return data[fields[0][2] : fields[0][3]] if fields else b""
+
+
 def rest(data: bytes, groups: Mapping[int, Sequence[Span]]) -> bytes:
     """The bytes of all fields of these groups, in their order: what a reader that has taken its own out leaves."""
     if not groups:
@@ -97,19 +121,15 @@ def integers(data: bytes, at: int, end: int, most: int) -> list[int]:
     return values
 
 
-def packed(data: bytes, fields: Sequence[Span], number: int, wire: int) -> memoryview:
+def packed(data: bytes, fields: Sequence[Span]) -> memoryview:
     """The values of a repeated number as one packed field has them: a view, if they come in one.
 
-    `fields` are all of its occurrences, packed or not; `wire` is the type that each value has when it is not. Raises
-    CallError(INVALID) for another wire type.
+    `fields` are all of its occurrences, each of them packed or a single value.
     """
     view = memoryview(data)
-    for field in fields:
-        if field[0] != tag_of(number) and field[0] != tag_of(number, wire):
-            raise malformed(f"field {number} is of another type", field[1])
     if len(fields) == 1:
         return view[fields[0][2] : fields[0][3]]
-    return memoryview(b"".join(view[field[2] : field[3]] for field in fields))
+    return memoryview(b"".join([view[field[2] : field[3]] for field in fields]))
 
 
 def run(data: bytes, fields: Sequence[Span]) -> memoryview:

@@ -6,26 +6,37 @@ with their fields in the order of their numbers, as every protobuf library does,
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import NamedTuple
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
 from ext_proc.wire.layouts import AnyLayout, Bytes
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import LEN, MAX_FIELDS, VARINT, Pieces, len_field, varint
-from ext_proc.wire.protobuf.spans import Span, grouped, integers, joined, packed, rest, run, spans, tag_of
+from ext_proc.wire.protobuf.spans import (
+    Span,
+    content,
+    grouped,
+    integers,
+    joined,
+    packed,
+    rest,
+    run,
+    spans,
+    tag_of,
+    take,
+    take_one,
+)
 from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
 from ext_proc.wire.v2.tensor_layouts import contents_field, raw_layout, typed_layout
 
 MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
 _REMEMBERED = 512  # bytes of a tensor without contents, up to which it is remembered
 
-_NAME, _VERSION, _ID, _PARAMETERS, _TENSORS = map(tag_of, range(1, 6))  # of both messages
-_REQUESTED, _RAW_INPUT, _RAW_OUTPUT = tag_of(6), tag_of(7), tag_of(6)
-_TENSOR_NAME, _DATATYPE, _SHAPE, _TENSOR_PARAMETERS, _CONTENTS = map(tag_of, range(1, 6))  # of inputs and outputs
-_DIMENSION = tag_of(_SHAPE >> 3, VARINT)  # of a shape that is not packed
-_OUTPUT_NAME, _OUTPUT_PARAMETERS = tag_of(1), tag_of(2)  # of a requested output
-_KEY = tag_of(1)  # of a map's entry
+_NAME, _VERSION, _ID, _PARAMETERS, _TENSORS = range(1, 6)  # fields of both messages
+_REQUESTED, _RAW_INPUT, _RAW_OUTPUT = 6, 7, 6
+_TENSOR_NAME, _DATATYPE, _SHAPE, _TENSOR_PARAMETERS, _CONTENTS = range(1, 6)  # of inputs and outputs
+_OUTPUT_NAME, _OUTPUT_PARAMETERS = 1, 2  # of a requested output
+_KEY = 1  # of a map's entry
 
 
 class _Tensor(NamedTuple):
@@ -42,21 +53,21 @@ class _Tensor(NamedTuple):
     def head(self, rows: int) -> bytes:
         """Its fields before its contents, for so many rows."""
         shape = b"".join(map(varint, (rows, *self.tail)))
-        return b"".join((self.start, len_field(_SHAPE >> 3, shape), self.parameters))
+        return b"".join((self.start, len_field(_SHAPE, shape), self.parameters))
 
     def with_contents(self, head: bytes, pieces: Pieces) -> Pieces:
         """The field of a message that it is, with these typed values."""
         number, wire = self.contents
         size = sum(map(len, pieces))
         if not size:
-            return [len_field(_TENSORS >> 3, head + self.unknown)]
+            return [len_field(_TENSORS, head + self.unknown)]
         if wire != LEN:
             start = varint(tag_of(number)) + varint(size)
             size += len(start)
             pieces = [start, *pieces]
-        start = head + varint(_CONTENTS) + varint(size)
+        start = head + varint(tag_of(_CONTENTS)) + varint(size)
         size += len(start) + len(self.unknown)
-        return [varint(_TENSORS) + varint(size), start, *pieces, self.unknown]
+        return [varint(tag_of(_TENSORS)) + varint(size), start, *pieces, self.unknown]
 
 
 class _Form(NamedTuple):
@@ -66,7 +77,7 @@ class _Form(NamedTuple):
     parameters: bytes
     tensors: tuple[_Tensor, ...]
     requested: bytes
-    raw: int  # the tag of raw data; 0: contents are typed
+    raw: int  # the field of raw data; 0: contents are typed
     unknown: bytes
     wanted: frozenset[str]
 
@@ -98,18 +109,18 @@ class V2GrpcBatches(TensorBatches):
         return [Written(_write(form, reply, heads[reply.rows])) for reply in replies]
 
 
-def _read(body: bytes, raw_tag: int, limit: int) -> Tensors:
+def _read(body: bytes, raw: int, limit: int) -> Tensors:
     fields = grouped(body, 0, len(body))
-    start = joined(body, [*_one(fields, _NAME), *_one(fields, _VERSION)])
-    its_id = b"".join([body[span[2] : span[3]] for span in _one(fields, _ID)])
-    parameters = fields.pop(_PARAMETERS, ())
+    start = joined(body, [*take_one(fields, _NAME), *take_one(fields, _VERSION)])
+    its_id = content(body, take_one(fields, _ID))
+    parameters = fields.pop(tag_of(_PARAMETERS), ())
     if parameters:
         check_request(_keys(body, parameters))
-    raws = fields.pop(raw_tag, ())
-    requested = fields.pop(_REQUESTED, ())
+    raws = fields.pop(tag_of(raw), ())
+    requested = fields.pop(tag_of(_REQUESTED), ())
     view = memoryview(body)
     found: list[tuple[_Tensor, int, Bytes]] = []
-    for at, (_, _, first, end) in enumerate(fields.pop(_TENSORS, ())):
+    for at, (_, _, first, end) in enumerate(fields.pop(tag_of(_TENSORS), ())):
         if raws:
             tensor, rows = (_remembered if end - first <= _REMEMBERED else _raw)(body[first:end])
             found.append((tensor, rows, view[raws[at][2] : raws[at][3]] if at < len(raws) else b""))
@@ -121,32 +132,24 @@ def _read(body: bytes, raw_tag: int, limit: int) -> Tensors:
         raise NotShared(AloneReason.MISFIT)
     if any(rows != found[0][1] for _, rows, _ in found):
         raise NotShared(AloneReason.ROWS_DIFFER)
-    if raw_tag == _RAW_INPUT and len(found) > 1:  # clients may name them in any order
+    if raw == _RAW_INPUT and len(found) > 1:  # clients may name them in any order
         found.sort(key=lambda one: one[0].name)
     form = _Form(
         start,
         joined(body, parameters),
         tuple([tensor for tensor, _, _ in found]),
         joined(body, requested),
-        raw_tag if raws else 0,
+        raw if raws else 0,
         rest(body, fields),
         frozenset([_requested(body[span[2] : span[3]]) for span in requested]),
     )
     return Tensors(form, its_id, found[0][1], tuple([data for _, _, data in found]))
 
 
-def _one(fields: dict[int, list[Span]], tag: int) -> Sequence[Span]:
-    """The field of this tag, if there is one, taken out. What comes twice is not understood."""
-    found = fields.pop(tag, ())
-    if len(found) > 1:
-        raise NotShared(AloneReason.NOT_UNDERSTOOD)
-    return found
-
-
 def _raw(data: bytes) -> tuple[_Tensor, int]:
     """A tensor without contents, and its rows."""
     fields = grouped(data, 0, len(data))
-    if _CONTENTS in fields:
+    if tag_of(_CONTENTS) in fields:
         raise NotShared(AloneReason.NOT_UNDERSTOOD)
     return _tensor(data, fields, typed=False)
 
@@ -158,27 +161,28 @@ _remembered = lru_cache(1024)(_raw)
 def _typed(data: bytes, at: int, end: int, limit: int) -> tuple[_Tensor, int, Bytes]:
     """A tensor with contents, its rows and its data."""
     fields = grouped(data, at, end)
-    contents = _one(fields, _CONTENTS)
+    contents = take_one(fields, _CONTENTS)
     tensor, rows = _tensor(data, fields, typed=True)
-    values = spans(data, contents[0][2], contents[0][3], limit) if contents else []
-    number, wire = tensor.contents
-    # Strings that are of another field are none of their layout, and so a misfit.
-    return tensor, rows, run(data, values) if wire == LEN else packed(data, values, number, wire)
+    inside = grouped(data, contents[0][2], contents[0][3], limit) if contents else {}
+    values = take(inside, *tensor.contents)
+    if inside:
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    return tensor, rows, run(data, values) if tensor.contents[1] == LEN else packed(data, values)
 
 
 def _tensor(data: bytes, fields: dict[int, list[Span]], typed: bool) -> tuple[_Tensor, int]:
-    name, datatype = _one(fields, _TENSOR_NAME), _one(fields, _DATATYPE)
-    parameters = fields.pop(_TENSOR_PARAMETERS, ())
+    name, datatype = take_one(fields, _TENSOR_NAME), take_one(fields, _DATATYPE)
+    parameters = fields.pop(tag_of(_TENSOR_PARAMETERS), ())
     if parameters:
         check_tensor(_keys(data, parameters))
     rows, *tail = _shape(data, fields)
-    kind = b"".join([data[span[2] : span[3]] for span in datatype]).decode("latin-1")
+    kind = content(data, datatype).decode("latin-1")
     layout = typed_layout(kind, tail) if typed else raw_layout(kind, tail)
     contents = contents_field(kind) if typed else (0, 0)
     if layout is None or contents is None:
         raise NotShared(AloneReason.NOT_UNDERSTOOD)
     tensor = _Tensor(
-        "".join([decode(data[span[2] : span[3]], "name of a tensor") for span in name]),
+        decode(content(data, name), "name of a tensor"),
         tuple(tail),
         layout,
         contents,
@@ -192,7 +196,7 @@ def _tensor(data: bytes, fields: dict[int, list[Span]], typed: bool) -> tuple[_T
 def _shape(data: bytes, fields: dict[int, list[Span]]) -> list[int]:
     """At least one dimension, none of them negative."""
     shape: list[int] = []
-    for span in sorted([*fields.pop(_SHAPE, ()), *fields.pop(_DIMENSION, ())], key=itemgetter(1)):
+    for span in take(fields, _SHAPE, VARINT):
         shape += integers(data, span[2], span[3], MAX_RANK)
     if not shape:
         raise NotShared(AloneReason.NO_BATCH_DIMENSION)
@@ -204,8 +208,8 @@ def _shape(data: bytes, fields: dict[int, list[Span]]) -> list[int]:
 def _requested(data: bytes) -> str:
     """The name of a requested output. Raises NotShared if it is asked for in a way that has no rows."""
     fields = grouped(data, 0, len(data))
-    check_tensor(_keys(data, fields.get(_OUTPUT_PARAMETERS, ())))
-    return "".join([decode(data[span[2] : span[3]], "name of an output") for span in _one(fields, _OUTPUT_NAME)])
+    check_tensor(_keys(data, fields.get(tag_of(_OUTPUT_PARAMETERS), ())))
+    return decode(content(data, take_one(fields, _OUTPUT_NAME)), "name of an output")
 
 
 def _keys(data: bytes, entries: Sequence[Span]) -> list[str]:
@@ -214,7 +218,7 @@ def _keys(data: bytes, entries: Sequence[Span]) -> list[str]:
         data[span[2] : span[3]].decode("latin-1")
         for _, _, first, end in entries
         for span in spans(data, first, end)
-        if span[0] == _KEY
+        if span[0] == tag_of(_KEY)
     ]
 
 
@@ -222,19 +226,19 @@ def _heads(form: _Form, rows: int) -> list[bytes]:
     """Each tensor for so many rows; complete, if it has no contents."""
     if not form.raw:
         return [tensor.head(rows) for tensor in form.tensors]
-    return [len_field(_TENSORS >> 3, tensor.head(rows) + tensor.unknown) for tensor in form.tensors]
+    return [len_field(_TENSORS, tensor.head(rows) + tensor.unknown) for tensor in form.tensors]
 
 
 def _write(form: _Form, message: Draft, heads: Sequence[bytes]) -> bytes:
     out: list[Bytes] = [form.start]
     if message.id:
-        out.append(len_field(_ID >> 3, message.id))
+        out.append(len_field(_ID, message.id))
     out.append(form.parameters)
     if form.raw:
         out += heads
         out.append(form.requested)
         for pieces in message.columns:
-            out.append(varint(form.raw) + varint(sum(map(len, pieces))))
+            out.append(varint(tag_of(form.raw)) + varint(sum(map(len, pieces))))
             out += pieces
     else:
         for tensor, head, pieces in zip(form.tensors, heads, message.columns, strict=True):

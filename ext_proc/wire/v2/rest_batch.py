@@ -23,11 +23,14 @@ from ext_proc.wire.json_text import (
     Template,
     compact,
     cut_out,
+    lists_in,
     put_together,
+    read_text,
     shape_of,
     take_out,
     taker,
     unescaped,
+    write_text,
 )
 from ext_proc.wire.layouts import AnyLayout, Bytes, Misfit
 from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
@@ -122,7 +125,8 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
         raise NotShared(AloneReason.NOT_UNDERSTOOD)
     if not at:
         raise NotShared(AloneReason.NO_SHAPE)
-    texts, values = take_out(body[:at].decode(), _TAKEN)
+    # Names of a request are written anew, so it has to be text throughout.
+    texts, values = take_out(body[:at].decode() if tensors == "inputs" else read_text(body[:at]), _TAKEN)
     said = (_remembered if sum(map(len, texts)) <= _REMEMBERED else _skeleton)(texts, tensors)
     view = memoryview(body)
     found: list[tuple[_Tensor, str | memoryview]] = []
@@ -141,7 +145,7 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
     its_id = values[said.id].value if said.id >= 0 else ""
     return Tensors(
         _Form(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
-        unescaped(its_id).encode() if its_id else b"",
+        write_text(unescaped(its_id)) if its_id else b"",
         said.tensors[0].shape[0],
         tuple([found[at][1] for at in said.order]),
     )
@@ -261,12 +265,12 @@ def _write(form: _Form, message: Draft) -> Written:
         else:
             values[Gap(SIZE, at)] = str(sum(map(len, pieces)))
             blobs += pieces
-    its_id = message.id.decode()
+    its_id = read_text(message.id)
     values[Gap(ID)] = its_id
     text = form.text.filled(values)
     if its_id and Gap(ID) not in form.text.gaps:
         text = f'{{"id":{its_id},{text[1:]}'
-    written = text.encode()
+    written = write_text(text)
     return Written(b"".join([written, *blobs]), ((HEADER, str(len(written))),) if form.told else ())
 
 
@@ -276,10 +280,10 @@ def _items(values: Any, said: _Said) -> tuple[Items, int]:
     if not kinds <= _KINDS.get(said.datatype, set()):
         raise Misfit("values of another type")
     if nested == said.shape:
-        return Items(1, said.separator), len(nested)
+        return Items(1, lists_in(nested[1:]), said.separator), len(nested)
     if nested != (math.prod(said.shape),):
         raise Misfit("other values than the shape has")
-    return Items(math.prod(said.shape[1:]), said.separator), 1
+    return Items(math.prod(said.shape[1:]), 0, said.separator), 1
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

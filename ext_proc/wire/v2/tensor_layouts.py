@@ -6,7 +6,7 @@ Source: KServe's open inference protocol, "Tensor Data", and its gRPC service's 
 import math
 from collections.abc import Sequence
 
-from ext_proc.wire.layouts import AnyLayout, Fixed, Prefixed, StringFields, Varints
+from ext_proc.wire.layouts import Binary, Fixed, Prefixed, StringFields, Varints
 from ext_proc.wire.protobuf.fields import FIXED32, FIXED64, LEN, VARINT
 
 _WIDTHS = {
@@ -48,21 +48,21 @@ def contents_field(datatype: str) -> tuple[int, int] | None:
     return _CONTENTS.get(datatype)
 
 
-def raw_layout(datatype: str, tail: Sequence[int]) -> AnyLayout | None:
+def raw_layout(datatype: str, tail: Sequence[int]) -> Binary | None:
     """The layout of raw bytes whose rows have the shape `tail`; None for an unknown datatype."""
     elements = math.prod(tail)
     if datatype == "BYTES":
         return Prefixed(elements)
     width = _WIDTHS.get(datatype)
-    return None if width is None else Fixed(elements * width)
+    return None if width is None else Fixed(elements, width)
 
 
-def typed_layout(datatype: str, tail: Sequence[int]) -> AnyLayout | None:
+def typed_layout(datatype: str, tail: Sequence[int]) -> Binary | None:
     """The layout of typed contents whose rows have the shape `tail`; None where there are none of the datatype."""
     number, wire = _CONTENTS.get(datatype, (0, 0))
     elements = math.prod(tail)
     if not number:
         return None
     if wire == LEN:
-        return StringFields(number, elements)
-    return Varints(elements) if wire == VARINT else Fixed(elements * _WIDTHS[datatype])
+        return StringFields(elements, number)
+    return Varints(elements) if wire == VARINT else Fixed(elements, _WIDTHS[datatype])

@@ -169,7 +169,7 @@ def reply(rows: int = 4) -> v2.ModelInferResponse:
     ("edit", "says"),
     [
         ("made.outputs[0].shape[0] = 3", "has 3 rows, and 4 were asked for"),
-        ("made.outputs[0].shape[1] = 3", "'x' of the reply has 32 bytes, where 4 rows have 48"),
+        ("made.outputs[0].shape[1] = 3", "'x' of the reply has 8 values, where 4 rows have 12"),
         ("made.outputs[0].shape[:] = []", "no-batch-dimension"),
         ("made.outputs[0].datatype = ''", "not-understood"),
         ("made.raw_output_contents.append(b'')", "misfit"),

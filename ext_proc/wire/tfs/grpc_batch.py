@@ -1,0 +1,219 @@
+"""TF Serving's gRPC calls that share a batch: PredictRequest and PredictResponse in rows.
+
+Both are maps of TensorProtos beside a few other fields. They are written with their fields in the order of their
+numbers, as every protobuf library does, unknown ones last, and no values change the field that they came in.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.layouts import AnyLayout, Binary, Bytes, StringFields
+from ext_proc.wire.names import decode
+from ext_proc.wire.protobuf.fields import LEN, MAX_FIELDS, VARINT, len_field, varint, varint_field
+from ext_proc.wire.protobuf.spans import (
+    Span,
+    content,
+    grouped,
+    integer,
+    joined,
+    packed,
+    rest,
+    run,
+    spans,
+    tag_of,
+    take,
+    take_one,
+)
+from ext_proc.wire.tfs.tensor_layouts import CONTENT, TYPED_NUMBERS, content_layout, typed_field, typed_layout
+
+MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
+MAX_FILL = 65_536
+"""Bytes that a short list of values is lengthened by at most, so that few bytes cannot become many."""
+
+_MODEL_SPEC, _INPUTS, _OUTPUT_FILTER = 1, 2, 3  # fields of a PredictRequest
+_OUTPUTS = 1  # of a PredictResponse
+_KEY, _VALUE = 1, 2  # of a map's entry
+_DTYPE, _SHAPE, _VERSION_NUMBER = 1, 2, 3  # of a TensorProto
+_DIM, _SIZE = 2, 1  # of a TensorShapeProto, and of one of its dimensions
+
+
+class _Tensor(NamedTuple):
+    """A tensor but for its rows and data: its entry's key, and its fields before the shape, before the data, after."""
+
+    name: str
+    tail: tuple[int, ...]  # its shape but for the rows
+    layout: Binary
+    data: int  # the field of its data
+    key: bytes
+    dtype: bytes
+    version: bytes
+    unknown: bytes
+
+    def head(self, rows: int) -> bytes:
+        """Its fields before the data, for so many rows."""
+        dims = [len_field(_DIM, varint_field(_SIZE, size) if size else b"") for size in (rows, *self.tail)]
+        return b"".join((self.dtype, len_field(_SHAPE, b"".join(dims)), self.version))
+
+
+class _Form(NamedTuple):
+    """A message but for its rows and data: the field of its tensors, and what goes before and after them."""
+
+    number: int
+    before: bytes
+    tensors: tuple[_Tensor, ...]
+    after: bytes
+    wanted: frozenset[str]
+
+    @property
+    def layouts(self) -> tuple[AnyLayout, ...]:
+        """See `Form`."""
+        return tuple([tensor.layout for tensor in self.tensors])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Form`."""
+        return tuple([tensor.name for tensor in self.tensors])
+
+
+class TfsGrpcBatches(TensorBatches):
+    """See `TensorBatches`."""
+
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        fields = grouped(body, 0, len(body))
+        spec = joined(body, take_one(fields, _MODEL_SPEC))
+        wanted = [
+            decode(body[span[2] : span[3]], "name of an output") for span in fields.get(tag_of(_OUTPUT_FILTER), ())
+        ]
+        rows, found = _tensors(body, fields, _INPUTS, MAX_FIELDS)
+        # A map has no order, and each client's library writes it in its own.
+        found.sort(key=lambda one: one[0].name)
+        filled = tuple([_filled(tensor, rows, data) for tensor, data in found])
+        tensors = tuple([tensor for tensor, _ in found])
+        return Tensors(_Form(_INPUTS, spec, tensors, rest(body, fields), frozenset(wanted)), b"", rows, filled)
+
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        fields = grouped(body, 0, len(body))
+        rows, found = _tensors(body, fields, _OUTPUTS, MAX_REPLY_FIELDS)
+        tensors = tuple([tensor for tensor, _ in found])
+        form = _Form(_OUTPUTS, b"", tensors, rest(body, fields), frozenset())
+        return Tensors(form, b"", rows, tuple([data for _, data in found]))
+
+    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+        by_name = dict(zip(other.form.names, zip(other.form.tensors, other.columns, strict=True), strict=True))
+        if by_name.keys() != set(first.form.names):
+            return other
+        tensors, columns = zip(*[by_name[name] for name in first.form.names], strict=True)
+        return other._replace(form=other.form._replace(tensors=tensors), columns=columns)
+
+    def _write_request(self, form: _Form, request: Draft) -> Written:
+        return _write(form, request, _heads(form, request.rows))
+
+    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+        heads = {rows: _heads(form, rows) for rows in {reply.rows for reply in replies}}
+        return [_write(form, reply, heads[reply.rows]) for reply in replies]
+
+
+def _tensors(
+    body: bytes, fields: dict[int, list[Span]], number: int, limit: int
+) -> tuple[int, list[tuple[_Tensor, memoryview]]]:
+    """The tensors of this field, taken out of the message, and the rows that all of them have."""
+    found: dict[str, tuple[_Tensor, memoryview]] = {}
+    sizes = set()
+    entries = fields.pop(tag_of(number), ())
+    for _, _, at, end in entries:
+        entry = grouped(body, at, end)
+        key, value = take_one(entry, _KEY), take_one(entry, _VALUE)
+        if entry or not value:
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        rows, tensor, data = _tensor(body, key, grouped(body, value[0][2], value[0][3], limit))
+        sizes.add(rows)
+        found[tensor.name] = tensor, data
+    if not found:
+        raise NotShared(AloneReason.NO_TENSORS)
+    if len(found) < len(entries):  # the last one of a name would count
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    if len(sizes) > 1:
+        raise NotShared(AloneReason.ROWS_DIFFER)
+    return rows, list(found.values())
+
+
+def _tensor(body: bytes, key: Sequence[Span], fields: dict[int, list[Span]]) -> tuple[int, _Tensor, memoryview]:
+    """A tensor, its rows and its data."""
+    of_type = take_one(fields, _DTYPE, VARINT)
+    dtype = integer(body, of_type[0]) if of_type else 0
+    rows, tail = _shape(content(body, take_one(fields, _SHAPE)))
+    typed = typed_field(dtype)
+    in_content = take_one(fields, CONTENT)
+    values = [] if typed is None else take(fields, typed.number, typed.wire)
+    layout = content_layout(dtype, tail) if in_content else typed_layout(dtype, tail)
+    if layout is None or typed is None or (in_content and values):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    data = run(body, values) if typed.wire == LEN else packed(body, in_content or values)
+    version = take_one(fields, _VERSION_NUMBER, VARINT)
+    if any(tag >> 3 in TYPED_NUMBERS for tag in fields):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    tensor = _Tensor(
+        decode(content(body, key), "name of a tensor"),
+        tail,
+        layout,
+        CONTENT if in_content else typed.number,
+        joined(body, key),
+        joined(body, of_type),
+        joined(body, version),
+        rest(body, fields),
+    )
+    return rows, tensor, data
+
+
+@lru_cache(1024)
+def _shape(shape: bytes) -> tuple[int, tuple[int, ...]]:
+    """Rows, and the shape of one, out of a TensorShapeProto."""
+    sizes = []
+    for tag, _, at, end in spans(shape, 0, len(shape), MAX_RANK):
+        if tag != tag_of(_DIM):  # unknown_rank
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        dim = grouped(shape, at, end)
+        size = take_one(dim, _SIZE, VARINT)
+        if dim:  # a name
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        sizes.append(integer(shape, size[0]) if size else 0)
+    if not sizes:
+        raise NotShared(AloneReason.NO_BATCH_DIMENSION)
+    if min(sizes) < 0:
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    return sizes[0], tuple(sizes[1:])
+
+
+def _filled(tensor: _Tensor, rows: int, data: memoryview) -> memoryview:
+    """Typed values of which the last one is repeated, where there are fewer than elements, as TensorFlow does."""
+    layout = tensor.layout
+    if tensor.data == CONTENT:
+        return data
+    ends, wanted = layout.ends(data), rows * layout.elements
+    missing = wanted - len(ends)
+    if missing <= 0:
+        return data
+    last = bytes(data[ends[-2] if len(ends) > 1 else 0 :]) if ends else layout.zero()
+    if missing * len(last) > MAX_FILL:
+        raise NotShared(AloneReason.TOO_MANY)
+    return memoryview(b"".join((data, last * missing)))
+
+
+def _heads(form: _Form, rows: int) -> list[bytes]:
+    return [tensor.head(rows) for tensor in form.tensors]
+
+
+def _write(form: _Form, message: Draft, heads: Sequence[bytes]) -> Written:
+    out: list[Bytes] = [form.before]
+    for tensor, head, pieces in zip(form.tensors, heads, message.columns, strict=True):
+        size = sum(map(len, pieces))
+        start = head
+        if size and not isinstance(tensor.layout, StringFields):
+            start += varint(tag_of(tensor.data)) + varint(size)
+        value = varint(tag_of(_VALUE)) + varint(len(start) + size + len(tensor.unknown)) + start
+        entry = len(tensor.key) + len(value) + size + len(tensor.unknown)
+        out += (varint(tag_of(form.number)) + varint(entry) + tensor.key + value, *pieces, tensor.unknown)
+    out.append(form.after)
+    return Written(b"".join(out))
