@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
-from random import Random
 
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.errors import TbmsError
 from ext_proc.planning.curve import Curve
 from ext_proc.planning.knee import knee
-from ext_proc.planning.simulation import Lags, poisson, simulate
+from ext_proc.planning.simulation import Exponential, Lags, poisson, simulate
 from ext_proc.planning.tradeoff import Load, capacity, evenly_spaced
 
 TAIL = 0.99
@@ -62,8 +61,8 @@ class Plan:
     needed: int | None
 
 
-def make_plan(curve: Curve, wishes: Wishes, chance: Callable[[], Random]) -> Plan:
-    """`chance` gives a generator that draws the same for every way to run it. Raises TbmsError."""
+def make_plan(curve: Curve, wishes: Wishes, chance: Callable[[], Exponential]) -> Plan:
+    """`chance` gives what draws the same times again for every way to run it. Raises TbmsError."""
     _check(wishes)
     curve = curve.up_to(batch_rows(curve, wishes.lag))
     settings = settings_for(curve, wishes)
@@ -110,7 +109,9 @@ def settings_for(curve: Curve, wishes: Wishes) -> BatchingSettings:
 class _Runs:
     """Ways to run it, each simulated once."""
 
-    def __init__(self, curve: Curve, wishes: Wishes, settings: BatchingSettings, chance: Callable[[], Random]) -> None:
+    def __init__(
+        self, curve: Curve, wishes: Wishes, settings: BatchingSettings, chance: Callable[[], Exponential]
+    ) -> None:
         self._curve, self._wishes, self._chance = curve, wishes, chance
         # No limit here on what waits: a queue that is too short would hide how long it gets.
         self._settings = settings.model_copy(update={"queue_calls": _CALLS + _WARM_UP})
@@ -150,7 +151,7 @@ class _Runs:
 
     def _simulated(self, rate: float) -> Lags:
         if rate not in self._lags:
-            arrivals = poisson(rate, self._chance().expovariate)
+            arrivals = poisson(rate, self._chance())
             model = self._wishes.model
             self._lags[rate] = simulate(self._settings, model, self._curve, arrivals, _CALLS, _WARM_UP)
         return self._lags[rate]

@@ -15,6 +15,9 @@ from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.waiting import Batch, Effect, Send, Waiting
 from ext_proc.planning.curve import Curve
 
+Exponential = Callable[[float], float]
+"""Draws seconds from one event to the next, of so many a second on average: `random.Random(seed).expovariate`."""
+
 _TICK = 9  # digits of a second: what is nearer in time happens at once, calls before ends of batches
 
 
@@ -43,8 +46,8 @@ def evenly(qps: float) -> Iterator[float]:
         number += 1
 
 
-def poisson(qps: float, exponential: Callable[[float], float]) -> Iterator[float]:
-    """Arrivals that know nothing of one another. `exponential` draws times of that rate: `Random.expovariate`."""
+def poisson(qps: float, exponential: Exponential) -> Iterator[float]:
+    """Arrivals that know nothing of one another."""
     now = 0.0
     while True:
         now += exponential(qps)
