@@ -161,7 +161,7 @@ def plan(
     from ext_proc.cli.plan.measuring import Target
     from ext_proc.planning.plan import Wishes
 
-    target = None
+    target, model = None, command.model_name(model)
     if server is not None:
         told, protocol = None if version is None else str(version), command.protocol_of(api)
         target = Target(server, protocol, model, told, tuple(request or ()), timeout_seconds)

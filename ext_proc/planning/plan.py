@@ -16,7 +16,7 @@ TAIL = 0.99
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the capacity: the rates for which the plan is made."""
 MOST_GPUS = 4096
-_CALLS, _WARM_UP = 5000, 500
+_CALLS, _WARM_UP = 4000, 400
 _STEPS = 4  # GPU counts that are shown, from the least one on
 _WORTH = 1.01  # a larger batch is taken if it brings at least so much
 
@@ -158,9 +158,10 @@ class _Runs:
 
 
 def _check(wishes: Wishes) -> None:
-    for flag, value in (("--qps", wishes.qps), ("--lag-ms", wishes.lag), ("--price", wishes.price)):
-        if value is not None and not 0 < value < inf:
-            raise TbmsError(f"{flag}: a number over 0 was expected (found {value:g})")
+    lag_ms = None if wishes.lag is None else wishes.lag * 1e3
+    for flag, value, most in (("--qps", wishes.qps, 1e9), ("--lag-ms", lag_ms, 3.6e6), ("--price", wishes.price, 1e9)):
+        if value is not None and not 0 < value <= most:
+            raise TbmsError(f"{flag}: a number over 0, and at most {most:g}, was expected (found {value:g})")
     for flag, count, most in (("--gpus", wishes.gpus, MOST_GPUS), ("--gpus-per-node", wishes.gpus_per_node, 1024)):
         if not 1 <= count <= most:
             raise TbmsError(f"{flag}: a number from 1 to {most} was expected (found {count})")

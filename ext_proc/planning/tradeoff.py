@@ -13,14 +13,14 @@ a GPU takes at most `max_rows / T(max_rows)` rows a second, and below that
     lag = T(n) + (T(n) - g) / 2  otherwise
 
 The second term is the wait: while one batch runs the next one gathers, and its calls come at any moment of T(n) alike.
-g is the largest time that goes into both T(n) and 1/q a whole number of times; it counts where batches take the same
-time whatever is in them, so that they keep step with the calls, one of which then comes just as a batch leaves. For a
-batch time that grows with its rows g is 0.
+g is the largest time that goes into both T(n) and 1/q a whole number of times. It counts where a row more or less makes
+no difference to a batch's time: batches then keep step with the calls, one of which comes just as a batch leaves.
+Elsewhere g is 0.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf
+from math import ceil, floor, inf
 
 from ext_proc.planning.curve import Curve
 
@@ -61,7 +61,7 @@ def evenly_spaced(curve: Curve, qps: float, gpus: int = 1) -> Load:
     share = qps / capacity(curve, gpus)
     if seconds * rate > rows * (1 + 1e-9):
         return Load(qps, gpus, share, rows, seconds, inf)
-    return Load(qps, gpus, share, rows, seconds, seconds + _wait(curve, seconds, rate))
+    return Load(qps, gpus, share, rows, seconds, seconds + _wait(curve, rows, rate))
 
 
 def _rows(curve: Curve, rate: float) -> float:
@@ -82,11 +82,12 @@ def _crossing(curve: Curve, rate: float, low: float, high: float) -> float:
     return low + (high - low) * start / (start - end)
 
 
-def _wait(curve: Curve, seconds: float, rate: float) -> float:
-    gap = 1 / rate
+def _wait(curve: Curve, rows: float, rate: float) -> float:
+    seconds, gap = curve.seconds(rows), 1 / rate
     if seconds <= gap * (1 + 1e-9):
         return 0.0
-    if curve.seconds(1) != curve.seconds(curve.max_rows):
+    fewer, more = max(1, ceil(rows - 1e-9) - 1), min(curve.max_rows, floor(rows + 1e-9) + 1)
+    if curve.seconds(fewer) != curve.seconds(more):
         return seconds / 2
     ratio = Fraction(seconds * rate).limit_denominator(_STEP)
     common = gap / ratio.denominator if abs(float(ratio) - seconds * rate) < 1e-9 * float(ratio) else 0.0

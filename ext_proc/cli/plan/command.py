@@ -16,12 +16,13 @@ from rich.console import Console
 
 from ext_proc.cli.plan import report
 from ext_proc.cli.plan.measuring import Target, Tell, company_finding, measured_curve
-from ext_proc.errors import TbmsError
+from ext_proc.errors import CallError, TbmsError
 from ext_proc.planning.curve import MAX_ROWS, Curve, straight
 from ext_proc.planning.curve_files import read_curve, read_perf_analyzer, write_curve
 from ext_proc.planning.exactness import Verdict
 from ext_proc.planning.plan import Wishes, make_plan
 from ext_proc.wire.call import InferenceProtocol
+from ext_proc.wire.names import check_name
 from mesh.digits import number
 
 DEFAULT_MAX_ROWS = 32
@@ -96,6 +97,14 @@ def check(target: Target | None, max_rows: int | None, outputs: Outputs) -> int:
     else:
         report.show_finding(finding, outputs.console)
     return EXIT_CODES[finding.verdict]
+
+
+def model_name(text: str) -> str:
+    """The name, if a model may have it. Raises TbmsError."""
+    try:
+        return check_name(text)
+    except CallError as error:
+        raise TbmsError(f"--model: {error.message}") from None
 
 
 def protocol_of(api: str) -> InferenceProtocol:

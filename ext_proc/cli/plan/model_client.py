@@ -21,7 +21,7 @@ from ext_proc.errors import TbmsError
 from ext_proc.wire.batch import Written
 from ext_proc.wire.call import InferenceProtocol
 
-_MOST_WORDS = 500  # characters of a server's own words in an error
+_MOST_WORDS = 300  # characters of a server's own words in an error
 _INDEX = "/inference.GRPCInferenceService/RepositoryIndex"
 _INDEX_SECONDS = 5.0
 
@@ -96,9 +96,11 @@ class _OverRest:
         except TimeoutError:
             raise TbmsError(f"{url}: no answer in time; --timeout-seconds allows it more.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TbmsError(f"{url}: cannot be asked: {error}. --server names host:port of its REST API.") from None
+            raise TbmsError(
+                f"{url}: cannot be asked: {_words(str(error))} --server names host:port of its REST API."
+            ) from None
         if reply.status != 200:
-            raise TbmsError(f"{url}: the server answers {reply.status}: {_words(answer)}")
+            raise TbmsError(f"{url}: the server answers {reply.status}: {_words(answer.decode(errors='replace'))}")
         return Reply({key.lower(): value for key, value in reply.headers.items()}, answer)
 
 
@@ -122,7 +124,7 @@ class _OverGrpc:
         try:
             answer: bytes = await self._channel.unary_unary(path)(message, timeout=self._seconds)
         except grpc.aio.AioRpcError as error:
-            code, words = error.code(), _words((error.details() or "").encode())
+            code, words = error.code(), _words(error.details() or "")
             if code is grpc.StatusCode.UNAVAILABLE:
                 words += " --server names host:port of its gRPC API."
             elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -140,9 +142,8 @@ def _target(server: str) -> str:
     return text
 
 
-def _words(body: bytes) -> str:
+def _words(text: str) -> str:
     """A server's own words, of its JSON where they stand in one, as one sentence."""
-    text = body.decode(errors="replace")
     with suppress(ValueError, TypeError, KeyError):
         text = str(json.loads(text)["error"])
     text = printable(" ".join(text.split()))[:_MOST_WORDS] or "nothing"

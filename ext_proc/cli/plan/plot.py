@@ -31,7 +31,7 @@ def draw(plan: Plan, file: Path) -> None:
         axes[0].plot(
             [at], [lag], "o", markersize=10, markerfacecolor="none", markeredgecolor=_MEAN, markeredgewidth=1.6
         )
-        axes[0].annotate("knee", (at, lag), (0, -16), textcoords="offset points", ha="center", color=_MEAN, fontsize=9)
+        axes[0].annotate("knee", (at, lag), (0, 9), textcoords="offset points", ha="center", color=_MEAN, fontsize=9)
     axes[0].legend(loc="upper left", fontsize=8.5, framealpha=0.92, edgecolor="none", labelcolor=_TEXT)
     if plan.by_gpus:
         counts = [each.load.gpus for each in plan.by_gpus]

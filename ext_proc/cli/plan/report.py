@@ -13,15 +13,16 @@ from ext_proc.cli.admin_client import printable
 from ext_proc.planning.configuration import write_batching
 from ext_proc.planning.curve import Curve
 from ext_proc.planning.exactness import Finding, OutputFinding, Verdict
-from ext_proc.planning.plan import TAIL, Operation, Plan
+from ext_proc.planning.plan import MOST_GPUS, TAIL, Operation, Plan
 
+_NOISY = 0.2
 _ADVICE = {
     Verdict.SAME: "Every row got the same bits in company as alone.",
-    Verdict.DIFFERENT: "Rows get other bits in company than alone. Where that matters, leave cross_request off for this "
-    "model, or set exact: true, with which it is batched only until a difference is seen.",
+    Verdict.DIFFERENT: "Rows get other bits in company than alone. Where that matters, leave cross_request off for "
+    "this model, or set exact: true, with which it is batched only until a difference is seen.",
     Verdict.UNSTEADY: "One row gets different answers even alone: nothing can be said about company.",
-    Verdict.ONE_ROW: "Every row got the same bits in company as alone, but all rows were the same one. Give several with "
-    "--request, which may be repeated: a scale over the whole batch shows only beside other rows.",
+    Verdict.ONE_ROW: "Every row got the same bits in company as alone, but all rows were the same one. Give several "
+    "with --request, which may be repeated: a scale over the whole batch shows only beside other rows.",
 }
 
 
@@ -29,6 +30,11 @@ def show(curve: Curve, plan: Plan, console: Console) -> None:
     """Prints the plan. `curve`: all batch times that are known; that of the plan ends with the chosen size."""
     wishes, line = plan.wishes, curve.line()
     console.print(_curve_table(curve))
+    noise = max(point.deviation / point.seconds for point in curve.points)
+    if noise > _NOISY:
+        console.print(
+            f"Times of one size vary by up to {noise:.0%}: a quieter server, or more --repeats, tells better."
+        )
     console.print(
         f"As a line: {_ms(line.constant)} + {_ms(line.slope)} a row, off by {line.error:.0%} at most.\n"
         f"max_rows {plan.curve.max_rows}: {_why_rows(plan)}\n"
@@ -44,9 +50,7 @@ def show(curve: Curve, plan: Plan, console: Console) -> None:
         console.print(_table(f"{wishes.model} at {wishes.qps:g} QPS", "GPUs", plan.by_gpus, plan))
     if wishes.lag is not None and wishes.qps is not None:
         console.print(_needed(plan) + "\n")
-    console.print(
-        "Lags: from arrival to answer, by arrivals evenly spaced, and independent of one another (Poisson).\n"
-    )
+    console.print("Lag: from arrival to answer, of calls that come evenly spaced, and independently (Poisson).\n")
 
 
 def document(curve: Curve, plan: Plan) -> dict[str, Any]:
@@ -123,7 +127,7 @@ def _table(title: str, first: str, operations: Sequence[Operation], plan: Plan) 
     table = Table(title=title, title_justify="left", show_edge=False)
     limit, priced = plan.wishes.lag, plan.wishes.price is not None
     heads = [first, "load", "rows of a batch", "lag, even", "lag, Poisson", f"its {TAIL * 100:.0f} %"]
-    for head in [*heads, *(["$ a million"] if priced else []), *([f"≤ {_ms(limit)}"] if limit is not None else [])]:
+    for head in [*heads, *(["$ per million"] if priced else []), *([f"≤ {_ms(limit)}"] if limit is not None else [])]:
         table.add_column(head, justify="right")
     for each in operations:
         load = each.load
@@ -142,7 +146,7 @@ def _needed(plan: Plan) -> str:
     assert wishes.lag is not None
     what = f"{TAIL:.0%} of the answers to {wishes.qps:g} QPS within {_ms(wishes.lag)}"
     if plan.needed is None:
-        return f"No number of GPUs gives {what}: a batch of one row takes {_ms(plan.curve.seconds(1))}."
+        return f"No number of GPUs up to {MOST_GPUS} gives {what}: a row alone takes {_ms(plan.curve.seconds(1))}."
     return f"{_gpus(plan.needed)} give{'s' if plan.needed == 1 else ''} {what}."
 
 
@@ -175,7 +179,9 @@ def _finite(value: float) -> float | None:
 
 
 def _ms(seconds: float) -> str:
-    return "∞" if seconds == inf else f"{seconds * 1e3:.4g} ms"
+    if seconds == inf:
+        return "∞"
+    return f"{seconds:.4g} s" if seconds >= 1 else f"{seconds * 1e3:.4g} ms"
 
 
 def _gpus(count: int) -> str:
