@@ -16,7 +16,8 @@ TAIL = 0.99
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the capacity: the rates for which the plan is made."""
 MOST_GPUS = 4096
-_CALLS, _WARM_UP = 4000, 400
+CALLS = 4000
+"""Calls that are simulated for each way to run it."""
 _STEPS = 4  # GPU counts that are shown, from the least one on
 _WORTH = 1.01  # a larger batch is taken if it brings at least so much
 
@@ -61,12 +62,12 @@ class Plan:
     needed: int | None
 
 
-def make_plan(curve: Curve, wishes: Wishes, chance: Callable[[], Exponential]) -> Plan:
+def make_plan(curve: Curve, wishes: Wishes, chance: Callable[[], Exponential], calls: int = CALLS) -> Plan:
     """`chance` gives what draws the same times again for every way to run it. Raises TbmsError."""
     _check(wishes)
     curve = curve.up_to(batch_rows(curve, wishes.lag))
     settings = settings_for(curve, wishes)
-    runs = _Runs(curve, wishes, settings, chance)
+    runs = _Runs(curve, wishes, settings, chance, calls)
     most = capacity(curve, wishes.gpus)
     rates = {_rounded(share * most) for share in SHARES}
     if wishes.qps is not None:
@@ -110,11 +111,16 @@ class _Runs:
     """Ways to run it, each simulated once."""
 
     def __init__(
-        self, curve: Curve, wishes: Wishes, settings: BatchingSettings, chance: Callable[[], Exponential]
+        self,
+        curve: Curve,
+        wishes: Wishes,
+        settings: BatchingSettings,
+        chance: Callable[[], Exponential],
+        calls: int,
     ) -> None:
-        self._curve, self._wishes, self._chance = curve, wishes, chance
+        self._curve, self._wishes, self._chance, self._calls = curve, wishes, chance, calls
         # No limit here on what waits: a queue that is too short would hide how long it gets.
-        self._settings = settings.model_copy(update={"queue_calls": _CALLS + _WARM_UP})
+        self._settings = settings.model_copy(update={"queue_calls": 2 * calls})
         self._lags: dict[float, Lags] = {}
 
     def operation(self, qps: float, gpus: int) -> Operation:
@@ -153,7 +159,7 @@ class _Runs:
         if rate not in self._lags:
             arrivals = poisson(rate, self._chance())
             model = self._wishes.model
-            self._lags[rate] = simulate(self._settings, model, self._curve, arrivals, _CALLS, _WARM_UP)
+            self._lags[rate] = simulate(self._settings, model, self._curve, arrivals, self._calls, self._calls // 10)
         return self._lags[rate]
 
 
