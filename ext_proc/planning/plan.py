@@ -89,9 +89,10 @@ def batch_rows(curve: Curve, lag: float | None) -> int:
     """The batch size that the configuration allows: the most rows a second whose lag keeps the limit.
 
     While the GPU keeps up, a call waits for one batch at most and is in the next one: twice the time of the largest
-    batch. If no size keeps that, the smallest.
+    batch. If no size keeps that, those that take the least time.
     """
-    fits = [point for point in curve.points if lag is None or 2 * point.seconds <= lag] or [curve.points[0]]
+    limit = inf if lag is None else max(lag, 2 * min(point.seconds for point in curve.points))
+    fits = [point for point in curve.points if 2 * point.seconds <= limit]
     best = fits[0]
     for point in fits[1:]:
         if point.rows / point.seconds >= _WORTH * best.rows / best.seconds:

@@ -120,7 +120,7 @@ def _why_rows(plan: Plan) -> str:
         return "the most rows a second."
     if 2 * seconds <= lag:
         return f"the most rows a second of the sizes of which two batches take {_ms(lag)} at most."
-    return f"two batches of even the smallest size take {_ms(2 * seconds)}, over the limit of {_ms(lag)}."
+    return f"two batches of any size take at least {_ms(2 * seconds)}, over the limit of {_ms(lag)}."
 
 
 def _table(title: str, first: str, operations: Sequence[Operation], plan: Plan) -> Table:
