@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -151,35 +152,45 @@ async def test_what_is_no_server_is_refused_by_its_flag(server: str, tmp_path: P
         await measured_curve(target(server, "m", tmp_path), 4, 1, quiet)
 
 
+@asynccontextmanager
+async def listening(answer: bytes) -> AsyncIterator[str]:
+    """Something that takes connections, answers the first byte with this, and ends them when the client has."""
+    ended: list[asyncio.Event] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        done = asyncio.Event()
+        ended.append(done)
+        with suppress(OSError):
+            await reader.read(1)
+            writer.write(answer)
+            if not answer:
+                await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        done.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for done in ended:
+            await done.wait()
+
+
 @pytest.mark.parametrize("protocol", [InferenceProtocol.V2_REST, InferenceProtocol.V2_GRPC])
 async def test_a_port_on_which_nothing_or_something_else_listens(protocol: InferenceProtocol, tmp_path: Path) -> None:
-    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"220 mail.example ESMTP\r\n")
-        writer.close()
-
-    listening = await asyncio.start_server(other, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    name = "gRPC" if protocol.is_grpc else "REST"
-    asked = target(f"127.0.0.1:{port}", "m", tmp_path)
+    asked = target("", "m", tmp_path)
     if protocol.is_grpc:
         body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "contents": {"fp32Contents": [1]}}]}
         asked.files[0].write_text(json.dumps(body))
-    asked = Target(asked.server, protocol, "m", None, asked.files, 5.0)
-    async with listening:
-        with pytest.raises(TbmsError, match=f"--server names host:port of its {name} API"):
-            await measured_curve(asked, 4, 1, quiet)
-    with pytest.raises(TbmsError, match=f"--server names host:port of its {name} API"):
-        await measured_curve(asked, 4, 1, quiet)
+    says = f"--server names host:port of its {'gRPC' if protocol.is_grpc else 'REST'} API"
+    async with listening(b"220 mail.example ESMTP\r\n") as server:
+        other = replace(asked, server=server, protocol=protocol)
+        with pytest.raises(TbmsError, match=says):
+            await measured_curve(other, 4, 1, quiet)
+    with pytest.raises(TbmsError, match=says):
+        await measured_curve(other, 4, 1, quiet)
 
 
 async def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    listening = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with listening:
-        asked = target(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", "m", tmp_path, seconds=0.05)
+    async with listening(b"") as server:
         with pytest.raises(TbmsError, match="no answer in time; --timeout-seconds allows it more"):
-            await measured_curve(asked, 4, 1, quiet)
+            await measured_curve(target(server, "m", tmp_path, seconds=0.05), 4, 1, quiet)
