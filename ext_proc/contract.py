@@ -53,9 +53,11 @@ CONTROL_PATHS = (
     r"/tensorflow\.serving\.ModelService/Handle.*|/inference\.GRPCInferenceService/Repository.*|/v2/repository/.*"
 )
 
-# The calls that a node may gather into batches, likewise: the server answers them itself, so that an Envoy which cannot
-# be asked for a body has to send it unasked.
+# The calls that a node may gather into batches, likewise, and the headers by which they ask for it, with an expression
+# for values that do. The server answers such calls itself: an Envoy that cannot be asked for a body has to send it.
 GATHERED_PATHS = (
-    r"/tensorflow\.serving\.PredictionService/Predict|/inference\.GRPCInferenceService/ModelInfer"
-    r"|/v1/models/[^?]*:predict(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
+    r"/tensorflow\.serving\.PredictionService/(Predict|Classify|Regress|MultiInference)"
+    r"|/inference\.GRPCInferenceService/ModelInfer"
+    r"|/v1/models/[^?]*:(predict|classify|regress)(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
 )
+GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cross-request(=\??1)?(;.*)?"}

@@ -24,6 +24,5 @@ def bootstrap_for(config: Config, version: str) -> str:
 
 
 def _gathered(batching: BatchingSettings) -> GatheredCalls:
-    """The calls that may be batched without a word of their own: those of models that share batches by themselves."""
-    share = tuple(name for name, model in batching.models.items() if model.cross_request)
-    return GatheredCalls(share, any_model=batching.default.cross_request)
+    """Beside calls that ask for company: those of models that have settings, if only to be put in order."""
+    return GatheredCalls(tuple(batching.models), any_model=batching.default.cross_request)

@@ -32,7 +32,7 @@ LocalListener = Annotated[str, AfterValidator(_local)]
 
 @dataclass(frozen=True, slots=True)
 class GatheredCalls:
-    """Which predictions a node may gather into batches beside those that ask for it: all those of `models`, or any."""
+    """Which inference calls a node may gather beside those that ask to share a batch: all of `models`, or any."""
 
     models: tuple[str, ...] = ()
     any_model: bool = False

@@ -192,21 +192,21 @@ class Gatherer:
     async def _wait(self, part: Part, terms: Terms, arrived: float, settings: ModelBatching) -> Response:
         held, member = part.held, part.member
         lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
-        place = _Place(part, asyncio.get_running_loop().create_future())
+        place, now = _Place(part, asyncio.get_running_loop().create_future()), self._clock()
         alone = member is None or terms.shares is False
         waiting = Waiting(
             held.call.model,
             None if alone or member is None else (member.key, self._key_headers(held)),
             1 if member is None else member.rows,
             held.size if member is None else member.size,
-            arrived,
+            now,
             deadline=arrived + (terms.limit_ms - self.settings.margin_ms) / 1000,
-            lag_end=inf if lag_ms is None else arrived + lag_ms / 1000,
+            lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
             payload=place,
         )
-        self._perform(self.scheduler.add(waiting, self._clock()))
+        self._perform(self.scheduler.add(waiting, now))
         try:
             return await place.reply
         except asyncio.CancelledError:

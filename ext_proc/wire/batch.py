@@ -13,11 +13,14 @@ from typing import Any, NamedTuple, Protocol
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
-from ext_proc.wire.layouts import AnyLayout, Misfit
+from ext_proc.wire.layouts import AnyLayout, Misfit, Prefixed, StringFields
 from ext_proc.wire.names import quoted
 
 MAX_RANK = 32
 """Dimensions of a tensor that is merged; NumPy, and what is built on it, has no more."""
+
+MAX_STRINGS = 65_536
+"""Strings of an input of a call that is merged: each takes about half a microsecond to find its end."""
 
 
 class AloneReason(StrEnum):
@@ -179,6 +182,8 @@ class TensorBatches(ABC):
             if request.rows < 1:
                 return Alone(AloneReason.NO_ROWS)
             for layout, column in zip(request.form.layouts, request.columns, strict=True):
+                if isinstance(layout, Prefixed | StringFields) and request.rows * layout.elements > MAX_STRINGS:
+                    return Alone(AloneReason.TOO_MANY)
                 layout.cut(column, [request.rows])
         except NotShared as refused:
             return Alone(refused.reason)

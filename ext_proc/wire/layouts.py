@@ -16,6 +16,7 @@ import numpy as np
 from ext_proc.errors import CallError
 from ext_proc.wire.protobuf.fields import MAX_VARINT_BYTES, len_field, read_varint
 from ext_proc.wire.protobuf.spans import tag_of
+from mesh.tensors.dtypes import Array
 
 Data = TypeVar("Data")
 Bytes = bytes | memoryview
@@ -46,23 +47,35 @@ class Binary(ABC):
 
     def cut(self, data: Bytes, rows: Sequence[int]) -> list[Bytes]:
         """See `Layout`."""
-        ends, elements = self.ends(data), self.elements
+        elements, view = self.elements, memoryview(data)
         marks = list(accumulate(rows))
-        if len(ends) != marks[-1] * elements:
-            raise Misfit(f"{len(ends)} values, where {marks[-1]} rows have {marks[-1] * elements}")
-        view = memoryview(data)
+        wanted = marks[-1] * elements
         if len(rows) == 1:
-            return [view]
-        places = [ends[mark * elements - 1] if mark * elements else 0 for mark in marks]
-        return [view[start:end] for start, end in zip([0, *places], places, strict=False)]
+            found, pieces = self.count(data, wanted), [view]
+        else:
+            ends = self.ends(data, wanted)
+            found = len(ends)
+            if found == wanted:
+                places = [ends[mark * elements - 1] if mark * elements else 0 for mark in marks]
+                pieces = [view[start:end] for start, end in zip([0, *places], places, strict=False)]
+        if found != wanted:
+            raise Misfit(f"{found} values, where {marks[-1]} rows have {wanted}")
+        return cast(list[Bytes], pieces)
 
     def join(self, pieces: Sequence[Bytes]) -> Sequence[Bytes]:
         """See `Layout`."""
         return pieces
 
     @abstractmethod
-    def ends(self, data: Bytes) -> Sequence[int]:
-        """Where each value ends; the last one ends where the data do. Raises Misfit if it does not."""
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+        """Where each value ends; the last one ends where the data do. Raises Misfit if it does not.
+
+        Of more than `most` values not all need be told.
+        """
+
+    def count(self, data: Bytes, most: int) -> int:
+        """How many values there are: as `ends` tells."""
+        return len(self.ends(data, most))
 
     @abstractmethod
     def zero(self) -> bytes:
@@ -75,7 +88,7 @@ class Fixed(Binary):
 
     width: int
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
         if len(data) % self.width:
             raise Misfit(f"{len(data)} bytes, which are no whole number of values of {self.width} bytes")
@@ -90,34 +103,49 @@ class Fixed(Binary):
 class Varints(Binary):
     """Protobuf's packed varints."""
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
-        if len(data) <= _FEW:
-            ends: Sequence[int] = [at for at, byte in enumerate(data, 1) if byte < 0x80]
-            longest = max(map(sub, ends, [0, *ends]), default=0)
-        else:
-            array = np.flatnonzero(np.frombuffer(data, np.uint8) < 0x80) + 1
-            longest = np.diff(array, prepend=0).max(initial=0)
+        if len(data) > _FEW:
             # It is a sequence of numbers in all that is done with one here.
-            ends = cast(Sequence[int], array)
-        if longest > MAX_VARINT_BYTES or len(data) != (ends[-1] if len(ends) else 0):
+            return cast(Sequence[int], np.flatnonzero(_last_bytes(data)) + 1)
+        ends = [at for at, byte in enumerate(data, 1) if byte < 0x80]
+        longest = max(map(sub, ends, [0, *ends]), default=0)
+        if longest > MAX_VARINT_BYTES or len(data) != (ends[-1] if ends else 0):
             raise Misfit("values that are no varints")
         return ends
+
+    def count(self, data: Bytes, most: int) -> int:
+        """See `Binary`."""
+        return int(np.count_nonzero(_last_bytes(data))) if len(data) > _FEW else len(self.ends(data, most))
 
     def zero(self) -> bytes:
         """See `Binary`."""
         return b"\0"
 
 
+def _last_bytes(data: Bytes) -> Array:
+    """Which bytes end a varint. Raises Misfit if one is longer than it may be, or the last one has no end."""
+    more = np.frombuffer(data, np.uint8) >= 0x80
+    # Ten in a row, without a list of all places: of pairs, pairs of pairs and so on.
+    two = more[:-1] & more[1:]
+    four = two[:-2] & two[2:]
+    eight = four[:-4] & four[4:]
+    if more[-1] or (eight[: len(two) - 8] & two[8:]).any():
+        raise Misfit("values that are no varints")
+    last: Array = ~more
+    return last
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixed(Binary):
     """V2's raw strings, each after its length in four bytes."""
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
-        at, size, ends = 0, len(data), []
+        at, size = 0, len(data)
+        ends: list[int] = []
         try:
-            while at < size:
+            while at < size and len(ends) <= most:
                 at += 4 + _LENGTH(data, at)[0]
                 ends.append(at)
         except error:
@@ -137,11 +165,12 @@ class StringFields(Binary):
 
     number: int
 
-    def ends(self, data: Bytes) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Sequence[int]:
         """See `Binary`."""
-        tag, at, size, ends = tag_of(self.number), 0, len(data), []
+        tag, at, size = tag_of(self.number), 0, len(data)
+        ends: list[int] = []
         try:
-            while at < size:
+            while at < size and len(ends) <= most:
                 if data[at] != tag:
                     raise Misfit("another field among the strings")
                 length, at = data[at + 1], at + 2

@@ -28,14 +28,13 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 )
 
 from ext_proc.contract import (
-    CALL_HEADER,
     CONTROL_PATHS,
+    GATHERED_BY,
     GATHERED_PATHS,
     HOP_HEADER,
     MODEL_HEADER,
     RACE_HEADERS,
     SEGMENT_SAFE,
-    TLOC_HEADER,
 )
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
@@ -182,11 +181,12 @@ def _unnamed() -> Predicate:
 
 
 def _gathered(calls: GatheredCalls) -> Predicate:
-    """Predictions that a node may batch: an edge or their caller has said something of it, or their model does."""
-    prediction = matches(":path", GATHERED_PATHS)
+    """Inference calls that a node may gather: their edge or their caller wants it, or their model is one of these."""
+    inference = matches(":path", GATHERED_PATHS)
     if calls.any_model:
-        return prediction
-    return all_of(prediction, any_of(present(CALL_HEADER), present(TLOC_HEADER), *_of_models(calls.models)))
+        return inference
+    asking = [matches(name, values) for name, values in GATHERED_BY.items()]
+    return all_of(inference, any_of(*asking, *_of_models(calls.models)))
 
 
 def _of_models(models: tuple[str, ...]) -> list[Predicate]:

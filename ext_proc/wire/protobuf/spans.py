@@ -6,7 +6,17 @@ Groups are refused, as no message that is cut has any. Nothing is copied: a fiel
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 
-from ext_proc.wire.protobuf.fields import FIXED32, FIXED64, LEN, MAX_FIELDS, VARINT, malformed, read_varint, split_tag
+from ext_proc.wire.protobuf.fields import (
+    FIXED32,
+    FIXED64,
+    LEN,
+    MAX_FIELDS,
+    MAX_TAG,
+    VARINT,
+    malformed,
+    read_varint,
+    split_tag,
+)
 
 Span = tuple[int, int, int, int]
 """A field as it stands in `data[start:end]`: (tag, start, where its content starts, end). See `LEN_TAG` for tags."""
@@ -32,7 +42,7 @@ def spans(data: bytes, at: int, end: int, limit: int = MAX_FIELDS) -> list[Span]
         if tag >= 0x80:
             tag, at = read_varint(data, start)
         wire = tag & 7
-        if tag < 8 or wire > FIXED32 or at < 0:
+        if tag < 8 or tag > MAX_TAG or wire > FIXED32 or at < 0:
             split_tag(tag, start)  # tells what is wrong with it
             raise malformed("a field is cut off", start)
         body = at
@@ -68,23 +78,23 @@ def grouped(data: bytes, at: int, end: int, limit: int = MAX_FIELDS) -> dict[int
     return groups
 
 
+def take(groups: dict[int, list[Span]], number: int, wire: int = LEN) -> list[Span]:
+    """All fields of a number, taken out of their groups: length-delimited ones, and those of `wire`."""
+    fields = groups.pop(number << 3 | LEN, [])
+    if wire == LEN or number << 3 | wire not in groups:
+        return fields
+    return sorted([*fields, *groups.pop(number << 3 | wire)], key=itemgetter(1))
+
+
 def take_one(groups: dict[int, list[Span]], number: int, wire: int = LEN) -> list[Span]:
-    """The field of this tag, if there is one, taken out of its groups.
+    """The field of this number and wire type, if there is one, taken out of its groups.
 
     Raises CallError(INVALID) if there are several: parsers merge them, which nothing here does.
     """
-    found = groups.pop(tag_of(number, wire), [])
+    found = groups.pop(number << 3 | wire, [])
     if len(found) > 1:
         raise malformed(f"field {number} comes twice", found[1][1])
     return found
-
-
-def take(groups: dict[int, list[Span]], number: int, wire: int) -> list[Span]:
-    """All fields of a repeated number, taken out of their groups: packed ones, and those of `wire`."""
-    fields = groups.pop(tag_of(number), [])
-    if wire == LEN or tag_of(number, wire) not in groups:
-        return fields
-    return sorted([*fields, *groups.pop(tag_of(number, wire))], key=itemgetter(1))
 
 
 def content(data: bytes, fields: Sequence[Span]) -> bytes:

@@ -54,8 +54,8 @@ _DTYPES: dict[int, tuple[int, TypedField]] = {
     tfs.DT_UINT64: (8, TypedField(17, VARINT)),
 }
 """Bytes of an element in tensor_content (0: strings, which have another form there), and the typed field."""
-TYPED_NUMBERS = range(5, 19)
-"""All typed fields."""
+LAST_TYPED = 18
+"""The typed fields are all those from CONTENT to this one."""
 
 
 def typed_field(dtype: int) -> TypedField | None:

@@ -30,7 +30,7 @@ from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
 from ext_proc.wire.v2.tensor_layouts import contents_field, raw_layout, typed_layout
 
 MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
-_REMEMBERED = 512  # bytes of a tensor without contents, up to which it is remembered
+_REMEMBERED = 1024  # bytes of a message without id and data, up to which it is remembered
 
 _NAME, _VERSION, _ID, _PARAMETERS, _TENSORS = range(1, 6)  # fields of both messages
 _REQUESTED, _RAW_INPUT, _RAW_OUTPUT = 6, 7, 6
@@ -109,88 +109,105 @@ class V2GrpcBatches(TensorBatches):
         return [Written(_write(form, reply, heads[reply.rows])) for reply in replies]
 
 
+class _Told(NamedTuple):
+    """A tensor as a message tells it, and its place in the message's list."""
+
+    tensor: _Tensor
+    rows: int
+    place: int
+
+
 def _read(body: bytes, raw: int, limit: int) -> Tensors:
+    """A message whose raw data are in this field."""
     fields = grouped(body, 0, len(body))
-    start = joined(body, [*take_one(fields, _NAME), *take_one(fields, _VERSION)])
     its_id = content(body, take_one(fields, _ID))
-    parameters = fields.pop(tag_of(_PARAMETERS), ())
-    if parameters:
-        check_request(_keys(body, parameters))
-    raws = fields.pop(tag_of(raw), ())
-    requested = fields.pop(tag_of(_REQUESTED), ())
-    view = memoryview(body)
-    found: list[tuple[_Tensor, int, Bytes]] = []
-    for at, (_, _, first, end) in enumerate(fields.pop(tag_of(_TENSORS), ())):
-        if raws:
-            tensor, rows = (_remembered if end - first <= _REMEMBERED else _raw)(body[first:end])
-            found.append((tensor, rows, view[raws[at][2] : raws[at][3]] if at < len(raws) else b""))
-        else:
-            found.append(_typed(body, first, end, limit))
-    if not found:
-        raise NotShared(AloneReason.NO_TENSORS)
-    if raws and len(raws) != len(found):
+    raws, contents = take(fields, raw), []
+    said: list[bytes] = []
+    if not raws:
+        for _, _, at, end in take(fields, _TENSORS):
+            inner = grouped(body, at, end)
+            contents.append(take_one(inner, _CONTENTS))
+            said.append(len_field(_TENSORS, rest(body, inner)))
+    what = b"".join([rest(body, fields), *said])
+    form, told = (_remembered if len(what) <= _REMEMBERED else _parse)(what, raw, not raws)
+    if raws and len(raws) != len(told):
         raise NotShared(AloneReason.MISFIT)
-    if any(rows != found[0][1] for _, rows, _ in found):
+    view = memoryview(body)
+    columns = [
+        view[raws[each.place][2] : raws[each.place][3]]
+        if raws
+        else _values(body, contents[each.place], each.tensor, limit)
+        for each in told
+    ]
+    return Tensors(form, its_id, told[0].rows, tuple(columns))
+
+
+def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]]:
+    """The form of a message without its id and data, and its tensors in the order of the form."""
+    fields = grouped(data, 0, len(data))
+    start = joined(data, [*take_one(fields, _NAME), *take_one(fields, _VERSION)])
+    parameters = take(fields, _PARAMETERS)
+    check_request(_keys(data, parameters))
+    told = [
+        _tensor(data, grouped(data, first, end), typed, place)
+        for place, (_, _, first, end) in enumerate(take(fields, _TENSORS))
+    ]
+    if not told:
+        raise NotShared(AloneReason.NO_TENSORS)
+    if any(each.rows != told[0].rows for each in told):
         raise NotShared(AloneReason.ROWS_DIFFER)
-    if raw == _RAW_INPUT and len(found) > 1:  # clients may name them in any order
-        found.sort(key=lambda one: one[0].name)
+    requested: Sequence[Span] = ()
+    if raw == _RAW_INPUT:
+        requested = take(fields, _REQUESTED)
+        told.sort(key=lambda each: each.tensor.name)  # clients may have them in any order
     form = _Form(
         start,
-        joined(body, parameters),
-        tuple([tensor for tensor, _, _ in found]),
-        joined(body, requested),
-        raw if raws else 0,
-        rest(body, fields),
-        frozenset([_requested(body[span[2] : span[3]]) for span in requested]),
+        joined(data, parameters),
+        tuple([each.tensor for each in told]),
+        joined(data, requested),
+        0 if typed else raw,
+        rest(data, fields),
+        frozenset([_requested(data[span[2] : span[3]]) for span in requested]),
     )
-    return Tensors(form, its_id, found[0][1], tuple([data for _, _, data in found]))
+    return form, tuple(told)
 
 
-def _raw(data: bytes) -> tuple[_Tensor, int]:
-    """A tensor without contents, and its rows."""
-    fields = grouped(data, 0, len(data))
-    if tag_of(_CONTENTS) in fields:
+_remembered = lru_cache(2048)(_parse)
+"""Calls to one model say the same but for id and data, and a look-up takes a tenth of the time."""
+
+
+def _tensor(data: bytes, fields: dict[int, list[Span]], typed: bool, place: int) -> _Told:
+    if tag_of(_CONTENTS) in fields:  # beside raw data
         raise NotShared(AloneReason.NOT_UNDERSTOOD)
-    return _tensor(data, fields, typed=False)
-
-
-_remembered = lru_cache(1024)(_raw)
-"""Calls to one model say the same of their tensors, and a look-up takes a tenth of the time."""
-
-
-def _typed(data: bytes, at: int, end: int, limit: int) -> tuple[_Tensor, int, Bytes]:
-    """A tensor with contents, its rows and its data."""
-    fields = grouped(data, at, end)
-    contents = take_one(fields, _CONTENTS)
-    tensor, rows = _tensor(data, fields, typed=True)
-    inside = grouped(data, contents[0][2], contents[0][3], limit) if contents else {}
-    values = take(inside, *tensor.contents)
-    if inside:
-        raise NotShared(AloneReason.NOT_UNDERSTOOD)
-    return tensor, rows, run(data, values) if tensor.contents[1] == LEN else packed(data, values)
-
-
-def _tensor(data: bytes, fields: dict[int, list[Span]], typed: bool) -> tuple[_Tensor, int]:
     name, datatype = take_one(fields, _TENSOR_NAME), take_one(fields, _DATATYPE)
-    parameters = fields.pop(tag_of(_TENSOR_PARAMETERS), ())
-    if parameters:
-        check_tensor(_keys(data, parameters))
+    parameters = take(fields, _TENSOR_PARAMETERS)
+    check_tensor(_keys(data, parameters))
     rows, *tail = _shape(data, fields)
     kind = content(data, datatype).decode("latin-1")
     layout = typed_layout(kind, tail) if typed else raw_layout(kind, tail)
-    contents = contents_field(kind) if typed else (0, 0)
-    if layout is None or contents is None:
+    field = contents_field(kind) if typed else (0, 0)
+    if layout is None or field is None:
         raise NotShared(AloneReason.NOT_UNDERSTOOD)
     tensor = _Tensor(
         decode(content(data, name), "name of a tensor"),
         tuple(tail),
         layout,
-        contents,
+        field,
         joined(data, [*name, *datatype]),
         joined(data, parameters),
         rest(data, fields),
     )
-    return tensor, rows
+    return _Told(tensor, rows, place)
+
+
+def _values(data: bytes, contents: Sequence[Span], tensor: _Tensor, limit: int) -> memoryview:
+    """The typed values of a tensor."""
+    number, wire = tensor.contents
+    inside = grouped(data, contents[0][2], contents[0][3], limit) if contents else {}
+    values = take(inside, number, wire)
+    if inside:
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    return run(data, values) if wire == LEN else packed(data, values)
 
 
 def _shape(data: bytes, fields: dict[int, list[Span]]) -> list[int]:
@@ -208,7 +225,7 @@ def _shape(data: bytes, fields: dict[int, list[Span]]) -> list[int]:
 def _requested(data: bytes) -> str:
     """The name of a requested output. Raises NotShared if it is asked for in a way that has no rows."""
     fields = grouped(data, 0, len(data))
-    check_tensor(_keys(data, fields.get(tag_of(_OUTPUT_PARAMETERS), ())))
+    check_tensor(_keys(data, take(fields, _OUTPUT_PARAMETERS)))
     return decode(content(data, take_one(fields, _OUTPUT_NAME)), "name of an output")
 
 

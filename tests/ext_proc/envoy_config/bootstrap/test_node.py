@@ -62,11 +62,11 @@ def test_batches_go_to_the_model_server_by_a_listener_that_asks_nobody(version: 
     ("batching", "gathered"),
     [
         ("{}", GatheredCalls()),
-        ("{models: {a: {cross_request: true}, b: {}}}", GatheredCalls(("a",))),
+        ("{models: {a: {cross_request: true}, b: {}}}", GatheredCalls(("a", "b"))),
         ("{default: {cross_request: true}}", GatheredCalls(any_model=True)),
     ],
 )
-def test_the_command_knows_which_models_share_by_themselves(
+def test_the_command_knows_which_models_have_settings_of_their_own(
     batching: str, gathered: GatheredCalls, tmp_path: Path
 ) -> None:
     file = tmp_path / "tbms.yaml"

@@ -112,6 +112,7 @@ def test_types_that_numpy_lacks_are_carried_too(kind: int) -> None:
         (tensor("DT_FLOAT", 2, 2, float_val=[1, 2]), [1, 2, 2, 2]),
         (tensor("DT_INT64", 2, 2, int64_val=[-1]), [-1] * 4),
         (tensor("DT_INT32", 2, 2, int_val=[5, 300]), [5, 300, 300, 300]),
+        (tensor("DT_INT64", 2, 150, int64_val=range(200)), [*range(200)] + [199] * 100),
         (tensor("DT_INT32", 2, 2), [0] * 4),
         (tensor("DT_DOUBLE", 2, 2), [0] * 4),
         (tensor("DT_STRING", 2, 2, string_val=[b"a", b"b" * 200]), [b"a"] + [b"b" * 200] * 3),
@@ -121,9 +122,9 @@ def test_types_that_numpy_lacks_are_carried_too(kind: int) -> None:
 )
 def test_the_last_value_is_repeated(few: tfs.TensorProto, whole: list[Any]) -> None:
     twice = merged(request(few), request(few)).inputs["x"]
-    assert tf_tensors.decode(twice).tolist() == np.array(whole + whole, object).reshape(4, 2).tolist()
+    assert tf_tensors.decode(twice).tolist() == np.array(whole + whole, object).reshape(4, -1).tolist()
     assert tf_tensors.decode(few).ravel().tolist() == whole
-    full = tensor(few.dtype, 2, 2, **{BY_TF[few.dtype].tf_field: whole})  # type: ignore[arg-type]
+    full = tensor(few.dtype, 2, few.tensor_shape.dim[1].size, **{BY_TF[few.dtype].tf_field: whole})  # type: ignore[arg-type]
     assert member_of(request(full)).key == member_of(request(few)).key
 
 

@@ -120,7 +120,7 @@ def edited(edit: str) -> v2.ModelInferRequest:
         ("made.raw_input_contents[0] += b'1'", AloneReason.MISFIT),
         ("tensor.datatype = 'BYTES'; made.raw_input_contents[0] = bytes(15) + b'1'", AloneReason.MISFIT),
         ("tensor.datatype = 'BYTES'; made.raw_input_contents[0] = bytes(17)", AloneReason.MISFIT),
-        ("tensor.datatype = 'BYTES'; tensor.shape[0] = 1 << 62", AloneReason.MISFIT),
+        ("tensor.datatype = 'BYTES'; tensor.shape[0] = 1 << 62", AloneReason.TOO_MANY),
         ("tensor.datatype = 'FP33'", AloneReason.NOT_UNDERSTOOD),
         ("tensor.contents.fp32_contents.extend([1, 2, 3, 4])", AloneReason.NOT_UNDERSTOOD),
         ("tensor.parameters['shared_memory_region'].string_param = 'r'", AloneReason.SHARED_MEMORY),
