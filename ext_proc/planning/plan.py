@@ -1,6 +1,6 @@
 """The plan for one model: how large its batches may be, and what a rate of calls costs in lag and in GPUs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
@@ -8,7 +8,7 @@ from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.errors import TbmsError
 from ext_proc.planning.curve import Curve
 from ext_proc.planning.knee import knee
-from ext_proc.planning.simulation import Exponential, Lags, poisson, simulate
+from ext_proc.planning.simulation import Exponential, Lags, evenly, poisson, simulate
 from ext_proc.planning.tradeoff import Load, capacity, evenly_spaced
 
 TAIL = 0.99
@@ -36,11 +36,13 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One way to run it. `load` is for calls that come evenly spaced; the other lags, in seconds, are for calls that
-    know nothing of one another (Poisson), infinite where the GPUs cannot keep up. `cost` of a million responses.
+    """One way to run it. Lags in seconds, infinite where the GPUs cannot keep up: `even` is the mean for calls
+    that come evenly spaced, `mean` and `tail` are for calls that know nothing of one another (Poisson). `cost` of a
+    million responses.
     """
 
     load: Load
+    even: float
     mean: float
     tail: float
     cost: float | None
@@ -128,10 +130,12 @@ class _Runs:
         load = evenly_spaced(self._curve, qps, gpus)
         price = self._wishes.price
         cost = None if price is None else price * gpus / 3600 / qps * 1e6
+        rate = qps * self._wishes.gpus_per_node / gpus  # of a node
+        even = self._shared(rate) if self._wishes.gpus_per_node > 1 and load.keeps_up else load.lag
         if load.share >= 1:  # by chance alone the queue would grow for ever
-            return Operation(load, inf, inf, cost)
-        lags = self._simulated(qps * self._wishes.gpus_per_node / gpus)
-        return Operation(load, lags.mean, lags.percentile(TAIL), cost)
+            return Operation(load, even, inf, inf, cost)
+        lags = self._simulated(rate)
+        return Operation(load, even, lags.mean, lags.percentile(TAIL), cost)
 
     def least(self, qps: float) -> int:
         """The fewest GPUs, in whole nodes, that keep up."""
@@ -156,12 +160,17 @@ class _Runs:
             low, high = (low, middle) if self.operation(qps, middle * node).tail <= limit else (middle + 1, high)
         return high * node
 
+    def _shared(self, rate: float) -> float:
+        """The mean lag of evenly spaced calls where several GPUs take from one queue: the formula is not for them."""
+        return self._simulate(evenly(rate), self._calls // 4).mean
+
     def _simulated(self, rate: float) -> Lags:
         if rate not in self._lags:
-            arrivals = poisson(rate, self._chance())
-            model = self._wishes.model
-            self._lags[rate] = simulate(self._settings, model, self._curve, arrivals, self._calls, self._calls // 10)
+            self._lags[rate] = self._simulate(poisson(rate, self._chance()), self._calls)
         return self._lags[rate]
+
+    def _simulate(self, arrivals: Iterator[float], calls: int) -> Lags:
+        return simulate(self._settings, self._wishes.model, self._curve, arrivals, calls, self._calls // 10)
 
 
 def _check(wishes: Wishes) -> None:

@@ -42,7 +42,7 @@ def draw(plan: Plan, file: Path) -> None:
 
 def _lags(axes: Axes, xs: Sequence[float], operations: Sequence[Operation], title: str, label: str, plan: Plan) -> None:
     lines = (
-        ([each.load.lag for each in operations], _EVEN, "evenly spaced", "-"),
+        ([each.even for each in operations], _EVEN, "evenly spaced", "-"),
         ([each.mean for each in operations], _MEAN, "Poisson, mean", "-"),
         ([each.tail for each in operations], _TAIL, f"Poisson, {TAIL:.0%} of calls", "-"),
     )

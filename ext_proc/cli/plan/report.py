@@ -132,7 +132,7 @@ def _table(title: str, first: str, operations: Sequence[Operation], plan: Plan) 
     for each in operations:
         load = each.load
         cells = [f"{load.qps:g}" if first == "QPS" else str(load.gpus), f"{load.share:.0%}", f"{load.rows:.1f}"]
-        cells += [_ms(load.lag), _ms(each.mean), _ms(each.tail)]
+        cells += [_ms(each.even), _ms(each.mean), _ms(each.tail)]
         if priced:
             cells.append("" if each.cost is None else f"{each.cost:.4g}")
         if limit is not None:
@@ -158,7 +158,7 @@ def _operation(each: Operation) -> dict[str, Any]:
         "share": load.share,
         "rows": load.rows,
         "batch_seconds": load.batch_seconds,
-        "even_lag": _finite(load.lag),
+        "even_lag": _finite(each.even),
         "poisson_mean": _finite(each.mean),
         "poisson_tail": _finite(each.tail),
         "cost_of_a_million": each.cost,

@@ -36,11 +36,11 @@ def test_the_example(example: Plan) -> None:
     assert example.capacity == pytest.approx(500)
     assert [each.load.qps for each in example.by_qps] == pytest.approx([share * 500 for share in SHARES])
     (wanted,) = [each for each in example.by_qps if each.load.qps == 200]
-    assert wanted.load.lag == pytest.approx(0.0275)
+    assert wanted.even == pytest.approx(0.0275)
     by_gpus = {each.load.gpus: each for each in example.by_gpus}
     assert [*by_gpus] == [1, 2, 3, 4]
     assert by_gpus[1] == wanted
-    assert by_gpus[4].load.lag == pytest.approx(0.020)
+    assert by_gpus[4].even == pytest.approx(0.020)
     assert example.needed == 1
 
 
@@ -67,7 +67,7 @@ def test_two_plans_are_the_same(example: Plan) -> None:
 def test_rates_beyond_the_capacity_have_no_lag_and_the_fewest_gpus_that_keep_up_are_found() -> None:
     made = plan(Wishes("bert", qps=1700, lag=0.060))
     last = made.by_qps[-1]
-    assert (last.load.qps, last.load.lag, last.mean, last.tail) == (1700, inf, inf, inf)
+    assert (last.load.qps, last.even, last.mean, last.tail) == (1700, inf, inf, inf)
     counts = [each.load.gpus for each in made.by_gpus]
     assert counts[:5] == [1, 4, 5, 6, 7]
     assert made.needed is not None
@@ -83,7 +83,9 @@ def test_a_lag_that_no_number_of_gpus_gives() -> None:
 def test_gpus_of_one_node_share_a_queue_and_wait_less() -> None:
     apart, together = (plan(Wishes("bert", qps=600, gpus=4, gpus_per_node=each)) for each in (1, 4))
     assert [each.load.gpus for each in together.by_gpus] == [4, 8, 12, 16]
-    assert together.by_gpus[0].mean < apart.by_gpus[-1].mean
+    four = apart.by_gpus[[each.load.gpus for each in apart.by_gpus].index(4)], together.by_gpus[0]
+    assert four[1].mean < four[0].mean
+    assert four[1].even < four[0].even
     assert together.settings.slots == 4
 
 

@@ -1,6 +1,7 @@
 """`tbms plan` from batch times that are told or read; tests/integration/planning has it measure real servers."""
 
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,10 @@ from ext_proc.errors import TbmsError
 from ext_proc.planning.configuration import read_batching
 from ext_proc.planning.curve import straight
 from ext_proc.planning.curve_files import write_curve
+from ext_proc.planning.exactness import Verdict
 from ext_proc.planning.plan import make_plan
 
+ROOT = Path(__file__).parents[4]
 RUN = CliRunner()
 EXAMPLE = ["plan", "--model", "bert", "--batch-ms", "20", "--max-rows", "10"]
 
@@ -162,3 +165,8 @@ def test_two_files_for_one_size(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
     said = fails("--perf-analyzer", f"1={tmp_path}/a.csv", "--perf-analyzer", f"1={tmp_path}/a.csv")
     assert said == "--perf-analyzer: there are two files for 1 rows"
+
+
+def test_the_exit_statuses_are_those_of_the_documentation() -> None:
+    documented = re.findall(r"^\| (\d) \| `([a-z-]+)` \|", (ROOT / "docs/batching.md").read_text(), re.M)
+    assert {Verdict(word): int(status) for status, word in documented} == command.EXIT_CODES
