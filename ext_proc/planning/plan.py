@@ -18,13 +18,18 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MOST_GPUS = 4096
 CALLS = 4000
 """Calls that are simulated for each way to run it."""
+MOST_BYTES = 2**31 - 1
+"""Of a batch: the bound of `max_bytes` in the configuration, and of a message of gRPC."""
+_MIB = 1024 * 1024
 _STEPS = 4  # GPU counts that are shown, from the least one on
 _WORTH = 1.01  # a larger batch is taken if it brings at least so much
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is wanted. `lag` in seconds, `price` of a GPU for an hour; GPUs of one node share a queue."""
+    """What is wanted. `lag` in seconds, `price` of a GPU for an hour; GPUs of one node share a queue. `row_bytes` of a
+    request, where they are known.
+    """
 
     model: str
     qps: float | None = None
@@ -32,6 +37,7 @@ class Wishes:
     gpus: int = 1
     gpus_per_node: int = 1
     price: float | None = None
+    row_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +78,11 @@ def make_plan(curve: Curve, wishes: Wishes, chance: Callable[[], Exponential], c
     runs = _Runs(curve, wishes, settings, chance, calls)
     most = capacity(curve, wishes.gpus)
     rates = {_rounded(share * most) for share in SHARES}
+    last = max(rates)
     if wishes.qps is not None:
         rates.add(wishes.qps)
     by_qps = [runs.operation(qps, wishes.gpus) for qps in sorted(rates)]
-    steady = [each for each in by_qps if each.tail < inf and each.load.qps <= most * max(SHARES)]
+    steady = [each for each in by_qps if each.load.qps <= last]
     found = knee([each.load.qps for each in steady], [each.mean for each in steady])
     by_gpus: Sequence[Operation] = ()
     needed = None
@@ -107,6 +114,9 @@ def settings_for(curve: Curve, wishes: Wishes) -> BatchingSettings:
     rows = curve.max_rows
     lag_ms = None if wishes.lag is None else max(0.0, round((wishes.lag - curve.seconds(rows)) * 1e3, 1))
     model = ModelBatching(cross_request=True, cross_lag_ms=lag_ms, max_rows=rows)
+    size = rows * (wishes.row_bytes or 0)
+    if size > model.max_bytes:
+        model = model.model_copy(update={"max_bytes": min(MOST_BYTES, -(-size // _MIB) * _MIB)})
     return BatchingSettings(slots=wishes.gpus_per_node, models={wishes.model: model})
 
 
@@ -152,9 +162,9 @@ class _Runs:
             return None
         low, high = self.least(qps) // node, self.least(qps) // node
         while self.operation(qps, high * node).tail > limit:
-            low, high = high + 1, high * 2
-            if high * node > MOST_GPUS:
+            if high == MOST_GPUS // node:
                 return None
+            low, high = high + 1, min(2 * high, MOST_GPUS // node)
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if self.operation(qps, middle * node).tail <= limit else (middle + 1, high)

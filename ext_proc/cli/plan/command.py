@@ -6,7 +6,7 @@ Batch times come from a model server that runs, from a file, or from a line that
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
@@ -15,7 +15,7 @@ from random import Random
 from rich.console import Console
 
 from ext_proc.cli.plan import report
-from ext_proc.cli.plan.measuring import Target, Tell, company_finding, measured_curve
+from ext_proc.cli.plan.measuring import Measured, Target, Tell, company_finding, measured
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.planning.curve import MAX_ROWS, Curve, straight
 from ext_proc.planning.curve_files import read_curve, read_perf_analyzer, write_curve
@@ -63,11 +63,11 @@ def run(source: Source, wishes: Wishes, outputs: Outputs) -> None:
     if outputs.plot is not None:
         _check_matplotlib()  # before minutes of measuring
     with _telling(outputs) as tell:
-        curve = asyncio.run(curve_from(source, tell))
+        curve, row_bytes = asyncio.run(_times(source, tell))
         if outputs.save_curve is not None:
             _save(outputs.save_curve, write_curve(curve), "--save-curve")
         tell("simulating")
-        plan = make_plan(curve, wishes, lambda: Random(_SEED).expovariate)
+        plan = make_plan(curve, replace(wishes, row_bytes=row_bytes), lambda: Random(_SEED).expovariate)
     if outputs.as_json:
         _print(outputs, report.as_json(report.document(curve, plan)))
     else:
@@ -117,8 +117,8 @@ def protocol_of(api: str) -> InferenceProtocol:
     raise TbmsError(f"--api: one of {', '.join(known)} was expected (found {api!r}){meant}")
 
 
-async def curve_from(source: Source, tell: Tell) -> Curve:
-    """The batch times of a source, for up to its `max_rows`. Raises TbmsError, which names the flag at fault."""
+async def _times(source: Source, tell: Tell) -> Measured | tuple[Curve, None]:
+    """The batch times of a source, for up to its `max_rows`; and bytes of a row, where they are known."""
     given = {
         "--server": source.server,
         "--curve": source.curve,
@@ -133,16 +133,16 @@ async def curve_from(source: Source, tell: Tell) -> Curve:
         raise TbmsError("--row-ms: it belongs to --batch-ms")
     most = source.max_rows
     if source.server is not None:
-        return await measured_curve(source.server, most or DEFAULT_MAX_ROWS, source.repeats, tell)
+        return await measured(source.server, most or DEFAULT_MAX_ROWS, source.repeats, tell)
     if source.batch_ms is not None:
-        return _line(source.batch_ms, source.row_ms, most or DEFAULT_MAX_ROWS)
+        return _line(source.batch_ms, source.row_ms, most or DEFAULT_MAX_ROWS), None
     if source.curve is not None:
         curve = read_curve(_text(source.curve, "--curve"), f"--curve {source.curve}")
     else:
         curve = read_perf_analyzer(_perf_files(source.perf_analyzer))
     if most is not None and most > curve.max_rows:
         raise TbmsError(f"--max-rows: the batch times end at {curve.max_rows} rows (found {most})")
-    return curve if most is None else curve.up_to(most)
+    return (curve if most is None else curve.up_to(most)), None
 
 
 def _line(batch_ms: float, row_ms: float, max_rows: int) -> Curve:

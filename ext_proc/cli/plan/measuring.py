@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 from ext_proc.cli.plan.model_client import ModelClient, Reply, hint, model_client
 from ext_proc.errors import TbmsError
@@ -34,7 +35,14 @@ class Target:
     seconds: float
 
 
-async def measured_curve(target: Target, max_rows: int, repeats: int, tell: Tell) -> Curve:
+class Measured(NamedTuple):
+    """Batch times, and the bytes of the largest row that was asked."""
+
+    curve: Curve
+    row_bytes: int
+
+
+async def measured(target: Target, max_rows: int, repeats: int, tell: Tell) -> Measured:
     """The time of batches of 1, 2, 4 ... `max_rows` rows, from sending to reply, one at a time. Raises TbmsError."""
     async with _asking(target, _MOST_ROWS) as asking:
         sizes = sizes_up_to(max_rows)
@@ -48,7 +56,7 @@ async def measured_curve(target: Target, max_rows: int, repeats: int, tell: Tell
             start = perf_counter()
             await asking.client.ask(requests[size])
             timed.append((size, perf_counter() - start))
-    return curve_of(timed)
+        return Measured(curve_of(timed), max(row.size for row in asking.recorded.rows))
 
 
 async def company_finding(target: Target, max_rows: int, tell: Tell) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ext_proc.cli.admin_client import printable
 from ext_proc.planning.configuration import write_batching
@@ -86,7 +87,7 @@ def show_finding(finding: Finding, console: Console) -> None:
     for title in ("output", "differ", "largest difference", "ULPs", "in a batch of", "at place"):
         table.add_column(title, justify="left" if title == "output" else "right")
     for output in finding.outputs:
-        table.add_row(*_output_cells(output))
+        table.add_row(*map(Text, _output_cells(output)))
     console.print(table)
     if finding.unsteady:
         console.print(f"Different when asked alone twice: {printable(', '.join(finding.unsteady))}", markup=False)
@@ -124,7 +125,7 @@ def _why_rows(plan: Plan) -> str:
 
 
 def _table(title: str, first: str, operations: Sequence[Operation], plan: Plan) -> Table:
-    table = Table(title=title, title_justify="left", show_edge=False)
+    table = Table(title=Text(title), title_justify="left", show_edge=False)
     limit, priced = plan.wishes.lag, plan.wishes.price is not None
     heads = [first, "load", "rows of a batch", "lag, even", "lag, Poisson", f"its {TAIL * 100:.0f} %"]
     for head in [*heads, *(["$ per million"] if priced else []), *([f"≤ {_ms(limit)}"] if limit is not None else [])]:

@@ -77,7 +77,8 @@ def test_rates_beyond_the_capacity_have_no_lag_and_the_fewest_gpus_that_keep_up_
 
 
 def test_a_lag_that_no_number_of_gpus_gives() -> None:
-    assert plan(Wishes("bert", qps=200, lag=0.019)).needed is None
+    assert plan(Wishes("bert", qps=200, lag=0.019)).needed is None, "one row alone takes longer"
+    assert plan(Wishes("bert", qps=4096, lag=0.021)).needed is None, "two in a hundred meet another, with each a GPU"
 
 
 def test_gpus_of_one_node_share_a_queue_and_wait_less() -> None:
@@ -112,6 +113,15 @@ def test_the_configuration_goes_through_the_settings_and_comes_back() -> None:
     }
     assert read_batching(text) == settings
     assert BatchingSettings.model_validate(settings.model_dump()) == settings
+
+
+def test_a_batch_of_large_rows_is_given_its_bytes() -> None:
+    mib = 1024 * 1024
+    sizes = {None: 16 * mib, 1000: 16 * mib, mib // 2: 16 * mib, mib // 2 + 1: 17 * mib, 2**30: 2**31 - 1}
+    for row_bytes, most in sizes.items():
+        settings = settings_for(GROWING, Wishes("bert", row_bytes=row_bytes))
+        assert settings.models["bert"].max_bytes == most
+        assert read_batching(write_batching(settings)) == settings
 
 
 def test_the_configuration_is_one_that_a_node_reads() -> None:

@@ -65,6 +65,12 @@ def test_the_example_is_told_and_configured() -> None:
     }
 
 
+def test_a_name_is_printed_as_it_is() -> None:
+    result = RUN.invoke(app, ["plan", "--model", "[red]é:1", "--batch-ms", "20"])
+    assert "[red]é:1 on 1 GPU" in result.output
+    assert read_batching(result.output.partition("# tbms plan: ")[2].partition("\n")[2]).models.keys() == {"[red]é:1"}
+
+
 def test_json_says_the_same() -> None:
     result = RUN.invoke(app, [*EXAMPLE, "--qps", "600", "--lag-ms", "10", "--json"])
     assert result.exit_code == 0, result.output

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from ext_proc.cli.plan.measuring import Target, company_finding, measured_curve
+from ext_proc.cli.plan.measuring import Target, company_finding, measured
 from ext_proc.errors import TbmsError
 from ext_proc.planning.exactness import Verdict
 from ext_proc.wire.call import InferenceProtocol
@@ -73,9 +73,10 @@ def quiet(text: str) -> None:
 async def test_every_size_is_warmed_up_and_then_timed_up_and_down(tmp_path: Path) -> None:
     told: list[str] = []
     async with serving() as server:
-        curve = await measured_curve(target(server, "doubler", tmp_path), 6, 2, told.append)
+        curve, row_bytes = await measured(target(server, "doubler", tmp_path), 6, 2, told.append)
     assert sizes == [1, 2, 4, 6, 1, 2, 4, 6, 6, 4, 2, 1]
     assert [(point.rows, point.repeats) for point in curve.points] == [(1, 2), (2, 2), (4, 2), (6, 2)]
+    assert row_bytes == len("1.0"), "as it is written"
     assert told[0] == "warming up: 1 rows"
     assert told[-1] == "timing: 8 of 8"
 
@@ -115,7 +116,7 @@ async def test_one_row_is_not_enough_to_tell(tmp_path: Path) -> None:
 async def test_a_batch_that_is_too_large_is_the_servers_to_refuse(tmp_path: Path) -> None:
     async with serving() as server:
         with pytest.raises(TbmsError) as caught:
-            await measured_curve(target(server, "doubler", tmp_path), 16, 1, quiet)
+            await measured(target(server, "doubler", tmp_path), 16, 1, quiet)
     said = str(caught.value)
     assert "the server answers 400: batch-size must be <= 8?[2J." in said
     assert said.endswith("That was a batch of 16 rows; --max-rows bounds them.")
@@ -131,7 +132,7 @@ async def test_a_batch_that_is_too_large_is_the_servers_to_refuse(tmp_path: Path
 async def test_an_unknown_model_gets_a_hint(model: str, hint: str, tmp_path: Path) -> None:
     async with serving() as server:
         with pytest.raises(TbmsError, match="Request for unknown model") as caught:
-            await measured_curve(target(server, model, tmp_path), 4, 1, quiet)
+            await measured(target(server, model, tmp_path), 4, 1, quiet)
     assert str(caught.value).endswith(hint)
 
 
@@ -149,7 +150,7 @@ async def test_company_takes_two(tmp_path: Path) -> None:
 @pytest.mark.parametrize("server", ["nowhere", "host:", ":80", "host:http", "host:70000", "http://h:1x/", "a/b:1"])
 async def test_what_is_no_server_is_refused_by_its_flag(server: str, tmp_path: Path) -> None:
     with pytest.raises(TbmsError, match=r"^--server: host:port was expected"):
-        await measured_curve(target(server, "m", tmp_path), 4, 1, quiet)
+        await measured(target(server, "m", tmp_path), 4, 1, quiet)
 
 
 @asynccontextmanager
@@ -185,12 +186,12 @@ async def test_a_port_on_which_nothing_or_something_else_listens(protocol: Infer
     async with listening(b"220 mail.example ESMTP\r\n") as server:
         other = replace(asked, server=server, protocol=protocol)
         with pytest.raises(TbmsError, match=says):
-            await measured_curve(other, 4, 1, quiet)
+            await measured(other, 4, 1, quiet)
     with pytest.raises(TbmsError, match=says):
-        await measured_curve(other, 4, 1, quiet)
+        await measured(other, 4, 1, quiet)
 
 
 async def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
     async with listening(b"") as server:
         with pytest.raises(TbmsError, match="no answer in time; --timeout-seconds allows it more"):
-            await measured_curve(target(server, "m", tmp_path, seconds=0.05), 4, 1, quiet)
+            await measured(target(server, "m", tmp_path, seconds=0.05), 4, 1, quiet)
