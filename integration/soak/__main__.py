@@ -37,7 +37,7 @@ _SAMPLE = 0.5
 # What a server may grow by from when it has settled to its end: MiB, and open files.
 _MOST_MIB, _MOST_FILES = 40.0, 64.0
 # Calls share batches at two of the nodes, whether they are raced or not; at the third they pass one by one.
-_BATCHING: dict[str, Section] = dict.fromkeys(_NODES[:2], {"default": {"cross_request": True, "max_rows": 8}})
+_BATCHING: dict[str, Section] = {name: {"default": {"cross_request": True, "max_rows": 8}} for name in _NODES[:2]}
 _SECTIONS: dict[str, Section] = {
     "routing": {"replicas": 2},
     "residency": {"silence": 1.5, "retry": 0.1, "retry_most": 0.5},
