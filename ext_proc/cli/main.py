@@ -150,8 +150,9 @@ def plan(
     check_batching: Annotated[
         bool,
         typer.Option(
+            "--check-batching",
             help="Compare rows alone with rows in company, bit for bit. Exit status: 0 the same, 3 different, 4 not "
-            "the same even alone, 5 nothing differed but all rows are one."
+            "the same even alone, 5 nothing differed but all rows are one.",
         ),
     ] = False,
 ) -> None:
