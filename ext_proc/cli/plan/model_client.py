@@ -21,6 +21,7 @@ from ext_proc.errors import TbmsError
 from ext_proc.wire.batch import Written
 from ext_proc.wire.call import InferenceProtocol
 
+_MOST_BYTES = 1 << 30  # of a reply
 _MOST_WORDS = 300  # characters of a server's own words in an error
 _INDEX = "/inference.GRPCInferenceService/RepositoryIndex"
 _INDEX_SECONDS = 5.0
@@ -50,7 +51,7 @@ async def model_client(
     """A client of `host:port`; `seconds` is the longest time that one reply may take. Raises TbmsError."""
     target = _target(server)
     if protocol.is_grpc:
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        options = [("grpc.max_receive_message_length", _MOST_BYTES), ("grpc.max_send_message_length", -1)]
         async with grpc.aio.insecure_channel(target, options) as channel:
             yield _OverGrpc(channel, target, path, seconds, protocol is InferenceProtocol.V2_GRPC)
     else:
@@ -93,7 +94,11 @@ class _OverRest:
         url = self._base + path
         try:
             async with self._session.post(url, data=body, headers=headers) as reply:
-                answer = await reply.read()
+                answer = bytearray()
+                async for chunk in reply.content.iter_any():
+                    answer += chunk
+                    if len(answer) > _MOST_BYTES:
+                        raise TbmsError(f"{url}: the reply is larger than {_MOST_BYTES} bytes.")
         except TimeoutError:
             raise TbmsError(f"{url}: no answer in time; --timeout-seconds allows it more.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -102,7 +107,7 @@ class _OverRest:
             ) from None
         if reply.status != 200:
             raise TbmsError(f"{url}: the server answers {reply.status}: {_words(answer.decode(errors='replace'))}")
-        return Reply({key.lower(): value for key, value in reply.headers.items()}, answer)
+        return Reply({key.lower(): value for key, value in reply.headers.items()}, bytes(answer))
 
 
 class _OverGrpc:

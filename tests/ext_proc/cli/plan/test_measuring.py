@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from ext_proc.cli.plan import model_client
 from ext_proc.cli.plan.measuring import Target, company_finding, measured
 from ext_proc.errors import TbmsError
 from ext_proc.planning.exactness import Verdict
@@ -140,6 +141,18 @@ async def test_a_reply_that_is_not_one_for_each_row(tmp_path: Path) -> None:
     async with serving() as server:
         with pytest.raises(TbmsError, match=r"cannot share batches: of 2 rows: The reply has 1 rows"):
             await company_finding(target(server, "short", tmp_path), 4, quiet)
+
+
+@pytest.mark.parametrize("most", [10, 10_000])
+async def test_a_reply_is_read_up_to_a_bound(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_client, "_MOST_BYTES", most)
+    async with serving() as server:
+        asking = measured(target(server, "doubler", tmp_path), 2, 1, quiet)
+        if most > 1000:
+            await asking
+        else:
+            with pytest.raises(TbmsError, match="the reply is larger than 10 bytes"):
+                await asking
 
 
 async def test_company_takes_two(tmp_path: Path) -> None:
