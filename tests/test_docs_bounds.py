@@ -33,6 +33,11 @@ WORDS = re.compile(r"(?:^|_)(?:max|most|limit|limits|bytes|longest|largest|backl
 NO_BOUNDS = {
     "ext_proc.broker.estimates._MOST_MS": "the ends of a histogram",
     "ext_proc.broker.resolver._MAX_DEPTH": "of the configuration",
+    "ext_proc.cli.plan.command.DEFAULT_MAX_ROWS": "of a command line",
+    "ext_proc.cli.plan.measuring._MOST_ROWS": "of a command line",
+    "ext_proc.planning.curve.MAX_ROWS": "of a command line",
+    "ext_proc.planning.plan.MOST_BYTES": "of the configuration",
+    "ext_proc.planning.plan.MOST_GPUS": "of a command line",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS_KIB": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.http2.frames.MIN_FRAME_BYTES": "of the protocol",
