@@ -9,6 +9,9 @@ BACKUP_HEADER = "backup"
 PRIMARY_HEADER = "primary"
 RACE_HEADERS = (TLOC_HEADER, BACKUP_HEADER, PRIMARY_HEADER)
 SPLIT_KEY_HEADER = "tbms-key"
+
+# The session of a call, whose calls all reach one node; see docs/sequences.md.
+SESSION_HEADER = "tbms-session"
 ANSWER_HEADER = "tbms-answer"
 
 # The model (and version or label) of a call, where a header names it rather than the path or the message.
@@ -20,7 +23,9 @@ HOP_HEADER = "x-tbms-hop"
 RESIDENCY_HEADER = "x-tbms-residency"
 RESIDENCY_ASK = "?1"
 """On a request: the node is asked how the model stands there. Its answer comes back under the same name."""
-STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER)
+CLAIM_HEADER = "x-tbms-session"
+"""On a request: the session that the call belongs to, for its node (`mesh.session_claim`)."""
+STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CLAIM_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.
 UPSTREAM_HEADER = "x-tbms-upstream"
@@ -28,6 +33,9 @@ ELSEWHERE_HEADER = "x-tbms-elsewhere"
 
 # Envoy's own: what is left of the caller's time, which only candidate calls of ours set.
 UPSTREAM_TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
+
+# And: how often it may ask again, whatever its routes say. Set to 0 on calls that only one node may get.
+MAX_RETRIES_HEADER = "x-envoy-max-retries"
 
 # Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
 NODES_NAMESPACE = "envoy.lb"

@@ -1,6 +1,6 @@
-"""The policy of an edge: a client's call is routed to a node at once, renamed, or held for a race."""
+"""The policy of an edge: a client's call is routed to a node, that of its session if it has one, or held for a race."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ext_proc.broker.deadline import read_options
@@ -8,20 +8,25 @@ from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.contract import (
     BACKUP_HEADER,
+    CLAIM_HEADER,
     HOP_HEADER,
+    MAX_RETRIES_HEADER,
     MODEL_HEADER,
     PRIMARY_HEADER,
     RESIDENCY_HEADER,
+    SESSION_HEADER,
     SPLIT_KEY_HEADER,
     TLOC_HEADER,
 )  # fmt: skip
 from ext_proc.edge.placing import Placing
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
+from ext_proc.edge.sessions import Session, Sessions, session_of_header, session_of_sequence
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route, Seat
 from ext_proc.processing.request import Head, ReplyPart, Version
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call, InferenceProtocol
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
+from ext_proc.wire.sequences import read_sequence
 from ext_proc.worker_thread import off_loop
 from mesh.node import Node
 from mesh.residency import header as residency_header
@@ -31,12 +36,24 @@ from mesh.residency.hints import ReplyHints
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 
 
+# A JSON body is gone over much more slowly than bytes are unpacked.
+_SEQUENCE_WORK = 16
+
+
 @dataclass(frozen=True, slots=True)
 class HeldRace:
-    """What the edge keeps of a held call: its plan, and when it arrived at Envoy (monotonic seconds)."""
+    """What the edge keeps of a held call: its plan, when it arrived at Envoy (monotonic seconds), and its seat."""
 
     plan: Plan
     arrival: float
+    seat: Seat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldForSequence:
+    """What the edge keeps of a call that is held until its body tells its sequence: when it was decided so."""
+
+    decided: float
 
 
 RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
@@ -55,6 +72,7 @@ class EdgePolicy:
     def __init__(
         self,
         placing: Placing,
+        sessions: Sessions,
         run_race: RunRace,
         model_table: ModelTable,
         hop: HopMark,
@@ -66,6 +84,7 @@ class EdgePolicy:
         follows_replies: bool = False,
     ) -> None:
         self._placing = placing
+        self._sessions = sessions
         self._run_race = run_race
         self._hop = hop
         self._hints = hints
@@ -81,22 +100,33 @@ class EdgePolicy:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            return Route(nodes, wants_residency=call.model if self._wants_residency(nodes, call.model, now) else "")
-        plan = self._plan(head, call)
-        if plan is None:
-            return self._send(head, call, call, now)
-        if plan.races or plan.shadows:
-            return Hold(collect=True, context=HeldRace(plan, self._arrival(head, now)))
-        return self._rename(head, call, plan, now)
+            wanted = call.model if self._wants_residency(nodes, call.model, now) else ""
+            return Route(nodes, headers=_claimed(headers), wants_residency=wanted)
+        named = headers.get(SESSION_HEADER)
+        if named is not None:
+            return self._decide(head, call, session_of_header(call, named), now)
+        if call.verb is Verb.INFER and call.model in self.model_table.stateful and not head.end_of_stream:
+            return Hold(collect=True, context=HeldForSequence(now))
+        return self._decide(head, call, None, now)
 
     async def resolve(self, held: Held) -> Decision:
-        """Decides a held call: a race, or a gRPC call that is only renamed."""
-        context = held.context
-        assert isinstance(context, HeldRace)
+        """Decides a held call: a race, a gRPC call that is only renamed, or one whose body tells its sequence."""
+        limit = self.body_limit
         if held.call.protocol.is_grpc:
             # Once, for all candidates and copies.
-            limit = self.body_limit
             held = await off_loop(held.most_plain(limit), held.unpacked, limit)
+        context = held.context
+        if isinstance(context, HeldForSequence):
+            body = b"".join(held.chunks) if held.message is None else held.message
+            work = held.most_plain(limit) * _SEQUENCE_WORK
+            part = await off_loop(work, read_sequence, held.call, held.head.headers, body, limit)
+            session = None if part is None else session_of_sequence(held.call, part)
+            decision = self._decide(held.head, held.call, session, context.decided)
+            if not isinstance(decision, Hold):
+                return decision
+            context = decision.context
+        assert isinstance(context, HeldRace)
+        held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, _only(context.plan), context.arrival)
@@ -112,14 +142,31 @@ class EdgePolicy:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
-    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
+    def _decide(self, head: Head, call: Call, session: Session | None, now: float) -> Decision:
+        """The nodes for a call of this session, or of none; or a hold where its body is needed. Raises CallError."""
+        plan = self._plan(head, call, session)
+        seat = None
+        if session is not None:
+            primary = Candidate(call.model, call.version, call.label) if plan is None else _only(plan)
+            seat, target = self._sessions.seat(call, session, primary, now)
+            plan = _for_target(plan, call, target)
+        if plan is None:
+            return self._send(head, call, call, now, seat)
+        if plan.races or plan.shadows:
+            return Hold(collect=True, context=HeldRace(plan, self._arrival(head, now), seat))
+        return self._rename(head, call, plan, now, seat)
+
+    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float, seat: Seat | None) -> Route:
         """The nodes for a call that goes out now, for the model that it is to be of."""
         model = wanted.model
-        placement = self._placing.pick(call, model, now)
+        if seat is None:
+            placement = self._placing.pick(call, model, now)
+        else:
+            placement = self._placing.at(call, seat.node_id, model, now)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
-        named: tuple[tuple[str, str], ...] = ()
+        named: tuple[tuple[str, str], ...] = () if seat is None else seat.headers
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
-            named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+            named += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
         lease = self._placing.lease(placement) if self.follows_replies else None
         return Route(
@@ -134,7 +181,7 @@ class EdgePolicy:
         """When the call came to Envoy, on the clock of `now`: the time that it waited for us is part of its limit."""
         return now if head.received is None else now - max(0.0, self._wall() - head.received)
 
-    def _plan(self, head: Head, call: Call) -> Plan | None:
+    def _plan(self, head: Head, call: Call, session: Session | None) -> Plan | None:
         """What to do with the call, where it is not just routed. Raises CallError for headers that cannot hold."""
         get = head.headers.get
         options = read_options(
@@ -145,7 +192,9 @@ class EdgePolicy:
             grpc_timeout=get("grpc-timeout"),
         )
         self._seed += 1
-        plan = self.model_table.plan(call, options, self._seed)
+        if session is not None and options.key is None:
+            options = replace(options, key=session.key.hex())
+        plan = self.model_table.plan(call, options, self._seed, bound=session is not None)
         if plan is None or not (plan.races or plan.shadows):
             return plan
         if head.end_of_stream:  # without a body there is nothing to predict; the node says so
@@ -162,20 +211,38 @@ class EdgePolicy:
             return None
         return replace(plan, candidates=(primary,), shadows=(), races=False)
 
-    def _rename(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
+    def _rename(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None) -> Decision:
         """An alias, a label or a split: the call goes on to another name."""
         if call.protocol.is_grpc:
-            can_rename = head.body_can_come
-            return Hold(collect=True, context=HeldRace(plan, now)) if can_rename else self._send(head, call, call, now)
+            if head.body_can_come:
+                return Hold(collect=True, context=HeldRace(plan, now, seat))
+            return self._send(head, call, call, now, seat)
         model = _only(plan)
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        return replace(self._send(head, call, model, now), headers=((":path", path),))
+        route = self._send(head, call, model, now, seat)
+        return replace(route, headers=((":path", path), *route.headers))
 
     def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
         assert held.message is not None
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
-        return replace(self._send(held.head, held.call, model, now), body=body)
+        return replace(self._send(held.head, held.call, model, now, held.seat), body=body)
+
+
+def _claimed(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What a call of our own has to keep of its session on its way to the node."""
+    claim = headers.get(CLAIM_HEADER)
+    return () if claim is None else ((CLAIM_HEADER, claim), (MAX_RETRIES_HEADER, "0"))
+
+
+def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None:
+    """The plan of a call of a session, made to ask the model that its first call was made to mean."""
+    same = (target.model, target.version, target.label) == (call.model, call.version, call.label)
+    if plan is None:
+        return None if same else Plan(call.model, (target,), limit_ms=0.0, races=False)
+    if not plan.races and same:
+        return None
+    return replace(plan, candidates=(replace(target, estimate_ms=_only(plan).estimate_ms),))
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:

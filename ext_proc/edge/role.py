@@ -17,6 +17,7 @@ from ext_proc.edge.endpoint_files import update_endpoint_files
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
+from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
@@ -42,6 +43,7 @@ class EdgeRole:
         load_waits = LoadWaits()
         self._router = Router(config.routing, self._cache_map, load_waits)
         hints = ReplyHints(self._cache_map, config.residency.remember)
+        self._sessions = Sessions(self._router)
         self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock)
 
         broker = config.broker
@@ -53,6 +55,7 @@ class EdgeRole:
         self._racer = Racer(broker, upstream, candidates, budget, report, clock)
         self.policy = EdgePolicy(
             placing,
+            self._sessions,
             self._racer.race,
             config.model_table,
             hop,

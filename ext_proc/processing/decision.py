@@ -85,10 +85,18 @@ class HeaderMutation:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a call of a session goes: to the node of that id and to no other. `headers` are set on its request."""
+
+    node_id: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A call that waits for a decision: the head, what it asks for, and the chunks of its body if it was collected.
 
-    `message` is the plain message of a gRPC call, once it is unpacked.
+    `message` is the plain message of a gRPC call, once it is unpacked; `seat` is that of its session, if it has one.
     """
 
     head: Head
@@ -96,6 +104,7 @@ class Held:
     chunks: tuple[bytes, ...]
     context: object = None
     message: bytes | None = None
+    seat: Seat | None = None
 
     @property
     def size(self) -> int:

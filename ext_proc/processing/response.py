@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import CLAIM_HEADER, NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
@@ -22,9 +22,9 @@ def continue_headers(
 
     Memoised: a fleet has few distinct lists of nodes, and one for each model where the model is told to the node;
     building the message costs more than the look-up. A path that is set anew is the client's own, and its query may be
-    another for every call: such a reply is not remembered.
+    another for every call, as sessions are: such a reply is not remembered.
     """
-    if set_headers and _sets_path(set_headers):
+    if set_headers and _is_of_one_call(set_headers):
         return _continued((nodes, remove, set_headers))
     return _CONTINUED[nodes, remove, set_headers]
 
@@ -37,7 +37,7 @@ def continue_and_hear(
     nodes: tuple[str, ...], remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...], mode: BodyMode
 ) -> bytes:
     """As `continue_headers`, and the reply's headers are to be sent to us. `mode`: how this stream gets bodies now."""
-    if _sets_path(set_headers):
+    if _is_of_one_call(set_headers):
         return _continued_and_heard((nodes, remove, set_headers, mode))
     return _CONTINUED_AND_HEARD[nodes, remove, set_headers, mode]
 
@@ -61,8 +61,8 @@ def _continue_headers(
     return message
 
 
-def _sets_path(set_headers: tuple[tuple[str, str], ...]) -> bool:
-    return any(key == ":path" for key, _ in set_headers)
+def _is_of_one_call(set_headers: tuple[tuple[str, str], ...]) -> bool:
+    return any(key == ":path" or key == CLAIM_HEADER for key, _ in set_headers)
 
 
 def continue_reply(change: HeaderMutation) -> bytes:
