@@ -2,17 +2,19 @@
 
 import asyncio
 
-from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER
+from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.node.caller_deadline import remaining_seconds
 from ext_proc.node.refusals import refusal
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.wire.call import Call, Verb
 from mesh.model_cache.errors import BadName, CacheError
+from mesh.model_cache.lease import Lease as ModelLease
 from mesh.model_cache.manager import Manager
 from mesh.residency import header as residency_header
+from mesh.session_claim import SessionClaim, read_claim
 
 # These ask what is loaded, and load nothing themselves; every other call brings its model.
 _STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
@@ -39,8 +41,11 @@ class NodePolicy:
         """Pass with a lease on a resident model; Hold for a model that has to be loaded first."""
         if call.verb in _STATE_VERBS:
             return Pass()
-        lease = self._manager.try_acquire(call.model, call.version, call.label)
-        return Hold() if lease is None else Pass(lease)
+        claim = read_claim(head.headers.get(CLAIM_HEADER))
+        lease = None if claim is None else self._manager.acquire_again(claim, call.model)
+        if lease is None:
+            lease = self._manager.try_acquire(call.model, call.version, call.label)
+        return Hold() if lease is None else Pass(self._joined(claim, lease))
 
     async def resolve(self, held: Held) -> Decision:
         """Pass once the model is loaded. Raises CallError. A cancellation ends the wait, and never the load."""
@@ -48,7 +53,8 @@ class NodePolicy:
         remaining = remaining_seconds(held.head.headers)
         try:
             async with asyncio.timeout(min(remaining, self._hold_seconds)):
-                return Pass(await self._manager.ensure(call.model, call.version, call.label))
+                lease = await self._manager.ensure(call.model, call.version, call.label)
+                return Pass(self._joined(read_claim(held.head.headers.get(CLAIM_HEADER)), lease))
         except TimeoutError:
             if remaining <= self._hold_seconds:
                 late = f"Model {call.model!a} was not loaded within the call's limit of {1000 * remaining:g} ms."
@@ -58,6 +64,10 @@ class NodePolicy:
             if call.verb is Verb.READY and not isinstance(error, BadName):
                 return Pass()  # the model server says "not ready" in its own words
             raise refusal(error) from None
+
+    def _joined(self, claim: SessionClaim | None, lease: ModelLease) -> Lease:
+        """The lease of a call, of that session if there is one."""
+        return lease if claim is None else self._manager.sessions.join(claim, lease)
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float

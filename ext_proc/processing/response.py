@@ -77,7 +77,9 @@ def _continued_reply(change: HeaderMutation) -> bytes:
     return message.SerializeToString()
 
 
-def _mutate(message: pb.HeadersResponse, remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]) -> None:
+def _mutate(
+    message: pb.HeadersResponse | pb.BodyResponse, remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]
+) -> None:
     if remove:
         message.response.header_mutation.remove_headers.extend(remove)
     if set_headers:
@@ -85,14 +87,16 @@ def _mutate(message: pb.HeadersResponse, remove: tuple[str, ...], set_headers: t
         message.response.header_mutation.set_headers.extend(options)
 
 
-def continue_buffered(nodes: tuple[str, ...] = ()) -> bytes:
-    """Lets a request go on whose body was buffered; its headers were let through before."""
-    return _CONTINUED_BUFFERED[nodes]
+def continue_buffered(nodes: tuple[str, ...] = (), set_headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """Lets a request go on whose body was buffered; its headers were answered before, and can still be set."""
+    return _continued_buffered((nodes, set_headers)) if set_headers else _CONTINUED_BUFFERED[nodes, set_headers]
 
 
-def _continued_buffered(nodes: tuple[str, ...]) -> bytes:
+def _continued_buffered(reply: tuple[tuple[str, ...], tuple[tuple[str, str], ...]]) -> bytes:
+    nodes, set_headers = reply
     message = pb.ProcessingResponse()
     message.request_body.SetInParent()
+    _mutate(message.request_body, (), set_headers)
     _hand_over(message, nodes)
     return message.SerializeToString()
 

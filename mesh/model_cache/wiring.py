@@ -7,6 +7,7 @@ from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.states import CacheEntry
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.commands import Commands
+from mesh.model_cache.held_sessions import HeldSessions
 from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loads.admission import Admission
 from mesh.model_cache.loads.fetching import Fetching
@@ -36,6 +37,7 @@ class Parts:
     maintenance: Maintenance
     commands: Commands
     node_report: NodeReport
+    sessions: HeldSessions
 
 
 def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[CacheEntry, Job], None]) -> Parts:
@@ -49,6 +51,7 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
     jobs = Jobs(cache, tasks.spawn, loading.bring, arrived)
     load_times = LoadTimes()
     versions = Versions(cache, store_index, tasks.spawn, jobs.bring)
+    sessions = HeldSessions(cache.lease, cache.clock)
     return Parts(
         tasks,
         store_index,
@@ -57,7 +60,8 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
         jobs,
         load_times,
         versions,
-        Maintenance(cache, tasks.spawn, versions, jobs, unloading),
+        Maintenance(cache, tasks.spawn, versions, jobs, unloading, sessions),
         Commands(cache, store_index, versions, jobs, unloading),
         NodeReport(cache, store_index, versions, jobs, load_times),
+        sessions,
     )

@@ -26,7 +26,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     MatcherOnMatch,
 )
 
-from ext_proc.contract import CONTROL_PATHS, HOP_HEADER, MODEL_HEADER, RACE_HEADERS
+from ext_proc.contract import CONTROL_PATHS, HOP_HEADER, MODEL_HEADER, RACE_HEADERS, SESSION_HEADER
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
@@ -63,7 +63,7 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
     """
     # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
     timed = settings.server_tls is None
-    races = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
+    races = any_of(*[present(name) for name in RACE_HEADERS], *_of_models(settings.body_models))
     return _filter(
         version,
         {branch: _edge_branch(branch, settings) for branch in Branch},
@@ -74,6 +74,8 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
         ],
         # A candidate call of the server's own: named, and never brokered again.
         settled=all_of(present(HOP_HEADER), present(MODEL_HEADER)),
+        # Without the server nobody knows the one node that may get it.
+        strict=present(SESSION_HEADER),
         server_asks=Branch.CLOSED,
     )
 
@@ -112,11 +114,12 @@ def _filter(
     *,
     server_asks: Branch,
     settled: Predicate | None = None,
+    strict: Predicate | None = None,
 ) -> HttpFilter:
     """The filter of one role: the first predicate that holds decides, and a call for which none does is `open`.
 
-    `settled` are calls that are open whatever else they say. `server_asks` is the branch of `body_calls` from Envoy
-    1.40 on, where the server asks for the body.
+    `settled` are calls that are open whatever else they say, `strict` those that are closed unless they are
+    `body_calls`. `server_asks` is the branch of `body_calls` from Envoy 1.40 on, where the server asks for the body.
     """
     access = body_access(version)
     choices = [(matches(":path", CONTROL_PATHS), branches[Branch.CLOSED])]
@@ -129,6 +132,8 @@ def _filter(
         branch = server_asks if access is BodyAccess.OVERRIDE else Branch.STREAM
         if branch is not Branch.OPEN:
             choices.append((calls.predicate, replace(branches[branch], timed=calls.timed)))
+    if strict is not None:
+        choices.append((strict, branches[Branch.CLOSED]))
     composite = ExtensionWithMatcher(
         xds_matcher=Matcher(
             matcher_list=MatcherMatcherList(
@@ -161,7 +166,7 @@ def _unnamed() -> Predicate:
     return all_of(_is_grpc(), none_of(present(MODEL_HEADER)), in_body)
 
 
-def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
+def _of_models(models: tuple[str, ...]) -> list[Predicate]:
     if not models:
         return []
     spellings = one_of_names(tuple(dict.fromkeys(spelled for name in models for spelled in (name, quote(name, "")))))

@@ -19,7 +19,8 @@ from ext_proc.envoy_config.parts.text import extension
 FROM_CLIENTS = STEERING_HEADERS
 # The server's own calls carry the hop mark.
 FROM_SERVER = (NODE_HEADER,)
-# Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency.
+# Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency, and tells it
+# of sessions.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)
 # Removed at the router, so after the route was chosen by them: they end here.
 AT_ROUTER = (NODE_HEADER, HOP_HEADER, "x-envoy-external-address")

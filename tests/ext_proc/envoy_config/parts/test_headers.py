@@ -23,7 +23,9 @@ def test_steering_headers_of_clients_are_removed_before_the_route_is_chosen(vers
         removed[name] = {entry["remove"] for entry in mutation["typed_config"]["mutations"]}
         (host,) = manager(document, name)["route_config"]["virtual_hosts"]
         assert {"x-tbms-node", "x-tbms-hop"} <= set(host["request_headers_to_remove"])
-    assert removed["clients"] == removed["direct"] == {"x-tbms-node", "x-tbms-hop", "x-tbms-residency"}
+    assert removed["clients"] == removed["direct"] == {
+        "x-tbms-node", "x-tbms-hop", "x-tbms-residency", "x-tbms-session",
+    }  # fmt: skip
     assert removed["egress"] == {"x-tbms-node"}, "the server's own calls need their hop mark to be recognised"
 
 
