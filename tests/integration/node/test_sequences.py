@@ -1,4 +1,4 @@
-"""Sequences of a stateful model, and sessions, over two nodes of ours with a real Triton each, called by its clients."""
+"""Sequences of a stateful model, and sessions of any, over two nodes with a real Triton each, called by its clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -307,7 +307,7 @@ async def test_a_session_of_any_model_keeps_its_node(edge: Sidecar) -> None:
             name = f'"chat-{number}"'
             nodes = {(await web.call(tbms_session=name))[1] for _ in range(4)}
             await grpc.infer(DOUBLE, [tensor], headers={"tbms-session": name})
-            status, node, answer = await web.call(tbms_session=name, tloc="20000", backup="nobody;est=1")
+            status, _, answer = await web.call(tbms_session=name, tloc="20000", backup="nobody;est=1")
             assert status == 200
             assert answer is not None
             assert answer.startswith(f"{DOUBLE};rank=0;"), answer
@@ -342,6 +342,9 @@ async def test_no_other_node_is_asked_for_a_session_of_a_node_that_is_gone(fleet
                 assert (await web.call())[0] == 200, "a plain call goes on to the other node"
         finally:
             await gone.envoy.start(answers(f"{gone.envoy_admin}/ready"))
+        for name in sessions:
+            assert await web.call(tbms_session=f"{name};end") == (200, homes[name], None)
+        assert await fleet.sessions() == [0, 0]
 
 
 async def test_the_sequences_of_a_node_that_died_have_to_begin_again(fleet: Fleet, tmp_path: Path) -> None:
