@@ -8,7 +8,7 @@ import pytest
 from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Held
+from ext_proc.processing.decision import Held, Seat
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.upstream.client import Request
 from ext_proc.upstream.hop_mark import HopMark
@@ -66,7 +66,7 @@ def test_the_same_model_keeps_the_path_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "steering",
     ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "grpc-timeout",
-     "x-envoy-upstream-rq-timeout-ms"],
+     "x-envoy-upstream-rq-timeout-ms", "x-tbms-session", "x-envoy-max-retries"],
 )  # fmt: skip
 def test_what_steers_is_not_sent_on(steering: str) -> None:
     made = request(held(**{steering: "forged"}), Candidate("svm"))
@@ -116,6 +116,14 @@ def test_the_model_header_names_what_naming_reads(name: str) -> None:
     assert value == value.strip()
     headers = {":path": made.path, "content-type": "application/grpc", "x-tbms-model": value}
     assert name_call(headers, 100).model == name
+
+
+def test_a_call_of_a_session_goes_to_its_seat_and_says_what_that_says() -> None:
+    seat = Seat("node-1", (("x-tbms-session", "a claim"), ("x-envoy-max-retries", "0")))
+    for call in (held("bert"), tfs_call("bert")):
+        made = dict(request(replace(call, seat=seat), Candidate("bert")).headers)
+        assert (made["x-tbms-session"], made["x-envoy-max-retries"]) == (b"a claim", b"0")
+        assert made["x-tbms-hop"] == HOP.write(("node-1",)).encode()
 
 
 def test_a_rest_path_with_any_name_is_read_back() -> None:
