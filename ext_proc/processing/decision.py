@@ -112,7 +112,7 @@ class Held:
         return sum(map(len, self.chunks))
 
     def most_plain(self, limit: int) -> int:
-        """Bytes that the message may have at most once it is unpacked; what `unpacked` costs goes by it."""
+        """Bytes that a packed body may have at most once it is unpacked; what that costs goes by it."""
         return most_plain(self.chunks, limit)
 
     def unpacked(self, limit: int) -> Self:
