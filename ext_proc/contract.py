@@ -25,6 +25,8 @@ RESIDENCY_ASK = "?1"
 """On a request: the node is asked how the model stands there. Its answer comes back under the same name."""
 CLAIM_HEADER = "x-tbms-session"
 """On a request: the session that the call belongs to, for its node (`mesh.session_claim`)."""
+NO_CLAIM = "-"
+"""In its place on a candidate's call of ours, where the node is to be told nothing and still is the only one."""
 STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CLAIM_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.

@@ -1,6 +1,6 @@
 """The policy of an edge: a client's call is routed to a node, that of its session if it has one, or held for a race."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from ext_proc.broker.deadline import read_options
@@ -12,6 +12,7 @@ from ext_proc.contract import (
     HOP_HEADER,
     MAX_RETRIES_HEADER,
     MODEL_HEADER,
+    NO_CLAIM,
     PRIMARY_HEADER,
     RESIDENCY_HEADER,
     SESSION_HEADER,
@@ -101,7 +102,7 @@ class EdgePolicy:
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
             wanted = call.model if self._wants_residency(nodes, call.model, now) else ""
-            return Route(nodes, headers=_claimed(headers), wants_residency=wanted)
+            return Route(nodes, headers=_bound(headers.get(CLAIM_HEADER)), wants_residency=wanted)
         named = headers.get(SESSION_HEADER)
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)
@@ -160,11 +161,10 @@ class EdgePolicy:
         """The nodes for a call that goes out now, for the model that it is to be of."""
         model = wanted.model
         if seat is None:
-            placement = self._placing.pick(call, model, now)
+            placement, named = self._placing.pick(call, model, now), _bound(None)
         else:
-            placement = self._placing.at(call, seat.node_id, model, now)
+            placement, named = self._placing.at(call, seat.node_id, model, now), _bound(seat.claim)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
-        named: tuple[tuple[str, str], ...] = () if seat is None else seat.headers
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             named += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
@@ -229,10 +229,12 @@ class EdgePolicy:
         return replace(self._send(held.head, held.call, model, now, held.seat), body=body)
 
 
-def _claimed(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """What a call of our own has to keep of its session on its way to the node."""
-    claim = headers.get(CLAIM_HEADER)
-    return () if claim is None else ((CLAIM_HEADER, claim), (MAX_RETRIES_HEADER, "0"))
+def _bound(claim: str | None) -> tuple[tuple[str, str], ...]:
+    """The headers of a call that only one node may get, and what that is told; of any other (None) there are none."""
+    if claim is None:
+        return ()
+    told = ((CLAIM_HEADER, claim),) if claim not in ("", NO_CLAIM) else ()
+    return ((MAX_RETRIES_HEADER, "0"), *told)
 
 
 def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None:

@@ -11,7 +11,7 @@ import http_sfv
 
 from ext_proc.broker import fields
 from ext_proc.broker.plan import Candidate
-from ext_proc.contract import CLAIM_HEADER, MAX_RETRIES_HEADER, SESSION_HEADER
+from ext_proc.contract import SESSION_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Seat
 from ext_proc.wire.call import Call
@@ -122,5 +122,10 @@ class Sessions:
             node_id, target = sitting.node_id, sitting.target
         if session.ends:
             self._sittings.end(session.key)
-        claim = SessionClaim(session.key.hex(), self._idle_seconds, session.ends)
-        return Seat(node_id, ((CLAIM_HEADER, write_claim(claim)), (MAX_RETRIES_HEADER, "0"))), target
+        return Seat(node_id, self._claim(session, node_id)), target
+
+    def _claim(self, session: Session, node_id: str) -> str:
+        node = self._router.node(node_id)
+        if node is None or node.residency is None:
+            return ""
+        return write_claim(SessionClaim(session.key.hex(), self._idle_seconds, session.ends))

@@ -86,10 +86,13 @@ class HeaderMutation:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Where a call of a session goes: to the node of that id and to no other. `headers` are set on its request."""
+    """Where a call of a session goes: to the node of that id and to no other. `claim` tells it of the session.
+
+    Without a claim (empty) it is told nothing: it is a model server that no tbms of ours stands before.
+    """
 
     node_id: str
-    headers: tuple[tuple[str, str], ...]
+    claim: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ext_proc.contract import (
     HOP_HEADER,
     MAX_RETRIES_HEADER,
     MODEL_HEADER,
+    NO_CLAIM,
     NODE_HEADER,
     UPSTREAM_TIMEOUT_HEADER,
 )  # fmt: skip
@@ -80,7 +81,7 @@ class Candidates:
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
         )
         if held.seat is not None:
-            own += tuple((key, value.encode("latin-1")) for key, value in held.seat.headers)
+            own += ((CLAIM_HEADER, (held.seat.claim or NO_CLAIM).encode("ascii")),)
         authority = headers.get(":authority", "")
         lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))
         sent = tuple((key, line.encode("latin-1")) for key, line in lines)

@@ -49,6 +49,11 @@ class Router:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
 
+    def node(self, node_id: str) -> Node | None:
+        """The node of that id, alive or not."""
+        known = self._nodes.get(node_id)
+        return None if known is None else known.node
+
     def update(self, nodes: Iterable[Node]) -> None:
         """These are the nodes from now on. A new one is alive; one that stays keeps its load and whether it is alive.
 

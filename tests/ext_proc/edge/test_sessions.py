@@ -154,6 +154,12 @@ class TestTheHeader:
         assert claim_of(edge.header("chat-9;end")).last
         assert edge.counts() == {"opened": 1, "ended": 1}
 
+    def test_tells_a_model_server_without_tbms_nothing(self) -> None:
+        edge = Edge()
+        edge.router.update([Node("bare", endpoint(1, 8500), endpoint(1, 8501))])
+        for decision in (edge.header("a"), edge.step(1), edge.decide(grpc("plain", tbms_session="a"))):
+            assert decision.headers == (("x-envoy-max-retries", "0"),)
+
     @pytest.mark.parametrize(
         "text",
         ["", "(a b)", "a, b", "1.5", "?1", ":YQ==:", '"open', "a;end=2", "a;idle=3", '"' + "x" * 257 + '"', '""'],
@@ -373,15 +379,17 @@ class TestLimits:
         assert one == two
         assert one is not None
         assert other is not None
-        assert [name for name, _ in one.headers] == ["x-tbms-session", "x-envoy-max-retries"]
-        assert one.headers != other.headers
+        assert read_claim(one.claim) != read_claim(other.claim)
+        assert read_claim(one.claim) is not None
 
     def test_the_candidates_call_keeps_its_claim(self) -> None:
         edge = Edge()
         marked = {"x_tbms_hop": HOP.write(("10.9.9.9:1",)), "x_tbms_session": "its claim", "tbms_session": "a"}
         route = edge.decide(rest("plain", **marked))
         assert route.nodes == ("10.9.9.9:1",)
-        assert route.headers == (("x-tbms-session", "its claim"), ("x-envoy-max-retries", "0"))
+        assert route.headers == (("x-envoy-max-retries", "0"), ("x-tbms-session", "its claim"))
+        assert edge.decide(rest("seq", **{**marked, "x_tbms_session": "-"})).headers == (("x-envoy-max-retries", "0"),)
+        assert edge.decide(rest("seq", x_tbms_hop=marked["x_tbms_hop"])).headers == ()
         assert not edge.counts()
 
 
