@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import aiohttp
 import numpy as np
@@ -150,7 +151,7 @@ async def callers(edge: Sidecar, stack: AsyncExitStack) -> Callers:
 
 def identities(count: int, salt: str) -> list[Identity]:
     """Of both kinds, in pairs, so that either kind is called over either protocol."""
-    base = abs(hash(salt)) % (1 << 40)
+    base = crc32(salt.encode())
     return [base + number if number // 2 % 2 else f"{salt}-{number}" for number in range(count)]
 
 
