@@ -26,6 +26,7 @@ from mesh.session_claim import SessionClaim, write_claim
 MAX_KEY = 256
 """Characters of a session's name in the header."""
 _KEY_BYTES = 16
+_SWEPT = 10_000  # a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ class Sessions:
         return self._sittings.counts
 
     def expire(self, now: float) -> None:
-        """Forgets every session that is idle for too long."""
-        self._sittings.expire(now, len(self._sittings))
+        """Forgets sessions that are idle for too long; of very many, the next time will find the others."""
+        self._sittings.expire(now, _SWEPT)
 
     def seat(self, call: Call, session: Session, primary: Candidate, now: float) -> tuple[Seat, Candidate]:
         """Where the call goes, and as what: `primary`, unless the session's first call was made to mean another.

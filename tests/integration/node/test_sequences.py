@@ -321,11 +321,14 @@ async def test_a_session_of_any_model_keeps_its_node(edge: Sidecar) -> None:
             await grpc.infer(DOUBLE, [tensor], headers={"tbms-session": "(a b)"})
 
 
-async def test_no_other_node_is_asked_for_a_session_of_a_node_that_is_gone(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["1.40", "1.38", "1.36"])
+async def test_no_other_node_is_asked_for_a_session_of_a_node_that_is_gone(
+    fleet: Fleet, tmp_path: Path, version: str
+) -> None:
     async with AsyncExitStack() as stack:
         # Neither the edge nor its Envoy finds out during the test.
         blind = {"probe": {"interval": 600.0}, "envoy": {"health_seconds": 0.0}}
-        edge = await edge_of(fleet, stack, tmp_path / "edge", **blind)
+        edge = await edge_of(fleet, stack, tmp_path / "edge", version, **blind)
         web = Web(edge, await stack.enter_async_context(aiohttp.ClientSession()))
         sessions = [f"s{number}" for number in range(12)]
         homes = {name: (await web.call(tbms_session=name))[1] for name in sessions}
