@@ -52,9 +52,12 @@ class HeldRace:
 
 @dataclass(frozen=True, slots=True)
 class HeldForSequence:
-    """What the edge keeps of a call that is held until its body tells its sequence: when it was decided so."""
+    """What the edge keeps of a call that is held until its body tells its sequence: when its headers came to us, and
+    when it arrived at Envoy (monotonic seconds).
+    """
 
-    decided: float
+    now: float
+    arrival: float
 
 
 RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
@@ -107,7 +110,7 @@ class EdgePolicy:
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)
         if call.verb is Verb.INFER and call.model in self.model_table.stateful and not head.end_of_stream:
-            return Hold(collect=True, context=HeldForSequence(now))
+            return Hold(collect=True, context=HeldForSequence(now, self._arrival(head, now)))
         return self._decide(head, call, None, now)
 
     async def resolve(self, held: Held) -> Decision:
@@ -118,11 +121,9 @@ class EdgePolicy:
             held = await off_loop(held.most_plain(limit), held.unpacked, limit)
         context = held.context
         if isinstance(context, HeldForSequence):
-            body = b"".join(held.chunks) if held.message is None else held.message
-            plain = held.most_plain(limit) if "content-encoding" in held.head.headers else len(body)
-            part = await off_loop(plain * _SEQUENCE_WORK, read_sequence, held.call, held.head.headers, body, limit)
-            session = None if part is None else session_of_sequence(held.call, part)
-            decision = self._decide(held.head, held.call, session, context.decided)
+            plain = held.most_plain(limit) if "content-encoding" in held.head.headers else held.size
+            session = await off_loop(plain * _SEQUENCE_WORK, _session_in, held, limit)
+            decision = self._decide(held.head, held.call, session, context.now, context.arrival)
             if not isinstance(decision, Hold):
                 return decision
             context = decision.context
@@ -143,8 +144,13 @@ class EdgePolicy:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
-    def _decide(self, head: Head, call: Call, session: Session | None, now: float) -> Decision:
-        """The nodes for a call of this session, or of none; or a hold where its body is needed. Raises CallError."""
+    def _decide(
+        self, head: Head, call: Call, session: Session | None, now: float, arrival: float | None = None
+    ) -> Decision:
+        """The nodes for a call of this session, or of none; or a hold where its body is needed. Raises CallError.
+
+        `arrival` is given where the call's headers came to us some time ago.
+        """
         plan = self._plan(head, call, session)
         seat = None
         if session is not None:
@@ -154,7 +160,8 @@ class EdgePolicy:
         if plan is None:
             return self._send(head, call, call, now, seat)
         if plan.races or plan.shadows:
-            return Hold(collect=True, context=HeldRace(plan, self._arrival(head, now), seat))
+            arrival = self._arrival(head, now) if arrival is None else arrival
+            return Hold(collect=True, context=HeldRace(plan, arrival, seat))
         return self._rename(head, call, plan, now, seat)
 
     def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float, seat: Seat | None) -> Route:
@@ -227,6 +234,13 @@ class EdgePolicy:
         assert held.message is not None
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
         return replace(self._send(held.head, held.call, model, now, held.seat), body=body)
+
+
+def _session_in(held: Held, limit: int) -> Session | None:
+    """The session of a held call whose body names a sequence. Raises CallError."""
+    body = b"".join(held.chunks) if held.message is None else held.message
+    part = read_sequence(held.call, held.head.headers, body, limit)
+    return None if part is None else session_of_sequence(held.call, part)
 
 
 def _bound(claim: str | None) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -381,6 +381,25 @@ class TestLimits:
         assert other is not None
         assert read_claim(one.claim) != read_claim(other.claim)
         assert read_claim(one.claim) is not None
+
+    def test_of_a_sequence_counts_from_when_envoy_got_the_call_and_not_from_its_body(self) -> None:
+        wall, arrivals = [1000.0], []
+
+        async def race(held: Held, plan: Plan, arrival: float) -> Respond:
+            arrivals.append(arrival)
+            return Respond(200, (), b"")
+
+        edge = Edge(race=race)
+        edge.policy._wall = lambda: wall[0]
+        head = replace(rest("timed"), received=999.75)
+        call = name_call(head.headers, 1 << 20)
+        assert isinstance(call, Call)
+        hold = edge.policy.decide(head, call, edge.now)
+        assert isinstance(hold, Hold)
+        wall[0] += 3  # while the body comes
+        body = b'{"parameters": {"sequence_id": 7}}'
+        asyncio.run(edge.policy.resolve(Held(head, call, (body,), hold.context)))
+        assert arrivals == [edge.now - 0.25]
 
     def test_the_candidates_call_keeps_its_claim(self) -> None:
         edge = Edge()
