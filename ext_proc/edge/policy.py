@@ -1,13 +1,16 @@
 """The policy of an edge: a client's call is routed to a node, that of its session if it has one, or held for a race."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.contract import (
     BACKUP_HEADER,
+    CALL_HEADER,
     CLAIM_HEADER,
     HOP_HEADER,
     MAX_RETRIES_HEADER,
@@ -35,6 +38,10 @@ from mesh.residency.hints import ReplyHints
 
 # What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
+# On a candidate call it is our own.
+_OWN = (CALL_HEADER,)
+# On a call that only one node may get.
+_BOUND = ((MAX_RETRIES_HEADER, "0"),)
 
 
 # So many times as slow as the unpacking of bytes is the search for a sequence among fields, or in JSON.
@@ -104,13 +111,15 @@ class EdgePolicy:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            wanted = call.model if self._wants_residency(nodes, call.model, now) else ""
-            return Route(nodes, headers=_bound(headers.get(CLAIM_HEADER)), wants_residency=wanted)
+            asked = call.model if self._wants_residency(nodes, call.model, now) else ""
+            claim = headers.get(CLAIM_HEADER)
+            keeps = _OWN if claim is None or claim == NO_CLAIM else (*_OWN, CLAIM_HEADER)
+            return Route(nodes, headers=() if claim is None else _BOUND, wants_residency=asked, keeps=keeps)
         named = headers.get(SESSION_HEADER)
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)
         if call.verb is Verb.INFER and call.model in self.model_table.stateful and not head.end_of_stream:
-            return Hold(collect=True, context=HeldForSequence(now, self._arrival(head, now)))
+            return Hold(collect=True, context=HeldForSequence(now, now - self._waited(head)))
         return self._decide(head, call, None, now)
 
     async def resolve(self, held: Held) -> Decision:
@@ -131,7 +140,7 @@ class EdgePolicy:
         held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
-        return self._renamed_body(held, _only(context.plan), context.arrival)
+        return self._renamed_body(held, context.plan, context.arrival)
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
@@ -159,34 +168,54 @@ class EdgePolicy:
             plan = _for_target(plan, call, target)
         if plan is None:
             return self._send(head, call, call, now, seat)
-        if plan.races or plan.shadows:
-            arrival = self._arrival(head, now) if arrival is None else arrival
+        if (plan.races or plan.shadows) and self._can_race(head, call):
+            arrival = now - self._waited(head) if arrival is None else arrival
             return Hold(collect=True, context=HeldRace(plan, arrival, seat))
-        return self._rename(head, call, plan, now, seat)
+        return self._go_on(head, call, _alone(plan), now, seat)
 
-    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float, seat: Seat | None) -> Route:
-        """The nodes for a call that goes out now, for the model that it is to be of."""
+    def _send(
+        self,
+        head: Head,
+        call: Call,
+        wanted: Call | Candidate,
+        now: float,
+        seat: Seat | None,
+        plan: Plan | None = None,
+    ) -> Route:
+        """The nodes for a call that goes out now, for the model that it is to be of.
+
+        Nodes with the node role are told what the plan says of the call's time and its company.
+        """
         model = wanted.model
+        told: tuple[tuple[str, str], ...] = ()
         if seat is None:
-            placement, named = self._placing.pick(call, model, now), _bound(None)
+            placement = self._placing.pick(call, model, now)
         else:
-            placement, named = self._placing.at(call, seat.node_id, model, now), _bound(seat.claim)
+            placement = self._placing.at(call, seat.node_id, model, now)
+            told = (*_BOUND, (CLAIM_HEADER, seat.claim)) if seat.claim else _BOUND
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
-            named += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+            told += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+        if plan is not None and (terms := self._terms(head, plan)) != NO_TERMS and _ours(nodes):
+            told += ((CALL_HEADER, write_terms(terms)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
         lease = self._placing.lease(placement) if self.follows_replies else None
         return Route(
-            endpoints, lease, named, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
+            endpoints, lease, told, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
         )
 
     def _wants_residency(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
         """Whether the first of `nodes` is to be asked about the model. Costs nothing while all nodes are heard."""
         return bool(self._hints.silent) and self._hints.wants_residency(nodes[0], model, now)
 
-    def _arrival(self, head: Head, now: float) -> float:
-        """When the call came to Envoy, on the clock of `now`: the time that it waited for us is part of its limit."""
-        return now if head.received is None else now - max(0.0, self._wall() - head.received)
+    def _waited(self, head: Head) -> float:
+        """Seconds since the call came to Envoy: the time that it waited for us is part of its limit."""
+        return 0.0 if head.received is None else max(0.0, self._wall() - head.received)
+
+    def _terms(self, head: Head, plan: Plan) -> Terms:
+        """What a node is told of a call that goes out now, and plainly."""
+        left_ms = plan.limit_ms - 1000 * self._waited(head)
+        return Terms(left_ms, plan.cross_lag_ms, plan.cross_request, plan.priority)
 
     def _plan(self, head: Head, call: Call, session: Session | None) -> Plan | None:
         """What to do with the call, where it is not just routed. Raises CallError for headers that cannot hold."""
@@ -201,39 +230,42 @@ class EdgePolicy:
         self._seed += 1
         if session is not None and options.key is None:
             options = replace(options, key=session.key.hex())
-        plan = self.model_table.plan(call, options, self._seed, bound=session is not None)
-        if plan is None or not (plan.races or plan.shadows):
-            return plan
+        return self.model_table.plan(call, options, self._seed, bound=session is not None)
+
+    def _can_race(self, head: Head, call: Call) -> bool:
+        """Whether the call has a body, and its Envoy can hold and answer it; one that cannot is counted."""
         if head.end_of_stream:  # without a body there is nothing to predict; the node says so
-            return self._alone(plan, call)
+            return False
         if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
-            return plan
+            return True
         self._count_unbrokered(head.envoy, call.protocol)
-        return self._alone(plan, call)
+        return False
 
-    def _alone(self, plan: Plan, call: Call) -> Plan | None:
-        """The plan of a call that is not raced all the same: its primary, if that has another name."""
-        primary = _only(plan)
-        if (primary.model, primary.version, primary.label) == (call.model, call.version, call.label):
-            return None
-        return replace(plan, candidates=(primary,), shadows=(), races=False)
-
-    def _rename(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None) -> Decision:
-        """An alias, a label or a split: the call goes on to another name."""
+    def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None) -> Decision:
+        """The call goes on, to another name where it has one: an alias, a label or a split."""
+        model = _only(plan)
+        if (model.model, model.version, model.label) == (call.model, call.version, call.label):
+            return self._send(head, call, call, now, seat, plan)
         if call.protocol.is_grpc:
             if head.body_can_come:
                 return Hold(collect=True, context=HeldRace(plan, now, seat))
-            return self._send(head, call, call, now, seat)
-        model = _only(plan)
+            return self._send(head, call, call, now, seat, plan)
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        route = self._send(head, call, model, now, seat)
+        route = self._send(head, call, model, now, seat, plan)
         return replace(route, headers=((":path", path), *route.headers))
 
-    def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
+    def _renamed_body(self, held: Held, plan: Plan, now: float) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
         assert held.message is not None
+        model = _only(plan)
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
-        return replace(self._send(held.head, held.call, model, now, held.seat), body=body)
+        return replace(self._send(held.head, held.call, model, now, held.seat, plan), body=body)
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan of a call that is not raced: to the primary, without a limit of ours. One that was asked for is told."""
+    limit_ms = plan.limit_ms if plan.races else math.inf
+    return replace(plan, candidates=(_only(plan),), limit_ms=limit_ms, shadows=(), races=False)
 
 
 def _session_in(held: Held, limit: int) -> Session | None:
@@ -243,22 +275,13 @@ def _session_in(held: Held, limit: int) -> Session | None:
     return None if part is None else session_of_sequence(held.call, part)
 
 
-def _bound(claim: str | None) -> tuple[tuple[str, str], ...]:
-    """The headers of a call that only one node may get, and what that is told; of any other (None) there are none."""
-    if claim is None:
-        return ()
-    told = ((CLAIM_HEADER, claim),) if claim not in ("", NO_CLAIM) else ()
-    return ((MAX_RETRIES_HEADER, "0"), *told)
-
-
 def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None:
     """The plan of a call of a session, made to ask the model that its first call was made to mean."""
-    same = (target.model, target.version, target.label) == (call.model, call.version, call.label)
-    if plan is None:
-        return None if same else Plan(call.model, (target,), limit_ms=0.0, races=False)
-    if not plan.races and same:
+    if plan is not None:
+        return replace(plan, candidates=(replace(target, estimate_ms=_only(plan).estimate_ms),))
+    if (target.model, target.version, target.label) == (call.model, call.version, call.label):
         return None
-    return replace(plan, candidates=(replace(target, estimate_ms=_only(plan).estimate_ms),))
+    return Plan(call.model, (target,), limit_ms=math.inf, races=False)
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:
