@@ -62,7 +62,7 @@ class NodePolicy:
         """Pass with a lease on a resident model; Hold for a model that has to be loaded first."""
         if call.verb in _STATE_VERBS:
             return Pass()
-        claim = read_claim(head.headers.get(CLAIM_HEADER))
+        claim = read_claim(head.headers.get(CLAIM_HEADER))  # what belongs to a session shares no batch
         if (
             claim is None
             and self._gatherer is not None
