@@ -9,6 +9,9 @@ BACKUP_HEADER = "backup"
 PRIMARY_HEADER = "primary"
 RACE_HEADERS = (TLOC_HEADER, BACKUP_HEADER, PRIMARY_HEADER)
 SPLIT_KEY_HEADER = "tbms-key"
+
+# The session of a call, whose calls all reach one node; see docs/sequences.md.
+SESSION_HEADER = "tbms-session"
 ANSWER_HEADER = "tbms-answer"
 
 # The model (and version or label) of a call, where a header names it rather than the path or the message.
@@ -24,7 +27,11 @@ RESIDENCY_ASK = "?1"
 """On a request: the node is asked how the model stands there. Its answer comes back under the same name."""
 CALL_HEADER = "x-tbms-call"
 """From an edge to a node: what is left of the call's time, and how it may share a batch; `ext_proc.batching.terms`."""
-STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER)
+CLAIM_HEADER = "x-tbms-session"
+"""From an edge to a node: the session that the call belongs to; `mesh.session_claim`."""
+NO_CLAIM = "-"
+"""In its place on a candidate's call of ours, where the node is to be told nothing and still is the only one."""
+STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.
 UPSTREAM_HEADER = "x-tbms-upstream"
@@ -32,6 +39,9 @@ ELSEWHERE_HEADER = "x-tbms-elsewhere"
 
 # Envoy's own: what is left of the caller's time, which only candidate calls of ours set.
 UPSTREAM_TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
+
+# And: how often it may ask again, whatever its routes say. Set to 0 on calls that only one node may get.
+MAX_RETRIES_HEADER = "x-envoy-max-retries"
 
 # Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
 NODES_NAMESPACE = "envoy.lb"

@@ -5,10 +5,15 @@ later version adds is NotRequired, so that its commands still read an earlier se
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import (
+    Annotated,
+    Literal,
+    NotRequired,  # pydantic takes that of typing from Python 3.12 on
+    TypeVar,
+)
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+from typing_extensions import TypedDict
 
 from ext_proc.errors import TbmsError
 
@@ -55,6 +60,17 @@ class KnownNodeStatus(TypedDict):
     """None: the node tells nothing by a stream."""
 
 
+class SessionsStatus(TypedDict):
+    """The sessions of an edge: those that are live, and what became of all (`mesh.routing.sessions.SessionCounts`)."""
+
+    live: int
+    opened: int
+    ended: int
+    idle: int
+    lost: int
+    pushed_out: int
+
+
 class EdgeStatus(TypedDict):
     """What the edge role adds."""
 
@@ -66,6 +82,7 @@ class EdgeStatus(TypedDict):
     models: Mapping[str, Mapping[str, str]]
     """Model -> node id -> state there (`mesh.residency`), of the first models in the order of their names."""
     models_not_shown: int
+    sessions: NotRequired[SessionsStatus]
 
 
 class ModelVersionStatus(TypedDict):
@@ -107,6 +124,8 @@ class NodeStatus(TypedDict):
     """`ok`, or why it is away."""
     store_failures: Mapping[str, str]
     """Models of which the store could not be asked the last time, and why."""
+    sessions: NotRequired[int]
+    """Sessions that hold a model between their calls; they count as in flight on it."""
 
 
 class EdgeDocument(ProcessStatus, EdgeStatus):

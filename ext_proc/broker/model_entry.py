@@ -17,6 +17,7 @@ class ModelEntry:
     """
 
     name: str
+    stateful: bool
     limit_ms: float | None
     estimate_ms: float | None
     answer: AnswerMode | None
@@ -37,6 +38,7 @@ class ModelEntry:
         """Reads the texts of candidates, which the settings have checked already."""
         return cls(
             name=name,
+            stateful=settings.stateful,
             limit_ms=settings.limit_ms,
             estimate_ms=settings.estimate_ms,
             answer=settings.answer,

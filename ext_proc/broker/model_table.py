@@ -36,24 +36,27 @@ class ModelTable:
         self._steering = tuple(sorted(name for name, entry in entries.items() if entry.steers))
         self._planned = frozenset(name for name, entry in entries.items() if entry.steers or entry.tells)
         Inspection(entries, settings.max_candidates, known).run()
+        self.stateful = frozenset(name for name in entries if self._resolver.is_stateful(name))
+        """The names of which the calls may belong to sequences, those of aliases and splits included."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names for which a call may be raced, renamed or copied without any header that says so."""
-        return self._steering
+        """The names for which a call may be raced, renamed, copied or bound to a node though no header says so."""
+        return tuple(sorted(self.stateful.union(self._steering)))
 
-    def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0) -> Plan | None:
+    def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0, *, bound: bool = False) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 
         A plan that neither races nor renames nor copies is that of a call whose node is told something.
 
         `seed` decides splits of calls without a `tbms-key`, and who is copied to a shadow: any
-        number that differs from call to call. Raises CallError(INVALID) for headers that cannot hold.
+        number that differs from call to call. A call that is `bound` to a session has one candidate, its primary, and
+        no shadow; it has a race only for its limit. Raises CallError(INVALID) for headers that cannot hold.
         """
         if call.model not in self._planned and not options.races:
             return None
         if call.verb in _RACED:
-            return self._race(call, options, seed)
+            return self._race(call, options, seed, bound)
         return None if call.verb is Verb.STREAM_INFER else self._renamed(call, options, seed)
 
     def _renamed(self, call: Call, options: CallOptions, seed: int) -> Plan | None:
@@ -64,7 +67,7 @@ class ModelTable:
             return None
         return Plan(call.model, (model,), self._limit(options, None), races=False)
 
-    def _race(self, call: Call, options: CallOptions, seed: int) -> Plan | None:
+    def _race(self, call: Call, options: CallOptions, seed: int, bound: bool) -> Plan | None:
         key = _key(options, seed)
         ranks, passed = self._resolver.resolve(_named(call), key)
         configured = _first(entry.limit_ms for entry in passed)
@@ -74,7 +77,10 @@ class ModelTable:
         if options.limit is not None and options.limit.estimate_ms is not None:
             ranks = (_estimated(ranks[0], options.limit.estimate_ms), *ranks[1:])
         backups = options.backups
-        if backups is None:
+        if bound:
+            _check_alone(call, options, ranks[0])
+            ranks, backups = ranks[:1], ()
+        elif backups is None:
             backups = _first(entry.backups or None for entry in passed) or ()
         ranks += tuple(one for backup in backups for one in self._resolver.expand(backup, key))
         asked = sum(len(members(rank)) for rank in ranks)
@@ -84,7 +90,8 @@ class ModelTable:
             raise _invalid(header, f"the call would ask {asked} models; at most {most} are allowed.")
         limit_ms = self._limit(options, configured)
         fallback = _first(entry.fallback.get(call.protocol) for entry in passed)
-        races = options.races or configured is not None or fallback is not None or len(ranks) > 1
+        races = options.limit is not None if bound else options.races
+        races = races or configured is not None or fallback is not None or len(ranks) > 1
         races = races or isinstance(ranks[0], Mix)
         wish = options.limit or TimeLimit(limit_ms)
         plan = Plan(
@@ -95,7 +102,7 @@ class ModelTable:
             cross_request=_first((wish.cross_request, *(entry.cross_request for entry in passed))),
             cross_lag_ms=_first((wish.cross_lag_ms, *(entry.cross_lag_ms for entry in passed))),
             priority=_first((wish.priority, *(entry.priority for entry in passed))) or 0,
-            shadows=tuple(self._shadows(passed, seed)),
+            shadows=() if bound else tuple(self._shadows(passed, seed)),
             fallback=fallback,
             races=races,
         )
@@ -139,6 +146,14 @@ class ModelTable:
                     for rank in self._resolver.expand(entry.shadow, str(seed)):
                         yield from members(rank)
                 return
+
+
+def _check_alone(call: Call, options: CallOptions, primary: RankedTarget) -> None:
+    """A session sits on one node, with one model. Raises CallError(INVALID) where several are to answer together."""
+    if options.primary is not None:
+        raise _invalid("primary", "a call of a session asks one model, not a mix.")
+    if isinstance(primary, Mix):
+        raise CallError(Reason.INVALID, f"Model {call.model} is a mix, which has no sessions.")
 
 
 def known_models(nodes: Iterable[Node]) -> Set[str] | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from ext_proc.broker.model_entry import ModelEntry
-from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget
+from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget, members
 from ext_proc.errors import CallError, ConfigError, Reason
 
 _MAX_DEPTH = 32
@@ -35,6 +35,22 @@ class Resolver:
                 return tuple(one for target in entry.virtual for one in self.expand(target, key)), passed
             break
         return (candidate,), passed
+
+    def is_stateful(self, name: str) -> bool:
+        """Whether a call of that name may be for a model that the configuration calls stateful."""
+        ahead, seen = [Candidate(name)], set[Candidate]()
+        while ahead:
+            candidate = ahead.pop()
+            entry = self._entries.get(candidate.model)
+            if entry is None or candidate in seen:
+                continue
+            if entry.stateful:
+                return True
+            seen.add(candidate)
+            ahead += entry.leads_to(entry.fill(candidate))
+            if entry.virtual:
+                ahead += members(entry.virtual[0])
+        return False
 
     def expand(self, target: RankedTarget, key: str) -> tuple[RankedTarget, ...]:
         """The ranked models behind a target; a virtual model gives several ranks, a mix always one."""

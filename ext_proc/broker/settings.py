@@ -140,6 +140,11 @@ class ModelSettings(Settings):
     limit_ms: Milliseconds | None = Field(
         None, description="Time limit of calls that bring none of their own (`tloc`), from their arrival at Envoy."
     )
+    stateful: bool = Field(
+        False,
+        description="Its calls may belong to sequences (V2 `sequence_id`), each of which stays on one node; their "
+        "bodies are read for it.",
+    )
     estimate_ms: Milliseconds | None = Field(
         None, description="Time that the model is expected to need, until it has been observed often enough."
     )
@@ -181,6 +186,9 @@ class ModelSettings(Settings):
             raise ValueError(f"a model is one of {' and '.join(kinds)}, not both")
         if self.virtual and self.backups:
             raise ValueError("a virtual model has no backups: they are further entries of its list")
+        never_asked = [name for name in ("backups", "shadow", "virtual") if getattr(self, name)]
+        if self.stateful and never_asked:
+            raise ValueError(f"a sequence keeps to one model: a stateful one has no {' and no '.join(never_asked)}")
         if kinds and self.labels:
             raise ValueError(f"labels belong to the model itself, not to a model that is {kinds[0]}")
         if self.limit_ms is not None:

@@ -20,19 +20,30 @@ class Placing:
         except NoNode as error:
             raise CallError(Reason.UNAVAILABLE, str(error)) from None
 
+    def at(self, call: Call, node_id: str, model: str, now: float) -> Placement:
+        """That node alone, for a call that goes out now to `model`. Raises CallError (UNAVAILABLE) if it cannot be."""
+        try:
+            return self._router.pick_node(node_id, model, now, call.protocol.kind)
+        except NoNode as error:
+            raise CallError(Reason.UNAVAILABLE, str(error)) from None
+
     def lease(self, placement: Placement) -> Lease:
         """Counts the call that was just picked until its end; see `Router.lease`."""
         return self._router.lease(placement)
 
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
+    def place(
+        self, call: Call, model: str, now: float, node_id: str | None = None
+    ) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         """For a candidate that goes out now: its nodes (`ip:port`), and of the first the lease and the expected wait.
 
-        Raises CallError (UNAVAILABLE) if none is alive.
+        With `node_id` that node alone. Raises CallError (UNAVAILABLE) if none is alive.
         """
-        placement = self.pick(call, model, now)
+        placement = self.pick(call, model, now) if node_id is None else self.at(call, node_id, model, now)
         expected_wait = self._router.wait_on(placement.nodes[0].id, model, now)
         return placement.endpoints(call.protocol.kind), self._router.lease(placement), expected_wait
 
-    def expected_wait(self, call: Call, model: str, now: float) -> ExpectedWait:
-        """Whether a candidate would wait for a load if it went out now. Counts nothing."""
+    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
+        """Whether a candidate would wait for a load if it went out now, or to that node. Counts nothing."""
+        if node_id is not None:
+            return self._router.wait_on(node_id, model, now)
         return self._router.expected_wait(model, now, call.protocol.kind)

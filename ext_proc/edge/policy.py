@@ -1,4 +1,4 @@
-"""The policy of an edge: a client's call is routed to a node at once, renamed, or held for a race."""
+"""The policy of an edge: a client's call is routed to a node, that of its session if it has one, or held for a race."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -11,20 +11,26 @@ from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.contract import (
     BACKUP_HEADER,
     CALL_HEADER,
+    CLAIM_HEADER,
     HOP_HEADER,
+    MAX_RETRIES_HEADER,
     MODEL_HEADER,
+    NO_CLAIM,
     PRIMARY_HEADER,
     RESIDENCY_HEADER,
+    SESSION_HEADER,
     SPLIT_KEY_HEADER,
     TLOC_HEADER,
 )  # fmt: skip
 from ext_proc.edge.placing import Placing
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
+from ext_proc.edge.sessions import Session, Sessions, session_of_header, session_of_sequence
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route, Seat
 from ext_proc.processing.request import Head, ReplyPart, Version
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call, InferenceProtocol
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
+from ext_proc.wire.sequences import read_sequence
 from ext_proc.worker_thread import off_loop
 from mesh.node import Node
 from mesh.residency import header as residency_header
@@ -34,13 +40,30 @@ from mesh.residency.hints import ReplyHints
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 # On a candidate call it is our own.
 _OWN = (CALL_HEADER,)
+# On a call that only one node may get.
+_BOUND = ((MAX_RETRIES_HEADER, "0"),)
+
+
+# So many times as slow as the unpacking of bytes is the search for a sequence among fields, or in JSON.
+_SEQUENCE_WORK = 16
 
 
 @dataclass(frozen=True, slots=True)
 class HeldRace:
-    """What the edge keeps of a held call: its plan, and when it arrived at Envoy (monotonic seconds)."""
+    """What the edge keeps of a held call: its plan, when it arrived at Envoy (monotonic seconds), and its seat."""
 
     plan: Plan
+    arrival: float
+    seat: Seat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldForSequence:
+    """What the edge keeps of a call that is held until its body tells its sequence: when its headers came to us, and
+    when it arrived at Envoy (monotonic seconds).
+    """
+
+    now: float
     arrival: float
 
 
@@ -60,6 +83,7 @@ class EdgePolicy:
     def __init__(
         self,
         placing: Placing,
+        sessions: Sessions,
         run_race: RunRace,
         model_table: ModelTable,
         hop: HopMark,
@@ -71,6 +95,7 @@ class EdgePolicy:
         follows_replies: bool = False,
     ) -> None:
         self._placing = placing
+        self._sessions = sessions
         self._run_race = run_race
         self._hop = hop
         self._hints = hints
@@ -87,22 +112,32 @@ class EdgePolicy:
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
             asked = call.model if self._wants_residency(nodes, call.model, now) else ""
-            return Route(nodes, wants_residency=asked, keeps=_OWN)
-        plan = self._plan(head, call)
-        if plan is None:
-            return self._send(head, call, call, now)
-        if (plan.races or plan.shadows) and self._can_race(head, call):
-            return Hold(collect=True, context=HeldRace(plan, now - self._waited(head)))
-        return self._go_on(head, call, _alone(plan), now)
+            claim = headers.get(CLAIM_HEADER)
+            keeps = _OWN if claim is None or claim == NO_CLAIM else (*_OWN, CLAIM_HEADER)
+            return Route(nodes, headers=() if claim is None else _BOUND, wants_residency=asked, keeps=keeps)
+        named = headers.get(SESSION_HEADER)
+        if named is not None:
+            return self._decide(head, call, session_of_header(call, named), now)
+        if call.verb is Verb.INFER and call.model in self.model_table.stateful and not head.end_of_stream:
+            return Hold(collect=True, context=HeldForSequence(now, now - self._waited(head)))
+        return self._decide(head, call, None, now)
 
     async def resolve(self, held: Held) -> Decision:
-        """Decides a held call: a race, or a gRPC call that is only renamed."""
-        context = held.context
-        assert isinstance(context, HeldRace)
+        """Decides a held call: a race, a gRPC call that is only renamed, or one whose body tells its sequence."""
+        limit = self.body_limit
         if held.call.protocol.is_grpc:
             # Once, for all candidates and copies.
-            limit = self.body_limit
             held = await off_loop(held.most_plain(limit), held.unpacked, limit)
+        context = held.context
+        if isinstance(context, HeldForSequence):
+            plain = held.most_plain(limit) if "content-encoding" in held.head.headers else held.size
+            session = await off_loop(plain * _SEQUENCE_WORK, _session_in, held, limit)
+            decision = self._decide(held.head, held.call, session, context.now, context.arrival)
+            if not isinstance(decision, Hold):
+                return decision
+            context = decision.context
+        assert isinstance(context, HeldRace)
+        held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, context.plan, context.arrival)
@@ -118,17 +153,49 @@ class EdgePolicy:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
-    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float, plan: Plan | None = None) -> Route:
+    def _decide(
+        self, head: Head, call: Call, session: Session | None, now: float, arrival: float | None = None
+    ) -> Decision:
+        """The nodes for a call of this session, or of none; or a hold where its body is needed. Raises CallError.
+
+        `arrival` is given where the call's headers came to us some time ago.
+        """
+        plan = self._plan(head, call, session)
+        seat = None
+        if session is not None:
+            primary = Candidate(call.model, call.version, call.label) if plan is None else _only(plan)
+            seat, target = self._sessions.seat(call, session, primary, now)
+            plan = _for_target(plan, call, target)
+        if plan is None:
+            return self._send(head, call, call, now, seat)
+        if (plan.races or plan.shadows) and self._can_race(head, call):
+            arrival = now - self._waited(head) if arrival is None else arrival
+            return Hold(collect=True, context=HeldRace(plan, arrival, seat))
+        return self._go_on(head, call, _alone(plan), now, seat)
+
+    def _send(
+        self,
+        head: Head,
+        call: Call,
+        wanted: Call | Candidate,
+        now: float,
+        seat: Seat | None,
+        plan: Plan | None = None,
+    ) -> Route:
         """The nodes for a call that goes out now, for the model that it is to be of.
 
         Nodes with the node role are told what the plan says of the call's time and its company.
         """
         model = wanted.model
-        placement = self._placing.pick(call, model, now)
-        nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         told: tuple[tuple[str, str], ...] = ()
+        if seat is None:
+            placement = self._placing.pick(call, model, now)
+        else:
+            placement = self._placing.at(call, seat.node_id, model, now)
+            told = (*_BOUND, (CLAIM_HEADER, seat.claim)) if seat.claim else _BOUND
+        nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
-            told = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+            told += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
         if plan is not None and (terms := self._terms(head, plan)) != NO_TERMS and _ours(nodes):
             told += ((CALL_HEADER, write_terms(terms)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
@@ -150,7 +217,7 @@ class EdgePolicy:
         left_ms = plan.limit_ms - 1000 * self._waited(head)
         return Terms(left_ms, plan.cross_lag_ms, plan.cross_request, plan.priority)
 
-    def _plan(self, head: Head, call: Call) -> Plan | None:
+    def _plan(self, head: Head, call: Call, session: Session | None) -> Plan | None:
         """What to do with the call, where it is not just routed. Raises CallError for headers that cannot hold."""
         get = head.headers.get
         options = read_options(
@@ -161,7 +228,9 @@ class EdgePolicy:
             grpc_timeout=get("grpc-timeout"),
         )
         self._seed += 1
-        return self.model_table.plan(call, options, self._seed)
+        if session is not None and options.key is None:
+            options = replace(options, key=session.key.hex())
+        return self.model_table.plan(call, options, self._seed, bound=session is not None)
 
     def _can_race(self, head: Head, call: Call) -> bool:
         """Whether the call has a body, and its Envoy can hold and answer it; one that cannot is counted."""
@@ -172,17 +241,17 @@ class EdgePolicy:
         self._count_unbrokered(head.envoy, call.protocol)
         return False
 
-    def _go_on(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
+    def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None) -> Decision:
         """The call goes on, to another name where it has one: an alias, a label or a split."""
         model = _only(plan)
         if (model.model, model.version, model.label) == (call.model, call.version, call.label):
-            return self._send(head, call, call, now, plan)
+            return self._send(head, call, call, now, seat, plan)
         if call.protocol.is_grpc:
             if head.body_can_come:
-                return Hold(collect=True, context=HeldRace(plan, now))
-            return self._send(head, call, call, now, plan)
+                return Hold(collect=True, context=HeldRace(plan, now, seat))
+            return self._send(head, call, call, now, seat, plan)
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        route = self._send(head, call, model, now, plan)
+        route = self._send(head, call, model, now, seat, plan)
         return replace(route, headers=((":path", path), *route.headers))
 
     def _renamed_body(self, held: Held, plan: Plan, now: float) -> Route:
@@ -190,13 +259,29 @@ class EdgePolicy:
         assert held.message is not None
         model = _only(plan)
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
-        return replace(self._send(held.head, held.call, model, now, plan), body=body)
+        return replace(self._send(held.head, held.call, model, now, held.seat, plan), body=body)
 
 
 def _alone(plan: Plan) -> Plan:
     """The plan of a call that is not raced: to the primary, without a limit of ours. One that was asked for is told."""
     limit_ms = plan.limit_ms if plan.races else math.inf
     return replace(plan, candidates=(_only(plan),), limit_ms=limit_ms, shadows=(), races=False)
+
+
+def _session_in(held: Held, limit: int) -> Session | None:
+    """The session of a held call whose body names a sequence. Raises CallError."""
+    body = b"".join(held.chunks) if held.message is None else held.message
+    part = read_sequence(held.call, held.head.headers, body, limit)
+    return None if part is None else session_of_sequence(held.call, part)
+
+
+def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None:
+    """The plan of a call of a session, made to ask the model that its first call was made to mean."""
+    if plan is not None:
+        return replace(plan, candidates=(replace(target, estimate_ms=_only(plan).estimate_ms),))
+    if (target.model, target.version, target.label) == (call.model, call.version, call.label):
+        return None
+    return Plan(call.model, (target,), limit_ms=math.inf, races=False)
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:

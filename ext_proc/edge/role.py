@@ -18,11 +18,13 @@ from ext_proc.edge.endpoint_files import update_endpoint_files
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
+from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.races import RaceReport
+from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.client import Upstream
 from ext_proc.upstream.hop_mark import HopMark
@@ -30,6 +32,7 @@ from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.residency.load_waits import LoadWaits
 from mesh.routing.router import Router
+from mesh.routing.sessions import SessionCounts
 
 
 class EdgeRole:
@@ -39,10 +42,12 @@ class EdgeRole:
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
         self._config = config
+        self._clock = clock
         self._cache_map = CacheMap()
         load_waits = LoadWaits()
         self._router = Router(config.routing, self._cache_map, load_waits)
         hints = ReplyHints(self._cache_map, config.residency.remember)
+        self._sessions = Sessions(self._router)
         self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock)
 
         broker = config.broker
@@ -54,6 +59,7 @@ class EdgeRole:
         self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock)
         self.policy = EdgePolicy(
             placing,
+            self._sessions,
             self._racer.race,
             config.model_table,
             hop,
@@ -65,7 +71,7 @@ class EdgeRole:
         )
         self._collectors: tuple[Collector, ...] = (
             self._population, unbrokered, *report.collectors(), *self._racer.collectors(),
-            EgressReport(lambda: upstream.reachable),
+            EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -98,11 +104,19 @@ class EdgeRole:
 
     def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
-        return {"role": "edge", **process, **edge_status(self._population, self._router, self._cache_map)}
+        self._sessions.expire(self._clock())
+        return {
+            "role": "edge", **process,
+            **edge_status(self._population, self._router, self._cache_map, self._sessions),
+        }  # fmt: skip
 
     def collectors(self) -> Iterable[Collector]:
         """The metrics of nodes, races, copies and calls that are not raced."""
         return self._collectors
+
+    def _live_sessions(self) -> tuple[int, SessionCounts]:
+        self._sessions.expire(self._clock())
+        return len(self._sessions), self._sessions.counts
 
     def _body_limit(self) -> int:
         return self.policy.body_limit

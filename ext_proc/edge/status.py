@@ -2,9 +2,12 @@
 
 import heapq
 import math
+from dataclasses import asdict
+from typing import cast
 
-from ext_proc.admin.documents import EdgeStatus, KnownNodeStatus, NodeResidencyStatus
+from ext_proc.admin.documents import EdgeStatus, KnownNodeStatus, NodeResidencyStatus, SessionsStatus
 from ext_proc.edge.population import Population
+from ext_proc.edge.sessions import Sessions
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.routing.router import Router
@@ -12,8 +15,8 @@ from mesh.routing.router import Router
 _MODELS_SHOWN = 2000
 
 
-def edge_status(population: Population, router: Router, cache_map: CacheMap) -> EdgeStatus:
-    """The nodes as this edge sees them, and the holders of the first models in the order of their names."""
+def edge_status(population: Population, router: Router, cache_map: CacheMap, sessions: Sessions) -> EdgeStatus:
+    """The nodes as this edge sees them, the holders of the first models in the order of their names, the sessions."""
     names = cache_map.names()
     shown = heapq.nsmallest(_MODELS_SHOWN, names)
     return {
@@ -22,6 +25,7 @@ def edge_status(population: Population, router: Router, cache_map: CacheMap) -> 
         "sources_failed": population.failures,
         "models": {model: _holders(cache_map, model) for model in shown},
         "models_not_shown": len(names) - len(shown),
+        "sessions": cast(SessionsStatus, {"live": len(sessions), **asdict(sessions.counts)}),
     }
 
 

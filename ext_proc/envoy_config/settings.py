@@ -74,7 +74,9 @@ class FilterSettings(Settings):
 
     server_tls: ServerTls | None = Field(None, description="Needed where `server.tls` is set.")
     body_models: tuple[ModelName, ...] = Field(
-        (), max_length=1000, description="Models with backups in the configuration: the server needs their bodies."
+        (),
+        max_length=1000,
+        description="Models with backups in the configuration, and stateful ones: the server needs their bodies.",
     )
     server_wait_seconds: float = Field(
         1.0,

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
-from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER
+from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.grpc_status import GrpcStatus
@@ -15,8 +15,10 @@ from ext_proc.upstream.handing_on import handed_on
 from ext_proc.wire.call import Call, Verb
 from ext_proc.worker_thread import off_loop
 from mesh.model_cache.errors import BadName, CacheError
+from mesh.model_cache.lease import Lease as ModelLease
 from mesh.model_cache.manager import Manager
 from mesh.residency import header as residency_header
+from mesh.session_claim import SessionClaim, read_claim
 
 # These ask what is loaded, and load nothing themselves; every other call brings its model.
 _STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
@@ -60,12 +62,20 @@ class NodePolicy:
         """Pass with a lease on a resident model; Hold for a model that has to be loaded first."""
         if call.verb in _STATE_VERBS:
             return Pass()
-        if self._gatherer is not None and call.verb in _GATHERED_VERBS and _can_be_answered(head, call):
+        claim = read_claim(head.headers.get(CLAIM_HEADER))  # what belongs to a session shares no batch
+        if (
+            claim is None
+            and self._gatherer is not None
+            and call.verb in _GATHERED_VERBS
+            and _can_be_answered(head, call)
+        ):
             terms = read_terms(head.headers)
             if self._gatherer.wants(call.model, terms):
                 return Hold(collect=True, context=ToGather(terms, now))
-        lease = self._manager.try_acquire(call.model, call.version, call.label)
-        return Hold() if lease is None else Pass(lease)
+        lease = None if claim is None else self._manager.acquire_again(claim, call.model)
+        if lease is None:
+            lease = self._manager.try_acquire(call.model, call.version, call.label)
+        return Hold() if lease is None else Pass(self._joined(claim, lease))
 
     async def resolve(self, held: Held) -> Decision:
         """Pass once the model is loaded, or the answer of a call that is gathered.
@@ -75,7 +85,8 @@ class NodePolicy:
         if isinstance(held.context, ToGather):
             return await self._gather(held, held.context)
         try:
-            return Pass(await self._loaded(held))
+            lease = await self._loaded(held)
+            return Pass(self._joined(read_claim(held.head.headers.get(CLAIM_HEADER)), lease))
         except CacheError as error:
             if held.call.verb is Verb.READY and not isinstance(error, BadName):
                 return Pass()  # the model server says "not ready" in its own words
@@ -100,7 +111,7 @@ class NodePolicy:
         told = () if change is None else tuple((key, value.encode("ascii")) for key, value in change.headers)
         return handed_on(replace(response, headers=response.headers + told), call.protocol)
 
-    async def _loaded(self, held: Held) -> Lease:
+    async def _loaded(self, held: Held) -> ModelLease:
         """A lease on the model, loaded within the call's limit. Raises CallError and CacheError."""
         call = held.call
         remaining = remaining_seconds(held.head.headers)
@@ -112,6 +123,10 @@ class NodePolicy:
                 late = f"Model {call.model!a} was not loaded within the call's limit of {1000 * remaining:g} ms."
                 raise CallError(Reason.DEADLINE, late) from None
             raise CallError(Reason.UNAVAILABLE, f"Model {call.model!a} is still being loaded.", 1.0) from None
+
+    def _joined(self, claim: SessionClaim | None, lease: ModelLease) -> Lease:
+        """The lease of a call, of that session if there is one."""
+        return lease if claim is None else self._manager.sessions.join(claim, lease)
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float

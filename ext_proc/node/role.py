@@ -112,7 +112,7 @@ class NodeRole(Collector):
         self.publisher.leaving = True
 
     async def left(self) -> None:
-        """Returns once no edge follows this node any more and no call is in flight, both for a moment.
+        """Returns once no edge follows this node any more and no call or session uses it, both for a moment.
 
         Edges hang up when the models that they call here are loaded elsewhere.
         """
@@ -127,7 +127,7 @@ class NodeRole(Collector):
 
     def status(self, process: ProcessStatus) -> StatusDocument:
         """Models, capacity and free room, why the model server is away, of which models no store could be asked."""
-        return {"role": "node", **process, **_node_status(self.manager.status())}
+        return {"role": "node", **process, **_node_status(self.manager.status(), len(self.manager.sessions))}
 
     def collectors(self) -> Iterable[Collector]:
         """This role: see `collect`; and what batches did, where there are any."""
@@ -147,7 +147,10 @@ class NodeRole(Collector):
         for state, count in counts.items():
             models.add_metric([state], count)
         yield models
+        sessions = len(self.manager.sessions)  # each of them holds its model as a call in flight does
+        in_flight -= sessions
         yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", in_flight)
+        yield GaugeMetricFamily("tbms_cache_sessions", "Sessions that hold a model of this node.", sessions)
         cold = self.manager.cold_calls
         yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
 
@@ -165,13 +168,14 @@ class NodeRole(Collector):
             await listener.stop()
 
 
-def _node_status(status: CacheStatus) -> NodeStatus:
+def _node_status(status: CacheStatus, sessions: int) -> NodeStatus:
     return {
         "models": [cast(ModelVersionStatus, asdict(model)) for model in status.models],
         "capacity": _amounts(status.capacity),
         "free": _amounts(status.free),
         "model_server": status.server or "ok",
         "store_failures": dict(status.store),
+        "sessions": sessions,
     }
 
 

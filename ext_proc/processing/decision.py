@@ -32,8 +32,8 @@ class Route:
     and `body`, if given, goes on in place of the client's, in these pieces (only for a call that was collected).
     `wants_residency` names a model: the node is asked to say in its reply how it stands there, and the reply is shown
     to the policy. Where Envoy cannot do that, the call goes on without. `keeps` are headers that steer and that the
-    request has from us, not from a client: they go on. Where the body was buffered (Envoy 1.36), the request's headers
-    have gone on before: then only `nodes` and `lease` count, and `body` may not be given.
+    request has from us, not from a client: they go on. Where the body was buffered (Envoy 1.36), `body` may not be
+    given.
     """
 
     nodes: tuple[str, ...]
@@ -87,10 +87,21 @@ class HeaderMutation:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a call of a session goes: to the node of that id and to no other. `claim` tells it of the session.
+
+    Without a claim (empty) it is told nothing: it is a model server that no tbms of ours stands before.
+    """
+
+    node_id: str
+    claim: str
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A call that waits for a decision: the head, what it asks for, and the chunks of its body if it was collected.
 
-    `message` is the plain message of a gRPC call, once it is unpacked.
+    `message` is the plain message of a gRPC call, once it is unpacked; `seat` is that of its session, if it has one.
     """
 
     head: Head
@@ -98,6 +109,7 @@ class Held:
     chunks: tuple[bytes, ...]
     context: object = None
     message: bytes | None = None
+    seat: Seat | None = None
 
     @property
     def size(self) -> int:
@@ -105,7 +117,7 @@ class Held:
         return sum(map(len, self.chunks))
 
     def most_plain(self, limit: int) -> int:
-        """Bytes that the message may have at most once it is unpacked; what `unpacked` costs goes by it."""
+        """Bytes that a packed body may have at most once it is unpacked; what that costs goes by it."""
         return most_plain(self.chunks, limit)
 
     def unpacked(self, limit: int) -> Self:

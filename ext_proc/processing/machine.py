@@ -275,11 +275,11 @@ class Machine:
 
     def _release(self, route: Route) -> list[bytes]:
         if self._headers_continued:
-            # Too late for headers; only a gRPC call has its name in the body, and no filter of ours buffers those.
+            # Only a gRPC call has its name in the body, and no filter of ours buffers those.
             assert route.body is None, "a body that was buffered cannot be replaced"
             self.state = State.RELEASED
             self._body.drop()
-            return [response.continue_buffered(route.nodes)]
+            return [response.continue_buffered(route.nodes, route.headers)]
         if route.body is not None:
             self._body.replace(route.body)
             # A length that no longer holds would let the rest of the body pass for a request (smuggling).

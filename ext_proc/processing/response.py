@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ext_proc.contract import ANSWER_HEADER, CALL_HEADER, NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import ANSWER_HEADER, CALL_HEADER, CLAIM_HEADER, NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
@@ -13,7 +13,7 @@ from mesh.bounded import ByteMemo
 Headers = Iterable[tuple[str, bytes]]
 
 _Lines = tuple[tuple[str, bytes], ...]
-_OF_ONE_CALL = frozenset({":path", CALL_HEADER, ANSWER_HEADER})
+_OF_ONE_CALL = frozenset({":path", CALL_HEADER, CLAIM_HEADER, ANSWER_HEADER})
 _IMMEDIATE = pb.ProcessingResponse.DESCRIPTOR.fields_by_name["immediate_response"].number
 _IMMEDIATE_BODY = pb.ImmediateResponse.DESCRIPTOR.fields_by_name["body"].number
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -27,7 +27,7 @@ def continue_headers(
 
     Memoised: a fleet has few distinct lists of nodes, and one for each model where the model is told to the node;
     building the message costs more than the look-up. What differs from call to call is not remembered: a path that is
-    set anew, since it is the client's own with its query, and what a node is told of the call's time.
+    set anew, since it is the client's own with its query, and what a node is told of the call's time or its session.
     """
     if set_headers and _is_of_one_call(set_headers):
         return _continued((nodes, remove, set_headers))
@@ -82,7 +82,9 @@ def _continued_reply(change: HeaderMutation) -> bytes:
     return message.SerializeToString()
 
 
-def _mutate(message: pb.HeadersResponse, remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]) -> None:
+def _mutate(
+    message: pb.HeadersResponse | pb.BodyResponse, remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]
+) -> None:
     if remove:
         message.response.header_mutation.remove_headers.extend(remove)
     if set_headers:
@@ -90,14 +92,16 @@ def _mutate(message: pb.HeadersResponse, remove: tuple[str, ...], set_headers: t
         message.response.header_mutation.set_headers.extend(options)
 
 
-def continue_buffered(nodes: tuple[str, ...] = ()) -> bytes:
-    """Lets a request go on whose body was buffered; its headers were let through before."""
-    return _CONTINUED_BUFFERED[nodes]
+def continue_buffered(nodes: tuple[str, ...] = (), set_headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """Lets a request go on whose body was buffered; its headers were answered before, and can still be set."""
+    return _continued_buffered((nodes, set_headers)) if set_headers else _CONTINUED_BUFFERED[nodes, set_headers]
 
 
-def _continued_buffered(nodes: tuple[str, ...]) -> bytes:
+def _continued_buffered(reply: tuple[tuple[str, ...], tuple[tuple[str, str], ...]]) -> bytes:
+    nodes, set_headers = reply
     message = pb.ProcessingResponse()
     message.request_body.SetInParent()
+    _mutate(message.request_body, (), set_headers)
     _hand_over(message, nodes)
     return message.SerializeToString()
 

@@ -9,7 +9,16 @@ from ext_proc.batching.terms import Terms, write_terms
 from ext_proc.broker import deadline
 from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate, Plan
-from ext_proc.contract import CALL_HEADER, HOP_HEADER, MODEL_HEADER, NODE_HEADER, UPSTREAM_TIMEOUT_HEADER
+from ext_proc.contract import (
+    CALL_HEADER,
+    CLAIM_HEADER,
+    HOP_HEADER,
+    MAX_RETRIES_HEADER,
+    MODEL_HEADER,
+    NO_CLAIM,
+    NODE_HEADER,
+    UPSTREAM_TIMEOUT_HEADER,
+)  # fmt: skip
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.upstream.client import Request
@@ -22,8 +31,8 @@ from mesh.routing.placement import ExpectedWait
 
 # Steers the race that this call is part of, or is written anew for each candidate.
 _NOT_SENT_ON = deadline.HEADERS | {
-    CALL_HEADER, HOP_HEADER, MODEL_HEADER, "host", NODE_HEADER, "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
-    UPSTREAM_TIMEOUT_HEADER,
+    CALL_HEADER, CLAIM_HEADER, HOP_HEADER, MODEL_HEADER, "host", NODE_HEADER, "grpc-timeout", "grpc-encoding",
+    "grpc-accept-encoding", UPSTREAM_TIMEOUT_HEADER, MAX_RETRIES_HEADER,
 }  # fmt: skip
 # A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
 # is a moment early would else answer that it failed, where the truth is that the time is up.
@@ -33,10 +42,12 @@ _GRACE_MS = 2.0
 class CandidatePlacing(Protocol):
     """Where candidates go; `ext_proc.edge.placing.Placing`, but for tests."""
 
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
+    def place(
+        self, call: Call, model: str, now: float, node_id: str | None = None
+    ) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         """The nodes for a call, `ip:port`; the lease on the first, and its wait. Raises CallError if none is alive."""
 
-    def expected_wait(self, call: Call, model: str, now: float) -> ExpectedWait:
+    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
         """Whether a call that went out now would wait for a load. Counts nothing."""
 
 
@@ -50,7 +61,7 @@ class Candidates:
 
     def expected_wait(self, held: Held, candidate: Candidate, now: float) -> ExpectedWait:
         """Whether the candidate would wait for a load if it went out now."""
-        return self._placing.expected_wait(held.call, candidate.model, now)
+        return self._placing.expected_wait(held.call, candidate.model, now, _seat(held))
 
     @contextmanager
     def placed(
@@ -61,7 +72,7 @@ class Candidates:
         `race` is told to the nodes of all candidates of one race. The call counts as load of its node for the length of
         the block.
         """
-        nodes, lease, expected_wait = self._placing.place(held.call, start.candidate.model, now)
+        nodes, lease, expected_wait = self._placing.place(held.call, start.candidate.model, now, _seat(held))
         try:
             terms = Terms(start.remaining_ms, plan.cross_lag_ms, plan.cross_request, plan.priority, start.rank, race)
             yield self._request(held, start, terms, nodes), expected_wait
@@ -76,6 +87,8 @@ class Candidates:
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
             (CALL_HEADER, write_terms(terms).encode("ascii")),
         )
+        if held.seat is not None:
+            own += ((CLAIM_HEADER, (held.seat.claim or NO_CLAIM).encode("ascii")),)
         authority = headers.get(":authority", "")
         lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))
         sent = tuple((key, line.encode("latin-1")) for key, line in lines)
@@ -87,6 +100,10 @@ class Candidates:
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
         return Request(path, headers[":method"], authority, sent + own, held.chunks, ms / 1000, is_grpc=False)
+
+
+def _seat(held: Held) -> str | None:
+    return None if held.seat is None else held.seat.node_id
 
 
 def _message(held: Held, candidate: Candidate) -> Pieces:

@@ -50,6 +50,33 @@ class TritonPythonModel:
         return replies
 """
 
+# Answers each request of a sequence with the sums of its inputs so far. What was not begun here is far off.
+SUMMING = """
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.sums = {}
+
+    def execute(self, requests):
+        replies = []
+        for request in requests:
+            identity, x = request.correlation_id(), pb.get_input_tensor_by_name(request, "x").as_numpy()
+            begins = request.flags() & pb.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
+            self.sums[identity] = x + (0 if begins else self.sums.get(identity, -1e6))
+            replies.append(pb.InferenceResponse([pb.Tensor("y", self.sums[identity])]))
+        return replies
+"""
+SUMMING_CONFIG = (
+    DOUBLING_CONFIG
+    + """
+sequence_batching {
+  max_sequence_idle_microseconds: 60000000
+  oldest { max_candidate_sequences: 256 }
+}
+"""
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Triton:

@@ -22,11 +22,16 @@ class Lease:
         self._give_back = give_back
 
     @property
-    def key(self) -> Key:
-        """The model version in use. Raises ValueError once it was released."""
+    def entry(self) -> CacheEntry:
+        """The entry of the model version in use. Raises ValueError once it was released."""
         if not self._held:
             raise ValueError("the lease was released")
-        return self._held[0].key
+        return self._held[0]
+
+    @property
+    def key(self) -> Key:
+        """The model version in use. Raises ValueError once it was released."""
+        return self.entry.key
 
     def release(self) -> None:
         """The call has ended. A second release does nothing."""

@@ -10,6 +10,7 @@ from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.files import Found
+from mesh.model_cache.held_sessions import HeldSessions
 from mesh.model_cache.loads.jobs import Jobs
 from mesh.model_cache.loads.unloading import Unloading
 from mesh.model_cache.tasks import Spawn
@@ -21,12 +22,21 @@ logger = logging.getLogger(__name__)
 class Maintenance:
     """The work that no call brings about: at the start, when models are lost, and every `poll_seconds`."""
 
-    def __init__(self, cache: CacheState, spawn: Spawn, versions: Versions, jobs: Jobs, unloading: Unloading) -> None:
+    def __init__(
+        self,
+        cache: CacheState,
+        spawn: Spawn,
+        versions: Versions,
+        jobs: Jobs,
+        unloading: Unloading,
+        sessions: HeldSessions,
+    ) -> None:
         self._cache = cache
         self._spawn = spawn
         self._versions = versions
         self._jobs = jobs
         self._unloading = unloading
+        self._sessions = sessions
 
     def take_in(self, found: Iterable[Found]) -> None:
         """Enter into the books what an earlier process has left on the disk, least recently used first."""
@@ -66,8 +76,11 @@ class Maintenance:
         self._spawn(self._refill([entry.key for entry in lost]))
 
     async def run(self) -> None:
-        """Every `poll_seconds`, until cancelled: let failures lapse, restore the reserve, load pinned models."""
+        """Every `poll_seconds`, until cancelled: let failures and sessions lapse, restore the reserve, load what is
+        pinned.
+        """
         while True:
+            self._sessions.expire()
             self._forget_failures()
             self._unloading.carry_out(self._cache.make_reserve())
             for model in self._cache.pinned:

@@ -29,6 +29,7 @@ from mesh.model_cache.stores import clean_leftovers
 from mesh.model_cache.stores.store import Store
 from mesh.model_cache.versions import VersionSpec
 from mesh.model_cache.wiring import wire
+from mesh.session_claim import SessionClaim
 
 _RESUMABLE_SECONDS = 86_400.0  # for which an unfinished fetch of an earlier process is kept
 
@@ -49,6 +50,8 @@ class Manager:
         self._parts = parts = wire(self._cache, store, loader, self._arrived)
         self._server, self._versions = parts.server, parts.versions
         self.commands, self.node_report = parts.commands, parts.node_report
+        self.sessions = parts.sessions
+        """The sessions that hold models of this node."""
         self.cold_calls = 0
         """Calls that had to wait for a load and got their model."""
 
@@ -75,6 +78,10 @@ class Manager:
         now = self._cache.clock()
         entry = self._versions.called(model, version, label, now)
         return None if entry is None else self._cache.try_lease(entry, now)
+
+    def acquire_again(self, claim: SessionClaim, model: str) -> Lease | None:
+        """As `try_acquire`, for one more call of a session: also on a model that takes no new calls any more."""
+        return self.sessions.again(claim, model) if self._server.verified else None
 
     async def ensure(self, model: str, version: VersionSpec = None, label: str | None = None) -> Lease:
         """The right to use a model, brought here first if need be.
@@ -117,7 +124,7 @@ class Manager:
 
     @property
     def in_flight(self) -> int:
-        """Calls that use a model now."""
+        """Calls and sessions that use a model now."""
         return self._cache.leases
 
     def _arrived(self, entry: CacheEntry, job: Job) -> None:

@@ -8,6 +8,7 @@ from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.states import CacheEntry
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.commands import Commands
+from mesh.model_cache.held_sessions import HeldSessions
 from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loads.admission import Admission
 from mesh.model_cache.loads.bringing import Bringing
@@ -40,6 +41,7 @@ class Parts:
     maintenance: Maintenance
     commands: Commands
     node_report: NodeReport
+    sessions: HeldSessions
 
 
 def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[CacheEntry, Job], None]) -> Parts:
@@ -58,6 +60,7 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
     loading = Loading(cache, admission, Fetching(cache, store_index, store), needed, loader, server)
     bringing = Bringing(cache, admission, loading, needed, jobs, server)
     load_times = LoadTimes()
+    sessions = HeldSessions(cache.lease, cache.clock)
     return Parts(
         tasks,
         store_index,
@@ -66,7 +69,8 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
         jobs,
         load_times,
         versions,
-        Maintenance(cache, tasks.spawn, versions, jobs, unloading),
+        Maintenance(cache, tasks.spawn, versions, jobs, unloading, sessions),
         Commands(cache, store_index, versions, planning, jobs, unloading),
         NodeReport(cache, store_index, versions, jobs, load_times),
+        sessions,
     )

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Collection
 
-from mesh.node import ProtocolKind
+from mesh.node import Node, ProtocolKind
 from mesh.routing.load import NodeLoad
+from mesh.routing.rendezvous import nearest
 from mesh.routing.shortlist import NodeState, Shortlist
 
 Pressure = Callable[[NodeLoad], tuple[bool, int]]
@@ -41,6 +42,25 @@ def choose(shortlist: Shortlist, spread: int, want: int, pressure: Pressure) -> 
         if len(chosen) == want:
             break
     return chosen
+
+
+def settle(shortlist: Shortlist, key: bytes, most: int, holds: Callable[[Node], bool]) -> NodeState | None:
+    """The living node on which the session of that key is to sit; None where no node of the shortlist is alive.
+
+    Of the first tier with a living node: any of those that hold the model, or one of the first `most` where none does,
+    and of these one in the same zone if there is any; which, says the key alone, and neither load nor demand. So edges
+    that hear the same of the nodes choose alike.
+    """
+    for _, nodes in shortlist.tiers:
+        alive = [node for node in nodes if node.alive]
+        if not alive:
+            continue
+        if not holds(alive[0].node):
+            alive = alive[:most]
+        near = [node for node in alive if not node.remote] or alive
+        first = nearest(key, ((node.node.id, node.node.weight) for node in near))
+        return next(node for node in near if node.node.id == first)
+    return None
 
 
 def why_none(nodes: Collection[NodeState], model: str, kind: ProtocolKind) -> str:

@@ -7,6 +7,7 @@ Schomaker (2005): with u uniform in (0, 1), -ln(u) / weight is least for a node 
 proportion to its weight. docs/decisions/030 says why this and no ring of virtual nodes.
 """
 
+import math
 from collections.abc import Iterable
 from hashlib import blake2b
 
@@ -45,6 +46,22 @@ class Rendezvous:
         return order
 
 
+def nearest(key: bytes, nodes: Iterable[tuple[str, float]]) -> str:
+    """The id of the node that comes first for a key that is already a hash; `nodes` as in `Rendezvous`, at least one.
+
+    As even as the order of a model, worked out node by node: for keys that are asked for once.
+    """
+    return min((_distance(key, node_id, weight), node_id) for node_id, weight in nodes)[1]
+
+
+def _distance(key: bytes, node_id: str, weight: float) -> float:
+    uniform = ((_digest(node_id.encode("utf-8", "surrogatepass"), b"tbms session", key) >> 11) + 0.5) * 2.0**-53
+    return -math.log(uniform) / weight
+
+
 def _hash(text: str, purpose: bytes) -> int:
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose).digest()
-    return int.from_bytes(digest, "big")
+    return _digest(text.encode("utf-8", "surrogatepass"), purpose)
+
+
+def _digest(data: bytes, purpose: bytes, key: bytes = b"") -> int:
+    return int.from_bytes(blake2b(data, digest_size=8, person=purpose, key=key).digest(), "big")

@@ -11,7 +11,7 @@ from mesh.node import Node, ProtocolKind
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
-from mesh.routing.choice import choose, why_none
+from mesh.routing.choice import choose, settle, why_none
 from mesh.routing.demand import Demand
 from mesh.routing.load import InFlight, Loads
 from mesh.routing.placement import RESIDENT, ExpectedWait, NodeStanding, NoNode, Placement
@@ -48,6 +48,11 @@ class Router:
     def nodes(self) -> tuple[Node, ...]:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
+
+    def node(self, node_id: str) -> Node | None:
+        """The node of that id, alive or not."""
+        known = self._nodes.get(node_id)
+        return None if known is None else known.node
 
     def update(self, nodes: Iterable[Node]) -> None:
         """These are the nodes from now on. A new one is alive; one that stays keeps its load and whether it is alive.
@@ -102,6 +107,36 @@ class Router:
         self._loads.picked(chosen[0].load)
         self.demand.called(model, now)
         return Placement(tuple([each.node for each in chosen]))
+
+    def settle(self, model: str, key: bytes, protocol_kind: ProtocolKind) -> str:
+        """The id of the node on which a session is to sit, by its key; see `choice.settle`. Counts nothing.
+
+        Raises NoNode if no node that can serve it is alive.
+        """
+        shortlist = self._shortlists.of(model, protocol_kind)
+        chosen = settle(shortlist, key, self.settings.replicas, lambda node: self._holds(node.id, model))
+        if chosen is None:
+            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
+        return chosen.node.id
+
+    def welcomes(self, node_id: str, model: str) -> bool:
+        """Whether a session that begins anew had best stay on the node that it had."""
+        if not self.is_alive(node_id) or self.cache_map.is_leaving(node_id):
+            return False
+        state = self.cache_map.state(node_id, model)
+        return not self.cache_map.is_live(node_id) or state in (Residency.AVAILABLE, Residency.LOADING)
+
+    def pick_node(self, node_id: str, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
+        """That node and no other, for a call that goes out now; counted as in `pick`. Raises NoNode if it cannot be."""
+        known = self._nodes.get(node_id)
+        if known is None or not known.alive:
+            raise NoNode("The model server that the call belongs to is gone.")
+        if known.node.endpoint(protocol_kind) is None:
+            raise NoNode(f"The model server that the call belongs to does not speak {protocol_kind}.")
+        self._loads.tick(now)
+        self._loads.picked(known.load)
+        self.demand.called(model, now)
+        return Placement((known.node,))
 
     def spread_of(self, model: str) -> int:
         """Over how many nodes calls for the model are spread."""
@@ -159,3 +194,6 @@ class Router:
         """Calls in flight on that node, known and estimated, as of the last pick. 0 for an unknown node."""
         known = self._nodes.get(node_id)
         return 0.0 if known is None else self._loads.of(known.load)
+
+    def _holds(self, node_id: str, model: str) -> bool:
+        return self.cache_map.state(node_id, model) is Residency.AVAILABLE

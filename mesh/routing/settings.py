@@ -63,6 +63,18 @@ class RoutingSettings(Settings):
         le=600.0,
         description="How long a call is taken to occupy its node where its end is not seen.",
     )
+    session_idle_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        description="How long a session keeps its node without a call; at least as long as its model server keeps it.",
+    )
+    max_sessions: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Sessions that are remembered at once (some 400 bytes each); beyond, the one idle longest goes.",
+    )
     memo_models: int = Field(
         default=10_000,
         ge=100,

@@ -35,6 +35,7 @@ from ext_proc.contract import (
     MODEL_HEADER,
     RACE_HEADERS,
     SEGMENT_SAFE,
+    SESSION_HEADER,
 )
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
@@ -87,6 +88,8 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
         ],
         # A candidate call of the server's own: named, and never brokered again.
         settled=all_of(present(HOP_HEADER), present(MODEL_HEADER)),
+        # Without the server nobody knows the one node that may get it.
+        strict=present(SESSION_HEADER),
         server_asks=Branch.CLOSED,
     )
 
@@ -129,11 +132,12 @@ def _filter(
     *,
     server_asks: Branch,
     settled: Predicate | None = None,
+    strict: Predicate | None = None,
 ) -> HttpFilter:
     """The filter of one role: the first predicate that holds decides, and a call for which none does is `open`.
 
-    `settled` are calls that are open whatever else they say. `server_asks` is the branch of `body_calls` from Envoy
-    1.40 on, where the server asks for the body.
+    `settled` are calls that are open whatever else they say, `strict` those that are closed unless they are
+    `body_calls`. `server_asks` is the branch of `body_calls` from Envoy 1.40 on, where the server asks for the body.
     """
     access = body_access(version)
     choices = [(matches(":path", CONTROL_PATHS), branches[Branch.CLOSED])]
@@ -148,6 +152,8 @@ def _filter(
         branch = server_asks if access is BodyAccess.OVERRIDE else Branch.STREAM
         if branch is not Branch.OPEN:
             choices.append((calls.predicate, replace(branches[branch], timed=calls.timed)))
+    if strict is not None:
+        choices.append((strict, branches[Branch.CLOSED]))
     composite = ExtensionWithMatcher(
         xds_matcher=Matcher(
             matcher_list=MatcherMatcherList(

@@ -20,7 +20,7 @@ FROM_CLIENTS = STEERING_HEADERS
 # The server's own calls carry the hop mark.
 FROM_SERVER = (NODE_HEADER,)
 # Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency, and tells it
-# the terms of a call.
+# of sessions and of the terms of a call.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)
 # Removed at an edge's router, so after the route was chosen by them: they end here.
 AT_EDGES_ROUTER = (NODE_HEADER, HOP_HEADER, "x-envoy-external-address")

@@ -22,7 +22,14 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import Processin
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
-from ext_proc.contract import ENVOY_VERSION_METADATA, NODES_NAMESPACE, TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
+from ext_proc.contract import (
+    ENVOY_VERSION_METADATA,
+    MAX_RETRIES_HEADER,
+    NODES_NAMESPACE,
+    TIME_ATTRIBUTE,
+    UPSTREAM_ATTRIBUTE,
+    UPSTREAM_TIMEOUT_HEADER,
+)
 from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.parts.versions import BodyAccess, body_access, short
 
@@ -87,8 +94,10 @@ def external_processor(branch: ProcessorBranch, version: str) -> ExternalProcess
         message_timeout=seconds(branch.timeout),
         stat_prefix=branch.kind.value,
         # Envoy's own rules stay: no change of :authority, :method, :scheme and host. Of its own headers only
-        # the time limit of the upstream call.
-        mutation_rules=HeaderMutationRules(allow_expression=RegexMatcher(regex="x-envoy-upstream-rq-timeout-ms")),
+        # the time limit of the upstream call, and how often it may be sent again.
+        mutation_rules=HeaderMutationRules(
+            allow_expression=RegexMatcher(regex=f"{UPSTREAM_TIMEOUT_HEADER}|{MAX_RETRIES_HEADER}")
+        ),
         # Where the server leaves the ordered nodes, and `override_host` reads them.
         metadata_options=MetadataOptions(
             receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NODES_NAMESPACE])

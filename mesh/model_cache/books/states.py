@@ -81,7 +81,7 @@ class CacheEntry:
     memory_bytes: int = 0
     """Memory in the model server: estimated before the load, measured after it where the server tells."""
     in_flight: int = 0
-    """Calls that hold a lease on it."""
+    """Calls, and sessions, that hold a lease on it."""
     last_used: float = 0.0
     """When a call took its lease last."""
     since: float = 0.0

@@ -51,6 +51,23 @@ def test_what_is_expected_before_is_what_the_placed_call_meets(state: Residency,
     assert expected_wait.cold is cold
 
 
+def test_a_candidate_that_belongs_to_a_node_goes_nowhere_else() -> None:
+    other = replace(NODE, id="b", rest="10.0.0.2:8501")
+    placing = Placing(over := router(NODE, other))
+    for each in (NODE, other):
+        nodes, lease, _ = placing.place(CALL, "svm", 1.0, each.id)
+        assert nodes == (each.rest,)
+        assert over.load(each.id) == pytest.approx(1.0)
+        lease.release()
+    over.cache_map.snapshot("a", {})
+    assert placing.expected_wait(CALL, "svm", 1.0, "a").cold
+    assert placing.expected_wait(CALL, "svm", 1.0, "b") == RESIDENT
+    over.set_alive("b", False)
+    with pytest.raises(CallError, match="is gone") as refused:
+        placing.place(CALL, "svm", 1.0, "b")
+    assert refused.value.reason is Reason.UNAVAILABLE
+
+
 def test_no_node_is_an_error_for_the_client() -> None:
     with pytest.raises(CallError, match="No model server") as refused:
         Placing(router()).place(CALL, "svm", 1.0)

@@ -16,6 +16,7 @@ from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.contract import HOP_HEADER
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy, HeldRace, RunRace
+from ext_proc.edge.sessions import Sessions
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
@@ -77,6 +78,7 @@ def policy_over(
 ) -> EdgePolicy:
     return EdgePolicy(
         Placing(router),
+        Sessions(router),
         race,
         model_table,
         HOP,

@@ -13,6 +13,7 @@ from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
+from ext_proc.edge.sessions import Sessions
 from ext_proc.server.processor import ExtProcService, ExtProcStream
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.telemetry.refusals import Refusals
@@ -55,6 +56,7 @@ class Fleet:
         self.router.update(Node(f"n{n}", grpc=None, rest=f"10.0.0.{n}:8501", models=models) for n in range(4))
         edge = EdgePolicy(
             Placing(self.router),
+            Sessions(self.router),
             None,  # type: ignore[arg-type]  # no call is raced
             ModelTable(BrokerSettings(), {}),
             HopMark("s" * 32),

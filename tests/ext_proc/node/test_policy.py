@@ -3,15 +3,17 @@
 import asyncio
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import HeaderMutation, Held, Pass
+from ext_proc.processing.decision import HeaderMutation, Held, Hold, Pass
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, parse
 from ext_proc.wire.call import Verb
 from mesh.model_cache.books.names import Key
+from mesh.session_claim import SessionClaim, write_claim
 from tests.ext_proc.node.calls import HEAD, call, give_back, in_flight, leased, outcome, policy_of, refused
 from tests.ext_proc.processing import envoy_says as envoy
 from tests.mesh.model_cache.cache import Cache, play
@@ -99,6 +101,48 @@ def test_versions_and_labels(tmp_path: Path) -> None:
             assert (await refused(policy, call(label="none such"))).reason is Reason.NOT_FOUND
 
     play(tmp_path, scenario, labels={"m": {"stable": 2}})
+
+
+def test_a_call_of_a_session_holds_its_model_on_until_its_last(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        def head(last: bool = False) -> Head:
+            claim = write_claim(SessionClaim("a" * 32, 60, last))
+            return replace(HEAD, headers={**HEAD.headers, "x-tbms-session": claim})
+
+        cache.store.put("m")
+        async with cache.running():
+            policy = policy_of(cache)
+            assert isinstance(policy.decide(head(), call(), 0.0), Hold)
+            first = await policy.resolve(Held(head(), call(), ()))
+            again = policy.decide(head(), call(), 0.0)
+            for decision in (first, again):
+                assert isinstance(decision, Pass)
+                give_back(decision)
+            assert in_flight(cache) == len(cache.manager.sessions) == 1
+            unload = asyncio.create_task(cache.manager.commands.unload("m"))
+            await asyncio.sleep(1)
+            assert isinstance(policy.decide(HEAD, call(), 0.0), Hold), "it is on its way out"
+            last = policy.decide(head(last=True), call(), 0.0)
+            assert isinstance(last, Pass)
+            give_back(last)
+            await unload
+            assert in_flight(cache) == len(cache.manager.sessions) == 0
+
+    play(tmp_path, scenario)
+
+
+def test_a_claim_that_no_edge_writes_holds_nothing(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m")
+        async with cache.running():
+            (await cache.manager.ensure("m")).release()
+            head = replace(HEAD, headers={**HEAD.headers, "x-tbms-session": "a;idle=1"})
+            decision = policy_of(cache).decide(head, call(), 0.0)
+            assert isinstance(decision, Pass)
+            give_back(decision)
+            assert in_flight(cache) == 0
+
+    play(tmp_path, scenario)
 
 
 def test_a_model_that_takes_too_long_is_loaded_all_the_same(tmp_path: Path) -> None:

@@ -174,6 +174,19 @@ def test_a_held_call_with_its_body_can_be_routed(mode: str, body: bytes) -> None
     assert machine.held is None
 
 
+def test_headers_are_set_on_a_request_whose_body_was_buffered() -> None:
+    machine = Machine(Policy(Hold(collect=True)))
+    drive(machine, envoy.rest(PREDICT, envoy.BUFFERED), envoy.body(b"{}", end=True))
+    (reply,) = envoy.read(machine.decided(Route(ROUTE.nodes, headers=(("x-tbms-session", "a"),))))
+    assert reply.message.request_body is not None
+    assert reply.message.request_body.response is not None
+    mutation = reply.message.request_body.response.header_mutation
+    assert mutation is not None
+    (option,) = mutation.set_headers
+    assert option.header is not None
+    assert (option.header.key, option.header.raw_value) == ("x-tbms-session", b"a")
+
+
 def test_a_body_that_envoy_has_buffered_is_not_dropped_for_another_one() -> None:
     machine = Machine(Policy(Hold(collect=True)))
     drive(machine, envoy.rest(PREDICT, envoy.BUFFERED), envoy.body(b"{}", end=True))

@@ -117,13 +117,15 @@ class Nodes:
         self.load = 0
         self.dead = False
 
-    def place(self, call: Call, model: str, now: float) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
+    def place(
+        self, call: Call, model: str, now: float, node_id: str | None = None
+    ) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         if self.dead:
             raise CallError(Reason.UNAVAILABLE, "No model server is alive.")
         self.load += 1
-        return (NODE, "10.0.0.2:8501"), self, self.wait_of(model)
+        return (NODE, "10.0.0.2:8501") if node_id is None else (node_id,), self, self.wait_of(model)
 
-    def expected_wait(self, call: Call, model: str, now: float) -> ExpectedWait:
+    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
         return self.wait_of(model)
 
     def release(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.errors import CallError, Reason
-from ext_proc.processing.decision import Held
+from ext_proc.processing.decision import Held, Seat
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.upstream.client import Request
 from ext_proc.upstream.hop_mark import HopMark
@@ -74,7 +74,7 @@ def test_the_same_model_keeps_the_path_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "steering",
     ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "x-tbms-call",
-     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms"],
+     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms", "x-tbms-session", "x-envoy-max-retries"],
 )  # fmt: skip
 def test_what_steers_is_not_sent_on(steering: str) -> None:
     made = request(held(**{steering: "forged"}), Candidate("svm"))
@@ -139,6 +139,13 @@ def test_the_model_header_names_what_naming_reads(name: str) -> None:
     assert value == value.strip()
     headers = {":path": made.path, "content-type": "application/grpc", "x-tbms-model": value}
     assert name_call(headers, 100).model == name
+
+
+def test_a_call_of_a_session_goes_to_its_seat_and_says_what_that_says() -> None:
+    for call, claim in ((held("bert"), "a claim"), (tfs_call("bert"), "a claim"), (held("bert"), "")):
+        made = dict(request(replace(call, seat=Seat("node-1", claim)), Candidate("bert")).headers)
+        assert made["x-tbms-session"] == (claim.encode() or b"-")
+        assert made["x-tbms-hop"] == HOP.write(("node-1",)).encode()
 
 
 def test_a_rest_path_with_any_name_is_read_back() -> None:

@@ -13,6 +13,7 @@ REST_PATH = {":path": "/v1/models/m:predict"}
 PREDICT = {":path": "/tensorflow.serving.PredictionService/Predict"}
 INFER = {":path": "/inference.GRPCInferenceService/ModelInfer"}
 NAMED = {"x-tbms-model": "m"}
+SESSION = {"tbms-session": "chat-9"}
 
 
 # headers -> the branch on 1.40, on 1.38, on 1.36
@@ -52,6 +53,12 @@ CALLS: list[tuple[dict[str, str], tuple[str, str, str]]] = [
     ({**JSON, ":path": "/v1/models/x.yy:predict"}, ("open", "open", "open")),
     ({**JSON, ":path": "/v1/models/x.y"}, ("open", "open", "open")),
     ({**JSON, ":path": "/v1/models/x.y/metadata"}, ("open", "open", "open")),
+    # Sessions: without the server nobody knows their node.
+    ({**JSON, **REST_PATH, **SESSION}, ("closed", "closed", "closed")),
+    ({**GRPC, **PREDICT, **NAMED, **SESSION}, ("closed", "closed", "closed")),
+    ({**GRPC, **INFER, **SESSION}, ("closed", "stream", "stream")),
+    ({**JSON, **REST_PATH, **SESSION, "tloc": "50"}, ("closed", "stream", "buffer")),
+    ({**GRPC, **INFER, **NAMED, **SESSION, "x-tbms-hop": "s"}, ("open", "open", "open")),
     # What would change a node must not reach it while the server is away.
     ({**JSON, ":path": "/v2/repository/models/m/unload"}, ("closed", "closed", "closed")),
     ({**GRPC, ":path": "/inference.GRPCInferenceService/RepositoryModelLoad"}, ("closed", "closed", "closed")),
@@ -134,10 +141,11 @@ def test_responses_are_watched_only_on_demand() -> None:
         assert chosen(document, REST_PATH)["processing_mode"]["response_header_mode"] == mode
 
 
-def test_the_server_may_change_no_routing_header_of_envoy_but_the_time_limit() -> None:
+def test_of_envoys_own_headers_the_server_may_set_the_time_limit_and_the_number_of_tries() -> None:
     rules = [entry["mutation_rules"] for entry in everything(edge_document()) if "mutation_rules" in entry]
     assert rules
-    assert all(entry == {"allow_expression": {"regex": "x-envoy-upstream-rq-timeout-ms"}} for entry in rules)
+    own = {"allow_expression": {"regex": "x-envoy-upstream-rq-timeout-ms|x-envoy-max-retries"}}
+    assert all(entry == own for entry in rules)
 
 
 def test_the_filter_of_a_mesh_is_that_of_a_stand_alone_envoy() -> None:

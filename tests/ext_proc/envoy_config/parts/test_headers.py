@@ -25,7 +25,9 @@ def test_steering_headers_of_clients_are_removed_before_the_route_is_chosen(vers
         (host,) = manager(document, name)["route_config"]["virtual_hosts"]
         gone = set(host["request_headers_to_remove"])
         assert {"x-tbms-node", "x-tbms-hop"} <= gone
-        assert not {"x-tbms-call", "x-tbms-residency"} & gone, "nodes are to hear what their edge says"
+        assert not {"x-tbms-call", "x-tbms-session", "x-tbms-residency"} & gone, (
+            "nodes are to hear what their edge says"
+        )
     assert removed["clients"] == removed["direct"] == set(STEERING_HEADERS)
     assert removed["egress"] == {"x-tbms-node"}, "the server's own calls need their hop mark to be recognised"
 
