@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ext_proc.http2.aio.connections import Connections
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_connection import ServerConnection
@@ -41,7 +42,7 @@ class Http2Server:
         self._limits = limits or Limits()
         self._ssl_context = ssl_context
         self._socket_mode = socket_mode
-        self._protocols: set[Http2Protocol[ServerConnection]] = set()
+        self._connections: Connections[ServerConnection] = Connections()
         self._stopping = False
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -59,13 +60,13 @@ class Http2Server:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for protocol in tuple(self._protocols):
+        for protocol in self._connections.all():
             protocol.shut_down()
         await self._all_gone(grace)
-        for protocol in tuple(self._protocols):
+        for protocol in self._connections.all():
             protocol.end()
         await self._all_gone(_LAST_WORDS)
-        for protocol in tuple(self._protocols):
+        for protocol in self._connections.all():
             protocol.abort()
         await self._all_gone(_LAST_WORDS)
 
@@ -95,24 +96,24 @@ class Http2Server:
         self.address = str(replace(address, port=self._server.sockets[0].getsockname()[1]))
 
     async def _all_gone(self, within: float) -> None:
-        if self._protocols:
+        if self._connections:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await self._empty.wait()
 
     def _protocol(self) -> Http2Protocol[ServerConnection]:
-        return Http2Protocol(self._side, self._made, self._lost)
+        return Http2Protocol(self._side, self._made, self._lost, self._connections.turns)
 
     def _side(self, wake: Callable[[], None]) -> ServerConnection:
         return ServerConnection(self._sessions, wake, self._limits)
 
     def _made(self, protocol: Http2Protocol[ServerConnection]) -> None:
-        self._protocols.add(protocol)
+        self._connections.add(protocol)
         if self._stopping:
             protocol.end()
 
     def _lost(self, protocol: Http2Protocol[ServerConnection]) -> None:
-        self._protocols.discard(protocol)
-        if not self._protocols:
+        self._connections.discard(protocol)
+        if not self._connections:
             self._empty.set()

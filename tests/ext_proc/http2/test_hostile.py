@@ -31,7 +31,7 @@ from ext_proc.http2.frames import (
 from ext_proc.http2.limits import Allowance, Limits, Rate
 from ext_proc.http2.server_connection import ServerConnection
 from tests.ext_proc.http2.peer import HEADERS as FIELDS
-from tests.ext_proc.http2.peer import PATH, Book, frames_of, message, raw
+from tests.ext_proc.http2.peer import PATH, Book, feed, frames_of, message, raw
 from tests.ext_proc.http2.test_server_connection import Echoes
 
 BLOCK = hpack.Encoder().encode([(*field, True) for field in FIELDS])
@@ -73,7 +73,7 @@ CONNECTION_FAULTS: dict[str, tuple[bytes, ErrorCode]] = {
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "a block over the limit": (
-        frame(HEADERS, 0, 1, bytes(40_000)) + frame(CONTINUATION, 0, 1, bytes(40_000)),
+        frame(HEADERS, 0, 1, bytes(60_000)) + frame(CONTINUATION, 0, 1, bytes(60_000)) * 4,
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "priority on stream 0": (frame(PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
@@ -125,7 +125,7 @@ def test_a_fault_of_the_connection_ends_it_with_its_code(name: str) -> None:
     sent, code = CONNECTION_FAULTS[name]
     book = Book()
     connection = raw(book.open)
-    connection.receive(sent + frame(PING, 0, 0, bytes(8)), 0.0)
+    feed(connection, sent + frame(PING, 0, 0, bytes(8)))
     assert connection.ended
     assert (goaway_of(connection) or (0, 0))[1] == code
     opened = book.what().count("open")

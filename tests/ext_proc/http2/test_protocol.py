@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ext_proc.http2.aio.protocol import Http2Protocol
+from ext_proc.http2.aio.turns import Turns
 from ext_proc.http2.client_connection import ClientConnection
 from ext_proc.http2.client_stream import Broken, HttpResponse
 from tests.ext_proc.http2.service import BLOCK
@@ -42,7 +43,7 @@ class Owner:
         self.told: list[str] = []
         self.outcomes: list[HttpResponse | Broken] = []
         self.protocol = Http2Protocol(
-            ClientConnection, lambda _: self.told.append("made"), lambda _: self.told.append("lost")
+            ClientConnection, lambda _: self.told.append("made"), lambda _: self.told.append("lost"), Turns()
         )
 
     def ask(self) -> None:
