@@ -138,7 +138,7 @@ class ServerStream(FlowControlledStream):
                 return
         if assembler.between:
             self._assembler = None
-        elif not whole and len(data) < SMALL_PIECE:
+        elif not whole and 0 < len(data) < SMALL_PIECE:
             self._owner.floods.idle_frame()
         self._keep(assembler.have)
 
