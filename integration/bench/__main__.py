@@ -11,6 +11,7 @@ from integration.stack.interrupt import run
 BENCHMARKS = {
     "cache": "integration.bench.cache.benchmark",
     "deadline": "integration.bench.deadline.benchmark",
+    "hostile": "integration.bench.hostile.benchmark",
     "routing": "integration.bench.routing.benchmark",
 }
 
