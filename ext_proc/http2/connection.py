@@ -1,8 +1,8 @@
 """One side of an HTTP/2 connection: bytes in; calls of its streams, and bytes out (RFC 9113).
 
     connection.receive(data, now)      what the peer sent; streams are called from within
-    connection.behind                  whether there is more of that than its share of a turn: then, in a later turn,
-    connection.go_on(now)              goes through the next share, and until then nothing more should be read
+    connection.behind                  whether there is more to do than its share of a turn: then, in a later turn,
+    connection.go_on(now)              does the next share, and until then nothing more should be read
     connection.take()                  what is to be sent to the peer now
     connection.watch(now)              to be called every second: what takes the peer too long ends the connection
     connection.ended                   whether the transport is to be closed once what there is to take is sent
@@ -108,6 +108,7 @@ class H2Connection(ABC, Generic[StreamT]):
         self._draining = False
         self._ended_streams = EndedStreams()
         self._block = HeaderBlockAssembler(limits)
+        self._lost: list[StreamT] = []  # streams of a connection that has ended, which are not told of it yet
         self._rest = b""  # what was not gone through: a frame that has not come whole, and more where it is `behind`
         self._charged = 0  # what the last frame has cost beyond its bytes
         self._vigil = Vigil(limits)
@@ -184,9 +185,11 @@ class H2Connection(ABC, Generic[StreamT]):
         self._go_through(self._rest + data if self._rest else data, now)
 
     def go_on(self, now: float) -> None:
-        """Goes through the next share of what was taken, where it is `behind`."""
+        """Does the next share of what is to be done, where it is `behind`."""
         self.behind = False
-        if not self.ended:
+        if self._lost:
+            self._tell_lost()
+        elif not self.ended:
             self._go_through(self._rest, now)
 
     def _go_through(self, data: bytes, now: float) -> None:
@@ -520,9 +523,16 @@ class H2Connection(ABC, Generic[StreamT]):
         self.writer.write(frames.goaway(self._highest, fault.code, fault.message))
 
     def _end(self) -> None:
+        """Ends at once; the streams are told of it, of very many some in each turn."""
         self.ended = True
-        self.behind = False
         self._rest = b""
         streams, self._streams = self._streams, {}
-        for stream in streams.values():
+        self._lost += streams.values()
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        count = self.limits.turn // FRAME_COST
+        told, self._lost = self._lost[:count], self._lost[count:]
+        for stream in told:
             stream.reset(ErrorCode.CANCEL)
+        self.behind = bool(self._lost)

@@ -65,7 +65,7 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         """See asyncio.Protocol."""
         connection = self.connection
         connection.receive(data, self._clock())
-        if connection.behind and not self._waits:
+        if connection.behind:
             self._fall_behind()
         self._flush()
 
@@ -109,12 +109,17 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         if self._last_words is not None:
             self._last_words.cancel()
         self.connection.lost()
+        if self.connection.behind:
+            self._fall_behind()
         self._lost(self)
 
     def _fall_behind(self) -> None:
+        """Reads no more until it has caught up."""
+        if self._waits:
+            return
+        self._waits = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._waits = True
         self._turns.wait(self._go_on)
 
     def _go_on(self) -> bool:
@@ -151,6 +156,8 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
                 self.abort()
                 return
         if connection.ended:
+            if connection.behind:
+                self._fall_behind()
             if not transport.is_closing():
                 transport.close()
                 self._last_words = Patience(_LAST_WORDS, self.abort)

@@ -72,10 +72,26 @@ def test_an_ended_connection_is_not_behind() -> None:
     connection = raw(Book().open, LIMITS)
     connection.receive(calls(1, 20), 0.0)
     connection.lost()
-    assert not connection.behind
+    while connection.behind:
+        connection.go_on(0.0)
+    assert not connection.streams
     connection = raw(Book().open, LIMITS)
     connection.receive(frame(WINDOW_UPDATE, 0, 0, bytes(4)) + calls(1, 20), 0.0)
     assert (connection.ended, connection.behind) == (True, False)
+
+
+def test_many_streams_of_a_connection_that_is_lost_are_told_in_turns_and_each_once() -> None:
+    book = Book()
+    connection = raw(book.open, LIMITS)
+    feed(connection, calls(1, 30))
+    connection.lost()
+    assert (connection.ended, connection.behind, connection.streams) == (True, True, 0)
+    assert book.what().count("gone") == 8
+    connection.lost()
+    assert book.what().count("gone") == 16
+    while connection.behind:
+        connection.go_on(0.0)
+    assert book.what().count("gone") == 30
 
 
 def test_those_that_are_behind_take_turns_one_in_each_turn_of_the_loop() -> None:
