@@ -14,7 +14,7 @@ from mesh.node import Node
 from tests.integration.conftest import need_envoy
 from tests.integration.metrics import metric
 
-CALLS = 10_000
+CALLS = 3_000
 BODY = b'{"instances": [[1.0]]}'
 BLOCK = b"".join(
     literal(name, value)
@@ -31,7 +31,7 @@ BLOCK = b"".join(
 )
 
 
-async def test_none_of_ten_thousand_raced_calls_onto_a_cold_pool_fails_for_dialling(tmp_path: Path) -> None:
+async def test_none_of_thousands_of_raced_calls_onto_a_cold_pool_fails_for_dialling(tmp_path: Path) -> None:
     """Some may fail for the overload: what Envoy has to wait for too long it ends itself."""
     need_envoy("1.40")
     sections: dict[str, Section] = {"server": {"log": {"level": "error"}}, "envoy": {"server_wait_seconds": 60}}
@@ -48,7 +48,6 @@ async def test_none_of_ten_thousand_raced_calls_onto_a_cold_pool_fails_for_diall
                 else outcome.cause
                 for outcome in outcomes
             )
-            print(seen)
             assert not [key for key in seen if key[1] is True], seen
             while True:
                 outcome = await clients[0].request(BLOCK, (BODY,), 1 << 20)
