@@ -41,7 +41,6 @@ _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 def _block(fields: object) -> bytes:
     """Literals that touch no table, so that the same bytes mean the same everywhere."""
     encoder = hpack.Encoder()
-    encoder.header_table_size = 0
     return bytes(encoder.encode([(*field, True) for field in fields], huffman=False))  # type: ignore[attr-defined]
 
 
@@ -74,7 +73,7 @@ def _asked(index: int) -> bytes:
 
 def _calls(first: int, count: int) -> bytes:
     """Whole calls, each ended by its client as Envoy ends them."""
-    parts = []
+    parts: list[bytes] = []
     for index in range(first, first + count):
         number = 2 * index + 1
         parts += (_open(number), frame(DATA, END_STREAM, number, _asked(index)))
@@ -176,7 +175,7 @@ ATTACKS = {
     "late": Attack(
         "frames of streams long closed, answers to nothing",
         _late,
-        GREETING + _open(3) + _open(1) + frame(RST_STREAM, 0, 1, bytes(4)),
+        GREETING + _open(1) + frame(RST_STREAM, 0, 1, bytes(4)) + _open(3),
     ),
     "one_byte": Attack(
         "a message byte by byte",

@@ -104,22 +104,22 @@ class Bench:
         """Without and beside, alternating."""
         before, rounds, chunks = self._resident(), [], 0
         for number in range(_ROUNDS):
-            without = await self._healthy() if number % 2 == 0 else 0.0
+            without = await self.healthy() if number % 2 == 0 else 0.0
             base = self._resident()
             with probing(self._edge.server.pid, self._edge.admin) as probe:
                 target = self._listen if ATTACKS[name].of_server else self._edge.target
                 sent, beside = await asyncio.gather(
-                    attack(name, target, _ATTACK_SECONDS, chunks, self._folder), self._healthy()
+                    attack(name, target, _ATTACK_SECONDS, chunks, self._folder), self.healthy()
                 )
             chunks += sent.chunks
             if number % 2:
-                without = await self._healthy()
+                without = await self.healthy()
             await asyncio.sleep(_SETTLE)
             rounds.append(Round(without, beside, probe.longest, probe.peak_mib - base, sent))
             self._edge.server.check()
         return Outcome(rounds, self._resident() - before)
 
-    async def _healthy(self) -> float:
+    async def healthy(self) -> float:
         """The 99th percentile of healthy calls, in ms. Raises ProcessError if one has failed."""
         calls: list[tuple[float, dict[str, str]]] = [(n / _RATE, {}) for n in range(int(_RATE * _SECONDS))]
         samples: list[Sample] = await open_loop(
@@ -145,7 +145,7 @@ async def measure() -> dict[str, float]:
         node = Node("upstream", grpc=upstream, rest=upstream)
         edge = await stack.enter_async_context(Sidecar(folder, [node], sections=sections))
         bench = Bench(edge, listen, folder)
-        await bench.measure("names")  # fills what is remembered of calls up to its bounds
+        await bench.healthy()
         for name in ATTACKS:
             outcomes[name] = await bench.measure(name)
     _print(outcomes)
