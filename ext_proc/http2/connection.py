@@ -431,7 +431,7 @@ class H2Connection(ABC, Generic[StreamT]):
         if not change:
             return
         self.floods.idle_frame(len(self._streams) // STREAMS_PER_IDLE_FRAME)
-        self._charge(len(self._streams))
+        self._charge(2 * len(self._streams))
         try:
             for stream in self._streams.values():
                 stream.widen(change)

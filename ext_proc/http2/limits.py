@@ -67,8 +67,8 @@ class Limits:
         return self.held + self.message
 
 
-FRAME_COST = 512
-"""What a frame counts in a turn beside its bytes: a turn has 128 frames at most."""
+FRAME_COST = 1 * KiB
+"""What a frame counts in a turn beside its bytes: a turn has 64 frames at most."""
 IDLE_FRAMES_PER_STREAM = 4
 """Frames that move nothing and come with a stream that is served: its late WINDOW_UPDATE, a PRIORITY."""
 SMALL_PIECE = 256

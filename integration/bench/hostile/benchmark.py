@@ -43,8 +43,8 @@ _SECONDS = 3.0
 # The attack begins with the load generator's process, and lasts until its calls are answered.
 _ATTACK_SECONDS = 4.5
 _ROUNDS = 3
-# What is left of an attack is measured so long after it.
-_SETTLE = 1.0
+# What is left of an attack is measured once so little is left, in MiB, or after so many seconds: its calls may go on.
+_LITTLE, _SETTLE_SECONDS = 4.0, 10.0
 _TIMEOUT = 10.0
 
 
@@ -114,10 +114,17 @@ class Bench:
             chunks += sent.chunks
             if number % 2:
                 without = await self.healthy()
-            await asyncio.sleep(_SETTLE)
             rounds.append(Round(without, beside, probe.longest, probe.peak_mib - base, sent))
             self._edge.server.check()
-        return Outcome(rounds, self._resident() - before)
+        return Outcome(rounds, await self._settled(before) - before)
+
+    async def _settled(self, before: float) -> float:
+        """The memory of the server once what the attack has begun is over."""
+        until = asyncio.get_running_loop().time() + _SETTLE_SECONDS
+        await asyncio.sleep(1.0)
+        while self._resident() > before + _LITTLE and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.25)
+        return self._resident()
 
     async def healthy(self) -> float:
         """The 99th percentile of healthy calls, in ms. Raises ProcessError if one has failed."""

@@ -42,7 +42,7 @@ def test_what_is_over_the_share_waits_for_the_next_turn_and_nothing_is_lost() ->
 
 def test_usual_traffic_is_never_behind() -> None:
     connection = raw(Book().open)
-    connection.receive(calls(1, 50), 0.0)
+    connection.receive(calls(1, 25), 0.0)
     assert not connection.behind
 
 
