@@ -85,6 +85,7 @@ class ModelVersionStatus(TypedDict):
     cause: str
     attempts: int
     retry_seconds: float
+    needs: Sequence[str]
 
 
 class Amounts(TypedDict):

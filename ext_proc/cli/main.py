@@ -117,6 +117,63 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="The model.")],
+    server: Annotated[str | None, typer.Option(help="host:port of a model server: batches are timed there.")] = None,
+    api: Annotated[str, typer.Option(help="v2-grpc, v2-rest, tfs-grpc or tfs-rest.")] = "v2-grpc",
+    request: Annotated[
+        list[Path] | None,
+        typer.Option(help="File with a recorded request body: JSON, or the binary message; may be repeated."),
+    ] = None,
+    version: Annotated[int | None, typer.Option(min=0, help="One version of the model.")] = None,
+    curve: Annotated[Path | None, typer.Option(help="Batch times of a file that --save-curve wrote.")] = None,
+    perf_analyzer: Annotated[
+        list[str] | None, typer.Option(help="ROWS=FILE: a CSV of Triton's perf_analyzer -b ROWS; one for each size.")
+    ] = None,
+    batch_ms: Annotated[float | None, typer.Option(help="Batch times as a line: what each batch takes.")] = None,
+    row_ms: Annotated[float, typer.Option(help="What each row adds to --batch-ms.")] = 0.0,
+    max_rows: Annotated[
+        int | None, typer.Option(min=1, max=65_536, help="Largest batch that the model takes; 32, or all of a file.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Batches timed of each size.")] = 9,
+    timeout_seconds: Annotated[float, typer.Option(min=0.001, help="Longest wait for one reply.")] = 60.0,
+    qps: Annotated[float | None, typer.Option(help="Wanted calls a second, of one row each.")] = None,
+    lag_ms: Annotated[float | None, typer.Option(help="Longest lag of 99 % of the calls.")] = None,
+    gpus: Annotated[int, typer.Option(help="GPUs in all.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(help="GPUs that one queue serves: the instances of a server.")] = 1,
+    price: Annotated[float | None, typer.Option(help="Of one GPU for an hour, in $.")] = None,
+    save_curve: Annotated[Path | None, typer.Option(help="Write the batch times to this CSV.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write the configuration to this file, not to the output.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the trade-off to this PNG; takes matplotlib.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    check_batching: Annotated[
+        bool,
+        typer.Option(
+            "--check-batching",
+            help="Compare rows alone with rows in company, bit for bit. Exit status: 0 the same, 3 different, 4 not "
+            "the same even alone, 5 nothing differed but all rows are one.",
+        ),
+    ] = False,
+) -> None:
+    """Choose between throughput and lag: measure batches, and write the configuration that fits."""
+    from ext_proc.cli.models import console
+    from ext_proc.cli.plan import command
+    from ext_proc.cli.plan.measuring import Target
+    from ext_proc.planning.plan import Wishes
+
+    target, model = None, command.model_name(model)
+    if server is not None:
+        told, protocol = None if version is None else str(version), command.protocol_of(api)
+        target = Target(server, protocol, model, told, tuple(request or ()), timeout_seconds)
+    outputs = command.Outputs(console(), as_json, save_curve, write, plot)
+    if check_batching:
+        raise typer.Exit(command.check(target, max_rows, outputs))
+    lag = None if lag_ms is None else lag_ms / 1e3
+    source = command.Source(target, curve, tuple(perf_analyzer or ()), batch_ms, row_ms, max_rows, repeats)
+    command.run(source, Wishes(model, qps, lag, gpus, gpus_per_node, price), outputs)
+
+
 Admin = Annotated[str, typer.Option("--admin", help="Admin port of the node.")]
 Admins = Annotated[list[str] | None, typer.Option("--admin", help="Admin port of a node or an edge; may be repeated.")]
 DEFAULT_ADMIN = f"http://{DEFAULT_ADDRESS}"

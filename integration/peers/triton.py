@@ -33,6 +33,23 @@ output [{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }]
 instance_group [{ kind: KIND_CPU count: 1 }]
 """
 
+# Calls another model itself, by what Triton calls business logic scripting, and hands its `y` on.
+CALLING = """
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        replies = []
+        for request in requests:
+            x = pb.get_input_tensor_by_name(request, "x")
+            reply = pb.InferenceRequest(model_name="{model}", requested_output_names=["y"], inputs=[x]).exec()
+            if reply.has_error():
+                replies.append(pb.InferenceResponse([], pb.TritonError(reply.error().message())))
+            else:
+                replies.append(pb.InferenceResponse([pb.get_output_tensor_by_name(reply, "y")]))
+        return replies
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Triton:
@@ -77,6 +94,30 @@ def write_model(repository: Path, name: str, config: str = DOUBLING_CONFIG, code
     (folder / "config.pbtxt").write_text(config)
     (folder / "1" / "model.py").write_text(code)
     return folder
+
+
+def write_ensemble(repository: Path, name: str, *steps: str, folder: str | None = "1") -> Path:
+    """Write an ensemble that sends its `x` through one model after the other; returns its folder.
+
+    A step is `model` or `model:version`. Its version's `folder` is empty, as Triton's own examples have it; None: there
+    is no such folder.
+    """
+    parts = []
+    for place, step in enumerate(steps):
+        model, _, version = step.partition(":")
+        source = "x" if place == 0 else f"t{place}"
+        result = "y" if place == len(steps) - 1 else f"t{place + 1}"
+        parts.append(
+            f'{{ model_name: "{model}" model_version: {version or -1} '
+            f'input_map {{ key: "x" value: "{source}" }} output_map {{ key: "y" value: "{result}" }} }}'
+        )
+    tensors = DOUBLING_CONFIG.replace('backend: "python"', 'platform: "ensemble"').partition("instance_group")[0]
+    made = repository / name
+    made.mkdir(parents=True)
+    (made / "config.pbtxt").write_text(f"{tensors}ensemble_scheduling {{ step [ {', '.join(parts)} ] }}\n")
+    if folder is not None:
+        (made / folder).mkdir()
+    return made
 
 
 @asynccontextmanager

@@ -1,20 +1,22 @@
 """The state of one node's cache: its books, with the clock, the files and the announcements that go with them."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from mesh.model_cache.books.back_off import BackOff
 from mesh.model_cache.books.eviction import Evict, Rules, Verdict
-from mesh.model_cache.books.ledger import Ledger
+from mesh.model_cache.books.ledger import Ledger, Newcomer
 from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.needs import Need
 from mesh.model_cache.books.states import CacheEntry, ModelState, Room
 from mesh.model_cache.change_signal import ChangeSignal
 from mesh.model_cache.errors import Busy
 from mesh.model_cache.feed import Feed, residency_of
 from mesh.model_cache.files import Files
-from mesh.model_cache.lease import Lease
+from mesh.model_cache.lease import Held, Lease
 from mesh.model_cache.settings import CacheSettings
+from mesh.model_cache.stores.store import Remote
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class CacheState:
         self.feed = Feed()
         self.stopped = False
         """The node is shut down: nothing changes any more."""
+        self.leases = 0
+        """Calls that hold a lease now."""
         keep_files = settings.capacity.disk_bytes is not None
         rules = Rules(settings.capacity.room(), settings.min_age_seconds, settings.pinned, keep_files)
         self._ledger = Ledger(rules, settings.reserve.room())
@@ -48,6 +52,8 @@ class CacheState:
         """See `Ledger.entry`."""
         self.available = self._ledger.available
         """See `Ledger.available`."""
+        self.relations = self._ledger.relations
+        """Which models need which others; to be read here, and changed by `relate`."""
 
     def entries(self) -> Iterator[CacheEntry]:
         """Every entry of the books, most recently used first."""
@@ -55,16 +61,44 @@ class CacheState:
 
     def versions_of(self, model: str) -> list[CacheEntry]:
         """The entries of all versions of a model."""
-        return self._ledger.of_model(model)
+        return self.relations.versions(model)
 
     def open(self, key: Key) -> CacheEntry:
         """The entry of that key; made, as the one used last, if there is none."""
         return self._ledger.open(key, self.clock())
 
+    def usable(self, key: Key) -> CacheEntry | None:
+        """The entry of that key, if calls can use it: it is available, and so is all that it needs."""
+        entry = self.available(key)
+        return None if entry is None or (entry.needs and self.relations.parts(entry) is None) else entry
+
+    def try_lease(self, entry: CacheEntry, now: float) -> Lease | None:
+        """One more call uses that model, and with it all that it needs; None where it cannot be used now."""
+        if entry.state is not ModelState.AVAILABLE:
+            return None
+        if not entry.needs:
+            return self._lease((entry,), now)
+        parts = self.relations.parts(entry)
+        return None if parts is None else self._lease((entry, *parts), now)
+
     def lease(self, entry: CacheEntry, now: float) -> Lease:
-        """One more call uses an available model."""
-        self._ledger.acquire(entry, now)
-        return Lease(entry, self._release)
+        """One more call uses an available model, and with it all that it needs, as far as that is available."""
+        return self.try_lease(entry, now) or self._lease((entry,), now)
+
+    def _lease(self, held: Held, now: float) -> Lease:
+        for entry in held:
+            self._ledger.acquire(entry, now)
+        self.leases += 1
+        return Lease(held, self._release)
+
+    def relate(self, entry: CacheEntry, found: tuple[Need, ...]) -> None:
+        """The entry needs what was found in its files, and what the settings say."""
+        self.relations.relate(entry, self.needs(entry.key.model, found))
+
+    def needs(self, model: str, found: tuple[Need, ...]) -> tuple[Need, ...]:
+        """All that a model needs, if that much was found in its files."""
+        declared = self.settings.needs.get(model)
+        return tuple(dict.fromkeys((*found, *map(Need, declared)))) if declared else found
 
     def move(self, entry: CacheEntry, state: ModelState, cause: str = "") -> None:
         """Take an entry to another state: edges are told, and whoever waits looks again."""
@@ -74,7 +108,7 @@ class CacheState:
 
     def announce(self, model: str) -> None:
         """Tell the edges the residency of a model, which may have changed."""
-        self.feed.publish(model, residency_of(self._ledger.of_model(model)))
+        self.feed.publish(model, residency_of(self.relations.versions(model)))
 
     def memory_estimate(self, model: str, disk_bytes: int) -> int:
         """Bytes of memory to expect of a model before it is measured."""
@@ -90,12 +124,19 @@ class CacheState:
         """What is neither in use nor promised."""
         return self._ledger.rules.capacity - self._ledger.promised()
 
-    def admit(self, entry: CacheEntry, disk_bytes: int) -> Verdict:
-        """Promise room to a model of that size; see `Ledger.admit`."""
-        memory = self.memory_estimate(entry.key.model, disk_bytes)
-        verdict = self._ledger.admit(entry, disk_bytes, memory, self.clock())
-        if isinstance(verdict, Evict):
-            self.announce(entry.key.model)
+    def admit(self, remotes: Iterable[Remote], beside: Collection[CacheEntry], spared: Collection[Key] = ()) -> Verdict:
+        """Promise room to models that are to be loaded together, users last; see `Ledger.admit`."""
+        newcomers = []
+        for remote in reversed(list(remotes)):  # a user is opened first, and so goes before what it needs
+            memory = self.memory_estimate(remote.model, remote.size_bytes)
+            entry = self.open(Key(remote.model, remote.version))
+            newcomers.append(Newcomer(entry, remote.size_bytes, memory, self.needs(remote.model, remote.needs)))
+        verdict = self._ledger.admit(newcomers, beside, spared, self.clock())
+        for each in newcomers:
+            if isinstance(verdict, Evict):
+                self.announce(each.entry.key.model)
+            else:
+                self.forget_if_empty(each.entry)
         return verdict
 
     def may_begin(self, entry: CacheEntry) -> bool:
@@ -131,7 +172,7 @@ class CacheState:
     async def remove_files(self, entry: CacheEntry) -> None:
         """Free the disk of a model that is not in the model server. Its entry is `leaving` until that is done."""
         entry.leaving = True
-        others = (other for other in self._ledger.of_model(entry.key.model) if other is not entry)
+        others = (other for other in self.relations.versions(entry.key.model) if other is not entry)
         alone = not any(other.disk_bytes or other.state is not ModelState.ABSENT for other in others)
         try:
             self.files.discard(entry.key, whole_model=alone)
@@ -165,6 +206,8 @@ class CacheState:
         self.stopped = True
         self.changes.notify()
 
-    def _release(self, entry: CacheEntry) -> None:
-        if self._ledger.release(entry):
-            self.changes.notify_soon()
+    def _release(self, held: Held) -> None:
+        self.leases -= 1
+        for entry in held:
+            if self._ledger.release(entry):
+                self.changes.notify_soon()

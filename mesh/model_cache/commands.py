@@ -1,9 +1,11 @@
 """Commands to a node: load, unload, pin and unpin by operators, warm by edges."""
 
 from mesh.model_cache.books.names import Key, check_name, check_version
+from mesh.model_cache.books.states import CLAIMING
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError, Refused
 from mesh.model_cache.loads.jobs import Jobs
+from mesh.model_cache.loads.planning import Planning
 from mesh.model_cache.loads.unloading import Unloading
 from mesh.model_cache.store_index import StoreIndex
 from mesh.model_cache.versions import Versions, VersionSpec
@@ -13,20 +15,31 @@ class Commands:
     """Each command returns once it is carried out. To stop waiting for one does not stop a load."""
 
     def __init__(
-        self, cache: CacheState, store_index: StoreIndex, versions: Versions, jobs: Jobs, unloading: Unloading
+        self,
+        cache: CacheState,
+        store_index: StoreIndex,
+        versions: Versions,
+        planning: Planning,
+        jobs: Jobs,
+        unloading: Unloading,
     ) -> None:
         self._cache = cache
         self._store_index = store_index
         self._versions = versions
+        self._planning = planning
         self._jobs = jobs
         self._unloading = unloading
 
     async def load(self, model: str, version: VersionSpec = None, label: str | None = None) -> Key:
-        """Load a model now, in spite of earlier failures and of what is remembered of its store. Raises CacheError."""
+        """Load a model now, in spite of earlier failures and of what is remembered of its store. Raises CacheError.
+
+        The same holds for all that it needs.
+        """
         check_name(model)
         self._store_index.drop(model)
         key = await self._versions.resolve(model, version, label)
-        self._cache.back_off.clear(key)
+        for member in await self._planning.plan(key, fresh=True):
+            self._cache.back_off.clear(member.key)
         await self._load_absent(key)
         return key
 
@@ -36,16 +49,22 @@ class Commands:
         await self._load_absent(await self._versions.resolve(model, None, None))
 
     async def unload(self, model: str, version: VersionSpec = None) -> None:
-        """Unload a model (all its versions, if none is named) once its calls have ended. Raises Refused, BadName."""
+        """Unload a model (all its versions, if none is named) once its calls have ended.
+
+        Raises BadName, and Refused for a model that is pinned, or that another one needs which is loaded.
+        """
         check_name(model)
         number = None if version is None else check_version(version)
         if model in self._cache.pinned:
             raise Refused(f"Model {model!a} is pinned: unpin it first.")
         keys = [entry.key for entry in self._cache.versions_of(model) if number in (None, entry.key.version)]
         for key in keys:
+            self._refuse_needed(key)
+        for key in keys:
             await self._jobs.called_off(key)
             entry = self._cache.available(key)
             if entry is not None:
+                self._refuse_needed(key)  # again: another load may have begun meanwhile
                 self._cache.drain(entry)
                 self._unloading.begin(entry)
         for key in keys:
@@ -68,6 +87,13 @@ class Commands:
         self._cache.unpin(model)
         self._cache.changes.notify()
 
+    def _refuse_needed(self, key: Key) -> None:
+        entry = self._cache.entry(key)
+        users = [] if entry is None else self._cache.relations.users(entry)
+        names = sorted({ascii(user.key.model) for user in users if user.state in CLAIMING})
+        if names:
+            raise Refused(f"Model {key.model!a} is needed by {', '.join(names)}: unload that first.")
+
     async def _load_absent(self, key: Key) -> None:
-        if self._cache.available(key) is None:
+        if self._cache.usable(key) is None:
             await self._jobs.bring(key)

@@ -10,10 +10,24 @@ class CacheError(MeshError):
         super().__init__(message)
         self.message = message
         self.cause = cause or message
+        self.of_another = False
+        """Whether it is the failure of another model, which this one needs."""
 
     def copy(self) -> "CacheError":
         """The same error as a new object: one object raised to many callers would pile up their tracebacks."""
         return type(self)(self.message, self.cause)
+
+    def under(self, user: str, model: str) -> "CacheError":
+        """What a call for `user` is told, which needs `model`, where this is the error of `model`.
+
+        The same kind, but that the user is there, and broken, where a model that it needs is missing.
+        """
+        error = self.copy() if not isinstance(self, ModelMissing | BadName) else ModelBroken(self.message, self.cause)
+        words = f"Model {user!a} needs model {model!a}: "
+        error.message, error.cause = words + self.message, words + self.cause
+        error.args = (error.message,)
+        error.of_another = True
+        return error
 
 
 class BadName(CacheError):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from mesh.model_cache import config_pbtxt
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
@@ -37,9 +38,15 @@ class Maintenance:
 
     async def adopt(self, held: frozenset[Key]) -> None:
         """Enter into the books what the model server held at the first look at it: these models are AVAILABLE."""
-        cache, now = self._cache, self._cache.clock()
+        cache = self._cache
+        needs = {
+            model: await cache.offload(config_pbtxt.needs_of, cache.files.model(model))
+            for model in {key.model for key in held}
+        }
+        now = cache.clock()
         for key in sorted(held):
             entry = cache.open(key)
+            cache.relate(entry, needs[key.model])
             entry.begun = True
             entry.memory_bytes = cache.memory_estimate(key.model, entry.disk_bytes)
             cache.move(entry, ModelState.AVAILABLE)
@@ -64,7 +71,7 @@ class Maintenance:
             self._forget_failures()
             self._unloading.carry_out(self._cache.make_reserve())
             for model in self._cache.pinned:
-                if all(entry.state is not ModelState.AVAILABLE for entry in self._cache.versions_of(model)):
+                if not any(self._cache.usable(entry.key) for entry in self._cache.versions_of(model)):
                     self._spawn(self._bring_pinned(model))
             await asyncio.sleep(self._cache.settings.poll_seconds)
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from mesh.model_cache.books.names import check_name, check_version
-from mesh.model_cache.books.states import CacheEntry, ModelState
+from mesh.model_cache.books.states import CacheEntry
 from mesh.model_cache.books.status import CacheStatus, describe
 from mesh.model_cache.cache_state import CacheState, Offload
 from mesh.model_cache.lease import Lease
@@ -74,9 +74,7 @@ class Manager:
             return None
         now = self._cache.clock()
         entry = self._versions.called(model, version, label, now)
-        if entry is None or entry.state is not ModelState.AVAILABLE:
-            return None
-        return self._cache.lease(entry, now)
+        return None if entry is None else self._cache.try_lease(entry, now)
 
     async def ensure(self, model: str, version: VersionSpec = None, label: str | None = None) -> Lease:
         """The right to use a model, brought here first if need be.
@@ -95,7 +93,7 @@ class Manager:
             return lease
         key = await self._versions.resolve(model, version, label)
         await self._server.wait_verified()
-        entry = self._cache.available(key)
+        entry = self._cache.usable(key)
         if entry is not None:
             return self._cache.lease(entry, self._cache.clock())
         return await self._parts.jobs.of(key).wait()
@@ -120,7 +118,7 @@ class Manager:
     @property
     def in_flight(self) -> int:
         """Calls that use a model now."""
-        return sum(entry.in_flight for entry in self._cache.entries())
+        return self._cache.leases
 
     def _arrived(self, entry: CacheEntry, job: Job) -> None:
         """A model has become available: the calls that waited get it, before anything else can happen to it."""

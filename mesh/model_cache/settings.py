@@ -4,9 +4,12 @@ import math
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ByteSize, Field, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
+from mesh.model_cache.books.names import check_name
+from mesh.model_cache.books.needs import Entangled, parts_first
 from mesh.model_cache.books.states import Room
+from mesh.model_cache.errors import BadName
 from mesh.settings import Settings
 
 
@@ -113,6 +116,12 @@ class CacheSettings(Settings):
     back_off: BackOffSettings = BackOffSettings()
     pinned: frozenset[str] = Field(default=frozenset(), description="Models loaded at the start and never evicted.")
     labels: dict[str, dict[str, int]] = Field(default={}, description="Version labels: model, label, version.")
+    needs: dict[str, tuple[str, ...]] = Field(
+        default={},
+        max_length=100_000,
+        description="Models that a model calls itself, as with Triton's business logic scripting: fetched and loaded "
+        "before it, and kept while it is loaded. What a Triton ensemble is made of need not be named.",
+    )
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Self:
@@ -120,3 +129,15 @@ class CacheSettings(Settings):
         if not (reserve + Room(models=1)).fits(capacity):
             raise ValueError("the reserve leaves no room for a model")
         return self
+
+    @field_validator("needs")
+    @classmethod
+    def _lead_to_an_end(cls, needs: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        try:
+            for model, needed in needs.items():
+                for name in (model, *needed):
+                    check_name(name)
+                parts_first(model, lambda name: needs.get(name, ()))
+        except (BadName, Entangled) as error:
+            raise ValueError(str(error)) from None
+        return needs

@@ -60,6 +60,9 @@ class Versions:
         if now >= newest.look_again:
             newest.look_again = now + self._cache.settings.refresh_seconds
             self._spawn(self._bring_newer(model, newest.entry.key))
+            for need in newest.entry.needs:  # calls may reach what it needs through it alone
+                if need.version is None:
+                    self.called(need.model, None, None, now)
         return newest.entry
 
     async def resolve(self, model: str, version: VersionSpec, label: str | None) -> Key:

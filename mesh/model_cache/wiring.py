@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mesh.model_cache.books.load_times import LoadTimes
 from mesh.model_cache.books.states import CacheEntry
@@ -9,9 +10,12 @@ from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.commands import Commands
 from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loads.admission import Admission
+from mesh.model_cache.loads.bringing import Bringing
 from mesh.model_cache.loads.fetching import Fetching
 from mesh.model_cache.loads.jobs import Job, Jobs
 from mesh.model_cache.loads.loading import Loading
+from mesh.model_cache.loads.needed import Needed
+from mesh.model_cache.loads.planning import Planning
 from mesh.model_cache.loads.unloading import Unloading
 from mesh.model_cache.maintenance import Maintenance
 from mesh.model_cache.report import NodeReport
@@ -44,11 +48,16 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
     store_index = StoreIndex(cache.settings, store, cache.clock, tasks.spawn, loader.reads)
     server = ServerHealth(cache, loader)
     unloading = Unloading(cache, loader, server, tasks.spawn)
-    admission = Admission(cache, store_index, unloading.carry_out)
-    loading = Loading(cache, admission, Fetching(cache, store_index, store), loader, server)
-    jobs = Jobs(cache, tasks.spawn, loading.bring, arrived)
+    jobs = Jobs(cache, tasks.spawn, lambda key: bringing.bring(key), arrived)
+    versions = Versions(
+        cache, store_index, tasks.spawn, lambda key: jobs.bring(key, partial(bringing.bring, key, newer=True))
+    )
+    planning = Planning(cache, store_index, versions)
+    admission = Admission(cache, planning, jobs, unloading.carry_out)
+    needed = Needed(cache, versions, jobs)
+    loading = Loading(cache, admission, Fetching(cache, store_index, store), needed, loader, server)
+    bringing = Bringing(cache, admission, loading, needed, jobs, server)
     load_times = LoadTimes()
-    versions = Versions(cache, store_index, tasks.spawn, jobs.bring)
     return Parts(
         tasks,
         store_index,
@@ -58,6 +67,6 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
         load_times,
         versions,
         Maintenance(cache, tasks.spawn, versions, jobs, unloading),
-        Commands(cache, store_index, versions, jobs, unloading),
+        Commands(cache, store_index, versions, planning, jobs, unloading),
         NodeReport(cache, store_index, versions, jobs, load_times),
     )

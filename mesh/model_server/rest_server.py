@@ -5,6 +5,7 @@ import logging
 import re
 import zlib
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import web
 
@@ -19,28 +20,43 @@ _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 Api = Callable[[RestCall], Awaitable[RestAnswer]]
 
 
-def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Application:
-    """The web application: /v1 is TF Serving's, everything else Triton's."""
+class Offload(Protocol):
+    """`Runner.offload`."""
+
+    async def __call__(self, size: int, work: Callable[[], bytes]) -> bytes:
+        """What `work` on `size` bytes gives, done where it holds nobody up."""
+
+
+def application(tf_serving: Api, v2: Api, max_body_bytes: int, offload: Offload) -> web.Application:
+    """The web application: /v1 is TF Serving's, everything else Triton's. `offload` keeps long work off the loop."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         try:
-            body = _decompress(request.headers.get("Content-Encoding", ""), await request.read(), max_body_bytes)
+            body = await _plain_body(request)
         except ServingError as error:
             body = compact({"error": error.message})
             if error.code is StatusCode.UNIMPLEMENTED:
-                return _response(request, RestAnswer(501, body, "text/plain", {"Accept-Encoding": "gzip, deflate"}))
-            return _response(request, RestAnswer(400, body))
+                told = {"Accept-Encoding": "gzip, deflate"}
+                return await _response(request, RestAnswer(501, body, "text/plain", told), offload)
+            return await _response(request, RestAnswer(400, body), offload)
         except web.HTTPRequestEntityTooLarge:
             text = f"the request's body is larger than {max_body_bytes} bytes"
-            return _response(request, RestAnswer(413, compact({"error": text})))
+            return await _response(request, RestAnswer(413, compact({"error": text})), offload)
         api = tf_serving if path[:4].lower() == "/v1/" else v2
         try:
             answer = await api(RestCall(request.method, path, request.headers, body))
         except Exception:
             logger.exception("a call failed")
             answer = RestAnswer(500, compact({"error": "internal error of the model server"}))
-        return _response(request, answer)
+        return await _response(request, answer, offload)
+
+    async def _plain_body(request: web.Request) -> bytes:
+        encoding, packed = request.headers.get("Content-Encoding", ""), await request.read()
+        if not encoding:
+            return packed
+        # A few packed bytes may be many plain ones.
+        return await offload(max_body_bytes, lambda: _decompress(encoding, packed, max_body_bytes))
 
     async def anonymous(_: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)
@@ -70,15 +86,15 @@ def _decompress(encoding: str, body: bytes, max_bytes: int) -> bytes:
     return plain
 
 
-def _response(request: web.Request, answer: RestAnswer) -> web.Response:
+async def _response(request: web.Request, answer: RestAnswer, offload: Offload) -> web.Response:
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     response.headers["Content-Type"] = answer.content_type
     if answer.compressible:
         coding = preferred_coding(",".join(request.headers.getall("Accept-Encoding", ())))
         if coding == "gzip":
-            response.body = gzip.compress(answer.body, 6, mtime=0)
+            response.body = await offload(len(answer.body), lambda: gzip.compress(answer.body, 6, mtime=0))
         elif coding == "deflate":
-            response.body = zlib.compress(answer.body)
+            response.body = await offload(len(answer.body), lambda: zlib.compress(answer.body))
         if coding is not None:
             response.headers["Content-Encoding"] = coding
     return response

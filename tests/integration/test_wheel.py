@@ -58,7 +58,7 @@ def _node(folder: Path, api: str, port: int) -> dict[str, object]:
 
 def test_every_command_explains_itself(tbms: Path) -> None:
     told = _run(tbms, "--help")
-    for command in ("serve", "check", "envoy-config", "models", "load", "unload", "pin", "unpin", "replay"):
+    for command in ("serve", "check", "envoy-config", "models", "load", "unload", "pin", "unpin", "replay", "plan"):
         assert command in told
         assert "--help" in _run(tbms, command, "--help")
 
@@ -68,6 +68,14 @@ def test_a_configuration_is_checked_and_rendered(tbms: Path, tmp_path: Path) -> 
     file = _config(tmp_path, nodes=[node])
     assert "ok" in _run(tbms, "check", "--config", file, cwd=tmp_path)
     assert "static_resources" in _run(tbms, "envoy-config", "--config", file, cwd=tmp_path)
+
+
+def test_a_plan_needs_no_extra_but_its_picture_does(tbms: Path, tmp_path: Path) -> None:
+    line = [tbms, "plan", "--model", "bert", "--batch-ms", "20", "--max-rows", "10"]
+    assert "At most 500 QPS on 1 GPU." in _run(*line, cwd=tmp_path)
+    drawn = subprocess.run([*line, "--plot", "plan.png"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert drawn.returncode == 1
+    assert drawn.stderr == "--plot: matplotlib draws it, and is not installed: pip install 'tbms[demo]'\n"
 
 
 async def _serves(tbms: Path, file: Path, folder: Path) -> None:

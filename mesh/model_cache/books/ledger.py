@@ -1,12 +1,24 @@
 """The ledger of a node: every model version with its state, in order of use, and to which of them room is promised."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from mesh.model_cache.books.eviction import Evict, Rules, TooLarge, Verdict, Wait, make_room
+from mesh.model_cache.books.eviction import Evict, Rules, TooLarge, Verdict, Wait, make_room, too_large
 from mesh.model_cache.books.lru import Lru
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import CacheEntry, ModelState, Room
+from mesh.model_cache.books.needs import Need
+from mesh.model_cache.books.relations import Relations
+from mesh.model_cache.books.states import CLAIMING, CacheEntry, ModelState, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A model to which room is to be promised: the size of its files, the memory to expect, and what it needs."""
+
+    entry: CacheEntry
+    disk_bytes: int
+    memory_bytes: int
+    needs: tuple[Need, ...] = ()
 
 
 class Ledger:
@@ -18,6 +30,8 @@ class Ledger:
 
     def __init__(self, rules: Rules, reserve: Room) -> None:
         self.rules = rules
+        self.relations = Relations()
+        """Which entry needs which others."""
         self._entries: dict[Key, CacheEntry] = {}
         self._reserve = reserve
         self._order: Lru[Key] = Lru()
@@ -29,10 +43,6 @@ class Ledger:
     def newest_first(self) -> Iterator[CacheEntry]:
         """Every entry, most recently used first."""
         return (self._entries[key] for key in reversed(self._order))
-
-    def of_model(self, model: str) -> list[CacheEntry]:
-        """The entries of all versions of a model."""
-        return [entry for key, entry in self._entries.items() if key.model == model]
 
     def entry(self, key: Key) -> CacheEntry | None:
         """The entry of that key, in whatever state, if there is one."""
@@ -49,10 +59,11 @@ class Ledger:
         if entry is None:
             entry = self._entries[key] = CacheEntry(key, since=now, last_used=now)
             self._order.add(key)
+            self.relations.add(entry)
         return entry
 
     def acquire(self, entry: CacheEntry, now: float) -> None:
-        """One more call uses the model."""
+        """One more call uses the model. Of models that need each other acquire the user first, and it goes first."""
         entry.in_flight += 1
         entry.last_used = now
         self._order.touch(entry.key)
@@ -62,23 +73,33 @@ class Ledger:
         entry.in_flight -= 1
         return entry.in_flight == 0
 
-    def admit(self, entry: CacheEntry, disk_bytes: int, memory_bytes: int, now: float) -> Verdict:
-        """Promise room to a model that is to be fetched and loaded.
+    def admit(
+        self, newcomers: Sequence[Newcomer], beside: Collection[CacheEntry], spared: Collection[Key], now: float
+    ) -> Verdict:
+        """Promise room to models that are to be fetched and loaded together, and to stay beside others they need.
 
-        With Evict as the answer the promise is made: the model is FETCHING and what is named there DRAINING or
-        leaving, to be seen to by the caller. Otherwise nothing has changed.
+        Of these, and of those that are `spared`, nobody is evicted.
+
+        With Evict as the answer the promise is made to all of them: they are FETCHING, and what is named there DRAINING
+        or leaving, to be seen to by the caller. Otherwise nothing has changed.
         """
-        whole = Room(1, disk_bytes, memory_bytes)
+        whole = sum((entry.promised for entry in beside), Room())
+        need = Room()
+        for each in newcomers:
+            whole += Room(1, each.disk_bytes, each.memory_bytes)
+            need += Room(1, max(each.disk_bytes - each.entry.disk_bytes, 0), each.memory_bytes)
         if not whole.fits(self.rules.capacity):
-            return make_room(self.rules, (), whole, entry.key, now)
-        need = Room(1, max(disk_bytes - entry.disk_bytes, 0), memory_bytes)
-        verdict = make_room(self.rules, self.oldest_first(), need, entry.key, now)
+            return TooLarge(too_large(whole, self.rules.capacity))
+        kept = {each.entry.key for each in newcomers} | {entry.key for entry in beside} | set(spared)
+        verdict = make_room(self.rules, self.oldest_first(), need, kept, now, self._rightful_users)
         if isinstance(verdict, Evict):
             self._condemn(verdict, now)
-            entry.disk_bytes = disk_bytes
-            entry.memory_bytes = memory_bytes
-            entry.begun = False
-            entry.move(ModelState.FETCHING, now)
+            for each in newcomers:
+                each.entry.disk_bytes = each.disk_bytes
+                each.entry.memory_bytes = each.memory_bytes
+                each.entry.begun = False
+                each.entry.move(ModelState.FETCHING, now)
+                self.relations.relate(each.entry, each.needs)
         return verdict
 
     def may_begin(self, entry: CacheEntry) -> bool:
@@ -91,7 +112,7 @@ class Ledger:
 
     def make_reserve(self, now: float) -> Evict:
         """Condemn what has to go so that the configured reserve is free; nothing where that cannot be. See `admit`."""
-        verdict = make_room(self.rules, self.oldest_first(), self._reserve, None, now)
+        verdict = make_room(self.rules, self.oldest_first(), self._reserve, (), now, self._rightful_users)
         if isinstance(verdict, Wait | TooLarge):
             return Evict()
         self._condemn(verdict, now)
@@ -116,11 +137,15 @@ class Ledger:
             return False
         if self._entries.pop(entry.key, None) is not None:
             self._order.discard(entry.key)
+            self.relations.remove(entry)
         return True
 
     def promised(self) -> Room:
         """The room in use or promised, of all models together."""
         return sum((entry.promised for entry in self._entries.values()), Room())
+
+    def _rightful_users(self, entry: CacheEntry) -> Iterator[Key]:
+        return (user.key for user in self.relations.users(entry) if user.state in CLAIMING)
 
     def _condemn(self, evict: Evict, now: float) -> None:
         for key in evict.unload:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from mesh.errors import MeshError
 from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.needs import Need
 
 
 class ModelState(StrEnum):
@@ -97,6 +98,8 @@ class CacheEntry:
     """How many bytes of its files are on the disk."""
     cause: str = ""
     """Why it failed, or why it could not be unloaded yet."""
+    needs: tuple[Need, ...] = ()
+    """The models that it needs itself, known since it was promised room or adopted; see `Relations.relate`."""
 
     def move(self, state: ModelState, now: float, cause: str = "") -> None:
         """Go to another state; `cause` says why, for /status. Raises IllegalTransition."""

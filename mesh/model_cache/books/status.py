@@ -27,6 +27,8 @@ class ModelStatus:
     """Loads in a row that have failed."""
     retry_seconds: float
     """Until it may be tried again; 0 where it may be now."""
+    needs: tuple[str, ...]
+    """The models that it needs, as `name` or `name:version`, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +61,5 @@ def describe(entry: CacheEntry, waiting: int, pinned: bool, attempts: int, retry
         cause=entry.cause,
         attempts=attempts,
         retry_seconds=max(retry_at - now, 0.0),
+        needs=tuple(map(str, entry.needs)),
     )

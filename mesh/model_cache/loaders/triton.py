@@ -6,7 +6,7 @@ version comes and goes by a load with another policy; the versions that stay are
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from mesh.back_off import RetryDelays
 from mesh.digits import number
+from mesh.model_cache import config_pbtxt
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
@@ -59,9 +60,9 @@ class TritonLoader:
 
     async def load(self, key: Key, folder: Path) -> Loaded:
         """Load the version beside those that are loaded. Raises LoadFailed with Triton's words, or ServerAway."""
-        async with self._one_at_a_time(key.model):
+        async with self._alone(key.model, folder) as parts:
             others = await self._versions(key.model)
-            await self._serve(key.model, others | {key.version}, folder)
+            await self._serve(key.model, others | {key.version}, folder, parts)
             ready = await self._ready(pb.ModelReadyRequest(name=key.model, version=str(key.version)))
             if not ready.ready:
                 raise LoadFailed(f"version {key.version} is not ready after its load")
@@ -69,14 +70,14 @@ class TritonLoader:
 
     async def unload(self, key: Key, folder: Path) -> None:
         """Unload the version; the others stay. Raises LoadFailed or ServerAway."""
-        async with self._one_at_a_time(key.model):
+        async with self._alone(key.model, folder) as parts:
             held = await self._versions(key.model)
             others = held - {key.version}
             if not others:
                 await self._unload(pb.RepositoryModelUnloadRequest(model_name=key.model))
                 await self._until_gone(key.model)
             elif others != held:
-                await self._serve(key.model, others, folder)
+                await self._serve(key.model, others, folder, parts)
 
     async def held(self, known: Iterable[Key]) -> frozenset[Key]:
         """Every version that is ready, whether or not it is among the known ones."""
@@ -91,9 +92,31 @@ class TritonLoader:
         """Return when the connection to Triton is lost."""
         await lost(self._channel)
 
-    async def _serve(self, model: str, wanted: frozenset[int], folder: Path) -> None:
+    @asynccontextmanager
+    async def _alone(self, model: str, folder: Path) -> AsyncIterator[list[str]]:
+        """The model's lock, and those of the models that it is made of at any depth: these."""
+        parts = await asyncio.to_thread(config_pbtxt.parts_below, folder)
+        async with AsyncExitStack() as locks:
+            for each in sorted({model, *parts}):  # in one order for all, so that no two wait for each other
+                await locks.enter_async_context(self._one_at_a_time(each))
+            yield sorted(parts - {model})
+
+    async def _serve(self, model: str, wanted: frozenset[int], folder: Path, parts: list[str]) -> None:
+        """Load a model, with exactly these versions.
+
+        When Triton loads an ensemble it looks at its parts' files again, and loads those that have changed as the files
+        say, whatever versions it was told to serve. So they are shown to it before, by loads that say which.
+        """
+        for part in parts:
+            beside = folder.with_name(part)
+            held = await self._versions(part)
+            config = await asyncio.to_thread(override, beside, held) if held and beside.is_dir() else None
+            if config is not None:
+                await self._send_load(part, config)
+        await self._send_load(model, await asyncio.to_thread(override, folder, wanted))
+
+    async def _send_load(self, model: str, config: str | None) -> None:
         request = pb.RepositoryModelLoadRequest(model_name=model)
-        config = await asyncio.to_thread(override, folder, wanted)
         if config is not None:
             request.parameters["config"].string_param = config
         await self._load(request)

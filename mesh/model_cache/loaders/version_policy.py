@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2
 
 from mesh.digits import number
+from mesh.model_cache import config_pbtxt
 from mesh.model_cache.loaders.loader import LoadFailed
-
-CONFIG = "config.pbtxt"
 
 
 def override(folder: Path, wanted: frozenset[int]) -> str | None:
@@ -18,15 +17,9 @@ def override(folder: Path, wanted: frozenset[int]) -> str | None:
     its configuration cannot be read; blocking.
     """
     try:
-        text = (folder / CONFIG).read_text()
-    except FileNotFoundError:
-        text = ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadFailed(f"{CONFIG} cannot be read: {error}") from error
-    try:
-        config = text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
-    except text_format.ParseError as error:
-        raise LoadFailed(f"{CONFIG} cannot be read: {error}") from error
+        config = config_pbtxt.read(folder)
+    except config_pbtxt.ConfigFault as fault:
+        raise LoadFailed(str(fault)) from fault
     folders = [child.name for child in folder.iterdir() if child.is_dir()]
     present = {version for name in folders if (version := number(name, 19)) is not None}
     if _served(config, present) == wanted:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import CacheEntry, ModelState
@@ -75,6 +76,10 @@ class Job:
         return [waiter for waiter in waiters if not waiter.done()]
 
 
+Work = Callable[[], Awaitable[CacheEntry]]
+"""Loads one model. Raises CacheError."""
+
+
 class Jobs:
     """Single flight: whoever asks for a model that is being loaded joins its job.
 
@@ -95,12 +100,16 @@ class Jobs:
         self._arrived = arrived
         self._jobs: dict[Key, Job] = {}
 
+    def start(self, key: Key, work: Work) -> None:
+        """Load a model of which no load is under way by other work than the usual, however many others are."""
+        self._start(key, work)
+
     def get(self, key: Key) -> Job | None:
         """The load of that model, if one is under way."""
         return self._jobs.get(key)
 
-    def of(self, key: Key) -> Job:
-        """The load of that model that is under way, or a new one. Raises CacheError."""
+    def of(self, key: Key, work: Work | None = None) -> Job:
+        """The load of that model that is under way, or a new one, by that work or the usual. Raises CacheError."""
         job = self._jobs.get(key)
         if job is None:
             failure = self._cache.back_off.check(key, self._cache.clock())
@@ -108,15 +117,12 @@ class Jobs:
                 raise failure.error()
             if len(self._jobs) >= self._cache.settings.max_loads:
                 raise Busy("Too many models are on their way to this node already.")
-            job = Job(key, self._cache.clock(), self._cache.settings.max_waiting)
-            job.task = self._spawn(self._run(job))
-            job.task.add_done_callback(lambda _: self._ended(job))
-            self._jobs[key] = job
+            job = self._start(key, work or partial(self._work, key))
         return job
 
-    async def bring(self, key: Key) -> None:
-        """Have a model loaded without using it. Raises CacheError."""
-        job = self.of(key)
+    async def bring(self, key: Key, work: Work | None = None) -> None:
+        """Have a model loaded without using it; see `of`. Raises CacheError."""
+        job = self.of(key, work)
         await job.join()
         if job.error is not None:
             raise job.error.copy()
@@ -130,9 +136,16 @@ class Jobs:
             job.task.cancel()
         await job.join()
 
-    async def _run(self, job: Job) -> None:
+    def _start(self, key: Key, work: Work) -> Job:
+        job = Job(key, self._cache.clock(), self._cache.settings.max_waiting)
+        job.task = self._spawn(self._run(job, work))
+        job.task.add_done_callback(lambda _: self._ended(job))
+        self._jobs[key] = job
+        return job
+
+    async def _run(self, job: Job, work: Work) -> None:
         try:
-            entry = await self._work(job.key)
+            entry = await work()
         except CacheError as failure:
             job.error = failure
             logger.warning("model not loaded", extra={"model": str(job.key), "error": failure.cause})

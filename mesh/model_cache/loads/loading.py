@@ -10,8 +10,9 @@ from mesh.model_cache.errors import Busy, CacheError, ModelBroken
 from mesh.model_cache.loaders.loader import Loader, LoadFailed, ServerAway
 from mesh.model_cache.loads.admission import Admission
 from mesh.model_cache.loads.fetching import Fetching
+from mesh.model_cache.loads.needed import Needed
 from mesh.model_cache.server_health import ServerHealth
-from mesh.model_cache.stores.store import StoreCorrupt
+from mesh.model_cache.stores.store import Remote, StoreCorrupt
 
 logger = logging.getLogger(__name__)
 
@@ -20,40 +21,42 @@ _MAX_EXPLANATION = 500  # characters of a model server's explanation that client
 
 
 class Loading:
-    """The steps from a wanted model to an available one. `bring` may run once at a time for a key: see `Jobs`."""
+    """The steps from a model to which room is promised to an available one."""
 
     def __init__(
-        self, cache: CacheState, admission: Admission, fetching: Fetching, loader: Loader, server: ServerHealth
+        self,
+        cache: CacheState,
+        admission: Admission,
+        fetching: Fetching,
+        needed: Needed,
+        loader: Loader,
+        server: ServerHealth,
     ) -> None:
         self._cache = cache
         self._admission = admission
         self._fetching = fetching
+        self._needed = needed
         self._loader = loader
         self._server = server
 
-    async def bring(self, key: Key) -> CacheEntry:
+    async def load(self, entry: CacheEntry, remote: Remote) -> None:
         """Return once the model is AVAILABLE. Raises CacheError; what was begun is undone or kept for the next time."""
-        await self._server.wait_known()
-        await self._cache.settled(key)
-        entry = self._cache.available(key)
-        if entry is not None:
-            return entry
-        entry, remote = await self._admission.admit(key)
         try:
             await self._admission.begin(entry)
             if not entry.complete:
                 await self._fetching.fetch(entry, remote)
+            await self._needed.wait(entry)
             await self._load(entry)
         except BaseException as error:
             await self._undo(entry, error)
             raise
-        return entry
 
     async def _load(self, entry: CacheEntry) -> None:
         cache, key = self._cache, entry.key
         cache.move(entry, ModelState.LOADING)
         for _ in range(_DEATHS):
             await self._server.wait_up()
+            await self._needed.wait(entry)  # again: a server that was away may have lost them
             try:
                 async with asyncio.timeout(cache.settings.load_seconds):
                     loaded = await self._loader.load(key, cache.files.model(key.model))
@@ -81,7 +84,7 @@ class Loading:
         entry.memory_bytes = 0
         if not entry.complete:
             entry.disk_bytes = entry.fetched_bytes
-        if isinstance(error, CacheError) and not isinstance(error, Busy):
+        if isinstance(error, CacheError) and not isinstance(error, Busy) and not error.of_another:
             cache.back_off.record(entry.key, error, cache.clock())
             cache.move(entry, ModelState.FAILED, error.cause)
         else:

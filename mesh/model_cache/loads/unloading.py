@@ -14,6 +14,8 @@ from mesh.model_cache.tasks import Spawn
 
 logger = logging.getLogger(__name__)
 
+# Without what it needs a model cannot answer its calls in flight, and Triton would take an ensemble down at once.
+_NEEDING = frozenset({ModelState.AVAILABLE, ModelState.DRAINING})
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0  # seconds between attempts to unload what the server does not let go
 
 
@@ -41,9 +43,12 @@ class Unloading:
         self._spawn(self._drain(entry))
 
     async def _drain(self, entry: CacheEntry) -> None:
-        """Wait for the calls in flight, unload, free the disk. Ends only when the server has let go."""
+        """Wait for the calls in flight and the models that need it, unload, free the disk.
+
+        Ends only when the server has let go.
+        """
         cache = self._cache
-        while entry.in_flight:
+        while entry.in_flight or any(user.state in _NEEDING for user in cache.relations.users(entry)):
             await cache.changes.wait()
         await self._unload(entry)
         entry.memory_bytes = 0

@@ -82,9 +82,12 @@ class DiskSource:
                 for entry in entries:
                     if not path and entry.name.startswith("."):
                         continue  # not walked: a `.git` may hold more files than the model
+                    before = len(found)
                     below = self._take(path + entry.name, entry, folder, found)
                     if below is not None:
                         self._walk(model, f"{path}{entry.name}/", below, limit, found)
+                        if not path and len(found) == before:
+                            found.empty.append(entry.name)
                     if len(found) > limit:
                         raise StoreCorrupt(f"In {self.name} the model {model!a} has more than {limit} files.")
         finally:

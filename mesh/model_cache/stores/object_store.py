@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from mesh.bounded import keep_newest
+from mesh.model_cache import config_pbtxt
 from mesh.model_cache.books.names import check_name
+from mesh.model_cache.books.needs import Need
 from mesh.model_cache.errors import BadName
 from mesh.model_cache.stores.object_source import Data, ObjectSource
-from mesh.model_cache.stores.objects import Package, contents
+from mesh.model_cache.stores.objects import Listing, Object, Package, contents
 from mesh.model_cache.stores.settings import StoreSettings
 from mesh.model_cache.stores.staging import Staging
 from mesh.model_cache.stores.store import Remote, StoreCorrupt, StoreFull, StoreMissing, StoreTransient
@@ -22,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Needs = tuple[tuple[Need, ...] | None, str]
+"""The models that a model is made of (None: it is made of no others), and why that cannot be known."""
+
+_REMEMBERED = 10_000  # models whose config.pbtxt is not read again while it is the same
 _SHOWN = 5  # of what is left out of a model, in a line of the log
 
 
@@ -31,6 +38,7 @@ class ObjectStore:
     def __init__(self, source: ObjectSource, settings: StoreSettings) -> None:
         self._source = source
         self._settings = settings
+        self._needs: dict[str, tuple[str, Needs]] = {}  # by model, with the etag of its config.pbtxt
 
     async def versions(self, model: str) -> tuple[Remote, ...]:
         """See Store."""
@@ -43,6 +51,7 @@ class ObjectStore:
                 each.digest,
                 "" if folder == str(each.version) else folder,
                 each.fault,
+                each.needs,
             )
             for folder, each in found.items()
         )
@@ -84,12 +93,32 @@ class ObjectStore:
             check_name(model)
         except BadName as error:
             raise StoreMissing(error.message) from None
-        found = contents(model, await self._source.objects(model, self._settings.max_files))
+        listing = await self._source.objects(model, self._settings.max_files)
+        found = contents(model, listing, *await self._needs_of(model, listing))
         if found.left_out:
             shown = found.left_out[:_SHOWN]
             extra = {"model": model, "entries": len(found.left_out), "first": shown}
             logger.debug("the store has entries that belong to no version", extra=extra)
         return found.packages
+
+    async def _needs_of(self, model: str, listing: Listing) -> Needs:
+        """What the model's config.pbtxt says it needs, and why that cannot be known."""
+        config = next((each for each in listing.files if each.path == config_pbtxt.NAME), None)
+        if config is None:
+            return None, ""
+        etag, needs = self._needs.get(model, ("", (None, "")))
+        if etag != config.etag:
+            needs = await self._read_needs(model, config)
+            keep_newest(self._needs, model, (config.etag, needs), _REMEMBERED)
+        return needs
+
+    async def _read_needs(self, model: str, config: Object) -> Needs:
+        try:
+            config_pbtxt.check_size(config.size)
+            text = await self._source.read(model, config, 0, config.size) if config.size else b""
+            return await asyncio.to_thread(config_pbtxt.needs, bytes(text)), ""
+        except config_pbtxt.ConfigFault as fault:
+            return None, str(fault)
 
     async def _package(self, remote: Remote) -> Package:
         package = (await self._packages(remote.model)).get(remote.folder or str(remote.version))

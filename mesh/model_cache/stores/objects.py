@@ -8,6 +8,7 @@ from functools import cached_property
 
 from mesh.digits import number
 from mesh.model_cache.books.names import MAX_VERSION, check_name
+from mesh.model_cache.books.needs import Need
 from mesh.model_cache.errors import BadName
 from mesh.model_cache.stores.store import StoreCorrupt
 from mesh.names import MAX_NAME
@@ -45,13 +46,24 @@ class Odd:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Everything that a store lists below a model's folder; names are as the store gives them."""
+    """Everything that a store lists below a model's folder; names are as the store gives them.
+
+    `empty` are folders in the model's own that hold no file, of a store that has folders. A cloud has none; an empty
+    object may stand for one there.
+    """
 
     files: list[Object] = field(default_factory=list)
     odd: list[Odd] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.files) + len(self.odd)
+        return len(self.files) + len(self.odd) + len(self.empty)
+
+    @property
+    def empty_versions(self) -> set[str]:
+        """The names of folders that hold no file, and would be those of versions."""
+        markers = (each.path for each in self.files if each.size == 0)
+        return {name for name in (*self.empty, *markers) if version_number(name) is not None}
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Package:
     own: tuple[Object, ...]
     shared: tuple[Object, ...]
     fault: str = ""
+    needs: tuple[Need, ...] = ()
 
     @property
     def objects(self) -> tuple[Object, ...]:
@@ -111,14 +124,18 @@ def version_number(folder: str) -> int | None:
     return value if value is not None and value <= MAX_VERSION else None
 
 
-def contents(model: str, listing: Listing) -> Contents:
+def contents(model: str, listing: Listing, needs: tuple[Need, ...] | None = None, config_fault: str = "") -> Contents:
     """The versions of a model, from everything that the store lists under its name.
+
+    `needs` are the models that it is made of by its config.pbtxt; None for one that is made of no others, of which each
+    version has a file. `config_fault`, a sentence: what that file says cannot be known.
 
     | what is listed                                                  | then                                      |
     |-----------------------------------------------------------------|-------------------------------------------|
     | a file below a folder whose name is a number                    | belongs to that version                   |
-    | a folder without a file                                         | does not exist (object stores have none)  |
-    | an empty object that stands for a folder                        | silently left out                         |
+    | a folder without a file, or an empty object that stands for it  | does not exist                            |
+    | the same, named as a number, of a model that is made of others  | is a version of it                        |
+    | no version at all, of a model that is made of others            | version 1 of it is there                  |
     | our own manifest's name, file or folder                         | silently left out                         |
     | beside the versions: a file, or a folder with any other name    | belongs to the model, goes to each version|
     | beside: hidden; named as a number and no folder; over 63 bits   | left out                                  |
@@ -159,7 +176,11 @@ def contents(model: str, listing: Listing) -> Contents:
     of_all = faults.pop("*", [])
     left_out = tuple(faults.pop("", []))
     found: dict[str, Package] = {}
-    for folder in sorted({*places, *faults}):
+    bare: set[str] = set()
+    if needs is not None or (config_fault and not places):
+        bare = listing.empty_versions or (set() if places else {"1"})
+        of_all += [config_fault] if config_fault else []
+    for folder in sorted({*places, *faults, *bare}):
         version = version_number(folder)
         assert version is not None
         own = []
@@ -169,9 +190,9 @@ def contents(model: str, listing: Listing) -> Contents:
                 wrong.append(fault)
             else:
                 own.append(Object(f"{version}{each.path[len(folder) :]}", each.size, each.etag))
-        if own or wrong:
+        if own or wrong or folder in bare:
             fault = wrong[0] if wrong else ""
-            found[folder] = Package(model, version, folder, tuple(own), tuple(shared), fault)
+            found[folder] = Package(model, version, folder, tuple(own), tuple(shared), fault, needs or ())
     return Contents(found, left_out)
 
 

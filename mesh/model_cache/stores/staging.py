@@ -77,6 +77,7 @@ class Staging:
             for each in self._package.objects:
                 self._complete(self._folder / each.path, each)
             mine = self._folder / str(self._package.version)
+            mine.mkdir(exist_ok=True)  # of an ensemble there is nothing else in it
             write_durably(mine / MANIFEST, manifest(self._package))
             for parent, _, _ in os.walk(self._folder):
                 sync_folder(Path(parent))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mesh.errors import MeshError
+from mesh.model_cache.books.needs import Need
 
 
 class StoreError(MeshError):
@@ -40,7 +41,8 @@ class Remote:
     `size_bytes` is what it takes on the local disk once fetched, as exactly as the store can tell. `digest` speaks for
     the contents of all its files: equal digests mean equal files, in every process and at every time. `folder` is the
     name of its folder in the store, where that is not the plain number (`00000123`). With a `fault`, a sentence for
-    operators, the version is there and cannot be fetched, now or later: `fetch` raises StoreCorrupt.
+    operators, the version is there and cannot be fetched, now or later: `fetch` raises StoreCorrupt. `needs` are the
+    models that its config.pbtxt says it is made of (Triton's ensembles).
     """
 
     model: str
@@ -49,6 +51,7 @@ class Remote:
     digest: str
     folder: str = ""
     fault: str = ""
+    needs: tuple[Need, ...] = ()
 
 
 class Store(Protocol):

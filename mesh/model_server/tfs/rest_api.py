@@ -52,7 +52,7 @@ class TfServingRest:
             if match[4] == "predict":
                 return await self._predict(spec, call.body)
             if match[4] in ("classify", "regress"):
-                return self._refuse_examples(spec, call.body, match[4])
+                return await self._refuse_examples(spec, call.body, match[4])
         elif call.method == "GET" and (match := _STATUS.fullmatch(call.path)):
             spec = _spec(match)
             if not spec.name:
@@ -73,8 +73,8 @@ class TfServingRest:
             size = sum(array.nbytes for array in results.values())
             return await self._runner.offload(size, lambda: rest_reply.encode(results, rows))
 
-    def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
-        document = rest_request.parse_object(body)
+    async def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
+        document = await self._runner.offload(len(body), lambda: rest_request.parse_object(body))
         spec.signature_name = rest_request.signature_of(document)
         rest_request.check_examples(document)
         signatures.refuse_examples(self._models, spec, "classification" if method == "classify" else "regression")

@@ -59,11 +59,12 @@ class V2Rest:
             "/v2/health/live": ("GET", lambda _: RestAnswer(200, content_type="text/plain")),
             "/v2/health/ready": ("GET", self._ready),
             "/v2/models/stats": ("GET", lambda _: self._statistics("", "")),
-            "/v2/repository/index": ("POST", self._index),
         }
         if call.path in fixed:
             method, handler = fixed[call.path]
             return handler(call) if call.method == method else _method_not_allowed()
+        if call.path == "/v2/repository/index":
+            return await self._index(call) if call.method == "POST" else _method_not_allowed()
         if match := _CONTROL.fullmatch(call.path):
             return await self._control(call, match[1], match[2])
         if match := _MODEL.fullmatch(call.path):
@@ -92,8 +93,12 @@ class V2Rest:
     def _statistics(self, name: str, version: str) -> RestAnswer:
         return _message(descriptions.statistics(self._models, name, version))
 
-    def _index(self, call: RestCall) -> RestAnswer:
-        options = triton_json.parse(call.body) if call.body else {}
+    async def _parsed(self, body: bytes) -> Any:
+        """The JSON of a body that may be left out."""
+        return await self._runner.offload(len(body), lambda: triton_json.parse(body)) if body else {}
+
+    async def _index(self, call: RestCall) -> RestAnswer:
+        options = await self._parsed(call.body)
         ready = options.get("ready", False) if isinstance(options, dict) else False
         if not isinstance(ready, bool):
             raise triton_json.broken("attempt to access JSON non-boolean as boolean")
@@ -104,7 +109,7 @@ class V2Rest:
         if call.method != "POST":
             return _method_not_allowed()
         if action == "load":
-            options = triton_json.parse(call.body) if call.body else {}
+            options = await self._parsed(call.body)
             await repository.load(self._models, "", name, rest_parameters.load(options))
         else:
             await repository.unload(self._models, "", name)

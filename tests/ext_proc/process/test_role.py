@@ -48,7 +48,7 @@ def imported_for(text: str, folder: Path) -> list[str]:
             NODE,
             ("ext_proc.node.role", "mesh.model_cache.manager"),
             (
-                "ext_proc.edge", "ext_proc.racing", "ext_proc.upstream", "ext_proc.broker.race",
+                "ext_proc.edge", "ext_proc.racing", "ext_proc.broker.race",
                 "mesh.discovery.registry", "mesh.health.prober", "mesh.residency.watcher", "mesh.routing.router",
                 "mesh.warming.warmer",
             ),

@@ -5,10 +5,11 @@ They do not raise then: the manager would take that for one more failure of a st
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.needs import Need
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed, ServerAway
 from mesh.model_cache.stores.store import Remote, StoreError
 
@@ -30,9 +31,18 @@ class MemoryStore:
         self.mistakes: list[str] = []
 
     def put(
-        self, model: str, version: int = 1, size: int = 100, digest: str = "", folder: str = "", fault: str = ""
+        self,
+        model: str,
+        version: int = 1,
+        size: int = 100,
+        digest: str = "",
+        folder: str = "",
+        fault: str = "",
+        parts: Sequence[Need | str] = (),
     ) -> Remote:
-        remote = Remote(model, version, size, digest or f"{model}-{folder or version}-{size}", folder, fault)
+        """With `parts` it is an ensemble, of whose files config.pbtxt is one."""
+        needs = tuple(Need(part) if isinstance(part, str) else part for part in parts)
+        remote = Remote(model, version, size, digest or f"{model}-{folder or version}-{size}", folder, fault, needs)
         self.remotes.setdefault(model, {})[folder or str(version)] = remote
         return remote
 
@@ -63,6 +73,10 @@ class MemoryStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.mkdir()
             (target / "weights").write_bytes(b"w" * remote.size_bytes)
+            if remote.needs:
+                steps = (f'step [{{ model_name: "{n.model}" model_version: {n.version or -1} }}]' for n in remote.needs)
+                config = f'platform: "ensemble" ensemble_scheduling {{ {" ".join(steps)} }}'
+                (target.parent / "config.pbtxt").write_text(config)
             progress(remote.size_bytes)
         finally:
             del self.fetching[key]
@@ -85,6 +99,8 @@ class MemoryServer:
         self.reads_zeros = True
         self.stubborn: set[Key] = set()
         self.memory: dict[str, int] = {}
+        self.needs: dict[str, set[str]] = {}
+        """What each model calls: any version will do, and it must be there for as long as the model is."""
         self.may_unload: Callable[[Key], bool] = lambda key: True
         self.mistakes: list[str] = []
         self._disconnected = asyncio.Event()
@@ -102,6 +118,9 @@ class MemoryServer:
         self._answer()
         if not (folder / str(key.version) / "weights").exists():
             self.mistakes.append(f"a load of {key} without its files")
+        for part in self.needs.get(key.model, ()):
+            if part not in {held.model for held in self.held_now}:
+                self.mistakes.append(f"a load of {key} without {part}")
         self.loads.append(key)
         self.loading[key] = asyncio.get_running_loop().create_future()
         if len(self.held_now.union(self.loading)) > self.limit:
@@ -130,6 +149,10 @@ class MemoryServer:
             raise LoadFailed("not now")
         self.unloads.append(key)
         self.held_now.discard(key)
+        left = {held.model for held in self.held_now}
+        for user in left:
+            if key.model in self.needs.get(user, ()) and key.model not in left:
+                self.mistakes.append(f"an unload of {key}, which {user} needs")
 
     async def held(self, known: Iterable[Key]) -> frozenset[Key]:
         await asyncio.sleep(0.01)

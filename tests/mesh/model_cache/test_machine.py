@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from integration.virtual_time import VirtualLoop
 from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.needs import parts_first
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.loaders.loader import LoadFailed
 from mesh.model_cache.loads.jobs import Lease
@@ -29,6 +30,8 @@ MODELS = "abcdef"
 SIZES = {"a": 10, "b": 20, "c": 30, "d": 40, "e": 50, "f": 60}
 PLACES, DISK, MEMORY = 3, 100, 90
 PINNED = "a"
+# What models need: nothing; two, and together more than the node has; one that itself needs another.
+NEEDS: tuple[dict[str, list[str]], ...] = ({}, {"f": ["b", "c"]}, {"d": ["b"], "c": ["d"]}, {"c": ["b"], "d": ["b"]})
 
 
 def undone(work: Mapping[Key, asyncio.Future[None]]) -> list[Key]:
@@ -46,9 +49,15 @@ class CacheMachine(RuleBasedStateMachine):
         self.leases: list[Lease] = []
         self.orphans: set[Lease] = set()  # calls that ended with the server that they were sent to
 
-    @initialize(min_age=st.sampled_from([0, 5]), disk=st.sampled_from([DISK, None]), reserve=st.sampled_from([0, 1]))
-    def start(self, min_age: float, disk: int | None, reserve: int) -> None:
+    @initialize(
+        min_age=st.sampled_from([0, 5]),
+        disk=st.sampled_from([DISK, None]),
+        reserve=st.sampled_from([0, 1]),
+        needs=st.sampled_from(NEEDS),
+    )
+    def start(self, min_age: float, disk: int | None, reserve: int, needs: dict[str, list[str]]) -> None:
         self.loop = VirtualLoop(START)
+        self.taken = {model: set(parts_first(model, lambda name: needs.get(name, ()))) for model in MODELS}
         chosen = CacheSettings.model_validate(
             {
                 "folder": self.folder,
@@ -57,6 +66,7 @@ class CacheMachine(RuleBasedStateMachine):
                 "memory_factor": 1,
                 "min_age_seconds": min_age,
                 "pinned": [PINNED],
+                "needs": needs,
                 "back_off": {"first_seconds": 1, "most_seconds": 4},
             }
         )
@@ -66,7 +76,10 @@ class CacheMachine(RuleBasedStateMachine):
             for model, size in SIZES.items():
                 store.put(model, 1, size)
             store.manual = server.manual = True
-            server.may_unload = lambda key: all(lease.key != key for lease in self.leases if lease not in self.orphans)
+            server.needs = {model: set(parts) for model, parts in needs.items()}
+            server.may_unload = lambda key: all(
+                key.model not in self.taken[lease.key.model] for lease in self.leases if lease not in self.orphans
+            )
             cache = make(chosen, store, server)
             self.running = cache.running()
             await self.running.__aenter__()
@@ -195,7 +208,8 @@ class CacheMachine(RuleBasedStateMachine):
             return
         counted = {each.model: each.in_flight for each in self.cache.manager.status().models}
         for model in MODELS:
-            assert counted.get(model, 0) == sum(lease.key.model == model for lease in self.leases)
+            assert counted.get(model, 0) == sum(model in self.taken[lease.key.model] for lease in self.leases)
+        assert self.cache.manager.in_flight == len(self.leases)
 
     @invariant()
     def nothing_happened_that_must_not(self) -> None:

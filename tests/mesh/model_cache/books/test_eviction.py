@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.model_cache.books.eviction import Evict, Rules, TooLarge, Wait, make_room
-from mesh.model_cache.books.ledger import Ledger
+from mesh.model_cache.books.ledger import Ledger, Newcomer
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import CacheEntry, ModelState, Room
 
@@ -37,32 +37,32 @@ ONE_MORE = Room(1, 1, 1)
 
 
 def test_nothing_goes_while_there_is_room() -> None:
-    assert make_room(THREE, [loaded("a"), loaded("b")], ONE_MORE, None, NOW) == Evict()
+    assert make_room(THREE, [loaded("a"), loaded("b")], ONE_MORE, (), NOW) == Evict()
 
 
 def test_the_least_recently_used_goes_with_its_files() -> None:
-    verdict = make_room(THREE, [loaded("a"), loaded("b"), loaded("c")], ONE_MORE, None, NOW)
+    verdict = make_room(THREE, [loaded("a"), loaded("b"), loaded("c")], ONE_MORE, (), NOW)
     assert verdict == Evict(unload=keys("a"), delete=keys("a"))
 
 
 def test_files_stay_where_the_disk_has_a_limit_of_its_own() -> None:
     rules = Rules(Room(3, 100, math.inf), keep_files=True)
-    assert make_room(rules, [loaded(name) for name in "abc"], ONE_MORE, None, NOW) == Evict(unload=keys("a"))
+    assert make_room(rules, [loaded(name) for name in "abc"], ONE_MORE, (), NOW) == Evict(unload=keys("a"))
 
 
 def test_models_in_flight_and_pinned_ones_are_passed_over() -> None:
     rules = Rules(Room(3, math.inf, math.inf), pinned=frozenset({"b"}))
     entries = [loaded("a", in_flight=1), loaded("b"), loaded("c")]
-    assert make_room(rules, entries, ONE_MORE, None, NOW) == Evict(unload=keys("c"), delete=keys("c"))
+    assert make_room(rules, entries, ONE_MORE, (), NOW) == Evict(unload=keys("c"), delete=keys("c"))
     entries[2].in_flight = 1
-    verdict = make_room(rules, entries, ONE_MORE, None, NOW)
+    verdict = make_room(rules, entries, ONE_MORE, (), NOW)
     assert isinstance(verdict, Wait)
     assert verdict.until is None
 
 
 def test_a_young_model_ends_the_search() -> None:
     rules = Rules(Room(2, math.inf, math.inf), min_age=10)
-    verdict = make_room(rules, [loaded("a", since=NOW - 4), loaded("b", since=0)], ONE_MORE, None, NOW)
+    verdict = make_room(rules, [loaded("a", since=NOW - 4), loaded("b", since=0)], ONE_MORE, (), NOW)
     assert isinstance(verdict, Wait)
     assert verdict.until == NOW + 6
 
@@ -70,30 +70,30 @@ def test_a_young_model_ends_the_search() -> None:
 def test_a_model_is_old_enough_at_the_very_time_that_was_named() -> None:
     rules = Rules(Room(1, math.inf, math.inf), min_age=10)
     entry = loaded("a", since=8.397)
-    verdict = make_room(rules, [entry], ONE_MORE, None, NOW - 990)
+    verdict = make_room(rules, [entry], ONE_MORE, (), NOW - 990)
     assert isinstance(verdict, Wait)
     assert verdict.until is not None
     assert verdict.until - entry.since < 10  # by the rounding of floats: nobody may wait for nothing again and again
-    assert isinstance(make_room(rules, [entry], ONE_MORE, None, verdict.until), Evict)
+    assert isinstance(make_room(rules, [entry], ONE_MORE, (), verdict.until), Evict)
 
 
 def test_kept_files_go_first_and_only_for_disk() -> None:
     rules = Rules(Room(3, 100, math.inf), keep_files=True)
     entries = [loaded("a", disk=40), kept("b", 30), kept("c", 30)]
-    assert make_room(rules, entries, Room(1, 10, 1), None, NOW) == Evict(delete=keys("b"))
-    assert make_room(rules, entries, Room(1, 80, 1), None, NOW) == Evict(unload=keys("a"), delete=keys("bca"))
+    assert make_room(rules, entries, Room(1, 10, 1), (), NOW) == Evict(delete=keys("b"))
+    assert make_room(rules, entries, Room(1, 80, 1), (), NOW) == Evict(unload=keys("a"), delete=keys("bca"))
 
 
 def test_the_newcomers_own_files_are_no_victim() -> None:
     rules = Rules(Room(3, 100, math.inf), keep_files=True)
     entries = [kept("a", 60), kept("b", 40)]
-    assert make_room(rules, entries, Room(1, 10, 1), Key("a", 1), NOW) == Evict(delete=keys("b"))
+    assert make_room(rules, entries, Room(1, 10, 1), {Key("a", 1)}, NOW) == Evict(delete=keys("b"))
 
 
 def test_memory_and_models_are_freed_together() -> None:
     rules = Rules(Room(3, math.inf, 100))
     entries = [loaded("a", memory=10), loaded("b", memory=30), loaded("c", memory=60)]
-    assert make_room(rules, entries, Room(1, 1, 35), None, NOW) == Evict(keys("ab"), keys("ab"))
+    assert make_room(rules, entries, Room(1, 1, 35), (), NOW) == Evict(keys("ab"), keys("ab"))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_memory_and_models_are_freed_together() -> None:
     ],
 )
 def test_too_large_says_both_sizes(need: Room, words: str) -> None:
-    assert make_room(Rules(Room(3, 2 * GIB, GIB)), [], need, None, NOW) == TooLarge(words)
+    assert make_room(Rules(Room(3, 2 * GIB, GIB)), [], need, (), NOW) == TooLarge(words)
 
 
 entries_of = st.lists(
@@ -145,7 +145,7 @@ def test_what_every_decision_keeps_to(
         entries.append(entry)
     rules = Rules(Room(5, 100, 80), min_age, frozenset({f"m{pinned}"}), keep_files)
     need = Room(1, disk, memory)
-    verdict = make_room(rules, entries, need, None, NOW)
+    verdict = make_room(rules, entries, need, (), NOW)
     by_key = {entry.key: entry for entry in entries}
     evictable = [
         entry.key
@@ -203,7 +203,7 @@ def test_a_newcomer_begins_when_its_victims_are_gone() -> None:
     old = ledger.open(Key("old", 1), NOW)
     old.state, old.begun = ModelState.AVAILABLE, True
     new = ledger.open(Key("new", 1), NOW)
-    assert ledger.admit(new, 10, 10, NOW) == Evict(unload=keys_of("old"), delete=keys_of("old"))
+    assert ledger.admit([Newcomer(new, 10, 10)], (), (), NOW) == Evict(unload=keys_of("old"), delete=keys_of("old"))
     assert (old.state, new.state) == (ModelState.DRAINING, ModelState.FETCHING)
     assert not ledger.may_begin(new)
     old.move(ModelState.ABSENT, NOW)

@@ -1,0 +1,1 @@
+"""Planning, pure: what batches of a model cost, and what that leaves to choose between throughput and lag."""
