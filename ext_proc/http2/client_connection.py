@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ext_proc.http2.client_stream import ClientStream, Ended
 from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.frames import PREFACE, ErrorCode, Setting, goaway
-from ext_proc.http2.headers import HeaderDecoder, read_response_headers
+from ext_proc.http2.headers import OVERSIZED_RESPONSE, HeaderDecoder, read_response_headers
 from ext_proc.http2.limits import Limits
 
 # Numbers of streams are used up long after a connection has grown old; it is left before that.
@@ -17,10 +17,15 @@ class ClientConnection(H2Connection[ClientStream]):
 
     def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
         super().__init__(wake, limits)
-        self._decoder = HeaderDecoder(self.limits.headers, read_response_headers)
+        self._decoder = HeaderDecoder(self.limits, read_response_headers, OVERSIZED_RESPONSE, self._charge)
         self._next = 1
         self.writer.write(PREFACE)
         self._greet({Setting.ENABLE_PUSH: 0})
+
+    @property
+    def _awaits(self) -> bool:
+        """Whether a response is due."""
+        return bool(self._streams)
 
     @property
     def has_room(self) -> bool:
@@ -44,9 +49,8 @@ class ClientConnection(H2Connection[ClientStream]):
     def end(self) -> None:
         """See `H2Connection.end`."""
         if not self.ended:
-            self._drop_streams()
+            self._end()
             self.writer.write(goaway(0, ErrorCode.NO_ERROR))
-            self.ended = True
 
     def _on_header_block(self, number: int, block: bytes, ends: int) -> None:
         headers = self._decoder.decode(block)

@@ -46,7 +46,9 @@ Ended = Callable[[HttpResponse | Broken], None]
 class ClientStream(FlowControlledStream):
     """The stream of one request. `limit` bounds the body of the response, in bytes."""
 
-    __slots__ = ("_chunks", "_ended", "_headers", "_limit", "_room", "_trailers")
+    _owns_queue = False
+
+    __slots__ = ("_body", "_ended", "_headers", "_limit", "_trailers")
 
     def __init__(
         self, owner: StreamOwner[FlowControlledStream], number: int, window: int, limit: int, ended: Ended
@@ -55,8 +57,8 @@ class ClientStream(FlowControlledStream):
         self._ended = ended
         self._headers: ResponseHeaders | None = None
         self._trailers: Headers = ()
-        self._chunks: list[bytes] = []
-        self._limit = self._room = limit
+        self._body = bytearray()  # one buffer, however small the pieces are
+        self._limit = limit
 
     def send(self, block: bytes, body: tuple[bytes | memoryview, ...]) -> None:
         """The whole request: its header block, and what its body consists of."""
@@ -85,6 +87,10 @@ class ClientStream(FlowControlledStream):
 
     def receive_headers(self, headers: ResponseHeaders, ends: int) -> None:
         """Takes a header block: interim or final headers, or trailers. Raises StreamFault."""
+        if headers.oversized:
+            self._close(ErrorCode.CANCEL)
+            self._ended(Broken(f"the headers of the answer are over the limit of {self._limits.headers} bytes"))
+            return
         if headers.malformed:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         if self._headers is None:
@@ -106,12 +112,12 @@ class ClientStream(FlowControlledStream):
         if self._headers is None:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         self._took(size)
-        self._room -= end - start
-        if self._room < 0:
+        if len(self._body) + end - start > self._limit:
             self._close(ErrorCode.CANCEL)
             self._ended(Broken(f"the answer is over the limit of {self._limit} bytes"))
             return
-        self._chunks.append(buffer[start:end])
+        self._body += buffer[start:end]
+        self._hold(end - start)
 
     def half_close(self) -> None:
         """See `FlowControlledStream.half_close`."""
@@ -121,7 +127,7 @@ class ClientStream(FlowControlledStream):
         if headers is None:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         self._close(ErrorCode.NO_ERROR)
-        self._ended(HttpResponse(headers.status, headers.headers, b"".join(self._chunks), self._trailers))
+        self._ended(HttpResponse(headers.status, headers.headers, bytes(self._body), self._trailers))
 
     def reset(self, code: int) -> None:
         """See `FlowControlledStream.reset`."""

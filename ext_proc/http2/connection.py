@@ -1,8 +1,11 @@
 """One side of an HTTP/2 connection: bytes in; calls of its streams, and bytes out (RFC 9113).
 
     connection.receive(data, now)      what the peer sent; streams are called from within
+    connection.behind                  whether there is more to do than its share of a turn: then, in a later turn,
+    connection.go_on(now)              does the next share, and until then nothing more should be read
     connection.take()                  what is to be sent to the peer now
-    connection.ended                   whether the transport is to be closed once that is sent
+    connection.watch(now)              to be called every second: what takes the peer too long ends the connection
+    connection.ended                   whether the transport is to be closed once what there is to take is sent
 
 It reads no clock and knows no event loop. `wake` is called when there is something to take outside of `receive`.
 Nothing that a peer sends raises: what breaks the protocol ends its stream with RST_STREAM or the connection with
@@ -46,11 +49,16 @@ from ext_proc.http2.frames import (
     StreamFault,
 )
 from ext_proc.http2.headers import HeaderBlockAssembler
+from ext_proc.http2.holdings import Holdings
 from ext_proc.http2.hpack_literals import NO_TABLE
-from ext_proc.http2.limits import FloodLimiter, Limits
+from ext_proc.http2.limits import FRAME_COST, STREAMS_PER_IDLE_FRAME, FloodLimiter, Limits
+from ext_proc.http2.vigil import Vigil
 from ext_proc.http2.writer import Writer
 
 logger = logging.getLogger(__name__)
+
+# What a PING of ours carries to a peer that has gone silent.
+_STILL_THERE = b"still on"
 
 StreamT = TypeVar("StreamT", bound=FlowControlledStream)
 
@@ -74,32 +82,41 @@ class EndedStreams:
     def __contains__(self, number: int) -> bool:
         return number in self._numbers
 
+    def discard(self, number: int) -> bool:
+        """Forgets a stream: the peer has ended it, too. Whether it was remembered."""
+        return self._numbers.pop(number, 0) is None
+
 
 class H2Connection(ABC, Generic[StreamT]):
     """The streams, windows and settings of a connection. What differs between a server and a client is in its hooks.
 
     The hooks are `shut_down` and `end`; `_on_header_block`, which opens streams and feeds them; and, each doing
     nothing unless it is overridden, `_read_preface`, `_on_pong`, `_on_stream_reset`, `_on_peer_leaving` and
-    `_on_drained`. A side that takes no more streams sets `_draining`, and `_highest` to the highest stream that it
-    or its peer has opened.
+    `_on_drained`; `_awaits` says whether the peer has to be there. A side that takes no more streams sets `_draining`,
+    and `_highest` to the highest stream that it or its peer has opened.
     """
 
     def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()
         self.writer = Writer(wake)
         self.ended = False
+        self.behind = False
+        self.floods = FloodLimiter(limits)
+        self.holdings = Holdings(limits)
         self._streams: dict[int, StreamT] = {}
         self._highest = 0
         self._draining = False
         self._ended_streams = EndedStreams()
-        self._floods = FloodLimiter(limits)
         self._block = HeaderBlockAssembler(limits)
-        self._rest = b""  # a frame that has not come whole
+        self._lost: list[StreamT] = []  # streams of a connection that has ended, which are not told of it yet
+        self._rest = b""  # what was not gone through: a frame that has not come whole, and more where it is `behind`
+        self._charged = 0  # what the last frame has cost beyond its bytes
+        self._vigil = Vigil(limits)
         self._settled = False  # whether the peer's first SETTINGS have come
         self._peer_window = frames.DEFAULT_WINDOW  # the peer's INITIAL_WINDOW_SIZE
         self._peer_streams = frames.STREAM_MASK  # the peer's MAX_CONCURRENT_STREAMS
         self._taken = 0  # bytes that the peer has sent on the connection's window and was not granted again
-        self._withheld: set[FlowControlledStream] = set()
+        self._withheld: set[FlowControlledStream] = set()  # those that wait for the transport before they grant more
         self._table_size_update = NO_TABLE
         self._handlers = {
             frames.PRIORITY: self._on_priority,
@@ -143,6 +160,11 @@ class H2Connection(ABC, Generic[StreamT]):
         """The last stream of a connection that is draining is over; it ends after this call."""
 
     @property
+    @abstractmethod
+    def _awaits(self) -> bool:
+        """Whether a peer that has gone silent is to be asked whether it is there."""
+
+    @property
     def streams(self) -> int:
         """How many streams are open."""
         return len(self._streams)
@@ -157,10 +179,23 @@ class H2Connection(ABC, Generic[StreamT]):
         """Takes what the peer sent; `now` is in seconds, monotonic."""
         if self.ended:
             return
-        self._floods.now = now
+        if self.behind:
+            self._rest += data
+            return
+        self._go_through(self._rest + data if self._rest else data, now)
+
+    def go_on(self, now: float) -> None:
+        """Does the next share of what is to be done, where it is `behind`."""
+        self.behind = False
+        if self._lost:
+            self._tell_lost()
+        elif not self.ended:
+            self._go_through(self._rest, now)
+
+    def _go_through(self, data: bytes, now: float) -> None:
+        self.floods.now = now
         self.writer.busy = True
         try:
-            data = self._rest + data if self._rest else data
             start = 0 if self._settled else self._read_preface(data)
             if start >= 0:
                 start = self._on_frames(data, start)
@@ -173,9 +208,21 @@ class H2Connection(ABC, Generic[StreamT]):
         finally:
             self.writer.busy = False
 
+    def watch(self, now: float) -> None:
+        """Ends the connection of a peer that takes too long, and asks one that is silent whether it is still there."""
+        if self.ended:
+            return
+        try:
+            if self._vigil.look(now, self._settled, self._awaits, self._block):
+                self._ping(_STILL_THERE)
+        except ConnectionFault as fault:
+            self._fail(fault)
+
     def take(self) -> bytes:
         """What is to be sent now."""
         writer = self.writer
+        if self.holdings.over:
+            self._end_holders()
         if writer.waiting:
             writer.busy = True
             writer.advance()
@@ -196,8 +243,7 @@ class H2Connection(ABC, Generic[StreamT]):
 
     def lost(self) -> None:
         """The transport is gone, and with it every stream."""
-        self.ended = True
-        self._drop_streams()
+        self._end()
 
     def table_size_update(self) -> bytes:
         """See `StreamOwner.table_size_update`."""
@@ -211,15 +257,41 @@ class H2Connection(ABC, Generic[StreamT]):
         if self._draining:
             self._end_if_drained()
 
-    def withhold(self, stream: FlowControlledStream) -> None:
-        """See `StreamOwner.withhold`."""
-        self._withheld.add(stream)
+    def may_grant(self, stream: FlowControlledStream) -> bool:
+        """See `StreamOwner.may_grant`."""
+        if self.writer.paused:
+            self._withheld.add(stream)
+            return False
+        return self.holdings.may_grant(stream)
+
+    def _end_holders(self) -> None:
+        """Ends streams until no more is held than may be."""
+        over, self.holdings.over = self.holdings.over, set()
+        self.writer.busy = True
+        for number in [number for number, stream in self._streams.items() if stream in over]:
+            if self.holdings.full:
+                logger.warning("stream refused", extra={"cause": f"its connection holds {self.holdings.held} bytes"})
+                self._reset(number, ErrorCode.ENHANCE_YOUR_CALM)
+        self.writer.busy = False
+
+    def _charge(self, cost: int) -> None:
+        """Counts against the share of this turn what a frame has cost beyond its bytes."""
+        self._charged += cost
+
+    def _ping(self, payload: bytes) -> None:
+        self.floods.due_pongs += 1
+        self.writer.write(frames.frame(frames.PING, 0, 0, payload))
 
     def _on_frames(self, data: bytes, start: int) -> int:
         """Handles the whole frames in `data`; returns where the rest begins."""
         unpack, header_size, stream_mask = frames.HEADER.unpack_from, frames.HEADER_SIZE, frames.STREAM_MASK
-        size, largest, block = len(data), self.limits.frame, self._block
+        frame_cost = FRAME_COST
+        size, largest, block, begin = len(data), self.limits.frame, self._block, start
+        share = start + self.limits.turn  # where this turn ends; what costs more than its bytes brings that nearer
         while size - start >= header_size:
+            if start >= share:
+                self.behind = not self.ended
+                break
             high, low, kind, flags, number = unpack(data, start)
             number &= stream_mask
             length = high << 16 | low
@@ -243,10 +315,16 @@ class H2Connection(ABC, Generic[StreamT]):
                 elif kind in self._handlers:
                     self._handlers[kind](number, flags, data[first:end])
                 else:
-                    self._floods.idle_frame()
+                    self.floods.idle_frame()
             except StreamFault as fault:
+                self.floods.idle_frame()
                 self._reset(number, fault.code)
             start = end
+            share -= frame_cost
+            if self._charged:
+                share, self._charged = share - self._charged, 0
+        if start > begin:
+            self._vigil.heard = True
         return start
 
     def _check_first(self, kind: int, flags: int) -> None:
@@ -266,12 +344,11 @@ class H2Connection(ABC, Generic[StreamT]):
         if flags & PADDED:
             start, end = frames.unpadded(data, start, end)
         if start == end and not flags & END_STREAM:
-            self._floods.idle_frame()
+            self.floods.idle_frame()
         stream = self._streams.get(number)
         if stream is None:
             self._check_used(number)
             if number not in self._ended_streams:
-                self._floods.idle_frame()
                 raise StreamFault(ErrorCode.STREAM_CLOSED)
             return
         if stream.remote_closed:
@@ -313,7 +390,7 @@ class H2Connection(ABC, Generic[StreamT]):
 
     def _on_priority(self, number: int, _flags: int, payload: bytes) -> None:
         """Priorities of this kind are deprecated (section 5.3.2), and only checked for their form."""
-        self._floods.idle_frame()
+        self.floods.idle_frame()
         if not number:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PRIORITY frame names no stream")
         if len(payload) != 5:
@@ -329,6 +406,8 @@ class H2Connection(ABC, Generic[StreamT]):
             self._on_stream_reset(stream)
             if self._draining:
                 self._end_if_drained()
+        elif not self._ended_streams.discard(number):
+            self.floods.idle_frame()
 
     def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
         if number:
@@ -336,20 +415,23 @@ class H2Connection(ABC, Generic[StreamT]):
         if flags & Flag.ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
+            self.floods.acknowledgement()
             return
-        self._floods.idle_frame()
-        for setting, value in frames.read_settings(payload):
-            if setting == Setting.MAX_FRAME_SIZE:
-                self.writer.frame = min(value, frames.MAX_FRAME_BYTES)
-            elif setting == Setting.INITIAL_WINDOW_SIZE:
-                self._rewindow(value)
-            elif setting == Setting.MAX_CONCURRENT_STREAMS:
-                self._peer_streams = value
+        self.floods.idle_frame()
+        settings = frames.read_settings(payload, self.limits.settings)
+        if Setting.MAX_FRAME_SIZE in settings:
+            self.writer.frame = min(settings[Setting.MAX_FRAME_SIZE], frames.MAX_FRAME_BYTES)
+        self._peer_streams = settings.get(Setting.MAX_CONCURRENT_STREAMS, self._peer_streams)
+        self._rewindow(settings.get(Setting.INITIAL_WINDOW_SIZE, self._peer_window))
         self.writer.write(frames.SETTINGS_ACK)
 
     def _rewindow(self, value: int) -> None:
         """Section 6.9.2: the windows of the open streams change by as much."""
         change, self._peer_window = value - self._peer_window, value
+        if not change:
+            return
+        self.floods.idle_frame(len(self._streams) // STREAMS_PER_IDLE_FRAME)
+        self._charge(2 * len(self._streams))
         try:
             for stream in self._streams.values():
                 stream.widen(change)
@@ -365,9 +447,10 @@ class H2Connection(ABC, Generic[StreamT]):
         if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
         if flags & Flag.ACK:
+            self.floods.pong()
             self._on_pong(payload)
         else:
-            self._floods.idle_frame()
+            self.floods.idle_frame()
             self.writer.write(frames.frame(frames.PING, Flag.ACK, 0, payload))
 
     def _on_goaway(self, number: int, _flags: int, payload: bytes) -> None:
@@ -375,7 +458,7 @@ class H2Connection(ABC, Generic[StreamT]):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a GOAWAY frame names a stream")
         if len(payload) < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY frame is too short")
-        self._floods.idle_frame()
+        self.floods.idle_frame()
         self._on_peer_leaving(frames.word(payload, 0) & frames.STREAM_MASK)
 
     def _on_window_update(self, number: int, _flags: int, payload: bytes) -> None:
@@ -387,13 +470,16 @@ class H2Connection(ABC, Generic[StreamT]):
             stream = self._streams.get(number)
             if not size:
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR)
+            if stream is None or stream.window >= self._peer_window:  # nothing was sent on it, or not by us
+                self.floods.idle_frame()
             if stream is not None:
                 stream.widen(size)
             return
         if not size:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE frame widens by nothing")
-        self.writer.window += size
-        if self.writer.window > frames.MAX_WINDOW:
+        if self.writer.untouched:
+            self.floods.idle_frame()
+        if self.writer.widen(size) > frames.MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     def _greet(self, settings: dict[Setting, int]) -> None:
@@ -416,11 +502,10 @@ class H2Connection(ABC, Generic[StreamT]):
             self._taken = 0
 
     def _reset(self, number: int, code: ErrorCode) -> None:
-        """Ends one stream for a fault of the peer. Raises ConnectionFault if there were too many."""
+        """Ends one stream for a fault of the peer."""
         stream = self._streams.pop(number, None)
         if stream is not None:
             stream.reset(code)
-        self._floods.idle_frame()
         self._ended_streams.add(number)
         self.writer.write(frames.rst_stream(number, code))
         if self._draining:
@@ -434,11 +519,20 @@ class H2Connection(ABC, Generic[StreamT]):
     def _fail(self, fault: ConnectionFault) -> None:
         """Ends the connection for a fault of the peer."""
         logger.warning("connection refused", extra={"cause": fault.message, "code": fault.code.name})
-        self.ended = True
-        self._drop_streams()
+        self._end()
         self.writer.write(frames.goaway(self._highest, fault.code, fault.message))
 
-    def _drop_streams(self) -> None:
+    def _end(self) -> None:
+        """Ends at once; the streams are told of it, of very many some in each turn."""
+        self.ended = True
+        self._rest = b""
         streams, self._streams = self._streams, {}
-        for stream in streams.values():
+        self._lost += streams.values()
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        count = self.limits.turn // FRAME_COST
+        told, self._lost = self._lost[:count], self._lost[count:]
+        for stream in told:
             stream.reset(ErrorCode.CANCEL)
+        self.behind = bool(self._lost)

@@ -7,10 +7,11 @@ up (these three are the `Writer`'s). `_fits` and `_spend` are the one place wher
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from ext_proc.http2.frames import DATA, HEADER, MAX_WINDOW, ErrorCode, StreamFault, window_update
-from ext_proc.http2.limits import Limits
+from ext_proc.http2.holdings import Holdings
+from ext_proc.http2.limits import FloodLimiter, Limits
 from ext_proc.http2.writer import Writer
 
 S_contra = TypeVar("S_contra", contravariant=True)
@@ -21,6 +22,8 @@ class StreamOwner(Protocol[S_contra]):
 
     limits: Limits
     writer: Writer
+    floods: FloodLimiter
+    holdings: Holdings
 
     def table_size_update(self) -> bytes:
         """What the next header block has to begin with: nothing, but for the first of the connection."""
@@ -28,16 +31,20 @@ class StreamOwner(Protocol[S_contra]):
     def closed(self, stream: S_contra) -> None:
         """The stream has written its last frame."""
 
-    def withhold(self, stream: S_contra) -> None:
-        """The stream waits for the transport before it lets the peer send more."""
+    def may_grant(self, stream: S_contra) -> bool:
+        """Whether the stream may let the peer send more. If not, it is asked to `regrant` once it may."""
 
 
 class FlowControlledStream(ABC):
     """A stream as far as windows go: `window` is how many bytes the peer takes of it now.
 
     `receive`, `half_close`, `reset`, `widen`, `advance` and `regrant` are called by the connection, what
-    begins with an underscore by the kind of stream. `_last_flags` goes on the frame that empties the queue.
+    begins with an underscore by the kind of stream. `_last_flags` goes on the frame that empties the queue. `held` is
+    how many bytes wait here: of what came in, and (where it `_owns_queue`, and does not send what others hold anyway)
+    of what is to go out.
     """
+
+    _owns_queue: ClassVar[bool]
 
     __slots__ = (
         "_in_line",
@@ -49,6 +56,7 @@ class FlowControlledStream(ABC):
         "_queued",
         "_taken",
         "_writer",
+        "held",
         "id",
         "remote_closed",
         "window",
@@ -64,6 +72,7 @@ class FlowControlledStream(ABC):
         self._last_flags = 0
         self._over = False
         self._taken = 0
+        self.held = 0
         self.id = number
         self.window = window
         self.remote_closed = False
@@ -102,6 +111,8 @@ class FlowControlledStream(ABC):
         if size > 0:
             self._spend(size)
             self._queued -= size
+            if self._owns_queue:
+                self._hold(-size)
             flags = 0 if self._queued else self._last_flags
             writer.write(HEADER.pack(size >> 16, size & 0xFFFF, DATA, flags, self.id), *_cut(self._queue, size))
             if self._taken >= self._limits.stream_window >> 1:
@@ -154,8 +165,7 @@ class FlowControlledStream(ABC):
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR)
         if self.remote_closed or self._queued > self._limits.stream_queue:
             return
-        if self._writer.paused:
-            self._owner.withhold(self)
+        if not self._owner.may_grant(self):
             return
         self._taken = 0
         self._writer.write(window_update(self.id, taken))
@@ -167,14 +177,23 @@ class FlowControlledStream(ABC):
         for piece in pieces:
             self._queue.append(memoryview(piece))
             self._queued += len(piece)
+            if self._owns_queue:
+                self._hold(len(piece))
         if self.window > 0:
             self._line_up()
 
+    def _hold(self, change: int) -> None:
+        """Counts what is held. Where that is more than the connection may hold, the stream ends soon."""
+        self.held += change
+        self._owner.holdings.change(self, change)
+
     def _discard(self) -> None:
-        """What is queued goes nowhere any more."""
+        """What is held goes nowhere any more."""
         self._over = True
         self._queue = None
         self._queued = 0
+        if self.held:
+            self._hold(-self.held)
 
     def _line_up(self) -> None:
         """Waits for its turn to `advance`."""

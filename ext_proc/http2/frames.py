@@ -102,13 +102,15 @@ def settings_frame(settings: dict[Setting, int]) -> bytes:
 SETTINGS_ACK = frame(SETTINGS, Flag.ACK, 0)
 
 
-def read_settings(payload: bytes) -> list[tuple[int, int]]:
-    """(number, value) pairs in the order in which they are to be applied, unknown ones left out.
+def read_settings(payload: bytes, most: int) -> dict[int, int]:
+    """Values by the numbers of their settings, of a number that comes again the last; at most `most` in all.
 
     Raises ConnectionFault for a value out of its range.
     """
     if len(payload) % _SETTING.size:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a SETTINGS frame is not a whole number of settings")
+    if len(payload) > most * _SETTING.size:
+        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"a SETTINGS frame has more than {most} settings")
     pairs = list(_SETTING.iter_unpack(payload))
     for number, value in pairs:
         if number == Setting.ENABLE_PUSH and value > 1:
@@ -117,7 +119,7 @@ def read_settings(payload: bytes) -> list[tuple[int, int]]:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is over the largest window")
         if number == Setting.MAX_FRAME_SIZE and not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
-    return pairs
+    return dict(pairs)
 
 
 def rst_stream(stream: int, code: ErrorCode) -> bytes:

@@ -29,36 +29,37 @@ def check_prefix(flag: int, size: int, limit: int, encoding: str) -> None:
 class MessageAssembler:
     """Puts the messages of one stream together. `limit` bounds a message in bytes; `encoding` is its grpc-encoding."""
 
-    __slots__ = ("_encoding", "_have", "_limit", "_need", "_pieces")
+    __slots__ = ("_encoding", "_have", "_limit", "_need")
 
     def __init__(self, limit: int, encoding: str) -> None:
         self._limit = limit
         self._encoding = encoding
-        self._pieces: list[bytes] = []
-        self._have = 0
+        self._have = bytearray()  # one buffer, however small the pieces are
         self._need = PREFIX_SIZE
+
+    @property
+    def have(self) -> int:
+        """How many bytes of a message that is not whole are here."""
+        return len(self._have)
 
     @property
     def between(self) -> bool:
         """Whether all that came was whole messages."""
-        return self._have == 0
+        return not self._have
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Gives the messages that the piece completes. Raises MessageFault after those before the one at fault."""
-        self._pieces.append(piece)
-        self._have += len(piece)
-        # Joined only when there is enough: however small the pieces, every byte is copied a bounded number of times.
-        while self._have >= self._need:
-            data = b"".join(self._pieces)
-            start = 0
-            while len(data) - start >= PREFIX_SIZE:
-                flag, size = PREFIX.unpack_from(data, start)
-                check_prefix(flag, size, self._limit, self._encoding)
-                self._need = PREFIX_SIZE + size
-                if len(data) - start < self._need:
-                    break
-                yield data[start + PREFIX_SIZE : start + self._need]
-                start += self._need
-                self._need = PREFIX_SIZE
-            self._pieces = [data[start:]]
-            self._have = len(data) - start
+        have, start = self._have, 0
+        have += piece
+        while len(have) - start >= self._need:
+            flag, size = PREFIX.unpack_from(have, start)
+            check_prefix(flag, size, self._limit, self._encoding)
+            self._need = PREFIX_SIZE + size
+            if len(have) - start < self._need:
+                break
+            with memoryview(have) as view:
+                message = bytes(view[start + PREFIX_SIZE : start + self._need])
+            yield message
+            start += self._need
+            self._need = PREFIX_SIZE
+        del have[:start]

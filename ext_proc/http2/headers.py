@@ -1,19 +1,18 @@
 """The header blocks that come in: from HEADERS and CONTINUATION frames to the headers of a request or a response.
 
-A block is put together (`HeaderBlockAssembler`), decoded from HPACK (`HeaderDecoder`, RFC 7541) and held against
-section 8 of RFC 9113 (`read_request_headers`, `read_response_headers`).
+A block is put together (`HeaderBlockAssembler`), decoded from HPACK (`HeaderDecoder`) and held against section 8 of
+RFC 9113 (`read_request_headers`, `read_response_headers`).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from hpack import Decoder, HPACKError, OversizedHeaderListError
-from hpack.table import HeaderTable
-
 from ext_proc.http2.frames import CONTINUATION, END_HEADERS, ConnectionFault, ErrorCode
+from ext_proc.http2.hpack_decoder import HpackDecoder
 from ext_proc.http2.limits import Limits
 
 # Blocks that are remembered, and how long they may be, as they come and plain: 144 KiB for a connection at most.
@@ -23,21 +22,29 @@ _PSEUDO = _REQUIRED | {":authority"}
 # Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
 _CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
 
+# Section 8.2.1: visible ASCII without capitals and without a colon.
+_NAME = re.compile(r"[!-9;-@\[-~]+")
+_NOT_IN_VALUES = re.compile("[\0\r\n]")
+
 Headers = tuple[tuple[str, bytes], ...]
 HeaderList = list[tuple[str, str]]
 HeadersT = TypeVar("HeadersT")
 
 
 class HeaderBlockAssembler:
-    """The block that a connection is in the middle of, if it is. `pieces` is empty otherwise."""
+    """The block that a connection is in the middle of, if it is. `pieces` is empty otherwise.
 
-    __slots__ = ("_limits", "_size", "_stream", "ends", "pieces")
+    `waited` is for whoever watches the time that it takes, in seconds; each block begins with 0.
+    """
+
+    __slots__ = ("_limits", "_size", "_stream", "ends", "pieces", "waited")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._stream = 0
         self._size = 0
         self.ends = 0
+        self.waited = 0.0
         self.pieces: list[bytes] = []
 
     def begin(self, stream: int, ends: int, piece: bytes) -> None:
@@ -45,6 +52,7 @@ class HeaderBlockAssembler:
         self._stream = stream
         self._size = len(piece)
         self.ends = ends
+        self.waited = 0.0
         self.pieces.append(piece)
 
     def check(self, stream: int, kind: int) -> None:
@@ -58,7 +66,7 @@ class HeaderBlockAssembler:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "there is no header block to continue")
         self.pieces.append(piece)
         self._size += len(piece)
-        if len(self.pieces) > self._limits.continuations or self._size > self._limits.headers:
+        if len(self.pieces) > self._limits.continuations or self._size > self._limits.headers_read:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block is over the limit")
         if not flags & END_HEADERS:
             return None
@@ -70,13 +78,15 @@ class HeaderBlockAssembler:
 class RequestHeaders:
     """The headers of a request. `malformed` says what is wrong with them (section 8.1.1), or is empty.
 
-    `metadata` holds all but the pseudo-headers; of a repeated name the values joined with a comma.
+    `oversized`: the list is over the limits, and nothing of it is kept. `metadata` holds all but the pseudo-headers; of
+    a repeated name the values joined with a comma.
     """
 
     method: str = ""
     path: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     malformed: str = ""
+    oversized: bool = False
 
     @property
     def is_grpc(self) -> bool:
@@ -87,46 +97,39 @@ class RequestHeaders:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeaders:
-    """The headers of a response, or its trailers, with the status 0. `malformed` as in `RequestHeaders`."""
+    """The headers of a response, or its trailers, with the status 0; the rest as in `RequestHeaders`."""
 
     status: int = 0
     headers: Headers = ()
     malformed: str = ""
+    oversized: bool = False
 
 
-class _WatchedTable(HeaderTable):
-    """A dynamic table of HPACK that tells whether it was touched."""
-
-    touched = False
-
-    def add(self, name: bytes, value: bytes) -> None:
-        self.touched = True
-        super().add(name, value)
-
-    @property
-    def maxsize(self) -> int:
-        return self._maxsize
-
-    @maxsize.setter
-    def maxsize(self, newmax: int) -> None:
-        self.touched = True
-        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
+OVERSIZED_REQUEST, OVERSIZED_RESPONSE = RequestHeaders(oversized=True), ResponseHeaders(oversized=True)
 
 
 class HeaderDecoder(Generic[HeadersT]):
-    """Decodes the header blocks of one connection, in their order. `limit` bounds a list, as section 6.5.2 counts.
+    """Decodes the header blocks of one connection, in their order; `charge` is told what one has cost.
 
-    `read` makes of the fields, as latin-1, what is asked for. That is remembered: a client of gRPC sends the same
-    headers on all its streams, and its encoder soon writes them as the same bytes; and what a block says depends on
-    nothing but its bytes and the dynamic table, so that it holds until the table changes.
+    `read` makes of the fields, as latin-1, what is asked for; `oversized` stands for a list that is over the limits.
+    What was read is remembered: a client of gRPC sends the same headers on all its streams, and its encoder soon
+    writes them as the same bytes; and what a block says depends on nothing but its bytes and the dynamic table, so that
+    it holds until the table changes.
     """
 
-    __slots__ = ("_decoder", "_known", "_read", "_table")
+    __slots__ = ("_charge", "_hpack", "_known", "_oversized", "_read")
 
-    def __init__(self, limit: int, read: Callable[[HeaderList], HeadersT]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        read: Callable[[HeaderList], HeadersT],
+        oversized: HeadersT,
+        charge: Callable[[int], None],
+    ) -> None:
         self._read = read
-        self._decoder = Decoder(max_header_list_size=limit)
-        self._table = self._decoder.header_table = _WatchedTable()
+        self._oversized = oversized
+        self._charge = charge
+        self._hpack = HpackDecoder(limits)
         self._known: dict[bytes, HeadersT] = {}
 
     def decode(self, block: bytes) -> HeadersT:
@@ -135,17 +138,17 @@ class HeaderDecoder(Generic[HeadersT]):
         return self._decode(block) if headers is None else headers
 
     def _decode(self, block: bytes) -> HeadersT:
-        self._table.touched = False
-        try:
-            fields = self._decoder.decode(block, raw=True)
-        except OversizedHeaderListError:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a list of headers is over the limit") from None
-        except HPACKError as error:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"a header block is not HPACK: {error}") from None
-        headers = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
-        if self._table.touched:
+        table = self._hpack.table
+        table.touched = False
+        fields = self._hpack.decode(block)
+        self._charge(self._hpack.cost)
+        if table.touched:
             self._known.clear()
-        elif len(block) <= _REMEMBERED_BYTES and sum(map(len, chain.from_iterable(fields))) <= _REMEMBERED_PLAIN:
+        if fields is None:
+            return self._oversized
+        headers = self._read([(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields])
+        plain = sum(map(len, chain.from_iterable(fields)))
+        if not table.touched and len(block) <= _REMEMBERED_BYTES and plain <= _REMEMBERED_PLAIN:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[bytes(block)] = headers
@@ -193,9 +196,8 @@ def read_response_headers(fields: HeaderList) -> ResponseHeaders:
 
 
 def _is_name(name: str) -> bool:
-    """Section 8.2.1: visible ASCII without capitals and without a colon."""
-    return bool(name) and all("!" <= char <= "~" and char != ":" and not "A" <= char <= "Z" for char in name)
+    return _NAME.fullmatch(name) is not None
 
 
 def _is_value(value: str) -> bool:
-    return not any(char in value for char in "\0\r\n")
+    return _NOT_IN_VALUES.search(value) is None

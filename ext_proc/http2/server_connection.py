@@ -18,7 +18,7 @@ from ext_proc.http2.frames import (
     goaway,
     rst_stream,
 )
-from ext_proc.http2.headers import HeaderDecoder, RequestHeaders, read_request_headers
+from ext_proc.http2.headers import OVERSIZED_REQUEST, HeaderDecoder, RequestHeaders, read_request_headers
 from ext_proc.http2.hpack_literals import http_status
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_stream import ServerStream
@@ -38,7 +38,7 @@ class ServerConnection(H2Connection[ServerStream]):
     def __init__(self, sessions: Mapping[str, Open], wake: Callable[[], None], limits: Limits | None = None) -> None:
         super().__init__(wake, limits)
         self._sessions = sessions
-        self._decoder = HeaderDecoder(self.limits.headers, read_request_headers)
+        self._decoder = HeaderDecoder(self.limits, read_request_headers, OVERSIZED_REQUEST, self._charge)
         self._began = False  # whether the client's preface has come
         self._shutting_down = False  # whether the first GOAWAY is sent; `_draining` follows the second
 
@@ -50,7 +50,8 @@ class ServerConnection(H2Connection[ServerStream]):
         if not self._began:
             self.ended = True
             return
-        self.writer.write(goaway(STREAM_MASK, ErrorCode.NO_ERROR), frame(frames.PING, 0, 0, _FAREWELL))
+        self.writer.write(goaway(STREAM_MASK, ErrorCode.NO_ERROR))
+        self._ping(_FAREWELL)
 
     def end(self) -> None:
         """See `H2Connection.end`. What is not answered is UNAVAILABLE."""
@@ -59,7 +60,12 @@ class ServerConnection(H2Connection[ServerStream]):
         for stream in list(self._streams.values()):
             stream.withdraw(GrpcStatus.UNAVAILABLE, "the server is shutting down")
         self.writer.write(goaway(self._highest, ErrorCode.NO_ERROR))
-        self.ended = True
+        self._end()
+
+    @property
+    def _awaits(self) -> bool:
+        """Always: a peer that is gone would stay for ever, for it is the one that speaks first."""
+        return True
 
     def _read_preface(self, data: bytes) -> int:
         if self._began:
@@ -82,6 +88,8 @@ class ServerConnection(H2Connection[ServerStream]):
         stream = self._stream_of_block(number)
         if stream is None:
             return
+        if headers.oversized:
+            raise StreamFault(ErrorCode.ENHANCE_YOUR_CALM)
         if not ends:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR)
         stream.remote_closed = True
@@ -89,8 +97,11 @@ class ServerConnection(H2Connection[ServerStream]):
 
     def _open(self, number: int, headers: RequestHeaders, ends: int) -> None:
         self._highest = number
-        if self._draining or len(self._streams) >= self.limits.streams:
+        if self._draining or len(self._streams) >= self.limits.streams or self.holdings.full:
             self._refuse(number)
+            return
+        if headers.oversized:
+            self._answer_http(number, 431, ends)
             return
         if headers.malformed:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR)
@@ -101,8 +112,10 @@ class ServerConnection(H2Connection[ServerStream]):
         stream.remote_closed = bool(ends)
         start = self._sessions.get(headers.path)
         if start is None:
+            self.floods.idle_frame()
             stream.finish(GrpcStatus.UNIMPLEMENTED, f"there is no method {headers.path}")
             return
+        self.floods.served += 1
         try:
             stream.join(start(stream))
         except Exception:
@@ -113,11 +126,13 @@ class ServerConnection(H2Connection[ServerStream]):
 
     def _refuse(self, number: int) -> None:
         """The peer may send it elsewhere: nothing of it was looked at."""
-        self._floods.idle_frame()
+        self.floods.idle_frame()
         self._ended_streams.add(number)
         self.writer.write(rst_stream(number, ErrorCode.REFUSED_STREAM))
 
     def _answer_http(self, number: int, status: int, ends: int) -> None:
+        """What is not of gRPC, or cannot be looked at, has no stream here. Raises ConnectionFault."""
+        self.floods.idle_frame()
         block = self.table_size_update() + http_status(status)
         self.writer.write(frame(HEADERS, END_HEADERS | END_STREAM, number, block))
         if not ends:
@@ -126,7 +141,7 @@ class ServerConnection(H2Connection[ServerStream]):
 
     def _on_stream_reset(self, stream: ServerStream) -> None:
         if not stream.answered:  # Envoy ends those so that were, once it has heard what it wanted to know
-            self._floods.reset(stream.heard)
+            self.floods.reset(stream.heard)
 
     def _on_pong(self, payload: bytes) -> None:
         if payload == _FAREWELL and self._shutting_down and not self._draining:

@@ -11,6 +11,7 @@ from ext_proc.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, ErrorC
 from ext_proc.http2.grpc_messages import MessageAssembler, MessageFault
 from ext_proc.http2.headers import RequestHeaders
 from ext_proc.http2.hpack_literals import GRPC_HEADERS, GRPC_TRAILERS_OK, grpc_trailers
+from ext_proc.http2.limits import SMALL_PIECE
 from ext_proc.http2.session import Session
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ class ServerStream(FlowControlledStream):
     reset on it has no session. `heard` says whether a message has come, `answered` whether one was sent.
     """
 
-    __slots__ = ("_assembler", "_session", "_trailers", "answered", "heard", "metadata")
+    _owns_queue = True
+
+    __slots__ = ("_assembler", "_piece", "_session", "_trailers", "answered", "heard", "metadata")
 
     def __init__(
         self, owner: StreamOwner[FlowControlledStream], number: int, headers: RequestHeaders, window: int
@@ -36,6 +39,7 @@ class ServerStream(FlowControlledStream):
         super().__init__(owner, number, window)
         self._session: Session | None = None
         self._assembler: MessageAssembler | None = None  # only where a message does not come in one frame
+        self._piece = 0  # bytes of it that count as held
         self._trailers: bytes | None = None
         self.answered = False
         self.metadata: Mapping[str, str] = headers.metadata
@@ -61,6 +65,8 @@ class ServerStream(FlowControlledStream):
         if self._over or self._trailers is not None:
             return
         self._session = None
+        self._assembler = None
+        self._keep(0)
         block = grpc_trailers(code, details) if code or details else GRPC_TRAILERS_OK
         if self._queued:
             self._trailers = block
@@ -87,12 +93,7 @@ class ServerStream(FlowControlledStream):
                         return
                 encoding = self.metadata.get("grpc-encoding", "identity")
                 assembler = self._assembler = MessageAssembler(self._limits.message, encoding)
-            for message in assembler.feed(buffer[start:end]):
-                self._deliver(message)
-                if self._session is None:
-                    return
-            if assembler.between:
-                self._assembler = None
+            self._feed(assembler, buffer[start:end])
         except MessageFault as fault:
             self.withdraw(fault.code, fault.details)
 
@@ -126,6 +127,26 @@ class ServerStream(FlowControlledStream):
         """To be called in the handler of an exception that came out of the session."""
         logger.exception("a session failed; its stream ends with INTERNAL")
         self.withdraw(GrpcStatus.INTERNAL, "the server failed on this call")
+
+    def _feed(self, assembler: MessageAssembler, data: bytes) -> None:
+        """Takes a part of a message. Raises MessageFault, and ConnectionFault where there are too many small ones."""
+        whole = False
+        for message in assembler.feed(data):
+            whole = True
+            self._deliver(message)
+            if self._session is None:
+                return
+        if assembler.between:
+            self._assembler = None
+        elif not whole and 0 < len(data) < SMALL_PIECE:
+            self._owner.floods.idle_frame()
+        self._keep(assembler.have)
+
+    def _keep(self, size: int) -> None:
+        """Counts what is here of a message."""
+        change, self._piece = size - self._piece, size
+        if change:
+            self._hold(change)
 
     def _deliver(self, message: bytes) -> None:
         self.heard = True

@@ -26,7 +26,7 @@ class Writer:
     outside of `busy`, the time in which input is handled.
     """
 
-    __slots__ = ("_wake", "busy", "frame", "parts", "paused", "room", "waiting", "window")
+    __slots__ = ("_wake", "_widened", "busy", "frame", "parts", "paused", "room", "waiting", "window")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -35,6 +35,7 @@ class Writer:
         self.paused = False
         self.room = BURST
         self.window = DEFAULT_WINDOW
+        self._widened = 0  # the window as it was last widened
         self.frame = MIN_FRAME_BYTES
         self.waiting: deque[Waiting] = deque()
 
@@ -65,6 +66,16 @@ class Writer:
             stream = waiting.popleft()
             if stream.advance():
                 waiting.append(stream)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was sent since the window was widened."""
+        return self.window == self._widened
+
+    def widen(self, size: int) -> int:
+        """The peer takes `size` bytes more on the connection; the window."""
+        self._widened = self.window = self.window + size
+        return self.window
 
     def pause(self) -> None:
         """The transport is full: no more bodies. Frames of control, which are few and small, still go out."""

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+from prometheus_client.registry import Collector
+
 from ext_proc import config as configuration
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.admin.server import Admin
@@ -18,6 +20,7 @@ from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
+from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.telemetry.refusals import Refusals
 
@@ -35,6 +38,7 @@ class App:
         self._config = configuration.load(path)
         self._clock = time.monotonic
         self._metrics = Metrics()
+        self._collectors: list[Collector] = [self._metrics]
         self._role = role_of(self._config, self._clock)
         self._handed_over = False
         self._started = time.time()
@@ -51,6 +55,7 @@ class App:
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
             server = GrpcServer(settings, {PROCESS_METHOD: service.open}, limits)
+            self._collectors.append(ListenerReport(lambda: server.accept_failures))
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
@@ -103,7 +108,7 @@ class App:
         return not self._handed_over and self._role.ready()
 
     def _exposition(self) -> bytes:
-        return exposition([self._metrics, *self._role.collectors()])
+        return exposition([*self._collectors, *self._role.collectors()])
 
     def _status(self) -> StatusDocument:
         return self._role.status(

@@ -26,6 +26,11 @@ class GrpcServer:
         """Where it listens; once it has started, with the port that the system chose for port 0."""
         return self._settings.listen if self._server is None else self._server.address
 
+    @property
+    def accept_failures(self) -> int:
+        """See `Http2Server.accept_failures`."""
+        return 0 if self._server is None else self._server.accept_failures
+
     async def start(self) -> None:
         """Binds and serves. Raises TbmsError if the address cannot be had or the TLS files cannot be read."""
         listen, tls = self._settings.listen, self._settings.tls

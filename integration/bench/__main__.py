@@ -12,6 +12,7 @@ BENCHMARKS = {
     "batching": "integration.bench.batching.benchmark",
     "cache": "integration.bench.cache.benchmark",
     "deadline": "integration.bench.deadline.benchmark",
+    "hostile": "integration.bench.hostile.benchmark",
     "routing": "integration.bench.routing.benchmark",
 }
 

@@ -6,6 +6,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from ext_proc.http2.aio.connections import Connections
 from ext_proc.http2.aio.patience import patience
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.client_connection import ClientConnection
@@ -34,7 +35,7 @@ class ConnectionPool:
         self._address = parse_address(address)
         self._limits = limits
         self._connect_seconds = connect_seconds
-        self._protocols: set[Http2Protocol[ClientConnection]] = set()
+        self._connections: Connections[ClientConnection] = Connections()
         # What those who need a connection wait for; it is settled however the task of the dial ends.
         self._dialling: asyncio.Future[OSError | None] | None = None
         self._closed = False
@@ -52,7 +53,7 @@ class ConnectionPool:
         self._closed = True
         if self._dialling is not None:
             self._task.cancel()
-        for protocol in tuple(self._protocols):
+        for protocol in self._connections.all():
             protocol.end()
         await self._group.__aexit__(kind, error, trace)
 
@@ -82,7 +83,7 @@ class ConnectionPool:
             await self._dialled()
 
     def _with_room(self) -> ClientConnection | None:
-        for protocol in self._protocols:
+        for protocol in self._connections:
             if protocol.connection.has_room:
                 return protocol.connection
         return None
@@ -93,7 +94,7 @@ class ConnectionPool:
         for _ in range(_MOST_CONNECTIONS + 1):
             if self._closed:
                 raise OSError(f"no more calls are sent to {self._address}")
-            if len(self._protocols) >= _MOST_CONNECTIONS:
+            if len(self._connections) >= _MOST_CONNECTIONS:
                 break
             error = await asyncio.shield(self._dialling or self._begin_dial())
             if error is not None:
@@ -101,7 +102,7 @@ class ConnectionPool:
             connection = self._with_room()
             if connection is not None:
                 return connection
-        raise OSError(f"{self._address} takes no more calls on {len(self._protocols)} connections")
+        raise OSError(f"{self._address} takes no more calls on {len(self._connections)} connections")
 
     def _begin_dial(self) -> "asyncio.Future[OSError | None]":
         dialling = self._dialling = self._loop.create_future()
@@ -124,7 +125,7 @@ class ConnectionPool:
         What the event loop makes of a dial that is given up differs: a transport may be closed without a word to its
         protocol. So nobody knows the protocol before the dial has returned, and whoever gives up ends it here.
         """
-        protocol = Http2Protocol(self._side, _ignore, self._lost)
+        protocol = Http2Protocol(self._side, _ignore, self._lost, self._connections.turns)
         try:
             async with patience(self._connect_seconds):
                 await self._connect(protocol)
@@ -135,10 +136,10 @@ class ConnectionPool:
         else:
             if protocol.connection.ended:
                 return OSError(f"{self._address} closed the connection at once")
-            self._protocols.add(protocol)
+            self._connections.add(protocol)
             return None
         finally:
-            if protocol not in self._protocols:
+            if protocol not in self._connections:
                 protocol.abort()
 
     async def _connect(self, protocol: Http2Protocol[ClientConnection]) -> None:
@@ -148,7 +149,7 @@ class ConnectionPool:
             await self._loop.create_connection(lambda: protocol, self._address.host, self._address.port)
 
     def _lost(self, protocol: Http2Protocol[ClientConnection]) -> None:
-        self._protocols.discard(protocol)
+        self._connections.discard(protocol)
 
     def _side(self, wake: Callable[[], None]) -> ClientConnection:
         return ClientConnection(wake, self._limits)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from ext_proc.http2.aio.patience import Patience
+from ext_proc.http2.aio.turns import Turns
 from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.limits import KiB, MiB
 
@@ -15,8 +16,6 @@ logger = logging.getLogger(__name__)
 _FULL, _ROOM = 1 * MiB, 256 * KiB
 # A full transport still takes frames of control. A peer that makes us write so many and reads none is cut off.
 _CONTROL_WHILE_FULL = 16 * MiB
-# A connection whose peer has not said a word is closed after this many seconds.
-_SILENCE = 30.0
 # A connection that ends is given so many seconds to take its last words.
 _LAST_WORDS = 5.0
 
@@ -28,7 +27,7 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
 
     It is lost by whatever comes first: the loop says so, it is aborted, or it takes no more of what is written.
     `side` makes the server's or the client's side of HTTP/2, given its `wake`: what it is to call when it has
-    something to send.
+    something to send. A connection that is behind reads no more until its `turns` have caught up with its peer.
     """
 
     def __init__(
@@ -36,14 +35,17 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         side: Callable[[Callable[[], None]], ConnectionT],
         made: Callable[["Http2Protocol[ConnectionT]"], None],
         lost: Callable[["Http2Protocol[ConnectionT]"], None],
+        turns: Turns,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock: Callable[[], float] = self._loop.time
         self._made, self._lost = made, lost
+        self._turns = turns
+        self._waits = False  # for its turn
         self._transport: asyncio.Transport | None = None
         self._scheduled = False
         self._control = 0
-        self._timer: Patience | None = None
+        self._last_words: Patience | None = None
         self._over = False
         self.connection = side(self._wake)
 
@@ -56,17 +58,15 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
             return
         self._transport = transport
         transport.set_write_buffer_limits(_FULL, _ROOM)
-        self._timer = Patience(_SILENCE, self.abort)
         self._made(self)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         connection = self.connection
-        if self._timer is not None and not connection.ended:
-            self._timer.cancel()
-            self._timer = None
         connection.receive(data, self._clock())
+        if connection.behind:
+            self._fall_behind()
         self._flush()
 
     def pause_writing(self) -> None:
@@ -106,10 +106,30 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
         if self._over:
             return
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._last_words is not None:
+            self._last_words.cancel()
         self.connection.lost()
+        if self.connection.behind:
+            self._fall_behind()
         self._lost(self)
+
+    def _fall_behind(self) -> None:
+        """Reads no more until it has caught up."""
+        if self._waits:
+            return
+        self._waits = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._turns.wait(self._go_on)
+
+    def _go_on(self) -> bool:
+        """Takes its turn; whether it wants another."""
+        self.connection.go_on(self._clock())
+        self._flush()
+        self._waits = self.connection.behind
+        if not self._waits and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return self._waits
 
     def _wake(self) -> None:
         if not self._scheduled:
@@ -136,11 +156,11 @@ class Http2Protocol(asyncio.Protocol, Generic[ConnectionT]):
                 self.abort()
                 return
         if connection.ended:
+            if connection.behind:
+                self._fall_behind()
             if not transport.is_closing():
                 transport.close()
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._timer = Patience(_LAST_WORDS, self.abort)
+                self._last_words = Patience(_LAST_WORDS, self.abort)
         elif self._control > _CONTROL_WHILE_FULL:
             logger.warning("connection cut off", extra={"cause": "the peer does not read what it asks for"})
             self.abort()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ext_proc.http2.aio.connections import Connections
+from ext_proc.http2.aio.listener import Listener
 from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_connection import ServerConnection
@@ -41,78 +43,85 @@ class Http2Server:
         self._limits = limits or Limits()
         self._ssl_context = ssl_context
         self._socket_mode = socket_mode
-        self._protocols: set[Http2Protocol[ServerConnection]] = set()
+        self._connections: Connections[ServerConnection] = Connections()
         self._stopping = False
         self._empty = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def accept_failures(self) -> int:
+        """How often no connection could be accepted, because the process had no file descriptors left."""
+        return 0 if self._listener is None else self._listener.failures
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError if the address cannot be had."""
         address = parse_address(self.address, listening=True)
         if address.path:
-            await self._start_on_socket(Path(address.path))
+            self._start_on_socket(Path(address.path))
         else:
-            await self._start_on_tcp(address)
+            self._start_on_tcp(address)
 
     async def stop(self, grace: float) -> None:
         """Tells clients to go elsewhere, and waits up to `grace` seconds for calls in flight."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
-        for protocol in tuple(self._protocols):
+        if self._listener is not None:
+            self._listener.close()
+        for protocol in self._connections.all():
             protocol.shut_down()
         await self._all_gone(grace)
-        for protocol in tuple(self._protocols):
+        for protocol in self._connections.all():
             protocol.end()
         await self._all_gone(_LAST_WORDS)
-        for protocol in tuple(self._protocols):
+        for protocol in self._connections.all():
             protocol.abort()
         await self._all_gone(_LAST_WORDS)
+        if self._listener is not None:
+            self._listener.give_up()
 
-    async def _start_on_socket(self, path: Path) -> None:
+    def _start_on_socket(self, path: Path) -> None:
         # Binding under a name of our own and renaming lets the next process take the path over while this one drains.
-        # Whoever removes a socket's file at its end (asyncio from 3.13 on) knows only that name.
         own = path.with_name(f"{path.name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         own.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
+        listening = socket.socket(socket.AF_UNIX)
         try:
-            listener.bind(str(own))
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(
-                self._protocol, sock=listener, ssl=self._ssl_context, backlog=_BACKLOG
-            )
+            listening.bind(str(own))
+            listening.listen(_BACKLOG)
+            own.chmod(self._socket_mode)
+            own.rename(path)
         except BaseException:
-            listener.close()
+            listening.close()
             raise
-        own.chmod(self._socket_mode)
-        own.rename(path)
+        self._listen(listening)
 
-    async def _start_on_tcp(self, address: Address) -> None:
-        self._server = await asyncio.get_running_loop().create_server(
-            self._protocol, address.host, address.port, ssl=self._ssl_context, backlog=_BACKLOG, reuse_port=True
-        )
-        self.address = str(replace(address, port=self._server.sockets[0].getsockname()[1]))
+    def _start_on_tcp(self, address: Address) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listening = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG, reuse_port=True)
+        self.address = str(replace(address, port=listening.getsockname()[1]))
+        self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
+        self._listener = Listener(listening, self._protocol, self._ssl_context)
 
     async def _all_gone(self, within: float) -> None:
-        if self._protocols:
+        if self._connections:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await self._empty.wait()
 
     def _protocol(self) -> Http2Protocol[ServerConnection]:
-        return Http2Protocol(self._side, self._made, self._lost)
+        return Http2Protocol(self._side, self._made, self._lost, self._connections.turns)
 
     def _side(self, wake: Callable[[], None]) -> ServerConnection:
         return ServerConnection(self._sessions, wake, self._limits)
 
     def _made(self, protocol: Http2Protocol[ServerConnection]) -> None:
-        self._protocols.add(protocol)
+        self._connections.add(protocol)
         if self._stopping:
             protocol.end()
 
     def _lost(self, protocol: Http2Protocol[ServerConnection]) -> None:
-        self._protocols.discard(protocol)
-        if not self._protocols:
+        self._connections.discard(protocol)
+        if not self._connections:
             self._empty.set()

@@ -7,6 +7,7 @@ import h2.config
 import h2.connection
 import h2.events
 
+from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.frames import HEADER, HEADER_SIZE, PREFACE, Setting, settings_frame
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_connection import ServerConnection
@@ -91,7 +92,7 @@ class Peer:
         while True:
             out = self.client.data_to_send()
             if out:
-                self.connection.receive(out, self.now)
+                feed(self.connection, out, self.now)
             back = self.connection.take()
             if back:
                 seen += self.client.receive_data(back)
@@ -141,6 +142,16 @@ def frames_of(data: bytes) -> list[tuple[int, int, int, bytes]]:
         found.append((kind, flags, number, data[HEADER_SIZE:end]))
         data = data[end:]
     return found
+
+
+def feed(connection: H2Connection[Any], data: bytes, now: float = 0.0) -> int:
+    """Gives a connection all of what came, in as many turns as that takes; how many those were."""
+    connection.receive(data, now)
+    turns = 1
+    while connection.behind:
+        connection.go_on(now)
+        turns += 1
+    return turns
 
 
 def raw(session: Callable[[Stream], Any], limits: Limits | None = None) -> ServerConnection:

@@ -12,6 +12,7 @@ from ext_proc.http2.client_connection import ClientConnection
 from ext_proc.http2.client_stream import Broken, ClientStream, HttpResponse
 from ext_proc.http2.hpack_literals import literal
 from ext_proc.http2.limits import Limits
+from tests.ext_proc.http2.peer import feed
 
 BLOCK = b"".join(
     literal(name, value)
@@ -86,14 +87,14 @@ class Service:
                 self._note(self.server.receive_data(out))
             back = self.server.data_to_send()
             if back:
-                self.connection.receive(back, self.now)
+                feed(self.connection, back, self.now)
             elif not out:
                 return
 
     def raw(self, data: bytes) -> None:
         """Bytes that no honest server would send."""
         self.exchange()
-        self.connection.receive(data, self.now)
+        feed(self.connection, data, self.now)
 
     def _note(self, events: list[h2.events.Event]) -> None:
         for event in events:

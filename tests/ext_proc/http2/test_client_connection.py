@@ -315,3 +315,24 @@ def test_ending_tells_every_request() -> None:
     service.connection.end()
     assert service.connection.ended
     assert isinstance(service.outcomes[exchange.id], Broken)
+
+
+@pytest.mark.parametrize("trailers", [False, True])
+def test_a_reply_whose_headers_are_too_much_ends_its_request_and_no_other(trailers: bool) -> None:
+    service = Service()
+    first, second = service.ask(), service.ask()
+    service.exchange()
+    over = [("x", "y" * 70_000)]
+    if trailers:
+        service.server.send_headers(first.id, OK)
+        service.server.send_headers(first.id, over, end_stream=True)
+    else:
+        service.server.send_headers(first.id, [*OK, *over])
+    service.exchange()
+    assert service.outcomes == {first.id: Broken("the headers of the answer are over the limit of 65536 bytes")}
+    service.reply(second.id, [*OK, ("kept", "in step")])
+    outcome = service.outcomes[second.id]
+    assert isinstance(outcome, HttpResponse)
+    assert dict(outcome.headers)["kept"] == b"in step"
+    if not trailers:
+        assert service.asked[first.id].reset == ErrorCode.CANCEL

@@ -10,11 +10,12 @@ def test_a_frame_carries_its_payload_whatever_its_length(size: int) -> None:
     assert frames_of(frame(frames.DATA, 1, 7, bytes(size))) == [(frames.DATA, 1, 7, bytes(size))]
 
 
-def test_settings_are_read_in_their_order_as_they_were_written() -> None:
+def test_settings_are_read_as_they_were_written_of_each_the_last() -> None:
     settings = {Setting.INITIAL_WINDOW_SIZE: 2**31 - 1, Setting.MAX_FRAME_SIZE: 2**14, Setting.ENABLE_PUSH: 0}
     [(kind, flags, stream, payload)] = frames_of(frames.settings_frame(settings))
     assert (kind, flags, stream) == (frames.SETTINGS, 0, 0)
-    assert read_settings(payload) == [(int(number), value) for number, value in settings.items()]
+    assert read_settings(payload, 3) == settings
+    assert read_settings(payload * 2 + b"\0\5\0\0\x40\1", 7) == settings | {Setting.MAX_FRAME_SIZE: 2**14 + 1}
 
 
 @pytest.mark.parametrize(
@@ -25,11 +26,13 @@ def test_settings_are_read_in_their_order_as_they_were_written() -> None:
         (b"\0\4\x80\0\0\0", ErrorCode.FLOW_CONTROL_ERROR),
         (b"\0\5\0\0\x3f\xff", ErrorCode.PROTOCOL_ERROR),
         (b"\0\5\1\0\0\0", ErrorCode.PROTOCOL_ERROR),
+        (b"\0\4\x80\0\0\0" + b"\0\4\0\0\0\0", ErrorCode.FLOW_CONTROL_ERROR),
+        (b"\0\x99\0\0\0\0" * 65, ErrorCode.ENHANCE_YOUR_CALM),
     ],
 )
 def test_settings_out_of_range_are_refused(payload: bytes, code: ErrorCode) -> None:
     with pytest.raises(ConnectionFault) as caught:
-        read_settings(payload)
+        read_settings(payload, 64)
     assert caught.value.code is code
 
 

@@ -31,7 +31,7 @@ from ext_proc.http2.frames import (
 from ext_proc.http2.limits import Allowance, Limits, Rate
 from ext_proc.http2.server_connection import ServerConnection
 from tests.ext_proc.http2.peer import HEADERS as FIELDS
-from tests.ext_proc.http2.peer import PATH, Book, frames_of, message, raw
+from tests.ext_proc.http2.peer import PATH, Book, feed, frames_of, message, raw
 from tests.ext_proc.http2.test_server_connection import Echoes
 
 BLOCK = hpack.Encoder().encode([(*field, True) for field in FIELDS])
@@ -73,7 +73,7 @@ CONNECTION_FAULTS: dict[str, tuple[bytes, ErrorCode]] = {
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "a block over the limit": (
-        frame(HEADERS, 0, 1, bytes(40_000)) + frame(CONTINUATION, 0, 1, bytes(40_000)),
+        frame(HEADERS, 0, 1, bytes(60_000)) + frame(CONTINUATION, 0, 1, bytes(60_000)) * 4,
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "priority on stream 0": (frame(PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
@@ -125,7 +125,7 @@ def test_a_fault_of_the_connection_ends_it_with_its_code(name: str) -> None:
     sent, code = CONNECTION_FAULTS[name]
     book = Book()
     connection = raw(book.open)
-    connection.receive(sent + frame(PING, 0, 0, bytes(8)), 0.0)
+    feed(connection, sent + frame(PING, 0, 0, bytes(8)))
     assert connection.ended
     assert (goaway_of(connection) or (0, 0))[1] == code
     opened = book.what().count("open")
@@ -236,16 +236,116 @@ def test_streams_that_were_answered_may_be_reset_without_limit() -> None:
         frame(PRIORITY, 0, 1, bytes(5)),
         frame(0x99, 0, 0, b"whatever"),
         frame(GOAWAY, 0, 0, bytes(8)),
+        frame(PING, frames.Flag.ACK, 0, bytes(8)),
+        frame(SETTINGS, frames.Flag.ACK, 0),
+        frame(RST_STREAM, 0, 3, bytes(4)),
+        frame(WINDOW_UPDATE, 0, 3, b"\0\0\0\1"),
+        frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"),
+        frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"),
+        frame(DATA, 0, 1, b"x"),
     ],
-    ids=["ping", "settings", "empty data", "empty padded data", "priority", "unknown", "goaway"],
-)
+    ids=[
+        "ping", "settings", "empty data", "empty padded data", "priority", "unknown", "goaway", "pong to nothing",
+        "acknowledgement of nothing", "reset of a closed stream", "window of a closed stream", "window of a new stream",
+        "window of a new connection", "one byte of a message",
+    ],
+)  # fmt: skip
 def test_frames_that_move_nothing_are_borne_only_so_long(idle: bytes) -> None:
+    assert storm(begun(), lambda _: idle, 1000, 1.0) in range(195, 215)
+    assert storm(begun(), lambda _: idle, 1000, 50.0) == 1000
+
+
+def begun() -> ServerConnection:
+    """Stream 1 is in the middle of a message, 3 was reset."""
     connection = raw(Book().open, LIMITS)
+    third = frame(HEADERS, END_HEADERS, 3, BLOCK) + frame(RST_STREAM, 0, 3, bytes(4))
+    connection.receive(OPEN + frame(DATA, 0, 1, message(bytes(10_000))[:300]) + third, 0.0)
+    return connection
+
+
+UNKNOWN = hpack.Encoder().encode([(*field, True) for field in [*FIELDS[:2], (":path", "/no.Such/Method"), *FIELDS[3:]]])
+REQUEST_OF_HTTP = hpack.Encoder().encode([(*field, True) for field in [(":method", "GET"), *FIELDS[1:]]])
+TOO_MUCH = hpack.Encoder().encode([(*FIELDS[0], True), *((f"f{index}", "v", True) for index in range(600))])
+
+
+@pytest.mark.parametrize("block", [UNKNOWN, REQUEST_OF_HTTP, TOO_MUCH], ids=["unknown path", "not gRPC", "too much"])
+def test_requests_that_are_refused_unheard_are_borne_only_so_long(block: bytes) -> None:
+    def ask(number: int) -> bytes:
+        return frame(HEADERS, END_HEADERS | END_STREAM, number, block)
+
+    assert storm(raw(Book().open, LIMITS), ask, 1000, 1.0) in range(195, 215)
+    assert storm(raw(Book().open, LIMITS), ask, 1000, 50.0) == 1000
+
+
+def test_streams_that_are_served_earn_the_late_frames_that_come_with_them() -> None:
+    """However many calls a second there are."""
+
+    def call(number: int) -> bytes:
+        late = frame(WINDOW_UPDATE, 0, number, b"\0\0\1\0") + frame(PRIORITY, 0, number, bytes(5))
+        return reset_after_a_message(number) + late
+
+    assert storm(raw(Echoes().open, LIMITS), call, 2000, 0.0) == 2000
+
+
+def test_a_reset_that_crosses_the_end_of_its_stream_is_free_and_the_next_one_is_not() -> None:
+    book = Book()
+    connection = raw(book.open, Limits(idle_frames=Rate(1, 0)))
+    for number in range(1, 201, 2):
+        connection.receive(frame(HEADERS, END_HEADERS, number, BLOCK), 0.0)
+        book.sessions[-1].stream.finish()
+        connection.receive(frame(RST_STREAM, 0, number, bytes(4)), 0.0)
+    assert not connection.ended
+    connection = raw(Book().open, Limits(idle_frames=Rate(1, 0)))
+    connection.receive(OPEN + frame(RST_STREAM, 0, 1, bytes(4)) * 2, 0.0)
+    assert not connection.ended
+    connection.receive(frame(RST_STREAM, 0, 1, bytes(4)) * 5, 0.0)
+    assert connection.ended
+
+
+def test_a_change_of_all_windows_counts_by_the_streams() -> None:
+    connection = raw(Book().open, Limits(idle_frames=Rate(100, 0)))
+    for number in range(1, 2_001, 2):
+        connection.receive(frame(HEADERS, END_HEADERS, number, BLOCK), 0.0)
+    changes = [settings_frame({frames.Setting.INITIAL_WINDOW_SIZE: size}) for size in range(1_000, 1_050)]
+    assert storm(connection, lambda number: changes[number // 2], 50, 0.0) in range(5, 8), "16 for 1,000 streams"
+
+
+def test_of_many_windows_in_one_frame_only_the_last_is_applied() -> None:
+    book = Book()
+    connection = raw(book.open)
     connection.receive(OPEN, 0.0)
-    assert storm(connection, lambda _: idle, 1000, 1.0) in range(195, 215)
-    connection = raw(Book().open, LIMITS)
-    connection.receive(OPEN, 0.0)
-    assert storm(connection, lambda _: idle, 1000, 50.0) == 1000
+    settings = b"".join(b"\0\4" + size.to_bytes(4, "big") for size in (0, 2**31 - 1, 7, 10))
+    connection.receive(frame(SETTINGS, 0, 0, settings), 0.0)
+    book.sessions[0].stream.send(bytes(100))
+    assert sum(len(payload) for kind, _, _, payload in frames_of(connection.take()) if kind == DATA) == 10
+
+
+@pytest.mark.parametrize("ends", [0, END_STREAM])
+def test_a_request_whose_headers_are_too_much_is_431_and_the_connection_goes_on(ends: int) -> None:
+    book = Book()
+    connection = raw(book.open)
+    encoder, decoder = hpack.Encoder(), hpack.Decoder()
+    feed(connection, frame(HEADERS, END_HEADERS, 1, encoder.encode(FIELDS)))
+    block = encoder.encode([*FIELDS, ("mine", "kept"), ("x", "y" * 70_000)], huffman=False)
+    pieces = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+    feed(connection, frame(HEADERS, ends, 3, pieces[0]))
+    for piece in pieces[1:-1]:
+        feed(connection, frame(CONTINUATION, 0, 3, piece))
+    feed(connection, frame(CONTINUATION, END_HEADERS, 3, pieces[-1]))
+    found = [entry for entry in frames_of(connection.take()) if entry[2] == 3]
+    assert decoder.decode(found[0][3]) == [(":status", "431")]
+    assert [kind for kind, *_ in found] == [HEADERS, RST_STREAM][: 1 if ends else 2]
+    feed(connection, frame(HEADERS, END_HEADERS, 5, encoder.encode([*FIELDS, ("mine", "kept")])))
+    assert book.log[-1] == (1, "open", {"te": "trailers", "content-type": "application/grpc", "mine": "kept"})
+
+
+def test_trailers_that_are_too_much_end_their_stream() -> None:
+    book = Book()
+    connection = raw(book.open)
+    connection.receive(OPEN + frame(HEADERS, END_HEADERS | END_STREAM, 1, TOO_MUCH), 0.0)
+    resets = [payload[3] for kind, _, _, payload in frames_of(connection.take()) if kind == RST_STREAM]
+    assert resets == [ErrorCode.ENHANCE_YOUR_CALM]
+    assert (book.what(), connection.ended) == (["open", "gone"], False)
 
 
 def test_an_allowance_refills_to_its_burst_and_no_more() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from ext_proc.http2.aio.protocol import Http2Protocol
+from ext_proc.http2.aio.turns import Turns
 from ext_proc.http2.client_connection import ClientConnection
 from ext_proc.http2.client_stream import Broken, HttpResponse
+from ext_proc.http2.frames import PING, Flag, frame, settings_frame
 from tests.ext_proc.http2.service import BLOCK
 
 
@@ -19,6 +21,13 @@ class Transport(asyncio.Transport):
         self.written: list[bytes] = []
         self.raises: Exception | None = None
         self.aborted = 0
+        self.reading = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -42,7 +51,7 @@ class Owner:
         self.told: list[str] = []
         self.outcomes: list[HttpResponse | Broken] = []
         self.protocol = Http2Protocol(
-            ClientConnection, lambda _: self.told.append("made"), lambda _: self.told.append("lost")
+            ClientConnection, lambda _: self.told.append("made"), lambda _: self.told.append("lost"), Turns()
         )
 
     def ask(self) -> None:
@@ -78,3 +87,30 @@ async def test_a_transport_that_comes_after_the_abort_is_closed() -> None:
     owner.protocol.abort()
     owner.protocol.connection_made(transport)
     assert (owner.told, transport.aborted, transport.written) == (["lost"], 1, [])
+
+
+async def test_a_connection_that_is_behind_is_not_read_until_it_has_caught_up() -> None:
+    owner, transport = Owner(), Transport()
+    owner.protocol.connection_made(transport)
+    pings = frame(PING, 0, 0, bytes(8))
+    owner.protocol.data_received(settings_frame({}) + pings * 300)
+    assert not transport.reading
+    answered = [b"".join(transport.written).count(frame(PING, Flag.ACK, 0, bytes(8)))]
+    while not transport.reading:
+        await asyncio.sleep(0)
+        answered.append(b"".join(transport.written).count(frame(PING, Flag.ACK, 0, bytes(8))))
+    assert answered == sorted(answered)
+    assert 0 < answered[0] < 200
+    assert answered[-1] == 300
+    owner.protocol.abort()
+
+
+async def test_one_that_is_cut_off_while_it_is_behind_leaves_the_line() -> None:
+    owner, transport = Owner(), Transport()
+    owner.protocol.connection_made(transport)
+    owner.protocol.data_received(settings_frame({}) + frame(PING, 0, 0, bytes(8)) * 300)
+    written = len(transport.written)
+    owner.protocol.abort()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(transport.written), transport.reading) == (written, False)

@@ -2,6 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import REFUSED, ROUTED, Metrics, exposition
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 
@@ -14,11 +15,13 @@ def test_counters_come_out_with_their_labels() -> None:
     metrics.count(None, REFUSED)
     metrics.reloads["taken"] += 1
     metrics.streams = 2
-    families = {family.name: family for family in text_string_to_metric_families(exposition([metrics]).decode())}
+    text = exposition([metrics, ListenerReport(lambda: 3)]).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
     calls = {
         (sample.labels["protocol"], sample.labels["verb"], sample.labels["outcome"]): sample.value
         for sample in families["tbms_calls"].samples
     }
     assert calls == {("tfs-rest", "predict", "routed"): 2.0, ("", "", "refused"): 1.0}
+    assert families["tbms_accept_failures"].samples[0].value == 3.0
     assert families["tbms_streams"].samples[0].value == 2.0
     assert families["tbms_config_reloads"].samples[0].labels == {"result": "taken"}

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import stat
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -292,6 +295,18 @@ async def test_the_next_server_takes_the_socket_over_and_the_old_one_leaves_it(t
 async def test_two_servers_share_a_port() -> None:
     async with serving("127.0.0.1:0") as one, serving(one.address) as two:
         assert one.address == two.address
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_without_descriptors_connections_wait_and_one_line_says_so(loop: str) -> None:
+    command = [sys.executable, "-m", "tests.integration.http2.out_of_descriptors", loop]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    out, log = await process.communicate()
+    assert process.returncode == 0, log
+    seen = json.loads(out)
+    assert (seen["waited"], seen["after"]) == (True, True)
+    assert min(seen["served"], seen["failures"]) >= 1
+    assert log.decode().splitlines() == ["ext_proc.http2.aio.listener: connections cannot be accepted, they wait"]
 
 
 async def test_an_address_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
