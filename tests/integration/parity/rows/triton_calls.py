@@ -3,12 +3,12 @@
 import gzip
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
+
+from tests.integration.parity.row import TRITON, AsTriton, Grpc, Http, Row
 
 PAIR = struct.pack("<2f", 1, 2)
 TEXTS = b"".join(struct.pack("<I", len(text)) + text for text in (b"one", b"", b"\xc3\xa9"))
@@ -128,14 +128,6 @@ GRPC: dict[str, tuple[str, Message]] = {
         pb.RepositoryModelLoadRequest(repository_name="other", model_name="cold"),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Http:
-    method: str
-    path: str
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def as_json(value: Any) -> bytes:
@@ -275,15 +267,27 @@ REST: dict[str, Http] = {
     "index ready": Http("POST", "/v2/repository/index", b'{"ready": true}'),
     "index broken": Http("POST", "/v2/repository/index", b"{"),
     "index with GET": Http("GET", "/v2/repository/index"),
-    "load": Http("POST", "/v2/repository/models/cold/load"),
-    "infer loaded": post(path="/v2/models/cold/infer"),
-    "unload": Http("POST", "/v2/repository/models/cold/unload"),
-    "infer unloaded": post(path="/v2/models/cold/infer"),
-    "unloaded not ready": Http("GET", "/v2/models/cold/ready"),
-    "metadata unloaded": Http("GET", "/v2/models/cold"),
+    "load": Http("POST", "/v2/repository/models/spare/load"),
+    "infer loaded": post(path="/v2/models/spare/infer"),
+    "unload": Http("POST", "/v2/repository/models/spare/unload"),
+    "infer unloaded": post(path="/v2/models/spare/infer"),
+    "unloaded not ready": Http("GET", "/v2/models/spare/ready"),
+    "metadata unloaded": Http("GET", "/v2/models/spare"),
     "load unknown": Http("POST", "/v2/repository/models/nope/load"),
     "load escaped": Http("POST", "/v2/repository/models/..%2Fdouble/load"),
     "unload unknown": Http("POST", "/v2/repository/models/nope/unload"),
-    "load with GET": Http("GET", "/v2/repository/models/cold/load"),
-    "control unknown": Http("POST", "/v2/repository/models/cold/nothing"),
+    "load with GET": Http("GET", "/v2/repository/models/spare/load"),
+    "control unknown": Http("POST", "/v2/repository/models/spare/nothing"),
 }
+
+
+def v2(method: str, request: Message) -> Grpc:
+    """A call of Triton's gRPC service."""
+    reply = getattr(pb, f"{method}Response")
+    return Grpc(f"/inference.GRPCInferenceService/{method}", request, reply)
+
+
+ROWS = (
+    *(Row(f"gRPC: {about}", TRITON, v2(*call), AsTriton()) for about, call in GRPC.items()),
+    *(Row(f"REST: {about}", TRITON, call, AsTriton()) for about, call in REST.items()),
+)

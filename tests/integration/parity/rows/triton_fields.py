@@ -11,13 +11,13 @@ from typing import Any
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.integration.parity_cases import (
+from tests.integration.parity.row import TRITON, AsTriton, Http, Row
+from tests.integration.parity.rows.triton_calls import (
     GOOD,
     PAIR,
     TEXT,
     TINY,
     URL,
-    Http,
     I,
     S,
     X,
@@ -26,6 +26,7 @@ from tests.integration.parity_cases import (
     output,
     post,
     tensor,
+    v2,
     without,
 )
 
@@ -415,3 +416,21 @@ GRPC_FIELDS: dict[str, dict[str, dict[str, Message]]] = {
         "custom": repository(pb.RepositoryModelUnloadRequest, "custom"),
     },
 }  # fmt: skip
+
+
+SWEEPS: dict[str, tuple[Row, ...]] = {
+    **{
+        f"REST: {name}": tuple(
+            Row(f"{name}: {what}", TRITON, call, AsTriton(), versions=("1.1",)) for what, call in calls.items()
+        )
+        for name, calls in REST_FIELDS.items()
+    },
+    **{
+        f"{method}: {name}": tuple(
+            Row(f"{method}, {name}: {what}", TRITON, v2(method, request), AsTriton())
+            for what, request in requests.items()
+        )
+        for method, fields in GRPC_FIELDS.items()
+        for name, requests in fields.items()
+    },
+}

@@ -1,0 +1,1 @@
+"""The tables: data, and the few words that make a row short. What a row is: `tests.integration.parity.row`."""
