@@ -6,7 +6,7 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc.aio
 import httpcore
@@ -19,10 +19,12 @@ from tests.integration.raw import channel
 PATIENCE_SECONDS = 60
 # Set by each hop for itself, or said of the form of the body, which is read here.
 _OF_THE_HOP = frozenset({
-    "connection", "date", "keep-alive", "server", "transfer-encoding", "content-length", "x-envoy-upstream-service-time",
-    "x-tbms-upstream",
+    "connection", "content-length", "date", "keep-alive", "server", "transfer-encoding",
+    "x-envoy-upstream-service-time", "x-tbms-upstream",
 })  # fmt: skip
 _STATISTICS = ("last_inference", "inference_stats", "batch_stats", "inference_count", "execution_count")
+
+Connection: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
@@ -33,20 +35,22 @@ class Caller:
     rest: int
     http2: httpcore.AsyncConnectionPool
     grpc: grpc.aio.Channel
-    kept: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    kept: Connection | None = None
 
     async def http(self, call: Http, version: str) -> Answer:
         """One REST call over HTTP "1.0", "1.1" or "2"."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             if version == "2":
                 return await self._over_http2(call)
-            try:
-                return await self._over_http1(call, version)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                if self.kept is None:
-                    raise
-                self._hang_up()  # the server did, before it had seen this call
-                return await self._over_http1(call, version)
+            if self.kept is not None and version == "1.1":
+                try:
+                    return await self._over_http1(call, self.kept, version)
+                except (ConnectionError, asyncio.IncompleteReadError):
+                    pass  # the server has closed it before it had seen this call
+            # A reader's limit holds for one line.
+            return await self._over_http1(
+                call, await asyncio.open_connection(self.host, self.rest, limit=1 << 20), version
+            )
 
     async def unary(self, call: Grpc) -> Answer:
         """One gRPC call."""
@@ -73,21 +77,21 @@ class Caller:
         reply = await self.http2.request(call.method, url, headers=headers, content=call.body)
         return _answer(reply.status, [(name.decode(), value.decode()) for name, value in reply.headers], reply.content)
 
-    async def _over_http1(self, call: Http, version: str) -> Answer:
-        if self.kept is None:
-            # A reader's limit holds for one line.
-            self.kept = await asyncio.open_connection(self.host, self.rest, limit=1 << 20)
-        reader, writer = self.kept
-        writer.write(written(call, version, f"{self.host}:{self.rest}"))
-        status, headers, body, more = await _read(reader, call.method)
-        if version == "1.0" or not more:
-            self._hang_up()
+    async def _over_http1(self, call: Http, connection: Connection, version: str) -> Answer:
+        """On one connection, which is kept where both sides keep it."""
+        reader, writer = connection
+        more = False
+        if self.kept is connection:
+            self.kept = None
+        try:
+            writer.write(written(call, version, f"{self.host}:{self.rest}"))
+            status, headers, body, more = await _read(reader, call.method)
+        finally:
+            if more and self.kept is None:
+                self.kept = connection
+            else:
+                writer.close()
         return _answer(status, headers, body)
-
-    def _hang_up(self) -> None:
-        assert self.kept is not None
-        self.kept[1].close()
-        self.kept = None
 
 
 @asynccontextmanager

@@ -174,7 +174,9 @@ class Answer:
             return re.fullmatch(wanted.pattern, self.words, re.DOTALL) is not None
         document = self.document
         if isinstance(wanted, Has):
-            return isinstance(document, dict) and all(document.get(key) == value for key, value in wanted.members.items())
+            return isinstance(document, dict) and all(
+                document.get(key) == value for key, value in wanted.members.items()
+            )
         return bool(document == wanted)
 
     @property

@@ -1,4 +1,4 @@
-"""The servers that rows are sent to: the embedded one and a real Triton with models of one kind, each behind an edge."""
+"""The servers that rows are sent to: the embedded one and a real Triton with equal models, each behind an edge."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -51,9 +51,7 @@ def _tensors(names: tuple[str, ...], kind: str, dims: str) -> str:
     return ", ".join(f'{{ name: "{name}" data_type: {kind} dims: {dims} }}' for name in names)
 
 
-def _write(
-    folder: Path, model: str, inputs: tuple[str, ...], outputs: Mapping[str, str], kind: str, dims: str
-) -> None:
+def _write(folder: Path, model: str, inputs: tuple[str, ...], outputs: Mapping[str, str], kind: str, dims: str) -> None:
     """A model for Triton's Python backend; `outputs`: name -> expression of the inputs."""
     results = "[" + ", ".join(f"({name!r}, {value})" for name, value in outputs.items()) + "]"
     code = _CODE.format(names=", ".join(inputs) + ",", names_of=list(inputs), results=results)

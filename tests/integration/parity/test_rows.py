@@ -33,11 +33,7 @@ async def ask(caller: Caller, row: Row, by_edge: bool) -> dict[str, Answer]:
     if isinstance(row.request, Grpc):
         return {"gRPC": await caller.unary(row.request)}
     # No model server speaks HTTP/2 on its REST port.
-    return {
-        version: await caller.http(row.request, version)
-        for version in row.versions
-        if by_edge or version != "2"
-    }
+    return {version: await caller.http(row.request, version) for version in row.versions if by_edge or version != "2"}
 
 
 async def check(callers: Callers, row: Row) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.model_server.rest_server import preferred_coding
+from mesh.model_server.content_coding import preferred
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ from mesh.model_server.rest_server import preferred_coding
     ],
 )
 def test_the_coding_that_the_client_wants_most(accept: str, coding: str | None) -> None:
-    assert preferred_coding(accept) == coding
+    assert preferred(accept) == coding
