@@ -123,11 +123,14 @@ class V2Rest:
             return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain", known)
         with found.lease() as model:
             request = await self._runner.offload(len(body), lambda: rest_request.decode(name, model, body, length))
-            results = await inference.infer(self._runner, found, request.inputs, request.outputs)
-            size = sum(array.nbytes for array in results.values())
-            head, chunks = await self._runner.offload(
-                size, lambda: rest_reply.encode(name, found.number, model.outputs, request, results)
-            )
+            try:
+                results = await inference.infer(self._runner, found, request.inputs, request.outputs)
+                size = sum(array.nbytes for array in results.values())
+                head, chunks = await self._runner.offload(
+                    size, lambda: rest_reply.encode(name, found.number, model.outputs, request, results)
+                )
+            except ServingError as error:  # once the model is asked, Triton does not call its refusals JSON
+                return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain")
         if not any(chunks):
             return RestAnswer(200, head, compressible=True)
         body = b"".join([head, *chunks])

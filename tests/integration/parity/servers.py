@@ -44,7 +44,7 @@ ECHOES = {
     "byte": ("i", "j", "TYPE_UINT8", onnx.TensorProto.UINT8),
     "flag": ("i", "j", "TYPE_BOOL", onnx.TensorProto.BOOL),
 }
-LOADED = ("double", *ECHOES, "two")
+LOADED = ("double", *ECHOES, "two", "failing")
 
 
 def _tensors(names: tuple[str, ...], kind: str, dims: str) -> str:
@@ -64,6 +64,7 @@ def write_triton(folder: Path) -> None:
         _write(folder, name, ("x",), {"y": "x * 2"}, "TYPE_FP32", "[ -1, 2 ]")
     for name, (given, result, kind, _) in ECHOES.items():
         _write(folder, name, (given,), {result: given}, kind, "[ -1 ]")
+    _write(folder, "failing", ("x",), {"y": "x.reshape(2, 2)"}, "TYPE_FP32", "[ -1 ]")
     _write(folder, "two", ("a", "b"), {"sum": "a + b", "difference": "a - b"}, "TYPE_FP32", "[ -1 ]")
 
 
@@ -73,6 +74,7 @@ def write_ours(folder: Path) -> None:
     for name, (given, result, _, kind) in ECHOES.items():
         graphs.echo(folder / name / "1", kind, name=given, result=result)
     graphs.two(folder / "two" / "1")
+    graphs.failing(folder / "failing" / "1")
 
 
 @asynccontextmanager
