@@ -48,9 +48,11 @@ class Caller:
                 except (ConnectionError, asyncio.IncompleteReadError):
                     pass  # the server has closed it before it had seen this call
             # A reader's limit holds for one line.
-            return await self._over_http1(
-                call, await asyncio.open_connection(self.host, self.rest, limit=1 << 20), version
-            )
+            connection = await asyncio.open_connection(self.host, self.rest, limit=1 << 20)
+            try:
+                return await self._over_http1(call, connection, version)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                return Answer(CLOSED, {}, b"")
 
     async def unary(self, call: Grpc) -> Answer:
         """One gRPC call."""

@@ -13,6 +13,7 @@ from tests.integration.parity import servers
 from tests.integration.parity.callers import Caller
 from tests.integration.parity.row import Answer, AsTriton, Grpc, Place, Reply, Row
 from tests.integration.parity.rows import grpc_calls, http, tf_serving, triton, triton_calls, triton_fields
+from tests.integration.parity.rows.words import v2
 
 pytestmark = [pytest.mark.triton, pytest.mark.envoy]
 
@@ -80,7 +81,7 @@ async def settle(triton: Caller, row: Row) -> None:
             return
         name = request.path.split("/")[-2]
     for _ in range(500):
-        index = await triton.unary(triton_calls.v2("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)))
+        index = await triton.unary(v2("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)))
         if not any(model["name"] == name for model in index.body.get("models", [])):
             return
         await asyncio.sleep(0.02)

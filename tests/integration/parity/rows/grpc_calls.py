@@ -1,7 +1,5 @@
 """Both gRPC APIs, and what gRPC itself carries: metadata, deadlines, packed messages, large ones, health."""
 
-import struct
-
 import grpc
 from grpc_health.v1 import health_pb2
 from tritonclient.grpc import service_pb2 as pb

@@ -1,6 +1,6 @@
 """What HTTP itself allows, whichever API is called through it."""
 
-from tests.integration.parity.row import CLOSED, EDGES, OURS, TRITONS, Has, Http, Like, Pairs, Place, Reply, Row, differs
+from tests.integration.parity.row import CLOSED, OURS, Has, Http, Like, Pairs, Place, Reply, Row, differs
 from tests.integration.parity.rows.words import INFER, PREDICT, X, Y, as_json
 
 RFC = "https://www.rfc-editor.org/rfc/rfc9112"
@@ -14,11 +14,20 @@ ODD = (("Expect", "something"),)
 SHORT_NAMES = "No model has a name of more than 255 bytes: it is a folder's."
 
 
-def _both(about: str, source: str, headers: Pairs = (), *, chunked: bool = False, absolute: bool = False, **more: object) -> tuple[Row, Row]:
+def _both(
+    about: str, source: str, headers: Pairs = (), *, chunked: bool = False, absolute: bool = False, **more: object
+) -> tuple[Row, Row]:
     """The same through both APIs."""
     start = "http://models.test" if absolute else ""
     return (
-        Row(f"{about}, TF Serving", source, Http("POST", start + PREDICT, ROW, headers, chunked), PREDICTED, OURS, **more),  # type: ignore[arg-type]
+        Row(
+            f"{about}, TF Serving",
+            source,
+            Http("POST", start + PREDICT, ROW, headers, chunked),
+            PREDICTED,
+            OURS,
+            **more,
+        ),  # type: ignore[arg-type]
         Row(f"{about}, V2", source, Http("POST", start + INFER, COLUMN, headers, chunked), INFERRED, **more),  # type: ignore[arg-type]
     )
 

@@ -7,7 +7,7 @@
 import gzip
 import zlib
 
-from tests.integration.parity.row import OURS, Difference, Has, Http, Like, Place, Reply, Row, differs
+from tests.integration.parity.row import OURS, Has, Http, Like, Reply, Row, differs
 from tests.integration.parity.rows.words import NO_BYTES_OUT, NOT_UTF_8, by_edge, predict
 
 TENSOR = "tensorflow/serving: util/json_tensor.cc"

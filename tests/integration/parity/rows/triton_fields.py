@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.integration.parity.row import TRITON, AsTriton, Http, Row
+from tests.integration.parity.row import Http, Row
 from tests.integration.parity.rows.triton_calls import (
     GOOD,
     PAIR,
@@ -20,15 +20,14 @@ from tests.integration.parity.rows.triton_calls import (
     URL,
     I,
     S,
-    X,
-    as_json,
+    as_triton,
     infer,
     output,
     post,
     tensor,
-    v2,
     without,
 )
+from tests.integration.parity.rows.words import X, as_json, v2
 
 Calls = dict[str, Http]
 
@@ -418,17 +417,15 @@ GRPC_FIELDS: dict[str, dict[str, dict[str, Message]]] = {
 }  # fmt: skip
 
 
+#: Swept over one version of HTTP: what a field means is none of its business.
 SWEEPS: dict[str, tuple[Row, ...]] = {
     **{
-        f"REST: {name}": tuple(
-            Row(f"{name}: {what}", TRITON, call, AsTriton(), versions=("1.1",)) for what, call in calls.items()
-        )
+        f"REST: {name}": tuple(as_triton(f"{name}: {what}", call, ("1.1",)) for what, call in calls.items())
         for name, calls in REST_FIELDS.items()
     },
     **{
         f"{method}: {name}": tuple(
-            Row(f"{method}, {name}: {what}", TRITON, v2(method, request), AsTriton())
-            for what, request in requests.items()
+            as_triton(f"{method}, {name}: {what}", v2(method, request)) for what, request in requests.items()
         )
         for method, fields in GRPC_FIELDS.items()
         for name, requests in fields.items()
