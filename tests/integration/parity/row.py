@@ -88,9 +88,9 @@ class Like:
 class Reply:
     """What has to come back.
 
-    `status` is a number of HTTP, a name of gRPC, or CLOSED. `body`: bytes are compared as such, a dict or a list as JSON (a
-    gRPC message is read as JSON, too), text with the words of a refusal: `error` of a REST body, the details of gRPC.
-    None: anything. Of `headers` those that are named, in lower case; None: absent.
+    `status` is a number of HTTP, a name of gRPC, or CLOSED. `body`: bytes are compared as such, a dict or a list as
+    JSON (a gRPC message is read as JSON, too), text with the words of a refusal: `error` of a REST body, the details
+    of gRPC. None: anything. Of `headers` those that are named, in lower case; None: absent.
     """
 
     status: int | str

@@ -9,10 +9,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from integration.peers.triton import missing
 from tests.integration.conftest import need_envoy
-from tests.integration.parity import servers
+from tests.integration.parity import rows, servers
 from tests.integration.parity.callers import Caller
 from tests.integration.parity.row import Answer, AsTriton, Grpc, Place, Reply, Row
-from tests.integration.parity.rows import grpc_calls, http, tf_serving, triton, triton_calls, triton_fields
+from tests.integration.parity.rows import triton_fields
 from tests.integration.parity.rows.words import v2
 
 pytestmark = [pytest.mark.triton, pytest.mark.envoy]
@@ -88,17 +88,7 @@ async def settle(triton: Caller, row: Row) -> None:
     raise AssertionError(f"{name} is not unloaded")
 
 
-ROWS = {
-    f"{name}: {row.about}": row
-    for name, table in {
-        "TF Serving": tf_serving.ROWS,
-        "V2": triton.ROWS,
-        "HTTP": http.ROWS,
-        "gRPC": grpc_calls.ROWS,
-        "as Triton": triton_calls.ROWS,
-    }.items()
-    for row in table
-}
+ROWS = {f"{name}: {row.about}": row for name, table in rows.TABLES.items() for row in table}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)

@@ -43,15 +43,50 @@ ROWS = (
     *_both("a cookie of 8,000 bytes", EVHTP, (("Cookie", "c=" + "v" * 7998),)),
     *_both("the whole URL instead of a path", RFC, absolute=True, versions=HTTP_1),
     Row("a header of 9,000 bytes, TF Serving", LIBEVENT, Http("POST", PREDICT, ROW, LONG), PREDICTED, OURS),
-    Row("a path of 9,000 bytes, TF Serving", LIBEVENT, Http("GET", f"/v1/models/{'m' * 9000}"), Reply(404, Like("Could not find any versions of model m+")), OURS, differences=differs(SHORT_NAMES, Reply(400, Like("The model name 'm+.*")), frozenset({Place.OURS_BY_EDGE}))),
-    Row("a header of 9,000 bytes, V2", EVHTP, Http("POST", INFER, COLUMN, LONG), Reply(CLOSED), differences={
-        **differs("Not a limit that anyone wants copied.", INFERRED, OURS),
-        **differs("Triton hangs up without a word, and the edge says so.", Reply(503, Like("upstream connect error.*")), frozenset({Place.TRITON_BY_EDGE})),
-    }),
-    Row("an expectation that nobody knows, TF Serving", LIBEVENT, Http("POST", PREDICT, ROW, ODD), Reply(417), OURS, versions=("1.1",)),
-    Row("an expectation that nobody knows, V2", EVHTP, Http("POST", INFER, COLUMN, ODD), INFERRED, versions=("1.1",), differences=differs("RFC 9110, 10.1.1: refused, as TF Serving does.", Reply(417), OURS)),
+    Row(
+        "a path of 9,000 bytes, TF Serving",
+        LIBEVENT,
+        Http("GET", f"/v1/models/{'m' * 9000}"),
+        Reply(404, Like("Could not find any versions of model m+")),
+        OURS,
+        differences=differs(SHORT_NAMES, Reply(400, Like("The model name 'm+.*")), frozenset({Place.OURS_BY_EDGE})),
+    ),
+    Row(
+        "a header of 9,000 bytes, V2",
+        EVHTP,
+        Http("POST", INFER, COLUMN, LONG),
+        Reply(CLOSED),
+        differences={
+            **differs("Not a limit that anyone wants copied.", INFERRED, OURS),
+            **differs(
+                "Triton hangs up without a word, and the edge says so.",
+                Reply(503, Like("upstream connect error.*")),
+                frozenset({Place.TRITON_BY_EDGE}),
+            ),
+        },
+    ),
+    Row(
+        "an expectation that nobody knows, TF Serving",
+        LIBEVENT,
+        Http("POST", PREDICT, ROW, ODD),
+        Reply(417),
+        OURS,
+        versions=("1.1",),
+    ),
+    Row(
+        "an expectation that nobody knows, V2",
+        EVHTP,
+        Http("POST", INFER, COLUMN, ODD),
+        INFERRED,
+        versions=("1.1",),
+        differences=differs("RFC 9110, 10.1.1: refused, as TF Serving does.", Reply(417), OURS),
+    ),
     *_both("a client that closes", RFC, (("Connection", "close"),)),
-    *_both("credentials that nobody asked for", "triton-inference-server/server#6970", (("Authorization", "Bearer abc"),)),
+    *_both(
+        "credentials that nobody asked for", "triton-inference-server/server#6970", (("Authorization", "Bearer abc"),)
+    ),
     *_both("a client that asks before it sends", "curl/curl#4949", (("Expect", "100-continue"),), versions=("1.1",)),
-    *_both("an upgrade on offer", "SigNoz/charts#53", (("Connection", "Upgrade"), ("Upgrade", "h2c")), versions=("1.1",)),
-)  # fmt: skip
+    *_both(
+        "an upgrade on offer", "SigNoz/charts#53", (("Connection", "Upgrade"), ("Upgrade", "h2c")), versions=("1.1",)
+    ),
+)
