@@ -48,7 +48,7 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
     loading = Loading(cache, admission, Fetching(cache, store_index, store), loader, server)
     jobs = Jobs(cache, tasks.spawn, loading.bring, arrived)
     load_times = LoadTimes()
-    versions = Versions(cache, store_index, tasks.spawn, jobs.bring)
+    versions = Versions(cache, store_index, tasks.spawn, jobs.bring, unloading.begin)
     return Parts(
         tasks,
         store_index,

@@ -1,8 +1,14 @@
 """TF Serving's REST paths and methods."""
 
-from tests.integration.parity.row import OURS, Has, Http, Like, Reply, Row
+from tests.integration.parity.row import OURS, Difference, Has, Http, Like, Place, Reply, Row
 from tests.integration.parity.rows.tfs_words import ANSWER, GOOD, PATHS, SERVER, tfs
-from tests.integration.parity.rows.words import by_edge, predict
+from tests.integration.parity.rows.words import predict
+
+
+def worded(reply: Reply) -> dict[Place, Difference]:
+    """What the edge says by itself."""
+    return {Place.OURS_BY_EDGE: Difference(_OWN_WORDS, reply)}
+
 
 _OWN_WORDS = "The edge names the call by its path, and so words what is amiss with it itself; the status is the same."
 
@@ -82,7 +88,7 @@ ROWS = (
         predict(GOOD, "double/versions/canary"),
         400,
         "Malformed request: POST /v1/models/double/versions/canary:predict",
-        differences=by_edge(_OWN_WORDS, Reply(400, Like("The model version 'canary' is not .*"))),
+        differences=worded(Reply(400, Like("The model version 'canary' is not .*"))),
     ),
     tfs(
         "a label that there is not",
@@ -97,7 +103,7 @@ ROWS = (
         predict(GOOD, "double/versions/9223372036854775808"),
         400,
         "Failed to convert version: 9223372036854775808 to numeric.",
-        differences=by_edge(_OWN_WORDS, Reply(400, Like("The model version '9223372036854775808' is not .*"))),
+        differences=worded(Reply(400, Like("The model version '9223372036854775808' is not .*"))),
     ),
     tfs("a version with zeros in front", PATHS, predict(GOOD, "double/versions/0001"), 200, ANSWER),
     tfs("capital letters", PATHS, Http("POST", "/V1/MODELS/double/Versions/1:predict", GOOD.encode()), 200, ANSWER),
@@ -144,7 +150,7 @@ ROWS = (
         Http("POST", "/v1/models/double:predict/", GOOD.encode()),
         400,
         "Malformed request: POST /v1/models/double:predict/",
-        differences=by_edge(_OWN_WORDS, Reply(400, Like("Malformed request: .*"))),
+        differences=worded(Reply(400, Like("Malformed request: .*"))),
     ),
     tfs(
         "classify, with a model that only predicts",
