@@ -67,14 +67,15 @@ class Step:
 class Event:
     """One row. `triton`: the steps behind a Triton, where it reads a store otherwise than TF Serving.
 
-    `alone`: whether a model server that has this very folder for its repository serves the same at the end; if not,
-    `why`.
+    `alone`: whether a model server that has this very folder for its repository serves the same at the end, and
+    `triton_alone` whether a Triton does; where one does not, `why`.
     """
 
     about: str
     steps: tuple[Step, ...]
     triton: tuple[Step, ...] = ()
     alone: bool = True
+    triton_alone: bool = True
     why: str = ""
 
 
@@ -101,7 +102,12 @@ EVENTS = (
     Event("two folders with one number", (Step({"1": ONE, "001": TWO}, 1, 2.0),)),
     Event("nine with zeros, before ten", (Step({"10": ONE, "009": TWO}, 10, 2.0),)),
     Event("a link beside the versions", (Step({"1": ONE, "latest": Link("1")}, 1, 2.0),)),
-    Event("a link to nowhere beside the versions", (Step({"1": ONE, "latest": Link("nowhere")}, 1, 2.0),)),
+    Event(
+        "a link to nowhere beside the versions",
+        (Step({"1": ONE, "latest": Link("nowhere")}, 1, 2.0),),
+        triton_alone=False,
+        why="Triton asks when each name was changed, and takes no model where it cannot be told.",
+    ),
     Event(
         "odd files beside the versions",
         (Step({"1": ONE, ".DS_Store": File(), "3": File(), "saved_model.pb": File(), "Thumbs.db": File()}, 1, 2.0),),
@@ -139,7 +145,13 @@ EVENTS = (
             ),
         ),
     ),
-    Event("an empty folder for a version", (Step({"1": ONE, "2": Folder()}, 1, 2.0),), alone=False, why=NO_FOLDERS),
+    Event(
+        "an empty folder for a version",
+        (Step({"1": ONE, "2": Folder()}, 1, 2.0),),
+        alone=False,
+        triton_alone=True,
+        why=NO_FOLDERS,
+    ),
     Event("nothing", (Step({"readme": File()}, None),)),
     Event(
         "a newer version takes over",
@@ -161,18 +173,21 @@ EVENTS = (
         "a newest version that stays broken",
         (Step({"1": ONE}, 1, 2.0), Step({"2": HALF}, 1, 2.0, tried=2)),
         alone=False,
+        triton_alone=False,
         why=NOT_FIRST,
     ),
     Event(
         "a version that is a link",
         (Step({"1": ONE, ".next": TWO}, 1, 2.0), Step({"2": Link(".next")}, 1, 2.0)),
         alone=False,
+        triton_alone=False,
         why=NO_LINKS,
     ),
     Event(
         "an empty folder beside the version in use",
         (Step({"1": ONE}, 1, 2.0), Step({"2": Folder()}, 1, 2.0)),
         alone=False,
+        triton_alone=True,
         why=NO_FOLDERS,
     ),
     Event("the newest version is removed", (Step({"1": ONE, "2": TWO}, 2, 3.0), Step({"2": Gone()}, 1, 2.0))),
@@ -185,12 +200,14 @@ EVENTS = (
         "the only version is removed",
         (Step({"1": ONE}, 1, 2.0), Step({"1": Gone()}, 1, 2.0)),
         alone=False,
+        triton_alone=False,
         why="A model in use stays in use, for an empty list is as likely a mistake as a wish.",
     ),
     Event(
         "a version is replaced under its number",
         (Step({"1": ONE}, 1, 2.0), Step({"1": TWO}, 1, 2.0)),
         alone=False,
+        triton_alone=False,
         why="A version is its number: TF Serving does not look again either; Triton does at its next load.",
     ),
 )  # fmt: skip
