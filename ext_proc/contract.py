@@ -13,6 +13,8 @@ ANSWER_HEADER = "tbms-answer"
 
 # The model (and version or label) of a call, where a header names it rather than the path or the message.
 MODEL_HEADER = "x-tbms-model"
+SEGMENT_SAFE = "!$&'()*+,;=@:"
+"""Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
@@ -20,7 +22,9 @@ HOP_HEADER = "x-tbms-hop"
 RESIDENCY_HEADER = "x-tbms-residency"
 RESIDENCY_ASK = "?1"
 """On a request: the node is asked how the model stands there. Its answer comes back under the same name."""
-STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER)
+CALL_HEADER = "x-tbms-call"
+"""From an edge to a node: what is left of the call's time, and how it may share a batch; `ext_proc.batching.terms`."""
+STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.
 UPSTREAM_HEADER = "x-tbms-upstream"
@@ -48,3 +52,12 @@ PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 CONTROL_PATHS = (
     r"/tensorflow\.serving\.ModelService/Handle.*|/inference\.GRPCInferenceService/Repository.*|/v2/repository/.*"
 )
+
+# The calls that a node may gather into batches, likewise, and the headers by which they ask for it, with an expression
+# for values that do. The server answers such calls itself: an Envoy that cannot be asked for a body has to send it.
+GATHERED_PATHS = (
+    r"/tensorflow\.serving\.PredictionService/(Predict|Classify|Regress|MultiInference)"
+    r"|/inference\.GRPCInferenceService/ModelInfer"
+    r"|/v1/models/[^?]*:(predict|classify|regress)(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
+)
+GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cross-request(=\??1)?(;.*)?"}

@@ -20,7 +20,7 @@ class Reason(Enum):
     NOT_FOUND = (404, GrpcStatus.NOT_FOUND)
     TOO_LARGE = (413, GrpcStatus.RESOURCE_EXHAUSTED)
     BROKEN_MODEL = (424, GrpcStatus.FAILED_PRECONDITION)
-    OVERLOADED = (429, GrpcStatus.RESOURCE_EXHAUSTED)  # with retry-after; for batching, nothing is queued yet
+    OVERLOADED = (429, GrpcStatus.RESOURCE_EXHAUSTED)  # with retry-after
     INTERNAL = (500, GrpcStatus.INTERNAL)
     UNSUPPORTED = (501, GrpcStatus.UNIMPLEMENTED)
     UNAVAILABLE = (503, GrpcStatus.UNAVAILABLE)
@@ -42,17 +42,25 @@ class CallError(TbmsError):
     """A call that is refused. `message` is one sentence that names the part at fault; it reaches the client.
 
     `retry_after` (seconds) tells the client when it may be worth another try; OVERLOADED has one in any case.
-    `elsewhere`: nothing was done for the call, and another node may serve it.
+    `elsewhere`: nothing was done for the call, and another node may serve it. `why` is one word for programs, the same
+    as in the header `tbms-answer`: the call was refused before any work was done for it.
     """
 
     def __init__(
-        self, reason: Reason, message: str, retry_after: float | None = None, *, elsewhere: bool = False
+        self,
+        reason: Reason,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        elsewhere: bool = False,
+        why: str | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
         self.elsewhere = elsewhere
+        self.why = why
 
 
 class ConfigError(TbmsError):

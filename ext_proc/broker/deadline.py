@@ -16,7 +16,6 @@ from mesh.bounded import ByteMemo
 HEADERS = frozenset({*RACE_HEADERS, SPLIT_KEY_HEADER})
 """The headers that are the broker's own; `grpc-timeout` is read as well, and left to gRPC."""
 
-MAX_PRIORITY = 1000
 _MAX_KEY = 256
 _GRPC_UNITS_MS = {"H": 3_600_000.0, "M": 60_000.0, "S": 1000.0, "m": 1.0, "u": 1e-3, "n": 1e-6}
 
@@ -29,7 +28,7 @@ class TimeLimit:
     estimate_ms: float | None = None
     cross_request: bool | None = None
     cross_lag_ms: float | None = None
-    priority: int = 0
+    priority: int | None = None
     answer: AnswerMode | None = None
 
 
@@ -88,9 +87,10 @@ def _tloc(text: str) -> TimeLimit:
         shares = params.get("cross-request")
         if shares is not None and (not isinstance(shares, int) or shares not in (0, 1)):
             raise fields.FieldError("value: cross-request is 0 or 1")
-        priority = params.get("priority", 0)
-        if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MAX_PRIORITY:
-            raise fields.FieldError(f"value: priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        priority = params.get("priority")
+        if priority is not None and (not fields.is_whole(priority) or abs(priority) > fields.MAX_PRIORITY):
+            most = fields.MAX_PRIORITY
+            raise fields.FieldError(f"value: priority is a whole number from -{most} to {most}")
         answer = params.get("answer")
         if answer is not None and answer not in set(AnswerMode):
             raise fields.FieldError("value: answer is best or first")

@@ -8,7 +8,7 @@ A model name is a token or a string, by the rule of `mesh.names`. Parameters of 
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 import http_sfv
 
@@ -18,6 +18,7 @@ from mesh.names import name_fault, quoted
 MAX_TEXT = 2048  # characters of one field; the parser's cost grows with the square of it
 MAX_ESTIMATE_MS = 3_600_000
 MAX_WEIGHT = 1_000_000
+MAX_PRIORITY = 1000
 
 
 class FieldError(ValueError):
@@ -64,7 +65,7 @@ def candidate(item: Any, where: str, *, weighted: bool) -> Candidate:
     known(item.params, {"est", "version", "label", "w"} if weighted else {"est", "version", "label"}, where)
     version = item.params.get("version")
     label = item.params.get("label")
-    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
+    if version is not None and (not is_whole(version) or version < 0):
         raise FieldError(f"{where}: version is a whole number, not negative")
     if label is not None:
         fault = name_fault(label) if isinstance(label, str) else "is neither a token nor a string"
@@ -97,6 +98,11 @@ def number(params: Mapping[str, Any], name: str, where: str, most: float) -> flo
 def is_number(value: object) -> bool:
     """Whether a bare item is an Integer or a Decimal."""
     return isinstance(value, int | Decimal) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a bare item is an Integer."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def known(params: Iterable[str], names: set[str], where: str) -> None:

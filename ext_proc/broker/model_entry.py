@@ -20,6 +20,9 @@ class ModelEntry:
     limit_ms: float | None
     estimate_ms: float | None
     answer: AnswerMode | None
+    cross_request: bool | None
+    cross_lag_ms: float | None
+    priority: int | None
     backups: tuple[RankedTarget, ...]
     alias: Candidate | None
     labels: dict[str, str]
@@ -37,6 +40,9 @@ class ModelEntry:
             limit_ms=settings.limit_ms,
             estimate_ms=settings.estimate_ms,
             answer=settings.answer,
+            cross_request=settings.cross_request,
+            cross_lag_ms=settings.cross_lag_ms,
+            priority=settings.priority,
             backups=tuple(map(fields.read_target, settings.backups)),
             alias=None if settings.alias is None else fields.read_candidate(settings.alias),
             labels={label: str(version) for label, version in settings.labels.items()},
@@ -49,11 +55,16 @@ class ModelEntry:
 
     @property
     def steers(self) -> bool:
-        """Whether a call without any header can fare differently because of this entry."""
+        """Whether a call without any header can be raced, renamed or copied because of this entry."""
         return bool(
             self.limit_ms or self.backups or self.alias or self.labels or self.split
             or self.virtual or self.shadow or self.fallback
         )  # fmt: skip
+
+    @property
+    def tells(self) -> bool:
+        """Whether the node of a call that uses this name is told how it may share a batch."""
+        return (self.cross_request, self.cross_lag_ms, self.priority) != (None, None, None)
 
     def fill(self, candidate: Candidate) -> Candidate:
         """The candidate with its label turned into a version, and with the declared estimate."""

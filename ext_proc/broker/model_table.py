@@ -33,21 +33,24 @@ class ModelTable:
         entries = {name: ModelEntry.read(name, model) for name, model in models.items()}
         self._settings = settings
         self._resolver = Resolver(entries)
-        self._steering = {name: entry for name, entry in entries.items() if entry.steers}
+        self._steering = tuple(sorted(name for name, entry in entries.items() if entry.steers))
+        self._planned = frozenset(name for name, entry in entries.items() if entry.steers or entry.tells)
         Inspection(entries, settings.max_candidates, known).run()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names for which a call may be raced, renamed or copied without any header that says so."""
-        return tuple(sorted(self._steering))
+        return self._steering
 
     def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 
+        A plan that neither races nor renames nor copies is that of a call whose node is told something.
+
         `seed` decides splits of calls without a `tbms-key`, and who is copied to a shadow: any
         number that differs from call to call. Raises CallError(INVALID) for headers that cannot hold.
         """
-        if call.model not in self._steering and not options.races:
+        if call.model not in self._planned and not options.races:
             return None
         if call.verb in _RACED:
             return self._race(call, options, seed)
@@ -83,22 +86,20 @@ class ModelTable:
         fallback = _first(entry.fallback.get(call.protocol) for entry in passed)
         races = options.races or configured is not None or fallback is not None or len(ranks) > 1
         races = races or isinstance(ranks[0], Mix)
-        shadows = tuple(self._shadows(passed, seed))
-        if not races and not shadows and _same(members(ranks[0])[0], call):
-            return None
         wish = options.limit or TimeLimit(limit_ms)
-        return Plan(
+        plan = Plan(
             model=call.model,
             candidates=ranks,
             limit_ms=limit_ms,
             answer=wish.answer or _first(entry.answer for entry in passed) or AnswerMode.BEST,
-            cross_request=wish.cross_request,
-            cross_lag_ms=wish.cross_lag_ms,
-            priority=wish.priority,
-            shadows=shadows,
+            cross_request=_first((wish.cross_request, *(entry.cross_request for entry in passed))),
+            cross_lag_ms=_first((wish.cross_lag_ms, *(entry.cross_lag_ms for entry in passed))),
+            priority=_first((wish.priority, *(entry.priority for entry in passed))) or 0,
+            shadows=tuple(self._shadows(passed, seed)),
             fallback=fallback,
             races=races,
         )
+        return plan if races or plan.shadows or plan.tells or not _same(members(ranks[0])[0], call) else None
 
     def _limit(self, options: CallOptions, configured: float | None) -> float:
         """The earlier of the limit (the client's own before the configured one) and the gRPC deadline.

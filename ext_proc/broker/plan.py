@@ -79,10 +79,10 @@ class Plan:
     """What to do with one call.
 
     `model` is the name that the client used; `candidates` are ranked, the primary first; `limit_ms`
-    counts from the arrival of the call. `cross_request`, `cross_lag_ms` and `priority` go to the
-    batcher (None: the model's own settings decide). `shadows` get a copy whose answer is dropped.
-    `races` is False where the call is only renamed (alias, label, split) or copied: then there is
-    one candidate and nobody asked for a limit.
+    counts from the arrival of the call. `cross_request`, `cross_lag_ms` and `priority` are told the
+    nodes, which batch by them (None: the node's own settings decide). `shadows` get a copy whose
+    answer is dropped. `races` is False where the call is only renamed (alias, label, split) or
+    copied, or its node is told something: then there is one candidate and nobody asked for a limit.
     """
 
     model: str
@@ -95,6 +95,11 @@ class Plan:
     shadows: tuple[Candidate, ...] = ()
     fallback: StaticAnswer | None = None
     races: bool = True
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says how the call may share a batch."""
+        return self.cross_request is not None or self.cross_lag_ms is not None or self.priority != 0
 
     def calls(self) -> Iterator[tuple[CallKey, Candidate]]:
         """Every call that the race may make, and the model that it asks."""

@@ -132,9 +132,9 @@ class ShadowSettings(Settings):
 class ModelSettings(Settings):
     """What the broker knows about one name of the `models:` section.
 
-    A name is at most one of alias, split and virtual. `limit_ms`, `answer`, `backups`, `shadow` and
-    `fallback` hold for calls that use this name; what an alias or a split leaves out is taken from
-    the model that it leads to. They never hold for a model that is asked as a backup.
+    A name is at most one of alias, split and virtual. `limit_ms`, `answer`, `cross_request`, `cross_lag_ms`,
+    `priority`, `backups`, `shadow` and `fallback` hold for calls that use this name; what an alias or a split leaves
+    out is taken from the model that it leads to. They never hold for a model that is asked as a backup.
     """
 
     limit_ms: Milliseconds | None = Field(
@@ -147,6 +147,15 @@ class ModelSettings(Settings):
         None,
         description="best: a result is held while a better-ranked candidate can still finish; first: the first result "
         "is returned. Without it best.",
+    )
+    cross_request: bool | None = Field(
+        None, description="Whether calls may share a batch with others, where `tloc` does not say."
+    )
+    cross_lag_ms: Annotated[float, Field(ge=0, le=fields.MAX_ESTIMATE_MS, allow_inf_nan=False)] | None = Field(
+        None, description="The longest that calls may wait for company, where `tloc` does not say."
+    )
+    priority: Annotated[int, Field(ge=-fields.MAX_PRIORITY, le=fields.MAX_PRIORITY)] | None = Field(
+        None, description="The order of calls in queues, higher first, where `tloc` does not say. Without it 0."
     )
     backups: tuple[TargetText, ...] = Field((), description="Candidates after this model, the best first.")
     alias: CandidateText | None = Field(None, description="The model that this name stands for.")

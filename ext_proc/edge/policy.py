@@ -1,13 +1,16 @@
 """The policy of an edge: a client's call is routed to a node at once, renamed, or held for a race."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.contract import (
     BACKUP_HEADER,
+    CALL_HEADER,
     HOP_HEADER,
     MODEL_HEADER,
     PRIMARY_HEADER,
@@ -29,6 +32,8 @@ from mesh.residency.hints import ReplyHints
 
 # What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
+# On a candidate call it is our own.
+_OWN = (CALL_HEADER,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,14 @@ class EdgePolicy:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            return Route(nodes, wants_residency=call.model if self._wants_residency(nodes, call.model, now) else "")
+            asked = call.model if self._wants_residency(nodes, call.model, now) else ""
+            return Route(nodes, wants_residency=asked, keeps=_OWN)
         plan = self._plan(head, call)
         if plan is None:
             return self._send(head, call, call, now)
-        if plan.races or plan.shadows:
-            return Hold(collect=True, context=HeldRace(plan, self._arrival(head, now)))
-        return self._rename(head, call, plan, now)
+        if (plan.races or plan.shadows) and self._can_race(head, call):
+            return Hold(collect=True, context=HeldRace(plan, now - self._waited(head)))
+        return self._go_on(head, call, _alone(plan), now)
 
     async def resolve(self, held: Held) -> Decision:
         """Decides a held call: a race, or a gRPC call that is only renamed."""
@@ -99,7 +105,7 @@ class EdgePolicy:
             held = await off_loop(held.most_plain(limit), held.unpacked, limit)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
-        return self._renamed_body(held, _only(context.plan), context.arrival)
+        return self._renamed_body(held, context.plan, context.arrival)
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
@@ -112,27 +118,37 @@ class EdgePolicy:
             self._hints.told(reply.upstream, decision.wants_residency, *word, now)
         return _KEPT_BACK
 
-    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float) -> Route:
-        """The nodes for a call that goes out now, for the model that it is to be of."""
+    def _send(self, head: Head, call: Call, wanted: Call | Candidate, now: float, plan: Plan | None = None) -> Route:
+        """The nodes for a call that goes out now, for the model that it is to be of.
+
+        Nodes with the node role are told what the plan says of the call's time and its company.
+        """
         model = wanted.model
         placement = self._placing.pick(call, model, now)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
-        named: tuple[tuple[str, str], ...] = ()
+        told: tuple[tuple[str, str], ...] = ()
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
-            named = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+            told = ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
+        if plan is not None and (terms := self._terms(head, plan)) != NO_TERMS and _ours(nodes):
+            told += ((CALL_HEADER, write_terms(terms)),)
         # Of a plain call nothing more is heard, unless its stream lasts until the reply.
         lease = self._placing.lease(placement) if self.follows_replies else None
         return Route(
-            endpoints, lease, named, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
+            endpoints, lease, told, wants_residency=model if self._wants_residency(endpoints, model, now) else ""
         )
 
     def _wants_residency(self, nodes: tuple[str, ...], model: str, now: float) -> bool:
         """Whether the first of `nodes` is to be asked about the model. Costs nothing while all nodes are heard."""
         return bool(self._hints.silent) and self._hints.wants_residency(nodes[0], model, now)
 
-    def _arrival(self, head: Head, now: float) -> float:
-        """When the call came to Envoy, on the clock of `now`: the time that it waited for us is part of its limit."""
-        return now if head.received is None else now - max(0.0, self._wall() - head.received)
+    def _waited(self, head: Head) -> float:
+        """Seconds since the call came to Envoy: the time that it waited for us is part of its limit."""
+        return 0.0 if head.received is None else max(0.0, self._wall() - head.received)
+
+    def _terms(self, head: Head, plan: Plan) -> Terms:
+        """What a node is told of a call that goes out now, and plainly."""
+        left_ms = plan.limit_ms - 1000 * self._waited(head)
+        return Terms(left_ms, plan.cross_lag_ms, plan.cross_request, plan.priority)
 
     def _plan(self, head: Head, call: Call) -> Plan | None:
         """What to do with the call, where it is not just routed. Raises CallError for headers that cannot hold."""
@@ -145,37 +161,42 @@ class EdgePolicy:
             grpc_timeout=get("grpc-timeout"),
         )
         self._seed += 1
-        plan = self.model_table.plan(call, options, self._seed)
-        if plan is None or not (plan.races or plan.shadows):
-            return plan
+        return self.model_table.plan(call, options, self._seed)
+
+    def _can_race(self, head: Head, call: Call) -> bool:
+        """Whether the call has a body, and its Envoy can hold and answer it; one that cannot is counted."""
         if head.end_of_stream:  # without a body there is nothing to predict; the node says so
-            return self._alone(plan, call)
+            return False
         if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
-            return plan
+            return True
         self._count_unbrokered(head.envoy, call.protocol)
-        return self._alone(plan, call)
+        return False
 
-    def _alone(self, plan: Plan, call: Call) -> Plan | None:
-        """The plan of a call that is not raced all the same: its primary, if that has another name."""
-        primary = _only(plan)
-        if (primary.model, primary.version, primary.label) == (call.model, call.version, call.label):
-            return None
-        return replace(plan, candidates=(primary,), shadows=(), races=False)
-
-    def _rename(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
-        """An alias, a label or a split: the call goes on to another name."""
-        if call.protocol.is_grpc:
-            can_rename = head.body_can_come
-            return Hold(collect=True, context=HeldRace(plan, now)) if can_rename else self._send(head, call, call, now)
+    def _go_on(self, head: Head, call: Call, plan: Plan, now: float) -> Decision:
+        """The call goes on, to another name where it has one: an alias, a label or a split."""
         model = _only(plan)
+        if (model.model, model.version, model.label) == (call.model, call.version, call.label):
+            return self._send(head, call, call, now, plan)
+        if call.protocol.is_grpc:
+            if head.body_can_come:
+                return Hold(collect=True, context=HeldRace(plan, now))
+            return self._send(head, call, call, now, plan)
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        return replace(self._send(head, call, model, now), headers=((":path", path),))
+        route = self._send(head, call, model, now, plan)
+        return replace(route, headers=((":path", path), *route.headers))
 
-    def _renamed_body(self, held: Held, model: Candidate, now: float) -> Route:
+    def _renamed_body(self, held: Held, plan: Plan, now: float) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
         assert held.message is not None
+        model = _only(plan)
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
-        return replace(self._send(held.head, held.call, model, now), body=body)
+        return replace(self._send(held.head, held.call, model, now, plan), body=body)
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan of a call that is not raced: to the primary, without a limit of ours. One that was asked for is told."""
+    limit_ms = plan.limit_ms if plan.races else math.inf
+    return replace(plan, candidates=(_only(plan),), limit_ms=limit_ms, shadows=(), races=False)
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:

@@ -1,9 +1,10 @@
 """The edge role wired together: the population of nodes, the races, and the policy before them."""
 
 import asyncio
+import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class EdgeRole:
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
-        self._racer = Racer(broker, upstream, candidates, budget, report, clock)
+        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock)
         self.policy = EdgePolicy(
             placing,
             self._racer.race,
@@ -105,6 +106,12 @@ class EdgeRole:
 
     def _body_limit(self) -> int:
         return self.policy.body_limit
+
+
+def _race_tokens() -> Iterator[str]:
+    """Tokens of RFC 9651 that no other edge gives its races."""
+    process = secrets.token_hex(5)
+    return (f"r{process}.{count:x}" for count in itertools.count())
 
 
 def _update_endpoint_files(config: Config) -> None:

@@ -9,10 +9,10 @@ change without a restart of Envoy; `render_node` gives a node's.
 
 from collections.abc import Sequence
 
-from ext_proc.envoy_config.settings import EnvoyLimits, EnvoySettings
+from ext_proc.envoy_config.settings import EnvoyLimits, EnvoySettings, GatheredCalls
 from mesh.node import Node
 
-__all__ = ["EnvoyLimits", "EnvoySettings", "render", "render_endpoints", "render_node"]
+__all__ = ["EnvoyLimits", "EnvoySettings", "GatheredCalls", "render", "render_endpoints", "render_node"]
 
 # envoy-data-plane takes most of a second to import, and the server does not need it: the modules that use it are
 # imported when something is rendered.
@@ -31,16 +31,24 @@ def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequenc
 
 
 def render_node(
-    settings: EnvoySettings, *, version: str, server: str, grpc: str, rest: str, hold_seconds: float
+    settings: EnvoySettings,
+    *,
+    version: str,
+    server: str,
+    grpc: str,
+    rest: str,
+    hold_seconds: float,
+    gathered: GatheredCalls | None = None,
 ) -> str:
     """A node's bootstrap, as YAML: `grpc` and `rest` are where its model server listens (`host:port`).
 
-    Calls may be held for `hold_seconds`. Raises ConfigError as `render` does.
+    Calls may be held for `hold_seconds` until their model is loaded. `gathered` where the node batches: then the server
+    has a listener of its own to the model server. Raises ConfigError as `render` does.
     """
     from ext_proc.envoy_config.bootstrap.node import ModelServer, node_bootstrap
     from ext_proc.envoy_config.parts.text import to_yaml
 
-    models = ModelServer(grpc, rest, hold_seconds)
+    models = ModelServer(grpc, rest, hold_seconds, gathered)
     return to_yaml(node_bootstrap(settings, version=version, server=server, models=models))
 
 

@@ -4,6 +4,7 @@
 listeners, the admin interface and the endpoints of a stand-alone Envoy.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -27,6 +28,14 @@ def _local(text: str) -> str:
 
 Listener = Annotated[str, AfterValidator(_listener)]
 LocalListener = Annotated[str, AfterValidator(_local)]
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredCalls:
+    """Which inference calls a node may gather beside those that ask to share a batch: all of `models`, or any."""
+
+    models: tuple[str, ...] = ()
+    any_model: bool = False
 
 
 class ServerTls(Settings):

@@ -1,15 +1,19 @@
 """The node's policy: a call whose model is not loaded is held until it is, every other call passes."""
 
 import asyncio
+from dataclasses import dataclass, replace
 
+from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
+from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.grpc_status import GrpcStatus
-from ext_proc.node.caller_deadline import remaining_seconds
 from ext_proc.node.refusals import refusal
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Respond, Route
 from ext_proc.processing.request import Head, ReplyPart
+from ext_proc.upstream.handing_on import handed_on
 from ext_proc.wire.call import Call, Verb
+from ext_proc.worker_thread import off_loop
 from mesh.model_cache.errors import BadName, CacheError
 from mesh.model_cache.manager import Manager
 from mesh.residency import header as residency_header
@@ -21,6 +25,17 @@ _STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
 _SUSPECT_HTTP = frozenset({404, 503})
 _SUSPECT_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
 
+# What may be gathered: calls that ask a model for an inference, each with one reply.
+_GATHERED_VERBS = frozenset({Verb.PREDICT, Verb.INFER, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE})
+
+
+@dataclass(frozen=True, slots=True)
+class ToGather:
+    """What the node keeps of a call whose body is awaited: its terms, and when it arrived (monotonic seconds)."""
+
+    terms: Terms
+    arrived: float
+
 
 class NodePolicy:
     """See `ext_proc.processing.policy.RequestPolicy`. A call for a resident model is one look-up in memory."""
@@ -28,36 +43,75 @@ class NodePolicy:
     # The lease on a model is held until the reply has ended.
     follows_replies = True
 
-    def __init__(self, manager: Manager, body_limit: int, hold_seconds: float) -> None:
-        """`body_limit` is in bytes; `hold_seconds` is the longest time that any call is held."""
+    def __init__(
+        self, manager: Manager, body_limit: int, hold_seconds: float, gatherer: Gatherer | None = None
+    ) -> None:
+        """`body_limit` is in bytes; `hold_seconds` is the longest time that any call is held for its model.
+
+        With a `gatherer` some calls are answered by us, out of the reply to a batch.
+        """
         self._manager = manager
         self._node_report = manager.node_report
         self._hold_seconds = hold_seconds
+        self._gatherer = gatherer
         self.body_limit = body_limit
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """Pass with a lease on a resident model; Hold for a model that has to be loaded first."""
         if call.verb in _STATE_VERBS:
             return Pass()
+        if self._gatherer is not None and call.verb in _GATHERED_VERBS and _can_be_answered(head, call):
+            terms = read_terms(head.headers)
+            if self._gatherer.wants(call.model, terms):
+                return Hold(collect=True, context=ToGather(terms, now))
         lease = self._manager.try_acquire(call.model, call.version, call.label)
         return Hold() if lease is None else Pass(lease)
 
     async def resolve(self, held: Held) -> Decision:
-        """Pass once the model is loaded. Raises CallError. A cancellation ends the wait, and never the load."""
+        """Pass once the model is loaded, or the answer of a call that is gathered.
+
+        Raises CallError. A cancellation ends the wait, and never the load.
+        """
+        if isinstance(held.context, ToGather):
+            return await self._gather(held, held.context)
+        try:
+            return Pass(await self._loaded(held))
+        except CacheError as error:
+            if held.call.verb is Verb.READY and not isinstance(error, BadName):
+                return Pass()  # the model server says "not ready" in its own words
+            raise refusal(error) from None
+
+    async def _gather(self, held: Held, wanted: ToGather) -> Respond:
+        """The answer to a call that waits for company; its model stays loaded for so long."""
+        assert self._gatherer is not None
+        call = held.call
+        try:
+            lease = self._manager.try_acquire(call.model, call.version, call.label) or await self._loaded(held)
+        except CacheError as error:
+            raise refusal(error) from None
+        try:
+            if call.protocol.is_grpc:
+                limit = self.body_limit
+                held = await off_loop(held.most_plain(limit), held.unpacked, limit)
+            response = await self._gatherer.ask(held, wanted.terms, wanted.arrived)
+        finally:
+            lease.release()
+        change = self._heard(held.head, call, response.status, response.grpc_status)
+        told = () if change is None else tuple((key, value.encode("ascii")) for key, value in change.headers)
+        return handed_on(replace(response, headers=response.headers + told), call.protocol)
+
+    async def _loaded(self, held: Held) -> Lease:
+        """A lease on the model, loaded within the call's limit. Raises CallError and CacheError."""
         call = held.call
         remaining = remaining_seconds(held.head.headers)
         try:
             async with asyncio.timeout(min(remaining, self._hold_seconds)):
-                return Pass(await self._manager.ensure(call.model, call.version, call.label))
+                return await self._manager.ensure(call.model, call.version, call.label)
         except TimeoutError:
             if remaining <= self._hold_seconds:
                 late = f"Model {call.model!a} was not loaded within the call's limit of {1000 * remaining:g} ms."
                 raise CallError(Reason.DEADLINE, late) from None
             raise CallError(Reason.UNAVAILABLE, f"Model {call.model!a} is still being loaded.", 1.0) from None
-        except CacheError as error:
-            if call.verb is Verb.READY and not isinstance(error, BadName):
-                return Pass()  # the model server says "not ready" in its own words
-            raise refusal(error) from None
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
@@ -66,12 +120,20 @@ class NodePolicy:
 
         A status that a model server without its models would give has the cache look at the model server instead.
         """
-        if decision.lease is None:
-            return None
-        if reply.status in _SUSPECT_HTTP or reply.grpc_status in _SUSPECT_GRPC:
+        return None if decision.lease is None else self._heard(head, call, reply.status, reply.grpc_status)
+
+    def _heard(self, head: Head, call: Call, status: int, grpc_status: int) -> HeaderMutation | None:
+        if status in _SUSPECT_HTTP or grpc_status in _SUSPECT_GRPC:
             self._manager.suspect_server()
             return None
         if head.headers.get(RESIDENCY_HEADER) != RESIDENCY_ASK:
             return None
         word = residency_header.write_word(*self._node_report.standing(call.model))
         return HeaderMutation(headers=((RESIDENCY_HEADER, word),))
+
+
+def _can_be_answered(head: Head, call: Call) -> bool:
+    """Whether its Envoy gives the body away, and takes an answer of ours."""
+    if head.end_of_stream or not head.body_can_come:
+        return False
+    return head.streams_answers or not call.protocol.is_grpc

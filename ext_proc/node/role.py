@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import cast
@@ -15,10 +15,14 @@ from prometheus_client.registry import Collector
 from ext_proc.admin.documents import Amounts, ModelVersionStatus, NodeStatus, ProcessStatus, StatusDocument
 from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import Config
+from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
+from ext_proc.telemetry.batches import BatchMetrics
+from ext_proc.telemetry.egress import EgressReport
+from ext_proc.upstream.client import Upstream
 from mesh.model_cache.books.states import Room
 from mesh.model_cache.books.status import CacheStatus
 from mesh.model_cache.loaders import open_loader
@@ -31,16 +35,20 @@ _QUIET_LOOKS = 3
 
 
 class NodeRole(Collector):
-    """See `ext_proc.process.role.Role`. It is its own metrics collector."""
+    """See `ext_proc.process.role.Role`. It is its own metrics collector. `clock` in seconds, monotonic."""
 
     name = "node"
 
-    def __init__(self, config: Config, settings: NodeRoleSettings) -> None:
+    def __init__(self, config: Config, settings: NodeRoleSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
+        self._egress = config.server.egress or config.envoy.egress
+        self._clock = clock
+        self._batches = BatchMetrics(lambda model: settings.batching is not None and model in settings.batching.models)
         self._body_limit = config.limits.body_bytes
         self._policy: NodePolicy | None = None
         self._manager: Manager | None = None
         self._publisher: ResidencyPublisher | None = None
+        self._upstream: Upstream | None = None
 
     @property
     def policy(self) -> NodePolicy:
@@ -71,18 +79,32 @@ class NodeRole(Collector):
             manager = Manager(cache, open_store(self._settings.store), loader)
             async with manager.running():
                 self._manager = manager
-                self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds)
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
-                async with self._publishing(self._publisher):
+                async with self._gathering() as gatherer, self._publishing(self._publisher):
+                    self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds, gatherer)
                     yield
+
+    @asynccontextmanager
+    async def _gathering(self) -> AsyncIterator[Gatherer | None]:
+        """Batches can go out for the length of the block, where there are to be any."""
+        settings = self._settings.batching
+        if settings is None:
+            yield None
+            return
+        async with Upstream(self._egress, lambda: self._body_limit) as upstream:
+            self._upstream = upstream
+            gatherer = Gatherer(settings, upstream, self._batches, self._clock)
+            self._batches.scheduler = gatherer.scheduler
+            async with gatherer.running():
+                yield gatherer
 
     def reload(self, config: Config) -> None:
         """Takes over the body limit; settings of cache and store are read at a start only."""
-        self.policy.body_limit = config.limits.body_bytes
+        self._body_limit = self.policy.body_limit = config.limits.body_bytes
 
     def ready(self) -> bool:
-        """Calls are answered from the start on."""
-        return True
+        """From the start on, but not while batches are asked for and cannot go out."""
+        return self._upstream is None or self._upstream.reachable is not False
 
     def leave(self) -> None:
         """Announces to the edges that this node goes, and warms no model any more."""
@@ -108,8 +130,11 @@ class NodeRole(Collector):
         return {"role": "node", **process, **_node_status(self.manager.status())}
 
     def collectors(self) -> Iterable[Collector]:
-        """This role: see `collect`."""
-        return [self]
+        """This role: see `collect`; and what batches did, where there are any."""
+        if self._upstream is None:
+            return [self]
+        upstream = self._upstream
+        return [self, self._batches, EgressReport(lambda: upstream.reachable)]
 
     def collect(self) -> Iterable[Metric]:
         """Metrics for prometheus-client: models by state, never by name, of which there are too many."""

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from ext_proc.batching.settings import BatchingSettings
 from ext_proc.listen_address import ListenAddress
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
@@ -26,4 +27,9 @@ class NodeRoleSettings(Settings):
     )
     hold_seconds: float = Field(
         300.0, gt=0, le=86_400, description="Longest time that a call is held for its model to be loaded."
+    )
+    batching: BatchingSettings | None = Field(
+        None,
+        description="Gather calls into batches, which go to the model server through `envoy.egress`. The node's Envoy "
+        "has to be rendered with it.",
     )

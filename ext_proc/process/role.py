@@ -58,4 +58,4 @@ def role_of(config: Config, clock: Callable[[], float]) -> Role:
         return EdgeRole(config, clock)
     from ext_proc.node.role import NodeRole
 
-    return NodeRole(config, config.node)
+    return NodeRole(config, config.node, clock)

@@ -31,8 +31,9 @@ class Route:
     `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
     and `body`, if given, goes on in place of the client's, in these pieces (only for a call that was collected).
     `wants_residency` names a model: the node is asked to say in its reply how it stands there, and the reply is shown
-    to the policy. Where Envoy cannot do that, the call goes on without. Where the body was buffered (Envoy 1.36), the
-    request's headers have gone on before: then only `nodes` and `lease` count, and `body` may not be given.
+    to the policy. Where Envoy cannot do that, the call goes on without. `keeps` are headers that steer and that the
+    request has from us, not from a client: they go on. Where the body was buffered (Envoy 1.36), the request's headers
+    have gone on before: then only `nodes` and `lease` count, and `body` may not be given.
     """
 
     nodes: tuple[str, ...]
@@ -40,6 +41,7 @@ class Route:
     headers: tuple[tuple[str, str], ...] = ()
     body: Pieces | None = None
     wants_residency: str = ""
+    keeps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

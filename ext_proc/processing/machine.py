@@ -284,12 +284,15 @@ class Machine:
             self._body.replace(route.body)
             # A length that no longer holds would let the rest of the body pass for a request (smuggling).
             self._remove += ("content-length",)
+        remove = self._remove
+        if route.keeps:
+            remove = tuple([name for name in remove if name not in route.keeps])
         # Before 1.40 a filter that streams bodies takes no other mode.
         mode = self._body.mode
         if route.wants_residency and (mode is BodyMode.NONE or self._envoy >= (1, 40)):
-            out = [response.continue_and_hear(route.nodes, self._remove, route.headers + _ASK, mode)]
+            out = [response.continue_and_hear(route.nodes, remove, route.headers + _ASK, mode)]
         else:
-            out = [response.continue_headers(route.nodes, self._remove, route.headers)]
+            out = [response.continue_headers(route.nodes, remove, route.headers)]
         if mode is not BodyMode.FULL_DUPLEX:
             self.state = State.RELEASED
             self._body.drop()

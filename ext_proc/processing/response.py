@@ -2,15 +2,20 @@
 
 from collections.abc import Iterable
 
-from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import ANSWER_HEADER, CALL_HEADER, NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
+from ext_proc.wire.protobuf.fields import len_field
 from ext_proc.wire.reply import Reply
 from mesh.bounded import ByteMemo
 
 Headers = Iterable[tuple[str, bytes]]
 
+_Lines = tuple[tuple[str, bytes], ...]
+_OF_ONE_CALL = frozenset({":path", CALL_HEADER, ANSWER_HEADER})
+_IMMEDIATE = pb.ProcessingResponse.DESCRIPTOR.fields_by_name["immediate_response"].number
+_IMMEDIATE_BODY = pb.ImmediateResponse.DESCRIPTOR.fields_by_name["body"].number
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _SEND, _SKIP = pb.ProcessingMode.SEND, pb.ProcessingMode.SKIP
 
@@ -21,10 +26,10 @@ def continue_headers(
     """Lets the request go on: to `nodes` if any are named, without the headers `remove`, with `set_headers`.
 
     Memoised: a fleet has few distinct lists of nodes, and one for each model where the model is told to the node;
-    building the message costs more than the look-up. A path that is set anew is the client's own, and its query may be
-    another for every call: such a reply is not remembered.
+    building the message costs more than the look-up. What differs from call to call is not remembered: a path that is
+    set anew, since it is the client's own with its query, and what a node is told of the call's time.
     """
-    if set_headers and _sets_path(set_headers):
+    if set_headers and _is_of_one_call(set_headers):
         return _continued((nodes, remove, set_headers))
     return _CONTINUED[nodes, remove, set_headers]
 
@@ -37,7 +42,7 @@ def continue_and_hear(
     nodes: tuple[str, ...], remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...], mode: BodyMode
 ) -> bytes:
     """As `continue_headers`, and the reply's headers are to be sent to us. `mode`: how this stream gets bodies now."""
-    if _sets_path(set_headers):
+    if _is_of_one_call(set_headers):
         return _continued_and_heard((nodes, remove, set_headers, mode))
     return _CONTINUED_AND_HEARD[nodes, remove, set_headers, mode]
 
@@ -61,8 +66,8 @@ def _continue_headers(
     return message
 
 
-def _sets_path(set_headers: tuple[tuple[str, str], ...]) -> bool:
-    return any(key == ":path" for key, _ in set_headers)
+def _is_of_one_call(headers: Iterable[tuple[str, object]]) -> bool:
+    return any(key in _OF_ONE_CALL for key, _ in headers)
 
 
 def continue_reply(change: HeaderMutation) -> bytes:
@@ -155,26 +160,52 @@ def answer(reply: Respond) -> list[bytes]:
     """The messages that answer a call: streamed for gRPC, whose trailers only a streamed answer carries."""
     if reply.trailers is None:
         return [_immediate(reply.status, reply.headers, reply.body, None)]
-    status = pb.HeaderValue(key=":status", raw_value=b"%d" % reply.status)
-    out = [pb.ProcessingResponse() for _ in range(3 if reply.body else 2)]
-    head = out[0].streamed_immediate_response.headers_response
-    head.headers.headers.append(status)
-    head.headers.headers.extend(_values(_joined(reply.headers)))
-    if reply.body:
-        out[1].streamed_immediate_response.body_response.body = reply.body
-    out[-1].streamed_immediate_response.trailers_response.headers.extend(_values(_joined(reply.trailers)))
-    return [message.SerializeToString() for message in out]
-
-
-def _immediate(status: int, headers: Headers, body: bytes, grpc_status: int | None) -> bytes:
+    # Calls that share a batch have their reply's headers in common.
+    start = (reply.status, reply.headers)
+    head = _streamed_head(start) if _is_of_one_call(reply.headers) else _STREAMED_HEADS[start]
+    tail = _STREAMED_TAILS[reply.trailers]
+    if not reply.body:
+        return [head, tail]
     message = pb.ProcessingResponse()
-    response = message.immediate_response
+    message.streamed_immediate_response.body_response.body = reply.body
+    return [head, message.SerializeToString(), tail]
+
+
+def _immediate(status: int, headers: _Lines, body: bytes, grpc_status: int | None) -> bytes:
+    start = (status, headers, grpc_status)
+    head = _immediate_head(start) if _is_of_one_call(headers) else _IMMEDIATE_HEADS[start]
+    return len_field(_IMMEDIATE, head + len_field(_IMMEDIATE_BODY, body))
+
+
+def _immediate_head(reply: tuple[int, _Lines, int | None]) -> bytes:
+    """An ImmediateResponse without its body."""
+    status, headers, grpc_status = reply
+    response = pb.ImmediateResponse()
     response.status.code = status
     response.headers.set_headers.extend(_options(headers))
-    response.body = body
     if grpc_status is not None:
         response.grpc_status.status = grpc_status
+    return response.SerializeToString()
+
+
+def _streamed_head(reply: tuple[int, _Lines]) -> bytes:
+    status, headers = reply
+    message = pb.ProcessingResponse()
+    head = message.streamed_immediate_response.headers_response
+    head.headers.headers.append(pb.HeaderValue(key=":status", raw_value=b"%d" % status))
+    head.headers.headers.extend(_values(_joined(headers)))
     return message.SerializeToString()
+
+
+def _streamed_tail(trailers: _Lines) -> bytes:
+    message = pb.ProcessingResponse()
+    message.streamed_immediate_response.trailers_response.headers.extend(_values(_joined(trailers)))
+    return message.SerializeToString()
+
+
+_IMMEDIATE_HEADS = ByteMemo(_immediate_head)
+_STREAMED_HEADS = ByteMemo(_streamed_head)
+_STREAMED_TAILS = ByteMemo(_streamed_tail)
 
 
 def _joined(headers: Headers) -> Headers:

@@ -15,16 +15,14 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.upstream.client import Response
+from ext_proc.upstream.handing_on import GRPC, handed_on
 from ext_proc.upstream.headers import write_status
 from ext_proc.wire.call import Call, InferenceProtocol
-from ext_proc.wire.framing import frame
 from ext_proc.wire.output_arrays import OutputError
 from ext_proc.wire.outputs import decode_outputs, encode_outputs
 from ext_proc.wire.reply import error_reply
 
 logger = logging.getLogger(__name__)
-
-_GRPC = (("content-type", b"application/grpc"),)
 
 
 def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
@@ -46,11 +44,8 @@ def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
 
 def _response(response: Response, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((ANSWER_HEADER, header.encode("ascii")),)
-    if not protocol.is_grpc:
-        return Respond(response.status, _without(response.headers, ANSWER_HEADER) + told, response.body)
-    headers = _GRPC + _without(_without(response.headers, "content-type"), ANSWER_HEADER) + told
-    body = frame(response.body) if response.grpc_status == 0 else b""
-    return Respond(200, headers, body, response.trailers or ())
+    headers = tuple(pair for pair in response.headers if pair[0] != ANSWER_HEADER) + told
+    return handed_on(replace(response, headers=headers), protocol)
 
 
 def _cause(plan: Plan, outcome: Fail) -> CallError:
@@ -66,7 +61,7 @@ def _cause(plan: Plan, outcome: Fail) -> CallError:
 def _error(error: CallError, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((ANSWER_HEADER, header.encode("ascii")),)
     if protocol.is_grpc:
-        return Respond(200, _GRPC + told, b"", write_status(error.reason.grpc, error.message))
+        return Respond(200, GRPC + told, b"", write_status(error.reason.grpc, error.message))
     reply = error_reply(protocol, error)
     return Respond(
         reply.status, tuple((key, value.encode("latin-1")) for key, value in reply.headers) + told, reply.body
@@ -113,10 +108,6 @@ def _part(call: Call, member: Candidate, response: Response, limit: int) -> mixi
     except OutputError as error:
         raise CallError(Reason.BROKEN_MODEL, f"{member.title}: {error}") from error
     return mixing.MemberOutputs(member.title, member.weight, outputs)
-
-
-def _without(headers: Headers, name: str) -> Headers:
-    return tuple(pair for pair in headers if pair[0] != name)
 
 
 def _texts(headers: Headers) -> dict[str, str]:

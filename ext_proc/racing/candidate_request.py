@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from math import ceil
 from typing import Protocol
 
+from ext_proc.batching.terms import Terms, write_terms
 from ext_proc.broker import deadline
 from ext_proc.broker.effects import Start
-from ext_proc.broker.plan import Candidate
-from ext_proc.contract import HOP_HEADER, MODEL_HEADER, NODE_HEADER, UPSTREAM_TIMEOUT_HEADER
+from ext_proc.broker.plan import Candidate, Plan
+from ext_proc.contract import CALL_HEADER, HOP_HEADER, MODEL_HEADER, NODE_HEADER, UPSTREAM_TIMEOUT_HEADER
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.upstream.client import Request
@@ -21,7 +22,7 @@ from mesh.routing.placement import ExpectedWait
 
 # Steers the race that this call is part of, or is written anew for each candidate.
 _NOT_SENT_ON = deadline.HEADERS | {
-    HOP_HEADER, MODEL_HEADER, "host", NODE_HEADER, "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
+    CALL_HEADER, HOP_HEADER, MODEL_HEADER, "host", NODE_HEADER, "grpc-timeout", "grpc-encoding", "grpc-accept-encoding",
     UPSTREAM_TIMEOUT_HEADER,
 }  # fmt: skip
 # A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
@@ -52,23 +53,28 @@ class Candidates:
         return self._placing.expected_wait(held.call, candidate.model, now)
 
     @contextmanager
-    def placed(self, held: Held, start: Start, now: float) -> Iterator[tuple[Request, ExpectedWait]]:
-        """The request for a candidate, and what its node makes it wait for. Raises CallError.
+    def placed(
+        self, held: Held, start: Start, plan: Plan, race: str | None, now: float
+    ) -> Iterator[tuple[Request, ExpectedWait]]:
+        """The request for a candidate of the plan, and what its node makes it wait for. Raises CallError.
 
-        It counts as load of its node for the length of the block.
+        `race` is told to the nodes of all candidates of one race. The call counts as load of its node for the length of
+        the block.
         """
         nodes, lease, expected_wait = self._placing.place(held.call, start.candidate.model, now)
         try:
-            yield self._request(held, start, nodes), expected_wait
+            terms = Terms(start.remaining_ms, plan.cross_lag_ms, plan.cross_request, plan.priority, start.rank, race)
+            yield self._request(held, start, terms, nodes), expected_wait
         finally:
             lease.release()
 
-    def _request(self, held: Held, start: Start, nodes: tuple[str, ...]) -> Request:
+    def _request(self, held: Held, start: Start, terms: Terms, nodes: tuple[str, ...]) -> Request:
         call, candidate, headers, repeated = held.call, start.candidate, held.head.headers, held.head.repeated
         ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
             (HOP_HEADER, self._hop.write(nodes).encode("ascii")),
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
+            (CALL_HEADER, write_terms(terms).encode("ascii")),
         )
         authority = headers.get(":authority", "")
         lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))

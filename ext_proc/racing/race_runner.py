@@ -6,10 +6,9 @@ happens (an answer, a failure, the timer) is told to the race within the callbac
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from typing import Protocol
 
 from ext_proc.broker.budget import HedgeBudget
@@ -17,18 +16,21 @@ from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Plan
 from ext_proc.broker.race import Race
+from ext_proc.contract import ANSWER_HEADER
 from ext_proc.errors import CallError, Reason, TbmsError
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.answer import combiner, compose
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.upstream.client import Request, Response, UpstreamError
+from ext_proc.wake_up import WakeUp
 from mesh.routing.placement import RESIDENT
 
 logger = logging.getLogger(__name__)
 
 # HTTP and gRPC statuses of a node that did no work: shed, not there.
 _REFUSED_HTTP = frozenset({429, 503})
+_NOBODY_ANSWERED = b"();"
 _REFUSED_GRPC = frozenset({GrpcStatus.RESOURCE_EXHAUSTED, GrpcStatus.UNAVAILABLE})
 
 
@@ -44,7 +46,8 @@ class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
-    called once for every race, after its answer is on its way. `clock` in seconds, monotonic.
+    called once for every race, after its answer is on its way. `race_tokens` never end, and none is another process's.
+    `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
@@ -54,6 +57,7 @@ class RaceRunner:
     budget: HedgeBudget
     margin_ms: float
     report: Callable[[Race, Held], None]
+    race_tokens: Iterator[str]
     clock: Callable[[], float]
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
@@ -78,17 +82,16 @@ class RaceRunner:
 class _RaceRun:
     """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
 
-    __slots__ = ("_armed", "_calls", "_held", "_loop", "_outcome", "_race", "_shared", "_timer")
+    __slots__ = ("_calls", "_held", "_outcome", "_race", "_shared", "_token", "_wake_up")
 
     def __init__(self, shared: RaceRunner, race: Race, held: Held) -> None:
         self._shared = shared
         self._race = race
         self._held = held
-        self._loop = asyncio.get_running_loop()
-        self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        self._token = next(shared.race_tokens)
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed: float | None = None
+        self._wake_up = WakeUp(partial(self._happens, race.timer), shared.clock)
 
     async def run(self) -> Outcome:
         """Until the race has its outcome."""
@@ -100,7 +103,7 @@ class _RaceRun:
         for effect in self._race.cancelled(self._shared.clock()):
             if isinstance(effect, Cancel):
                 self._give_up(effect)
-        self._disarm()
+        self._wake_up.at(None)
 
     def _happens(self, event: Callable[[float], list[Effect]]) -> None:
         """Tells the race what has happened now, and does what it asks for."""
@@ -114,7 +117,7 @@ class _RaceRun:
             return
         if outcome is not None:
             self._outcome.set_result(outcome)
-        self._arm()
+        self._wake_up.at(self._race.wake_up)
 
     def _perform(self, effects: list[Effect]) -> Outcome | None:
         outcome: Outcome | None = None
@@ -132,24 +135,6 @@ class _RaceRun:
         if call is not None:
             call.cancel()
 
-    def _arm(self) -> None:
-        wake_up = self._race.wake_up
-        if wake_up == self._armed:
-            return
-        self._disarm()
-        if wake_up is not None:
-            self._armed = wake_up
-            self._timer = self._loop.call_later(_delay(wake_up - self._shared.clock()), self._on_timer)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._armed = None
-
-    def _on_timer(self) -> None:
-        self._timer = self._armed = None
-        self._happens(self._race.timer)
-
     async def _call(self, start: Start) -> None:
         """One candidate's call, to its end or until it is cancelled."""
         shared = self._shared
@@ -158,7 +143,8 @@ class _RaceRun:
         began = shared.clock()
         expected_wait = RESIDENT
         try:
-            with shared.candidates.placed(self._held, start, began) as (request, expected_wait):
+            plan = self._race.plan
+            with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
                 response = await shared.upstream.call(request)
         except asyncio.CancelledError:
             now = shared.clock()
@@ -178,19 +164,14 @@ class _RaceRun:
             self._happens(partial(self._race.failed, start.rank, start.member, response or error, refused=refused))
 
 
-def _delay(seconds: float) -> float:
-    """Seconds for a timer, in whole milliseconds.
-
-    The event loop counts in them, and may be early by a part of one; a rest of less than one, rounded down, would
-    make it turn without a pause until the time has come.
-    """
-    return ceil(seconds * 1000 - 1e-3) / 1000 if seconds > 0 else 0.0
-
-
 def _is_refusal(response: Response | None, error: TbmsError | None) -> bool:
     """Whether no node did any work."""
     if response is not None:
-        return response.status in _REFUSED_HTTP or response.grpc_status in _REFUSED_GRPC
+        if response.status in _REFUSED_HTTP or response.grpc_status in _REFUSED_GRPC:
+            return True
+        # A node that foresees that it will be late says so at once, by this header.
+        said = (value for key, value in (*response.headers, *(response.trailers or ())) if key == ANSWER_HEADER)
+        return any(value.startswith(_NOBODY_ANSWERED) for value in said)
     if isinstance(error, CallError):
         return error.reason is Reason.UNAVAILABLE
     return isinstance(error, UpstreamError) and error.refused

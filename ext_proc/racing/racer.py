@@ -1,7 +1,7 @@
 """The racer of one process: everything that races and shadow copies share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from prometheus_client.registry import Collector
@@ -21,7 +21,7 @@ from ext_proc.upstream.client import Upstream
 class Racer:
     """Answers held calls by racing their candidates, and copies to shadows what is to be copied, while `running`.
 
-    `report` and `clock` are those of `RaceRunner`.
+    `report`, `race_tokens` and `clock` are those of `RaceRunner`.
     """
 
     def __init__(
@@ -31,13 +31,22 @@ class Racer:
         candidates: Candidates,
         budget: HedgeBudget,
         report: Callable[[Race, Held], None],
+        race_tokens: Iterator[str],
         clock: Callable[[], float],
     ) -> None:
         self._upstream = upstream
         self._group = asyncio.TaskGroup()
         self._shadows = Shadows(self._group, upstream, candidates, clock)
         self._race_runner = RaceRunner(
-            self._group, upstream, candidates, Estimates(settings), budget, settings.margin_ms, report, clock
+            self._group,
+            upstream,
+            candidates,
+            Estimates(settings),
+            budget,
+            settings.margin_ms,
+            report,
+            race_tokens,
+            clock,
         )
 
     @asynccontextmanager

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from prometheus_client import Counter
 
 from ext_proc.broker.effects import Start
+from ext_proc.broker.fields import MAX_PRIORITY
 from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.errors import CallError
 from ext_proc.processing.decision import Held
@@ -41,12 +43,14 @@ class Shadows:
 
     def copy(self, held: Held, plan: Plan) -> None:
         """Sends the plan's copies on their way."""
+        # In a queue for batches it stands behind every call that somebody waits for.
+        plan = replace(plan, priority=-MAX_PRIORITY)
         size = held.size if held.message is None else len(held.message)
         for candidate in plan.shadows:
             if len(self._tasks) >= MOST or self._bytes + size > MOST_BYTES:
                 self.copies.labels("dropped").inc()
                 continue
-            task = self._group.create_task(self._send(held, candidate, plan.limit_ms))
+            task = self._group.create_task(self._send(held, candidate, plan))
             self._tasks.add(task)
             self._bytes += size
             task.add_done_callback(partial(self._over, size))
@@ -60,11 +64,11 @@ class Shadows:
         self._tasks.discard(task)
         self._bytes -= size
 
-    async def _send(self, held: Held, candidate: Candidate, limit_ms: float) -> None:
-        start = Start(rank=0, member=0, candidate=candidate, remaining_ms=limit_ms, hedge=False)
+    async def _send(self, held: Held, candidate: Candidate, plan: Plan) -> None:
+        start = Start(rank=0, member=0, candidate=candidate, remaining_ms=plan.limit_ms, hedge=False)
         try:
-            async with asyncio.timeout(limit_ms / 1000):
-                with self._candidates.placed(held, start, self._clock()) as (request, _):
+            async with asyncio.timeout(plan.limit_ms / 1000):
+                with self._candidates.placed(held, start, plan, None, self._clock()) as (request, _):
                     response = await self._upstream.call(request)
         except (UpstreamError, CallError, TimeoutError) as error:
             logger.debug("shadow failed", extra={"model": candidate.title, "cause": str(error)})

@@ -1,4 +1,4 @@
-"""Whether an edge's own calls can go out through Envoy's egress listener."""
+"""Whether the server's own calls can go out through Envoy's egress listener."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,7 +16,7 @@ class EgressReport(Collector):
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         gauge = GaugeMetricFamily(
-            "tbms_egress_reachable", "1 where candidates can go out; absent before any has.", labels=()
+            "tbms_egress_reachable", "1 where calls of our own can go out; absent before any has.", labels=()
         )
         reachable = self._reachable()
         if reachable is not None:

@@ -2,7 +2,10 @@
 
     naming, rewrite, outputs, reply    what the rest of the program calls; each looks the protocol up in `codecs.CODECS`
     codec, codecs                      what a codec is; the table of the four
-    tfs/, v2/                          `grpc` and `rest` hold the codec; `*_outputs` read and write its tensors
+    batch                              how calls share a batch, in terms of what `*_batch` of a protocol reads and writes
+    tfs/, v2/                          `grpc` and `rest` hold the codec; `*_outputs` read and write its tensors,
+                                       `*_batch` cut them into rows, unread
+    layouts, json_text                 where the rows of a tensor lie, in bytes and in JSON
     call, names, output_arrays         the words that all of them share
     protobuf/, framing, content_type   bytes of protobuf and of gRPC
 

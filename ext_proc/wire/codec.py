@@ -7,6 +7,7 @@ writes them (`rewrite`), bodies are unpacked before it reads them (`framing`, `o
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from ext_proc.wire.batch import BatchCodec
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.output_arrays import Array, Outputs
 from ext_proc.wire.protobuf.fields import Pieces
@@ -14,6 +15,9 @@ from ext_proc.wire.protobuf.fields import Pieces
 
 class Codec(Protocol):
     """What every protocol can do. For gRPC a body is the bare message, for REST the body without content-encoding."""
+
+    batches: BatchCodec
+    """How its calls share a batch."""
 
     def error_body(self, message: str) -> bytes:
         """An error of one sentence in the server's own words; for gRPC the text of grpc-message, in UTF-8."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, unquote
 
-from ext_proc.contract import MODEL_HEADER
+from ext_proc.contract import MODEL_HEADER, SEGMENT_SAFE
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call
 from ext_proc.wire.codec import Method
@@ -15,7 +15,6 @@ from ext_proc.wire.protobuf.scan import Scanner
 from mesh.bounded import ByteMemo
 
 STEP = 1 << 20  # plain bytes of a packed message that are read in one go: a few milliseconds
-_SAFE = "!$&'()*+,;=@:"
 
 _METHODS = {path: method for codec in GRPC_CODECS.values() for path, method in codec.methods.items()}
 _REFUSED = {path: told for codec in GRPC_CODECS.values() for path, told in codec.refused.items()}
@@ -112,10 +111,10 @@ def write_model(model: str, version: str | None = None, label: str | None = None
 
 def _write(which: tuple[str, str | None, str | None]) -> str:
     model, version, label = which
-    name = quote(model, safe=_SAFE)
+    name = quote(model, safe=SEGMENT_SAFE)
     if version is not None:
         return f"{name}/versions/{version}"
-    return name if label is None else f"{name}/labels/{quote(label, safe=_SAFE)}"
+    return name if label is None else f"{name}/labels/{quote(label, safe=SEGMENT_SAFE)}"
 
 
 def _by_path(path: str) -> Call | None:

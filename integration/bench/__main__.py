@@ -9,6 +9,7 @@ from integration.stack.interrupt import run
 
 # What each name measures; a module is imported when its benchmark runs.
 BENCHMARKS = {
+    "batching": "integration.bench.batching.benchmark",
     "cache": "integration.bench.cache.benchmark",
     "deadline": "integration.bench.deadline.benchmark",
     "routing": "integration.bench.routing.benchmark",

@@ -34,6 +34,7 @@ class Play:
 
     A call that is not answered after `timeout` seconds is given up. `protocols`: "grpc" and "rest", in turn.
     `begin`: the start of the trace on this machine's monotonic clock; None: as soon as the process is ready.
+    With `paths` and a `body` REST calls are that, taking turns among the paths, in place of TF Serving's.
     """
 
     target: str
@@ -42,6 +43,8 @@ class Play:
     calls: Sequence[tuple[float, Mapping[str, str]]]
     protocols: Sequence[str] = ("grpc", "rest")
     begin: float | None = None
+    paths: Sequence[str] = ()
+    body: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class _Generator:
             tensor.tensor_shape.dim.add(size=size)
         tensor.tensor_content = bytes(256)
         self._message = request.SerializeToString()
-        self._body = json.dumps({"instances": [[0.25] * 64]}).encode()
+        self._body = (play.body or json.dumps({"instances": [[0.25] * 64]})).encode()
+        self._paths = play.paths or [f"/v1/models/{play.model}:predict"]
 
     async def run(self) -> list[Sample]:
         loop, tasks = asyncio.get_running_loop(), asyncio.TaskGroup()
@@ -103,7 +107,7 @@ class _Generator:
                 try:
                     async with asyncio.timeout(self._play.timeout - late):
                         answered = await (
-                            self._rest(http, headers) if protocol == "rest" else self._grpc(call, headers)
+                            self._rest(http, number, headers) if protocol == "rest" else self._grpc(call, headers)
                         )
                 except TimeoutError:
                     answered = False
@@ -132,8 +136,8 @@ class _Generator:
             return False
         return True
 
-    async def _rest(self, http: aiohttp.ClientSession, headers: Mapping[str, str]) -> bool:
-        path = f"/v1/models/{self._play.model}:predict"
+    async def _rest(self, http: aiohttp.ClientSession, number: int, headers: Mapping[str, str]) -> bool:
+        path = self._paths[number % len(self._paths)]
         async with http.post(path, data=self._body, headers={**headers, "content-type": "application/json"}) as reply:
             await reply.read()
             return reply.status == 200

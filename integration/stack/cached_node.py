@@ -23,7 +23,8 @@ class Served:
 class CachedSpec:
     """What a node is started with: `cache` and `store` are added to those sections of its configuration.
 
-    `store` is the URL of the store if it is not a folder. `envoy` is the version in front of it.
+    `store` is the URL of the store if it is not a folder. With `batching` calls are gathered.
+    `envoy` is the version in front of it.
     """
 
     id: str
@@ -32,6 +33,8 @@ class CachedSpec:
     hold_seconds: float = 60.0
     envoy: str = "1.40"
     zone: str = ""
+    batching: Mapping[str, Any] | None = None
+    log: str = "info"
 
     def build(self, models: Path, folder: Path) -> "CachedNode":
         """A node whose store is the folder `models`."""
@@ -68,10 +71,12 @@ class CachedNode:
             "publish": f"127.0.0.1:{free_port()}",
             "heartbeat_seconds": 0.3,
         }
+        if spec.batching is not None:
+            section = {**section, "batching": spec.batching}
         sections: dict[str, Section] = {
             "node": section,
             "envoy": {"upstream_header": False},
-            "server": {"drain_seconds": drain_seconds},
+            "server": {"drain_seconds": drain_seconds, "log": {"level": spec.log}},
         }
         self.agent = Sidecar(folder, (), envoy=spec.envoy, sections=sections)
         target = self.agent.target

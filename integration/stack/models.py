@@ -121,7 +121,7 @@ def repository(
     Trained when first asked for and kept for later, under a key of everything that decides its content. `tell` gets
     each model's name as it is made.
     """
-    folder = cache_folder() / f"models-{_key(tenants, kinds)}"
+    folder = cache_folder() / f"models-{recipe(of=(tenants, kinds))}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -148,9 +148,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tbms"
 
 
-def _key(tenants: Sequence[str], kinds: Sequence[str]) -> str:
-    recipe = hashlib.sha256()
-    for source in (__file__, onnx_graphs.__file__):
-        recipe.update(Path(source).read_bytes())
-    recipe.update(repr((sklearn.__version__, onnx.__version__, np.__version__, tenants, kinds)).encode())
-    return recipe.hexdigest()[:12]
+def recipe(*sources: Path, of: object = ()) -> str:
+    """The key of what is made by these source files and those here, with these versions, `of` something."""
+    made = hashlib.sha256()
+    for source in (Path(__file__), Path(onnx_graphs.__file__), *sources):
+        made.update(source.read_bytes())
+    made.update(repr((sklearn.__version__, onnx.__version__, np.__version__, of)).encode())
+    return made.hexdigest()[:12]

@@ -125,6 +125,26 @@ def from_centroid(centroid: NearestCentroid, spread: float) -> ModelProto:
     return _model("centroid", centers.shape[1], len(centers), nodes, constants)
 
 
+def from_layers(weights: Sequence[Array], shifts: Sequence[Array | None]) -> ModelProto:
+    """A network of dense layers, ReLU between them; `weights` are [inputs, outputs], a shift may be missing."""
+    nodes, constants, value = [], {}, "image"
+    for number, (weight, shift) in enumerate(zip(weights, shifts, strict=True)):
+        last = number == len(weights) - 1
+        made, named = "scores" if last else f"layer{number}", f"weights{number}"
+        constants[named] = weight
+        inputs = [value, named]
+        if shift is not None:
+            constants[f"shift{number}"] = shift
+            inputs.append(f"shift{number}")
+        nodes.append(helper.make_node("Gemm", inputs, [made]))
+        value = made
+        if not last:
+            value = f"active{number}"
+            nodes.append(helper.make_node("Relu", [made], [value]))
+    nodes += _verdict()
+    return _model("network", weights[0].shape[0], weights[-1].shape[1], nodes, constants)
+
+
 def _verdict() -> list[NodeProto]:
     return [
         helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),

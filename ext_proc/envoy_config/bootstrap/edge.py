@@ -8,12 +8,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from ext_proc.envoy_config.bootstrap.assembly import assembled
 from ext_proc.envoy_config.bootstrap.clusters import edge_clusters
-from ext_proc.envoy_config.bootstrap.listeners import listener
+from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.filter import edge_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
 from ext_proc.envoy_config.parts.replies import local_replies
-from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
 from ext_proc.envoy_config.settings import EnvoySettings
 from mesh.node import Node
 
@@ -27,9 +26,7 @@ def edge_listeners(settings: EnvoySettings, version: str) -> list[Listener]:
     """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks."""
     processor = edge_filter(settings, version)
     clients = _listener("clients", settings.listen, settings, [kept_from_clients(), processor], FROM_CLIENTS)
-    if body_access(version) is BodyAccess.BUFFERED:
-        # Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
-        clients.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
+    clients = buffering(clients, settings, version)
     found = [clients, _listener("egress", settings.egress, settings, [processor], FROM_SERVER)]
     if settings.direct_listen is not None:
         found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))

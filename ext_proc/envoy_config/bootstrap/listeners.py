@@ -26,6 +26,7 @@ from ext_proc.envoy_config.parts.codec import MAX_HEADERS_KIB, common_codec, htt
 from ext_proc.envoy_config.parts.endpoints import envoy_address
 from ext_proc.envoy_config.parts.headers import removed_on_arrival
 from ext_proc.envoy_config.parts.text import seconds
+from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
 from ext_proc.envoy_config.settings import EnvoySettings
 from mesh.address import parse_address
 
@@ -83,6 +84,16 @@ def listener(
         filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
     )
     return Listener(name=name, address=envoy_address(parse_address(where)), filter_chains=[chain])
+
+
+def buffering(made: Listener, settings: EnvoySettings, version: str) -> Listener:
+    """The listener, given room for the bodies that its filter buffers.
+
+    Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers.
+    """
+    if body_access(version) is BodyAccess.BUFFERED:
+        made.per_connection_buffer_limit_bytes = settings.limits.body_buffer_bytes
+    return made
 
 
 def _access_log(path: str | None) -> list[AccessLog]:

@@ -4,41 +4,63 @@ Calls wait in it until their model is loaded, and the server is told when each r
 unloaded under a call. Without the server calls go on to the model server, which answers for what it holds. Only two
 kinds of calls do not: those that change what is loaded, and, before Envoy 1.40, gRPC calls whose model only the body
 names, since a filter that streams bodies cannot let a call pass by itself. See docs/decisions/055.
+
+Where the node batches, the server also needs the bodies of calls that it may gather, and sends what it makes of them to
+the model server by a second listener, `egress`, which asks nobody. See docs/decisions/049.
 """
 
 from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from ext_proc.envoy_config.bootstrap.assembly import assembled
 from ext_proc.envoy_config.bootstrap.clusters import node_clusters
-from ext_proc.envoy_config.bootstrap.listeners import listener
+from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import node_routes
 from ext_proc.envoy_config.parts.filter import node_filter
 from ext_proc.envoy_config.parts.headers import FROM_EDGES
 from ext_proc.envoy_config.parts.replies import local_replies
-from ext_proc.envoy_config.settings import EnvoySettings
+from ext_proc.envoy_config.settings import EnvoySettings, GatheredCalls
 
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """The model server of this machine: `host:port` of its two APIs, and how long a call may be held (seconds)."""
+    """The model server of this machine: `host:port` of its two APIs, and how long a model may take to load (seconds).
+
+    `gathered` are the calls that may be batched, None where the node does not batch.
+    """
 
     grpc: str
     rest: str
     hold_seconds: float
+    gathered: GatheredCalls | None = None
 
 
 def node_bootstrap(settings: EnvoySettings, *, version: str, server: str, models: ModelServer) -> Bootstrap:
     """A node's bootstrap, as a typed message. Raises ConfigError as `render_node` does."""
-    inbound = node_listener(settings, version, models.hold_seconds)
-    return assembled(settings, [inbound], node_clusters(settings, server, grpc=models.grpc, rest=models.rest))
+    listeners = node_listeners(settings, version, models.hold_seconds, models.gathered)
+    return assembled(settings, listeners, node_clusters(settings, server, grpc=models.grpc, rest=models.rest))
 
 
-def node_listener(settings: EnvoySettings, version: str, hold_seconds: float) -> Listener:
-    """The inbound listener, `models`, in which a call may be held for `hold_seconds`."""
+def node_listeners(
+    settings: EnvoySettings, version: str, hold_seconds: float, gathered: GatheredCalls | None
+) -> list[Listener]:
+    """The inbound listener, `models`, and, where calls are `gathered`, `egress` for the server's own batches."""
+    if gathered is not None:  # after its load a call may wait for its batch, and that for the model
+        hold_seconds += settings.limits.longest_tloc_seconds
+    inbound = _listener(
+        "models", settings.listen, settings, [node_filter(version, hold_seconds, gathered)], hold_seconds
+    )
+    if gathered is None:
+        return [inbound]
+    return [buffering(inbound, settings, version), _listener("egress", settings.egress, settings, [], hold_seconds)]
+
+
+def _listener(
+    name: str, where: str, settings: EnvoySettings, filters: list[HttpFilter], hold_seconds: float
+) -> Listener:
     longest = max(settings.limits.longest_tloc_seconds, hold_seconds)
-    filters = [node_filter(version, hold_seconds)]
     routes, replies = node_routes(settings), local_replies(ask_elsewhere=True)
-    return listener("models", settings.listen, settings, filters, FROM_EDGES, routes, replies, longest)
+    return listener(name, where, settings, filters, FROM_EDGES, routes, replies, longest)

@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 
 from ext_proc.contract import UPSTREAM_HEADER
 from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER
-from ext_proc.envoy_config.parts.headers import AT_ROUTER, FROM_NODES
+from ext_proc.envoy_config.parts.headers import AT_EDGES_ROUTER, AT_NODES_ROUTER, FROM_NODES
 from ext_proc.envoy_config.parts.retries import GRPC_READS, REST_READS, retry_lost, retry_unprocessed, retry_unsent
 from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
@@ -28,7 +28,7 @@ def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
             again = retry_lost()
             routes += [_route(cluster, match, again) for match in reads]
         routes.append(_route(cluster, RouteMatch(prefix="/")))
-    host = _host(settings, routes, retry_unprocessed())
+    host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
     host.response_headers_to_remove = list(FROM_NODES)
@@ -45,15 +45,15 @@ def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
 def node_routes(settings: EnvoySettings) -> VirtualHost:
     """To the one model server of this machine."""
     routes = [_route(cluster, RouteMatch(prefix="/")) for cluster in (GRPC_CLUSTER, REST_CLUSTER)]
-    return _host(settings, routes, retry_unsent())
+    return _host(settings, routes, retry_unsent(), AT_NODES_ROUTER)
 
 
-def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy) -> VirtualHost:
+def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, removed: tuple[str, ...]) -> VirtualHost:
     return VirtualHost(
         name="models",
         domains=["*"],
         routes=routes,
-        request_headers_to_remove=list(AT_ROUTER),
+        request_headers_to_remove=list(removed),
         retry_policy=retries,
         request_body_buffer_limit=settings.limits.body_buffer_bytes,
     )

@@ -8,7 +8,8 @@ Three ways:
     body      The server needs the body (`stream`, `buffer`). Without the server the call is answered 503 / UNAVAILABLE.
 
 From Envoy 1.40 on the server asks for the body itself, so that `body` is `closed` at an edge and `open` at a node. The
-matcher is needed all the same: one filter could not tell which calls may go on without the server.
+matcher is needed all the same: one filter could not tell which calls may go on without the server. Before that it sends
+the server every body that may be needed, those of calls that a node may gather among them (docs/limits-of-envoy.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,15 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     MatcherOnMatch,
 )
 
-from ext_proc.contract import CONTROL_PATHS, HOP_HEADER, MODEL_HEADER, RACE_HEADERS
+from ext_proc.contract import (
+    CONTROL_PATHS,
+    GATHERED_BY,
+    GATHERED_PATHS,
+    HOP_HEADER,
+    MODEL_HEADER,
+    RACE_HEADERS,
+    SEGMENT_SAFE,
+)
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
@@ -41,7 +50,7 @@ from ext_proc.envoy_config.parts.matching import (
 from ext_proc.envoy_config.parts.processor import OUTAGE_SECONDS, Branch, ProcessorBranch, external_processor
 from ext_proc.envoy_config.parts.text import extension, xds_extension
 from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
-from ext_proc.envoy_config.settings import FilterSettings
+from ext_proc.envoy_config.settings import FilterSettings, GatheredCalls
 
 # gRPC services whose calls name their model in the message only.
 NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model")
@@ -49,11 +58,15 @@ NAMED_IN_BODY = ("/tensorflow.serving.", "/inference.GRPCInferenceService/Model"
 
 @dataclass(frozen=True, slots=True)
 class BodyCalls:
-    """Calls whose body the server needs, REST calls among them or gRPC only. `timed` as in `ProcessorBranch`."""
+    """Calls whose body the server needs, REST calls among them or gRPC only. `timed` as in `ProcessorBranch`.
+
+    Of calls that it needs only to answer them itself (`to_answer`), Envoy 1.36 sends no gRPC: it takes no such answer.
+    """
 
     predicate: Predicate
     rest: bool
-    timed: bool
+    timed: bool = False
+    to_answer: bool = False
 
 
 def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
@@ -63,7 +76,7 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
     """
     # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
     timed = settings.server_tls is None
-    races = any_of(*[present(name) for name in RACE_HEADERS], *_with_backups(settings.body_models))
+    races = any_of(*[present(name) for name in RACE_HEADERS], *_of_models(settings.body_models))
     return _filter(
         version,
         {branch: _edge_branch(branch, settings) for branch in Branch},
@@ -78,20 +91,24 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
     )
 
 
-def node_filter(version: str, hold_seconds: float) -> HttpFilter:
+def node_filter(version: str, hold_seconds: float, gathered: GatheredCalls | None = None) -> HttpFilter:
     """A node's HTTP filter for an Envoy of this version: right before the router, so behind what a mesh forbids.
 
-    A call may be held for `hold_seconds`, and the server is told when its reply has ended. Raises ConfigError for a
-    version that is not supported.
+    A call may be held for `hold_seconds`, and the server is told when its reply has ended. With `gathered` the server
+    gets the calls that it may batch as a whole. Raises ConfigError for a version that is not supported.
     """
     branches = {
         Branch.CLOSED: ProcessorBranch(Branch.CLOSED, OUTAGE_SECONDS),
         # The first answer of the server may take as long as a load.
         Branch.OPEN: ProcessorBranch(Branch.OPEN, hold_seconds + OUTAGE_SECONDS, replies=True, to_the_end=True),
+        Branch.BUFFER: ProcessorBranch(Branch.BUFFER, hold_seconds + OUTAGE_SECONDS, replies=True, to_the_end=True),
         # No timer runs for a streamed body.
         Branch.STREAM: ProcessorBranch(Branch.STREAM, OUTAGE_SECONDS, replies=True, to_the_end=True),
     }
-    return _filter(version, branches, [BodyCalls(_unnamed(), rest=False, timed=False)], server_asks=Branch.OPEN)
+    body_calls = [BodyCalls(_unnamed(), rest=False)]
+    if gathered is not None:
+        body_calls.append(BodyCalls(_gathered(gathered), rest=True, to_answer=True))
+    return _filter(version, branches, body_calls, server_asks=Branch.OPEN)
 
 
 def _edge_branch(branch: Branch, settings: FilterSettings) -> ProcessorBranch:
@@ -126,6 +143,8 @@ def _filter(
         if access is BodyAccess.BUFFERED and calls.rest:
             rest = all_of(calls.predicate, none_of(_is_grpc()))
             choices.append((rest, replace(branches[Branch.BUFFER], timed=calls.timed)))
+        if access is BodyAccess.BUFFERED and calls.to_answer:
+            continue
         branch = server_asks if access is BodyAccess.OVERRIDE else Branch.STREAM
         if branch is not Branch.OPEN:
             choices.append((calls.predicate, replace(branches[branch], timed=calls.timed)))
@@ -161,11 +180,23 @@ def _unnamed() -> Predicate:
     return all_of(_is_grpc(), none_of(present(MODEL_HEADER)), in_body)
 
 
-def _with_backups(models: tuple[str, ...]) -> list[Predicate]:
+def _gathered(calls: GatheredCalls) -> Predicate:
+    """Inference calls that a node may gather: their edge or their caller wants it, or their model is one of these."""
+    inference = matches(":path", GATHERED_PATHS)
+    if calls.any_model:
+        return inference
+    asking = [matches(name, values) for name, values in GATHERED_BY.items()]
+    return all_of(inference, any_of(*asking, *_of_models(calls.models)))
+
+
+def _of_models(models: tuple[str, ...]) -> list[Predicate]:
+    """Inference calls of which the headers say that they are for one of these models, in any version."""
     if not models:
         return []
-    spellings = one_of_names(tuple(dict.fromkeys(spelled for name in models for spelled in (name, quote(name, "")))))
+    spelled = (way for name in models for way in (name, quote(name, ""), quote(name, SEGMENT_SAFE)))
+    spellings = one_of_names(tuple(dict.fromkeys(spelled)))
+    which = r"(/(versions|labels)/[^/:?]*)?"
     return [
-        matches(MODEL_HEADER, spellings),
-        matches(":path", rf"/v[12]/models/{spellings}(/(versions|labels)/[^/:?]*)?(:[a-z]+|/infer)(\?.*)?"),
+        matches(MODEL_HEADER, f"{spellings}{which}"),
+        matches(":path", rf"/v[12]/models/{spellings}{which}(:[a-z]+|/infer)(\?.*)?"),
     ]

@@ -19,10 +19,13 @@ from ext_proc.envoy_config.parts.text import extension
 FROM_CLIENTS = STEERING_HEADERS
 # The server's own calls carry the hop mark.
 FROM_SERVER = (NODE_HEADER,)
-# Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency.
+# Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency, and tells it
+# the terms of a call.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)
-# Removed at the router, so after the route was chosen by them: they end here.
-AT_ROUTER = (NODE_HEADER, HOP_HEADER, "x-envoy-external-address")
+# Removed at an edge's router, so after the route was chosen by them: they end here.
+AT_EDGES_ROUTER = (NODE_HEADER, HOP_HEADER, "x-envoy-external-address")
+# Removed at a node's router, which is the last: with the server away, too, none of them reaches a model server.
+AT_NODES_ROUTER = (*STEERING_HEADERS, "x-envoy-external-address")
 # Removed from the replies of nodes at the edge's router, where retries have seen it.
 FROM_NODES = (ELSEWHERE_HEADER,)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.wire.batch import BatchCodec
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codec import Method
 from ext_proc.wire.names import check_label, check_name, check_version, decode
@@ -19,6 +20,7 @@ from ext_proc.wire.protobuf.fields import (
     without,
 )
 from ext_proc.wire.tfs import grpc_outputs
+from ext_proc.wire.tfs.grpc_batch import TfsGrpcBatches
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
@@ -189,6 +191,7 @@ def _check_one_model(message: bytes) -> None:
 class TfsGrpc:
     """The codec of TF Serving's gRPC API."""
 
+    batches: BatchCodec = TfsGrpcBatches()
     methods: Mapping[str, Method] = {
         _PREDICTION + "Predict": Method(InferenceProtocol.TFS_GRPC, Verb.PREDICT, SpecFinder),
         _PREDICTION + "Classify": Method(InferenceProtocol.TFS_GRPC, Verb.CLASSIFY, SpecFinder),

@@ -10,10 +10,12 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.wire.batch import BatchCodec
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_label, check_name, check_version, quoted
 from ext_proc.wire.output_arrays import Array, Outputs
 from ext_proc.wire.tfs import rest_outputs
+from ext_proc.wire.tfs.rest_batch import TfsRestBatches
 
 VERBS = {"predict": Verb.PREDICT, "classify": Verb.CLASSIFY, "regress": Verb.REGRESS}
 _PLAIN = "!$&'()*+,;=@"  # what a segment of a path may hold as it is, but for the ':' before the verb
@@ -57,6 +59,7 @@ def _decoded(text: str, part: str) -> str:
 class TfsRest:
     """The codec of TF Serving's REST API, `/v1/...`."""
 
+    batches: BatchCodec = TfsRestBatches()
     roots: tuple[str, ...] = ("v1", "V1")
 
     def error_body(self, message: str) -> bytes:

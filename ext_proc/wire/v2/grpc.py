@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.wire.batch import BatchCodec
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codec import Method
 from ext_proc.wire.names import check_name, check_version, decode
 from ext_proc.wire.output_arrays import Array, Outputs
 from ext_proc.wire.protobuf.fields import Pieces, len_field, without
 from ext_proc.wire.v2 import grpc_outputs
+from ext_proc.wire.v2.grpc_batch import V2GrpcBatches
 from ext_proc.wire.v2.refusals import REPOSITORY, check_no_label
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -55,6 +57,7 @@ class NameFinder:
 class V2Grpc:
     """The codec of the V2 gRPC API."""
 
+    batches: BatchCodec = V2GrpcBatches()
     methods: Mapping[str, Method] = {
         _SERVICE + "ModelInfer": Method(InferenceProtocol.V2_GRPC, Verb.INFER, NameFinder),
         _SERVICE + "ModelStreamInfer": Method(InferenceProtocol.V2_GRPC, Verb.STREAM_INFER, NameFinder),

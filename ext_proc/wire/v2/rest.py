@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.wire.batch import BatchCodec
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.names import check_name, check_version
 from ext_proc.wire.output_arrays import Array, Outputs
 from ext_proc.wire.v2 import rest_outputs
 from ext_proc.wire.v2.refusals import REPOSITORY, check_no_label
+from ext_proc.wire.v2.rest_batch import V2RestBatches
 
 VERBS = {
     "": Verb.METADATA,
@@ -35,6 +37,7 @@ def _decoded(text: str) -> str:
 class V2Rest:
     """The codec of the V2 REST API, `/v2/...`."""
 
+    batches: BatchCodec = V2RestBatches()
     roots: tuple[str, ...] = ("v2",)
 
     def error_body(self, message: str) -> bytes:

@@ -48,7 +48,7 @@ def test_no_header_asks_for_nothing() -> None:
 
 
 def test_what_a_header_leaves_out_is_left_to_the_settings() -> None:
-    assert read_tloc("12.5") == TimeLimit(12.5, None, None, None, 0, None)
+    assert read_tloc("12.5") == TimeLimit(12.5, None, None, None, None, None)
     assert read_tloc("0").tloc_ms == 0  # passed on arrival: no error of the header
     assert read_tloc("9;cross-request=0").cross_request is False
 

@@ -85,6 +85,33 @@ class TestLimits:
         assert (plan.priority, plan.cross_lag_ms, plan.cross_request) == (4, 3, None)
         assert plan.candidates == (Candidate("embedding", estimate_ms=30), Candidate("svm", estimate_ms=20))
 
+    def test_how_calls_share_batches_is_said_by_headers_then_by_the_name_then_by_what_it_leads_to(self) -> None:
+        book = model_table(
+            {
+                "digits": {"cross_request": True, "cross_lag_ms": 5, "priority": 2},
+                "urgent": {"alias": "digits", "priority": 9},
+                "apart": {"cross_request": False, "backups": ["digits"]},
+            }
+        )
+
+        def said(model: str, tloc: str | None = None) -> tuple[bool | None, float | None, int]:
+            plan = planned(book, call(model), tloc=tloc)
+            return plan.cross_request, plan.cross_lag_ms, plan.priority
+
+        assert said("digits") == (True, 5, 2)
+        assert said("digits", "50") == (True, 5, 2)
+        assert said("digits", "50;cross-request=0;cross-lag=0;priority=0") == (False, 0, 0)
+        assert said("urgent") == (True, 5, 9)
+        assert said("apart") == (False, None, 0), "a backup brings nothing of its own"
+
+    def test_a_model_of_which_only_nodes_are_told_something_is_not_raced_and_its_body_not_asked_for(self) -> None:
+        book = model_table({"digits": {"cross_request": True}, "plain": {"estimate_ms": 5}})
+        plan = planned(book, call("digits"))
+        assert (plan.races, plan.shadows, titles(plan)) == (False, (), ["digits"])
+        assert book.plan(call("digits", verb=Verb.STATUS)) is None
+        assert book.plan(call("plain")) is None
+        assert book.names == ()
+
     def test_the_earlier_of_limit_and_grpc_deadline_wins(self) -> None:
         book = model_table(SEED)
         assert planned(book, call("embedding"), grpc_timeout="40m").limit_ms == 36
@@ -310,6 +337,8 @@ class TestBadConfiguration:
             ({"limit_ms": 5, "estimate_ms": 6}, "estimate_ms 6 is over limit_ms 5"),
             ({"limit_ms": 5, "backups": ["b;est=6"]}, "b: est=6 is over limit_ms 5"),
             ({"limit_ms": -1}, "greater than 0"),
+            ({"cross_lag_ms": -1}, "greater than or equal to 0"),
+            ({"priority": 1001}, "less than or equal to 1000"),
             ({"limit_ms": float("nan")}, "limit_ms"),
             ({"backups": ["a, b"]}, "value names 2 candidates"),
             ({"backups": ["a b"]}, "does not parse"),

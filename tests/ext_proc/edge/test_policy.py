@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -159,16 +159,68 @@ class TestNodesOfOurs:
         assert decided(edge(), grpc(), "plain").headers == ()
 
 
+class TestTerms:
+    """What nodes are told of calls that are not raced; candidates carry theirs from the race."""
+
+    MODELS: ClassVar[dict[str, dict[str, Any]]] = {
+        **MODELS,
+        "digits": {"cross_request": True, "cross_lag_ms": 5},
+        "urgent": {"alias": "digits;version=2", "priority": 9},
+    }
+
+    def edge(self, **more: Any) -> EdgePolicy:
+        return edge(self.MODELS, residency="10.0.0.1:9904", **more)
+
+    def test_a_limit_that_cannot_be_kept_here_is_told_less_the_time_that_has_gone(self) -> None:
+        policy = self.edge(wall=lambda: 1000.0)
+        head = replace(grpc((1, 36), tloc="50;cross-lag=3;priority=1"), received=999.98)
+        assert decided(policy, head, "plain").headers == (
+            ("x-tbms-model", "plain"), ("x-tbms-call", "30;lag=3;priority=1"),
+        )  # fmt: skip
+        over_rest = decided(policy, rest("bert", (1, 38), BodyMode.NONE))
+        assert over_rest.headers == (("x-tbms-call", "50"),), "a limit of the configuration is one, too"
+
+    def test_a_model_of_the_configuration_shares_without_a_header(self) -> None:
+        policy = self.edge()
+        assert decided(policy, rest("digits")).headers == (("x-tbms-call", "none;lag=5;share"),)
+        assert decided(policy, grpc(x_tbms_model="digits")).headers == (("x-tbms-call", "none;lag=5;share"),)
+
+    def test_a_new_name_is_told_beside_them(self) -> None:
+        policy = self.edge()
+        assert decided(policy, rest("urgent")).headers == (
+            (":path", "/v1/models/digits/versions/2:predict"), ("x-tbms-call", "none;lag=5;share;priority=9"),
+        )  # fmt: skip
+        head = grpc()
+        hold = decided(policy, head, "urgent")
+        route = asyncio.run(policy.resolve(Held(head, named(head, "urgent"), (message("urgent"),), hold.context)))
+        assert route.headers == (
+            ("x-tbms-model", "digits/versions/2"), ("x-tbms-call", "none;lag=5;share;priority=9"),
+        )  # fmt: skip
+
+    def test_there_is_nothing_to_tell_of_other_calls(self) -> None:
+        policy = self.edge()
+        for head, model in ((rest("plain"), ""), (grpc(x_tbms_model="plain", grpc_timeout="1S"), "")):
+            assert decided(policy, head, model).headers == ()
+        status = _head("/v1/models/digits", "", (1, 40), None, True, {})
+        assert decided(policy, status).headers == ()
+
+    def test_nodes_that_nobody_batches_at_hear_nothing(self) -> None:
+        policy = edge(self.MODELS)
+        assert decided(policy, rest("digits")).headers == ()
+        assert decided(policy, grpc((1, 36), tloc="50"), "plain").headers == ()
+
+
 class TestHopMark:
     def test_ours_is_routed_where_it_says_and_never_raced(self) -> None:
         head = rest("bert", x_tbms_hop=HOP.write(("10.9.9.9:1",)), tloc="50", backup="svm")
-        assert decided(edge(), head) == Route(("10.9.9.9:1",))
+        assert decided(edge(), head) == Route(("10.9.9.9:1",), keeps=("x-tbms-call",))
 
     def test_a_forged_one_has_no_effect(self) -> None:
         forged = HopMark("f" * 32).write(("10.9.9.9:1",))
         policy = edge()
         assert isinstance(decided(policy, rest("bert", x_tbms_hop=forged)), Hold)
         assert set(decided(policy, rest("plain", x_tbms_hop=forged)).nodes) == set(REST)
+        assert decided(policy, rest("plain", x_tbms_hop=forged)).keeps == ()
         assert HOP_HEADER == "x-tbms-hop"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ext_proc.envoy_config import EnvoySettings, render, render_node
+from ext_proc.envoy_config import EnvoySettings, GatheredCalls, render, render_node
 from integration.stack.envoys import envoy_binary
 from mesh.node import Node
 
@@ -40,8 +40,11 @@ def node_document(
     grpc: str = "127.0.0.1:8500",
     rest: str = "127.0.0.1:8501",
     hold_seconds: float = 300.0,
+    gathered: GatheredCalls | None = None,
+    server: str = SOCKET,
 ) -> Document:
-    text = render_node(settings, version=version, server=SOCKET, grpc=grpc, rest=rest, hold_seconds=hold_seconds)
+    where = {"server": server, "grpc": grpc, "rest": rest}
+    text = render_node(settings, version=version, **where, hold_seconds=hold_seconds, gathered=gathered)
     document: Document = yaml.safe_load(text)
     return document
 

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -222,8 +223,17 @@ def test_what_is_not_inference_passes(mode: str) -> None:
 
 @pytest.mark.parametrize("path", [PREDICT, "/index.html"])
 def test_steering_headers_of_a_client_are_removed(path: str) -> None:
-    (reply,) = drive(Machine(Policy()), envoy.rest(path, x_tbms_node="node-z", x_tbms_hop="guess"))
-    assert reply.removed == ["x-tbms-node", "x-tbms-hop"]
+    forged = envoy.rest(path, x_tbms_node="node-z", x_tbms_hop="guess", x_tbms_call="5;priority=9")
+    (reply,) = drive(Machine(Policy()), forged)
+    assert reply.removed == ["x-tbms-node", "x-tbms-hop", "x-tbms-call"]
+
+
+@pytest.mark.parametrize("asks", ["", "m"])
+def test_what_a_request_has_from_us_goes_on(asks: str) -> None:
+    """A candidate call: of what steers, only that which its node is to hear."""
+    policy = Policy(replace(ROUTE, keeps=("x-tbms-call",), wants_residency=asks))
+    (reply,) = drive(Machine(policy), envoy.rest(PREDICT, x_tbms_hop="s", x_tbms_call="5"))
+    assert reply.removed == ["x-tbms-hop"]
 
 
 def test_a_declared_length_over_the_limit_is_refused_by_the_headers() -> None:

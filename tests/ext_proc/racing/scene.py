@@ -1,6 +1,7 @@
 """What a race's shell is tested with: an upstream that follows a script, and everything around it, in virtual time."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -151,6 +152,7 @@ async def scene(
             budget,
             margin_ms,
             lambda race, held: reports.append((race, held)),
+            (f"r{count}" for count in itertools.count()),
             asyncio.get_running_loop().time,
         )
         yield Scene(race_runner, upstream, nodes, estimates, budget, reports)

@@ -2,11 +2,12 @@
 
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ext_proc.broker.effects import Start
-from ext_proc.broker.plan import Candidate
+from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Held
 from ext_proc.racing.candidate_request import Candidates
@@ -16,16 +17,22 @@ from ext_proc.wire.call import InferenceProtocol
 from ext_proc.wire.framing import frame
 from ext_proc.wire.naming import name_call
 from mesh.protos import tfs_pb2
-from tests.ext_proc.racing.scene import NODE, Nodes, held
+from tests.ext_proc.racing.scene import NODE, Nodes, held, plan
 
 HOP = HopMark("s" * 32)
 
 
-def request(call: Held, candidate: Candidate, ms: float = 40.0, limit: int = 1 << 20) -> Request:
+PLAN = plan("bert")
+
+
+def request(
+    call: Held, candidate: Candidate, ms: float = 40.0, limit: int = 1 << 20, rank: int = 0, by: Plan = PLAN
+) -> Request:
     nodes = Nodes()
     if call.call.protocol.is_grpc:
         call = call.unpacked(limit)
-    with Candidates(nodes, HOP, lambda: limit).placed(call, Start(0, 0, candidate, ms, False), 0.0) as (made, _):
+    start = Start(rank, 0, candidate, ms, False)
+    with Candidates(nodes, HOP, lambda: limit).placed(call, start, by, "r1.2", 0.0) as (made, _):
         assert nodes.load == 1
     assert nodes.load == 0
     return made
@@ -52,6 +59,7 @@ def test_rest_for_another_model() -> None:
         "accept-encoding": b"gzip",
         "x-tbms-hop": HOP.write((NODE, "10.0.0.2:8501")).encode(),
         "x-tbms-model": b"svm/versions/3",
+        "x-tbms-call": b"40;race=r1.2",
         "x-envoy-upstream-rq-timeout-ms": b"42",
     }
     assert made.timeout == pytest.approx(0.042)
@@ -65,8 +73,8 @@ def test_the_same_model_keeps_the_path_as_it_was_written() -> None:
 
 @pytest.mark.parametrize(
     "steering",
-    ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "grpc-timeout",
-     "x-envoy-upstream-rq-timeout-ms"],
+    ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "x-tbms-call",
+     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms"],
 )  # fmt: skip
 def test_what_steers_is_not_sent_on(steering: str) -> None:
     made = request(held(**{steering: "forged"}), Candidate("svm"))
@@ -78,6 +86,21 @@ def test_a_candidate_is_given_what_is_left_and_a_moment_more(ms: float, header: 
     made = request(held(), Candidate("svm"), ms)
     assert dict(made.headers)["x-envoy-upstream-rq-timeout-ms"] == header
     assert made.timeout == pytest.approx((ms + 2) / 1000)
+
+
+@pytest.mark.parametrize(
+    ("ms", "rank", "wish", "told"),
+    [
+        (37.4126, 0, {}, "37.413;race=r1.2"),
+        (12.0, 2, {"cross_request": True, "cross_lag_ms": 10.0}, "12;race=r1.2;lag=10;share;rank=2"),
+        (0.25, 1, {"cross_request": False, "priority": -3}, "0.25;race=r1.2;share=?0;priority=-3;rank=1"),
+    ],
+)
+def test_the_node_is_told_the_terms_of_the_call(ms: float, rank: int, wish: dict[str, Any], told: str) -> None:
+    """What is left without the grace: a batch that is late by that is late."""
+    for call in (held(), tfs_call("bert")):
+        made = request(call, Candidate("svm"), ms, rank=rank, by=plan("bert", **wish))
+        assert dict(made.headers)["x-tbms-call"] == told.encode()
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -126,7 +149,8 @@ def test_a_rest_path_with_any_name_is_read_back() -> None:
 def test_the_load_of_the_node_ends_with_the_call_however_it_ends() -> None:
     nodes = Nodes()
     candidates = Candidates(nodes, HOP, lambda: 100)
-    with pytest.raises(ZeroDivisionError), candidates.placed(held(), Start(0, 0, Candidate("svm"), 5, False), 0.0):
+    start = Start(0, 0, Candidate("svm"), 5, False)
+    with pytest.raises(ZeroDivisionError), candidates.placed(held(), start, PLAN, None, 0.0):
         raise ZeroDivisionError
     assert nodes.load == 0
 

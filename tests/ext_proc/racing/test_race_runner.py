@@ -400,3 +400,14 @@ def test_the_outcome_of_a_race_that_failed_is_in_its_report() -> None:
         assert race.outcome.why is Why.FAILED
 
     playing(play, bert=Script(0.001, rest_reply(b"", 500)))
+
+
+def test_the_nodes_of_one_race_are_told_the_same_race_and_what_is_left() -> None:
+    async def play(stage: Scene) -> None:
+        for _ in range(2):
+            began = asyncio.get_running_loop().time()
+            await stage.race_runner.run(held(), plan("bert", "svm", cross_lag_ms=4.0), began)
+        told = [dict(request.headers)["x-tbms-call"].decode() for _, request in stage.upstream.sent]
+        assert told == ["50;race=r0;lag=4", "40;race=r0;lag=4;rank=1", "50;race=r1;lag=4", "40;race=r1;lag=4;rank=1"]
+
+    playing(play, bert=Script(0.020), svm=Script(None))

@@ -41,6 +41,7 @@ def test_a_call_is_answered_while_its_copy_goes_its_own_way() -> None:
             Candidates(nodes, HopMark("0" * 32), lambda: LIMIT),
             TokenBucket(0.2, 500.0),
             lambda race, call: reports.append((race, call)),
+            iter(["r1"]),
             clock,
         )
         async with racer.running():

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -115,3 +115,14 @@ def test_copies_end_with_the_process() -> None:
         assert stage.upstream.running == ["svm"]
 
     playing(play, svm=Script(None))
+
+
+def test_at_a_node_a_copy_stands_behind_every_call_that_somebody_waits_for() -> None:
+    async def play(stage: Stage) -> None:
+        wish = replace(copied("svm"), priority=7, cross_request=True)
+        stage.shadows.copy(held("bert"), wish)
+        await asyncio.sleep(0.001)
+        ((_, request),) = stage.upstream.sent
+        assert dict(request.headers)["x-tbms-call"] == b"50;share;priority=-1000"
+
+    playing(play, svm=Script())

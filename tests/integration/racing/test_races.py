@@ -1,10 +1,12 @@
 """Races through a real Envoy: who answers, whatever the primary does, in all four protocols."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
 
+from ext_proc.batching.terms import read_terms
 from ext_proc.wire.call import InferenceProtocol
 from tests.integration.racing.conftest import Stage
 from tests.integration.racing.puppet import Part
@@ -156,6 +158,21 @@ async def test_a_candidate_gets_the_call_and_not_what_steered_it(stage: Stage, p
     if not protocol.is_grpc:
         assert bert.body == svm.body
         assert bert.header("host") == stage.edge.target
+
+
+@protocols
+async def test_the_node_of_a_candidate_is_told_its_terms(stage: Stage, protocol: InferenceProtocol) -> None:
+    stage.plays(bert=Part(status=BROKEN), svm=Part(2))
+    forged = {"x-tbms-call": "1;race=forged;priority=1000"}
+    asked = {"tloc": "5000;est=20;cross-request=1;cross-lag=7;priority=3", "backup": "svm;est=200", **forged}
+    await stage.client.call(protocol, "bert", asked)
+    first, second = (read_terms({"x-tbms-call": call.header("x-tbms-call") or ""}) for call in stage.puppet.calls)
+    assert (first.lag_ms, first.shares, first.priority, first.rank, second.rank) == (7, True, 3, 0, 1)
+    assert replace(first, rank=1, limit_ms=second.limit_ms) == second, "the same race"
+    assert 0 < second.limit_ms < first.limit_ms <= 5000
+    assert first.race not in (None, "forged")
+    await stage.client.call(protocol, "bert", asked)
+    assert read_terms({"x-tbms-call": stage.puppet.calls[-1].header("x-tbms-call") or ""}).race != first.race
 
 
 async def test_200_races_at_once(stage: Stage) -> None:

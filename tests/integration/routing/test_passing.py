@@ -50,6 +50,7 @@ def steering(recorders: dict[str, Recorder], model: str) -> dict[str, str]:
     return {
         "x-tbms-node": wrong.rest or "",
         "x-tbms-hop": "guess",
+        "x-tbms-call": "1;priority=1000",
         "x-envoy-original-dst-host": wrong.rest or "",
         "x-gateway-destination-endpoint": wrong.rest or "",
     }
@@ -67,6 +68,7 @@ async def test_a_client_cannot_steer_a_rest_call(
             arrival = recorders[owner(model, NAMES)].arrivals[-1]
             assert arrival.header("x-tbms-node") is None
             assert arrival.header("x-tbms-hop") is None
+            assert arrival.header("x-tbms-call") is None
 
 
 async def test_a_client_cannot_steer_a_grpc_call(recorded_edge: Sidecar, recorders: dict[str, Recorder]) -> None:
@@ -79,6 +81,7 @@ async def test_a_client_cannot_steer_a_grpc_call(recorded_edge: Sidecar, recorde
             assert arrival.path == call.method
             assert arrival.header("x-tbms-node") is None
             assert arrival.header("x-tbms-hop") is None
+            assert arrival.header("x-tbms-call") is None
 
 
 @pytest.mark.parametrize("path", ["/v1/models/model-0:predict", "/v2/models/model-1/infer", "/any/thing?x=%2F..&y=1"])

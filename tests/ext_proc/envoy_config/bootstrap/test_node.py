@@ -4,12 +4,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from ext_proc.cli.envoy_config import bootstrap_for
 from ext_proc.cli.main import app
-from ext_proc.envoy_config import EnvoyLimits, EnvoySettings, render_node
+from ext_proc.config import load
+from ext_proc.envoy_config import EnvoyLimits, EnvoySettings, GatheredCalls, render_node
 from ext_proc.errors import ConfigError
-from tests.ext_proc.envoy_config.documents import ENVOY_FOLDER, SOCKET, VERSIONS, cluster, node_document, validate
+from tests.ext_proc.envoy_config.documents import (
+    ENVOY_FOLDER,
+    SOCKET,
+    VERSIONS,
+    cluster,
+    manager,
+    node_document,
+    validate,
+)
 
 DEFAULT = EnvoySettings()
 
@@ -30,6 +41,45 @@ def test_calls_go_to_this_machines_model_server_and_nowhere_else() -> None:
         "models_rest": ("STRICT_DNS", "models.local", 18501),
     }
     assert [entry["name"] for entry in document["static_resources"]["listeners"]] == ["models"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_batches_go_to_the_model_server_by_a_listener_that_asks_nobody(version: str) -> None:
+    settings = EnvoySettings(egress="unix:/tmp/tbms-egress.sock")
+    document = node_document(version, settings, gathered=GatheredCalls())
+    inbound, egress = document["static_resources"]["listeners"]
+    assert (inbound["name"], egress["name"]) == ("models", "egress")
+    assert egress["address"] == {"pipe": {"path": "/tmp/tbms-egress.sock"}}
+    assert [each["name"] for each in manager(document, "egress")["http_filters"]] == ["envoy.filters.http.router"]
+    (towards,), (sent,) = (manager(document, name)["route_config"]["virtual_hosts"] for name in ("models", "egress"))
+    assert sent == towards, "the same model server, and nothing is asked twice that it may have seen"
+    # On 1.36 the filter buffers before the route's limit is applied; a batch comes as a stream.
+    limits = [each.get("per_connection_buffer_limit_bytes") for each in (inbound, egress)]
+    assert limits == ([64 * 1024 * 1024, None] if version == "1.36" else [None, None])
+
+
+@pytest.mark.parametrize(
+    ("batching", "gathered"),
+    [
+        ("{}", GatheredCalls()),
+        ("{models: {a: {cross_request: true}, b: {}}}", GatheredCalls(("a", "b"))),
+        ("{default: {cross_request: true}}", GatheredCalls(any_model=True)),
+    ],
+)
+def test_the_command_knows_which_models_have_settings_of_their_own(
+    batching: str, gathered: GatheredCalls, tmp_path: Path
+) -> None:
+    file = tmp_path / "tbms.yaml"
+    file.write_text(CONFIG + f"  batching: {batching}\n")
+    assert yaml.safe_load(bootstrap_for(load(file), "1.38")) == node_document(
+        "1.38",
+        EnvoySettings(listen="127.0.0.1:8080"),
+        "127.0.0.1:9500",
+        "127.0.0.1:9501",
+        7,
+        gathered,
+        "unix:/tmp/tbms.sock",
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,6 +127,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "names": {"grpc": "models.local:8500", "rest": "models.local:8501"},
     "ipv6": {"grpc": "[::1]:8500", "rest": "[2001:db8::1]:8501"},
     "unix": {"grpc": "unix:/tmp/models.sock", "settings": EnvoySettings(listen="unix:/tmp/tbms-node.sock")},
+    "batching": {"gathered": GatheredCalls(("a b", "x(y)*", "modèle", "percent%41"))},
+    "batching of every model": {"gathered": GatheredCalls(any_model=True), "hold_seconds": 0.5},
     "everything on": {
         "settings": EnvoySettings(
             access_log="/dev/null",

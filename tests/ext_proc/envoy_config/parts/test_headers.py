@@ -2,7 +2,8 @@
 
 import pytest
 
-from ext_proc.envoy_config import EnvoySettings
+from ext_proc.contract import STEERING_HEADERS
+from ext_proc.envoy_config import EnvoySettings, GatheredCalls
 from tests.ext_proc.envoy_config.documents import VERSIONS, edge_document, everything, manager, node_document
 
 
@@ -22,8 +23,10 @@ def test_steering_headers_of_clients_are_removed_before_the_route_is_chosen(vers
         (mutation,) = manager(document, name)["early_header_mutation_extensions"]
         removed[name] = {entry["remove"] for entry in mutation["typed_config"]["mutations"]}
         (host,) = manager(document, name)["route_config"]["virtual_hosts"]
-        assert {"x-tbms-node", "x-tbms-hop"} <= set(host["request_headers_to_remove"])
-    assert removed["clients"] == removed["direct"] == {"x-tbms-node", "x-tbms-hop", "x-tbms-residency"}
+        gone = set(host["request_headers_to_remove"])
+        assert {"x-tbms-node", "x-tbms-hop"} <= gone
+        assert not {"x-tbms-call", "x-tbms-residency"} & gone, "nodes are to hear what their edge says"
+    assert removed["clients"] == removed["direct"] == set(STEERING_HEADERS)
     assert removed["egress"] == {"x-tbms-node"}, "the server's own calls need their hop mark to be recognised"
 
 
@@ -31,4 +34,7 @@ def test_steering_headers_end_here() -> None:
     (mutation,) = manager(node_document(), "models")["early_header_mutation_extensions"]
     removed = {entry["remove"] for entry in mutation["typed_config"]["mutations"]}
     assert removed == {"x-tbms-node", "x-tbms-hop"}
+    for name in ("models", "egress"):
+        (host,) = manager(node_document(gathered=GatheredCalls()), name)["route_config"]["virtual_hosts"]
+        assert set(STEERING_HEADERS) <= set(host["request_headers_to_remove"])
     assert not [entry for entry in everything(node_document()) if "override_host_sources" in entry]

@@ -1,0 +1,347 @@
+"""The scheduler: which calls go to the model server next, together with whom.
+
+Pure: events come in with the time at which they happened, effects go out, and `wake_up` says when to call `timer`
+next. One scheduler holds the queues of all models of a node, since they share its device.
+
+A batch leaves when the device has an idle slot; while it has none, one may be handed over ahead of time if it is full,
+if its most urgent member cannot wait, or if a member's time for company is over. Which queue is next:
+
+- the one that answers most calls for its time on the device, which for the model that ran last is cheaper by what a
+  switch costs; so a model keeps the device while others have time to spare;
+- but if the queue with the least slack would be late after it, that one; for as long as the last switch has not paid
+  for itself, only where that saves more calls than it costs. Calls without a limit are ordered by their patience, and
+  so become the most urgent ones at some time: no queue waits for ever.
+
+A call that cannot be answered within its limit any more is dropped at once, on arrival already where that is foreseen:
+somebody else may still answer it.
+"""
+
+from collections.abc import Hashable, Iterator
+from itertools import islice
+from math import ceil, inf
+
+from ext_proc.batching.batch_time import BatchTimes
+from ext_proc.batching.device import Device, Model
+from ext_proc.batching.queue import BatchQueue
+from ext_proc.batching.settings import BatchingSettings
+from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, State, Waiting
+
+MAX_KEYS = 256
+"""Most keys of one model whose calls are gathered at once; calls of any further key go alone."""
+MAX_MODELS = 10_000
+"""Most models whose batch times are remembered."""
+_LEAD = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
+_LEAST_RETRY = 0.05  # seconds; nobody is told to come back earlier
+
+
+class Scheduler:
+    """Queues of all models, and the choice of the next batch. Times in seconds, monotonic."""
+
+    def __init__(self, settings: BatchingSettings) -> None:
+        self._settings = settings
+        self._device = Device(settings)
+        self._patience = settings.patience_ms / 1000
+        self._models: dict[str, Model] = {}
+        self._queues: dict[BatchQueue, Model] = {}  # those with calls; which has just had a batch is the last
+        self._arrivals = 0
+        self._sent = 0
+        self._wake = inf
+        self.calls = 0
+        """Calls that wait."""
+        self.bytes = 0
+        """Their bytes."""
+
+    @property
+    def wake_up(self) -> float | None:
+        """When `timer` is to be called next; None: not before something else happens."""
+        return None if self._wake == inf else self._wake
+
+    @property
+    def slots(self) -> int:
+        """Batches that the device runs at once."""
+        return self._device.slots
+
+    @property
+    def running(self) -> int:
+        """Batches that were handed over and have not ended."""
+        return self._device.running
+
+    def times(self, model: str) -> BatchTimes | None:
+        """What is known of a model's batch times; None if it is unknown."""
+        found = self._models.get(model)
+        return None if found is None else found.times
+
+    def queued(self) -> Iterator[tuple[str, int, int]]:
+        """Model, calls and rows of each queue that is not empty."""
+        for queue in self._queues:
+            yield queue.model, len(queue), queue.rows
+
+    def add(self, call: Waiting, now: float) -> list[Effect]:
+        """A call has come."""
+        model = self._model(call.model)
+        due = call.deadline if call.deadline != inf else call.arrived + self._patience
+        call.order = (-call.priority, due, self._arrivals)
+        self._arrivals += 1
+        effects: list[Effect] = []
+        if self._foreseen(call, model, now) > call.deadline:
+            self._drop(call, Dropped.LATE, now, effects)
+            return effects
+        if not self._make_room(call, now, effects):
+            return effects
+        queue = self._queue_of(call.key, model)
+        queue.add(call)
+        self._queues.setdefault(queue, model)
+        self.calls += 1
+        self.bytes += call.size
+        device = self._device
+        if device.is_free(model) or (device.has_room(model) and self._reason(queue, model, now) is not None):
+            self._send_all(now, effects)
+        else:  # no other queue has anything to do with it
+            self._wake = min(self._wake, self._wake_of(queue, model))
+        return effects
+
+    def withdraw(self, call: Waiting, now: float) -> list[Effect]:
+        """The caller of this call has gone. What was handed over already runs on: no model server takes it back."""
+        effects: list[Effect] = []
+        if call.state is State.WAITING:
+            self._remove(call)
+            call.state = State.GONE
+            self._send_all(now, effects)
+        else:
+            call.state = State.GONE
+        return effects
+
+    def timer(self, now: float) -> list[Effect]:
+        """The time of `wake_up` has come. Calling it earlier, or twice, does no harm."""
+        effects: list[Effect] = []
+        self._send_all(now, effects)
+        return effects
+
+    def finished(self, number: int, now: float, *, answered: bool) -> list[Effect]:
+        """A batch has ended, and its members have what they get. What failed teaches no batch times."""
+        effects: list[Effect] = []
+        for call in self._device.end(number, now, answered=answered).batch.members:
+            call.state = State.GONE
+        self._send_all(now, effects)
+        return effects
+
+    def ask_again(self, number: int, now: float, *, groups: int = 2) -> list[Effect]:
+        """A batch of several calls has failed as a whole: its members are asked again, in so many groups.
+
+        Those that have gone since are left out, and those that cannot be answered in time any more are dropped.
+        """
+        effects: list[Effect] = []
+        ended = self._device.end(number, now, answered=False)
+        times = ended.model.times
+        left = [call for call in ended.batch.members if call.state is State.SENT]
+        for call in left:
+            if call.deadline < now + times.expected(call.rows):
+                self._drop(call, Dropped.LATE, now, effects)
+        left = [call for call in left if call.state is State.SENT]
+        size = max(1, ceil(len(left) / groups))
+        queue = self._queue_of(ended.batch.members[0].key, ended.model)
+        for start in range(0, len(left), size):
+            queue.add_again(tuple(left[start : start + size]))
+        if left:
+            self._queues.setdefault(queue, ended.model)
+        elif not len(queue):
+            ended.model.queues.pop(queue.key)
+        self._send_all(now, effects)
+        return effects
+
+    def _model(self, name: str) -> Model:
+        model = self._models.get(name)
+        if model is None:
+            if len(self._models) >= MAX_MODELS:
+                self._forget()
+            model = self._models[name] = Model(name, self._settings.of(name))
+        return model
+
+    def _forget(self) -> None:
+        """Lets go of the oldest model that has nothing here."""
+        for name, model in self._models.items():
+            if not model.running and not model.queues and model is not self._device.last:
+                del self._models[name]
+                return
+
+    @staticmethod
+    def _queue_of(key: Hashable, model: Model) -> BatchQueue:
+        if key not in model.queues and len(model.queues) >= MAX_KEYS:
+            key = None
+        queue = model.queues.get(key)
+        if queue is None:
+            queue = model.queues[key] = BatchQueue(model.name, key, model.settings)
+        return queue
+
+    def _make_room(self, call: Waiting, now: float, effects: list[Effect]) -> bool:
+        """Whether the call may wait; less important ones are shed for it."""
+        most_calls, most_bytes = self._settings.queue_calls, self._settings.queue_bytes
+        while self.calls >= most_calls or self.bytes + call.size > most_bytes:
+            lasts = [last for queue in self._queues if (last := queue.last) is not None]
+            victim = max(lasts, key=lambda last: last.order, default=call)
+            if victim.priority >= call.priority:
+                self._drop(call, Dropped.SHED, now, effects)
+                return False
+            self._remove(victim)
+            self._drop(victim, Dropped.SHED, now, effects)
+        return True
+
+    def _foreseen(self, call: Waiting, model: Model, now: float) -> float:
+        """When the call would be answered, as far as that can be told: after all that is more urgent than it is."""
+        if call.deadline == inf:
+            return now
+        expected = model.times.expected
+        if self._device.is_free(model):
+            return now + expected(call.rows)
+        start = now + self._device.until_free(now)
+        for queue, other in self._queues.items():
+            if other is not model:
+                before = queue.batches() if queue.due < call.due else 0
+            elif queue.key == call.key or queue.alone:
+                calls = queue.calls_before(call.order)
+                before = calls if queue.alone else int(calls / len(queue) * queue.rows) // model.settings.max_rows
+            else:
+                before = 0
+            start += before * other.times.expected(queue.next_rows()) / self._device.width(other)
+        return start + expected(call.rows)
+
+    def _send_all(self, now: float, effects: list[Effect]) -> None:
+        """Sends what may leave now, drops what is late, and sets the next time to look."""
+        self._drop_late(now, effects)
+        while (choice := self._choose(now)) is not None:
+            self._send(*choice, now, effects)
+        self._wake = min((self._wake_of(queue, model) for queue, model in self._queues.items()), default=inf)
+
+    def _choose(self, now: float) -> tuple[BatchQueue, Leaving] | None:
+        """The queue whose batch leaves next, if one may."""
+        device = self._device
+        urgent: BatchQueue | None = None
+        best: BatchQueue | None = None
+        why, least, most = Leaving.URGENT, inf, -1.0
+        wait = device.until_free(now) if device.all_busy else 0.0
+        for queue, model in self._queues.items():
+            if not (device.is_free(model) or device.has_room(model)):
+                continue
+            if (slack := self._slack(queue, model, now) - wait) < least:
+                urgent, least = queue, slack
+            reason = self._reason(queue, model, now)
+            if reason is not None and (worth := self._worth(queue, model)) > most:
+                best, most, why = queue, worth, reason
+        if best is None or urgent is None:
+            return None
+        if best is not urgent and self._gives_way(best, urgent, least, now + wait):
+            return urgent, self._reason(urgent, self._queues[urgent], now) or Leaving.URGENT
+        return best, why
+
+    def _gives_way(self, best: BatchQueue, urgent: BatchQueue, slack: float, start: float) -> bool:
+        """Whether the queue that is worth most lets a more urgent one go first, from `start` on."""
+        device, model, other = self._device, self._queues[best], self._queues[urgent]
+        if model is not device.last or start >= device.turn_end:
+            return slack < self._cost(best) + device.switch_to(other)
+        # It has just cost a switch. Under overload somebody is always urgent: going from one to the next would leave
+        # the device nothing but switches. So only where that saves more calls than it costs.
+        first, second = self._cost(best), self._cost(urgent)
+        late = _late(best, start + first, start + second + model.switch_seconds + first)
+        return _late(urgent, start + second, start + first + second) > late
+
+    def _reason(self, queue: BatchQueue, model: Model, now: float) -> Leaving | None:
+        """Why its next batch may leave now, where there is room for it."""
+        if queue.full:
+            return Leaving.FULL
+        if self._device.is_free(model):
+            return Leaving.IDLE
+        if queue.lag_end <= now:
+            return Leaving.LAG
+        return Leaving.URGENT if self._urgent_at(queue, model) <= now else None
+
+    def _urgent_at(self, queue: BatchQueue, model: Model) -> float:
+        return queue.deadline - model.times.cautious(queue.next_rows()) - _LEAD
+
+    def _cost(self, queue: BatchQueue) -> float:
+        """Seconds on the device of its next batch."""
+        model = self._queues[queue]
+        return self._device.switch_to(model) + model.times.expected(queue.next_rows())
+
+    def _slack(self, queue: BatchQueue, model: Model, now: float) -> float:
+        """Seconds that its most urgent call can still wait."""
+        needs = model.times.cautious(queue.next_rows()) + self._device.switch_to(model)
+        return queue.due - now - needs - _LEAD
+
+    def _worth(self, queue: BatchQueue, model: Model) -> float:
+        """Calls answered for each second on the device, if all that waits here ran now."""
+        seconds = queue.batches() * model.times.expected(queue.next_rows()) + self._device.switch_to(model)
+        return len(queue) / max(seconds, 1e-6)
+
+    def _send(self, queue: BatchQueue, why: Leaving, now: float, effects: list[Effect]) -> None:
+        model = self._queues.pop(queue)
+        again = queue.asks_again
+        members = queue.take(self._most_rows(queue, model, now))
+        if again:
+            members = tuple(call for call in members if call.state is State.SENT)
+        else:
+            self.calls -= len(members)
+            self.bytes -= sum(call.size for call in members)
+        if len(queue):
+            self._queues[queue] = model
+        else:
+            del model.queues[queue.key]
+        if not members:
+            return
+        self._sent += 1
+        batch = Batch(self._sent, model.name, members, queue.filled(sum(call.rows for call in members)), why)
+        self._device.start(batch, model, now)
+        effects.append(Send(batch))
+
+    def _most_rows(self, queue: BatchQueue, model: Model, now: float) -> int:
+        """Rows that its most urgent call leaves time for: a larger batch takes longer."""
+        most, slope = queue.settings.max_rows, model.times.slope
+        left = queue.deadline - now - model.times.cautious(0)
+        if slope <= 0 or left <= 0 or left >= most * slope:  # late in any case: then with all the company there is
+            return most
+        return max(1, int(left / slope))
+
+    def _drop_late(self, now: float, effects: list[Effect]) -> None:
+        """Drops the calls that cannot be answered in time any more, were they sent alone and at once."""
+        for queue, model in [*self._queues.items()]:
+            while (call := queue.earliest()) is not None and self._latest_start(call, model) <= now:
+                self._remove(call)
+                self._drop(call, Dropped.LATE, now, effects)
+
+    @staticmethod
+    def _latest_start(call: Waiting, model: Model) -> float:
+        return call.deadline - model.times.expected(call.rows)
+
+    def _remove(self, call: Waiting) -> None:
+        queue = call.queue
+        assert queue is not None
+        queue.remove(call)
+        self.calls -= 1
+        self.bytes -= call.size
+        if not len(queue):
+            model = self._queues.pop(queue)
+            del model.queues[queue.key]
+
+    def _drop(self, call: Waiting, why: Dropped, now: float, effects: list[Effect]) -> None:
+        call.state = State.GONE
+        effects.append(Drop(call, why, max(_LEAST_RETRY, self._backlog(now))))
+
+    def _backlog(self, now: float) -> float:
+        """Seconds of work that waits for the device."""
+        seconds = self._device.until_free(now)
+        for queue, model in self._queues.items():
+            seconds += queue.batches() * model.times.expected(queue.next_rows()) / self._device.width(model)
+        return seconds
+
+    def _wake_of(self, queue: BatchQueue, model: Model) -> float:
+        """When a call of the queue is late, and, where there is room for it, when a batch may leave ahead of time."""
+        wake = inf
+        if (call := queue.earliest()) is not None:
+            wake = self._latest_start(call, model)
+        if self._device.has_room(model) and not self._device.is_free(model):
+            wake = min(wake, queue.lag_end, self._urgent_at(queue, model))
+        return wake
+
+
+def _late(queue: BatchQueue, end: float, later: float) -> int:
+    """How many calls of its next batch are in time if that ends at `end`, and are not if it ends `later`."""
+    return sum(end <= call.due < later for call in islice(queue, queue.settings.max_rows))

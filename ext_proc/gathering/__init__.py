@@ -1,0 +1,1 @@
+"""The shell of `ext_proc.batching`: calls in, batches out through Envoy's egress listener, replies cut."""

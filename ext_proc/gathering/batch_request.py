@@ -1,0 +1,118 @@
+"""The request that a batch goes out as, and whether a failed one may be asked again in parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ext_proc.contract import STEERING_HEADERS, TLOC_HEADER
+from ext_proc.grpc_status import GrpcStatus
+from ext_proc.http2.headers import Headers
+from ext_proc.processing.decision import Held
+from ext_proc.upstream.client import Request, Response
+from ext_proc.wire.batch import Member, Written, padding
+from ext_proc.wire.codecs import CODECS
+
+# Written anew, or of the connection to Envoy only.
+_NOT_SENT_ON = frozenset(
+    {*STEERING_HEADERS, TLOC_HEADER, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
+)
+# What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
+_OF_ALL = frozenset({"content-type", "accept"})
+
+# A status that may be due to one member, or to the size of the batch: its members are asked again in smaller groups.
+# Any other says that the server or the model is away, or too busy, which more calls would not mend.
+_DIVISIBLE_HTTP = frozenset({400, 413, 422, 500})
+_DIVISIBLE_GRPC = frozenset(
+    {
+        GrpcStatus.INVALID_ARGUMENT,
+        GrpcStatus.OUT_OF_RANGE,
+        GrpcStatus.INTERNAL,
+        GrpcStatus.UNKNOWN,
+        GrpcStatus.RESOURCE_EXHAUSTED,
+        GrpcStatus.FAILED_PRECONDITION,
+    }
+)
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged."""
+
+    held: Held
+    member: Member | None
+    whole: bool = True
+
+
+def single_request(held: Held, timeout: float) -> Request:
+    """The call itself, with all its headers; `timeout` in seconds."""
+    headers, repeated = held.head.headers, held.head.repeated
+    lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))
+    return _request(held, tuple((key, line.encode("latin-1")) for key, line in lines), _body(held), timeout)
+
+
+def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float) -> Request:
+    """One request for the rows of all parts, filled up to `rows` with copies of the last one.
+
+    Of their headers it has those that they have in common: what tells their form, and `key_headers`.
+    """
+    held = parts[0].held
+    codec = CODECS[held.call.protocol].batches
+    members = [part.member for part in parts if part.member is not None]
+    missing = rows - sum(member.rows for member in members)
+    written = codec.merge(members + padding(codec, members[-1], missing))
+    replaced = {key for key, _ in written.headers}
+    kept = [key for key in (*_OF_ALL, *key_headers) if key in held.head.headers and key not in replaced]
+    headers: Headers = tuple((key, held.head.headers[key].encode("latin-1")) for key in kept)
+    headers += tuple((key, value.encode("latin-1")) for key, value in written.headers)
+    return _request(held, headers, (written.body,), timeout)
+
+
+def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Response]:
+    """The reply to a batch as one for each part. Raises ReplyMismatch."""
+    codec = CODECS[parts[0].held.call.protocol].batches
+    members = [part.member for part in parts if part.member is not None]
+    missing = rows - sum(member.rows for member in members)
+    texts = {key: value.decode("latin-1") for key, value in response.headers}
+    cut = codec.cut(texts, response.body, members + padding(codec, members[-1], missing))
+    return [_replaced(response, written.body, written.headers) for written in cut[: len(members)]]
+
+
+def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> Response:
+    """The reply to a call that was asked in pieces. Raises ReplyMismatch."""
+    texts = {key: value.decode("latin-1") for key, value in responses[0].headers}
+    pieces = [
+        Written(one.body, tuple((key, value.decode("latin-1")) for key, value in one.headers)) for one in responses
+    ]
+    written = CODECS[held.call.protocol].batches.join(texts, pieces, member)
+    return _replaced(responses[0], written.body, written.headers)
+
+
+def is_divisible(response: Response) -> bool:
+    """Whether a batch that got this error may be asked again in parts."""
+    return response.status in _DIVISIBLE_HTTP or response.grpc_status in _DIVISIBLE_GRPC
+
+
+def whole_body(held: Held) -> bytes:
+    """The body as codecs read it: for gRPC the bare message."""
+    if held.message is not None:
+        return held.message
+    return held.chunks[0] if len(held.chunks) == 1 else b"".join(held.chunks)
+
+
+def _request(held: Held, headers: Headers, body: Sequence[bytes], timeout: float) -> Request:
+    of, grpc = held.head.headers, held.call.protocol.is_grpc
+    return Request(of[":path"], of[":method"], of.get(":authority", ""), headers, tuple(body), timeout, is_grpc=grpc)
+
+
+def _body(held: Held) -> Sequence[bytes]:
+    return (held.message,) if held.message is not None else held.chunks
+
+
+def _sent_on(key: str) -> bool:
+    return key not in _NOT_SENT_ON and not key.startswith(":")
+
+
+def _replaced(response: Response, body: bytes, headers: Sequence[tuple[str, str]]) -> Response:
+    own = {key for key, _ in headers}
+    kept = tuple(pair for pair in response.headers if pair[0] not in own)
+    added = tuple((key, value.encode("latin-1")) for key, value in headers)
+    return Response(response.status, kept + added, body, response.trailers, response.grpc_status, response.node)

@@ -1,0 +1,343 @@
+"""Gathers calls into batches: the shell around the pure scheduler.
+
+A call that waits costs a future; a batch costs a task, and the scheduler as a whole one timer. What happens (a call, a
+reply, the timer, a caller that goes) is told to the scheduler within the callback in which it happens.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from random import random
+from typing import Any, Protocol
+
+from ext_proc.batching.scheduler import Scheduler
+from ext_proc.batching.settings import BatchingSettings, ModelBatching
+from ext_proc.batching.terms import Terms
+from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Send, Waiting
+from ext_proc.broker.fields import MAX_PRIORITY
+from ext_proc.errors import CallError, Reason
+from ext_proc.gathering.batch_request import (
+    Part,
+    batch_request,
+    cut_reply,
+    is_divisible,
+    joined_reply,
+    single_request,
+    whole_body,
+)
+from ext_proc.gathering.company_check import CompanyChecks
+from ext_proc.processing.decision import Held
+from ext_proc.upstream.client import Request, Response, UpstreamError
+from ext_proc.wake_up import WakeUp
+from ext_proc.wire.batch import Alone, Member, ReplyMismatch
+from ext_proc.wire.codecs import CODECS
+from ext_proc.worker_thread import off_loop
+
+logger = logging.getLogger(__name__)
+
+UNFIT_SECONDS = 600.0
+"""For so long a model that was found to be no company is asked call by call; it may be another version by then."""
+UNFIT = "unfit"
+"""Why calls of such a model go alone, beside the reasons of `AloneReason`."""
+MAX_UNFIT = 10_000
+"""Most models that are remembered so."""
+
+
+_LAST = Terms(shares=False, priority=-MAX_PRIORITY - 1)
+
+
+class Caller(Protocol):
+    """Sends one call; `Upstream`, but for tests."""
+
+    async def call(self, request: Request) -> Response:
+        """Raises UpstreamError; gives the call up on the wire when cancelled."""
+
+
+class Outcome(StrEnum):
+    """How a batch ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    AGAIN = "again"
+    """Its members are asked again in smaller groups."""
+    UNFIT = "unfit"
+    """Its reply could not be cut: its members are asked one by one."""
+
+
+class BatchReport(Protocol):
+    """Is told what becomes of calls and batches; `ext_proc.telemetry.batches`, but for tests."""
+
+    def alone(self, model: str, reason: str) -> None:
+        """A call goes alone that might have shared a batch."""
+
+    def sent(self, batch: Batch, waits: Sequence[float]) -> None:
+        """A batch leaves; `waits` are seconds that its members waited."""
+
+    def ended(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+        """A batch has ended."""
+
+    def dropped(self, model: str, why: Dropped) -> None:
+        """A call was refused."""
+
+    def checked(self, model: str, same: bool) -> None:
+        """An answer in company was compared with the one alone."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A part that waits, and who waits for its reply."""
+
+    part: Part
+    reply: asyncio.Future[Response]
+
+    def give(self, response: Response) -> None:
+        """The reply, unless nobody waits for it any more."""
+        if not self.reply.done():
+            self.reply.set_result(response)
+
+    def refuse(self, error: CallError) -> None:
+        """As `give`."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class Gatherer:
+    """Batches of all models of a node, while `running`. `clock` in seconds, monotonic; `chance` from 0 up to 1."""
+
+    def __init__(
+        self,
+        settings: BatchingSettings,
+        upstream: Caller,
+        report: BatchReport,
+        clock: Callable[[], float],
+        chance: Callable[[], float] = random,
+    ) -> None:
+        self.settings = settings
+        self.scheduler = Scheduler(settings)
+        self._upstream = upstream
+        self._report = report
+        self._clock = clock
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake_up = WakeUp(self._on_timer, clock)
+        self._unfit: dict[str, float] = {}  # models that were found to be no company, and when that was
+        self._checks = CompanyChecks(settings, report, self._ask_alone, self._mark_unfit, chance)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Batches can go out for the length of the block; those that are on their way at its end are given up."""
+        async with self._group:
+            try:
+                yield
+            finally:
+                self._wake_up.at(None)
+                for task in self._tasks:
+                    task.cancel()
+
+    def wants(self, model: str, terms: Terms) -> bool:
+        """Whether a call is to be gathered, or at least ordered and shed, here."""
+        return model in self.settings.models or self._shares(self.settings.default, terms)
+
+    async def ask(self, held: Held, terms: Terms, arrived: float) -> Response:
+        """The model server's reply to a call whose body is here; for gRPC, unpacked.
+
+        Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
+        """
+        settings = self.settings.of(held.call.model)
+        member = self._member(held, terms, settings)
+        pieces = [] if member is None else piece_rows(member, settings)
+        if member is None or not pieces:
+            return await self._wait(Part(held, member), terms, arrived, settings)
+        if not settings.split or len(pieces) > self.settings.queue_calls:
+            most = f"{settings.max_rows} rows and {settings.max_bytes} bytes"
+            raise CallError(
+                Reason.TOO_LARGE, f"the call has {member.rows} rows of {member.size} bytes, over the limit of {most}"
+            )
+        parts = CODECS[held.call.protocol].batches.split(member, pieces)
+        responses = await _all([self._wait(Part(held, part, whole=False), terms, arrived, settings) for part in parts])
+        bad = next((response for response in responses if not response.ok), None)
+        if bad is not None:
+            return bad
+        try:
+            return joined_reply(responses, held, member)
+        except ReplyMismatch as mismatch:
+            cause = f"the replies to the pieces of a call of {member.rows} rows cannot be joined: {mismatch}"
+            raise CallError(Reason.BROKEN_MODEL, cause) from mismatch
+
+    def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> Member | None:
+        """What may be merged of a call; None if it goes alone."""
+        if settings.server_batches or not self._shares(settings, terms):
+            return None
+        model = held.call.model
+        read = CODECS[held.call.protocol].batches.read(held.call, held.head.headers, whole_body(held))
+        if isinstance(read, Alone):
+            self._report.alone(model, read.reason)
+            return None
+        since = self._unfit.get(model)
+        if since is not None:
+            if self._clock() < since + UNFIT_SECONDS:
+                self._report.alone(model, UNFIT)
+                return None
+            del self._unfit[model]
+        return read
+
+    @staticmethod
+    def _shares(settings: ModelBatching, terms: Terms) -> bool:
+        return settings.cross_request if terms.shares is None else terms.shares
+
+    async def _wait(self, part: Part, terms: Terms, arrived: float, settings: ModelBatching) -> Response:
+        held, member = part.held, part.member
+        lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
+        place, now = _Place(part, asyncio.get_running_loop().create_future()), self._clock()
+        alone = member is None or terms.shares is False
+        waiting = Waiting(
+            held.call.model,
+            None if alone or member is None else (member.key, self._key_headers(held)),
+            1 if member is None else member.rows,
+            held.size if member is None else member.size,
+            now,
+            deadline=arrived + (terms.limit_ms - self.settings.margin_ms) / 1000,
+            lag_end=inf if lag_ms is None else now + lag_ms / 1000,
+            priority=terms.priority,
+            race=terms.race,
+            payload=place,
+        )
+        self._perform(self.scheduler.add(waiting, now))
+        try:
+            return await place.reply
+        except asyncio.CancelledError:
+            self._perform(self.scheduler.withdraw(waiting, self._clock()))
+            raise
+
+    def _key_headers(self, held: Held) -> Hashable:
+        headers = held.head.headers
+        return tuple([headers.get(name) for name in self.settings.key_headers])
+
+    def _on_timer(self) -> None:
+        self._perform(self.scheduler.timer(self._clock()))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._spawn(self._run(effect.batch))
+            else:
+                self._report.dropped(effect.call.model, effect.why)
+                _place(effect.call).refuse(_refusal(effect))
+        self._wake_up.at(self.scheduler.wake_up)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, batch: Batch) -> None:
+        """One batch to its end."""
+        began = self._clock()
+        self._report.sent(batch, [began - member.arrived for member in batch.members])
+        outcome = Outcome.FAILED
+        groups = 0  # in how many its members are asked again
+        try:
+            outcome, groups = await self._answer(batch)
+        except CallError as error:
+            self._refuse(batch, error)
+        except Exception as error:
+            logger.exception("batch failed", extra={"model": batch.model})
+            self._refuse(batch, CallError(Reason.INTERNAL, f"The server failed on a batch: {type(error).__name__}."))
+        finally:
+            now = self._clock()
+            self._report.ended(batch, now - began, outcome)
+            if groups:
+                self._perform(self.scheduler.ask_again(batch.number, now, groups=groups))
+            else:
+                self._perform(self.scheduler.finished(batch.number, now, answered=outcome is Outcome.ANSWERED))
+
+    async def _answer(self, batch: Batch) -> tuple["Outcome", int]:
+        """Sends the batch and hands out what comes back. Raises CallError."""
+        places = [_place(member) for member in batch.members]
+        parts = [place.part for place in places]
+        size = sum(member.size for member in batch.members)
+        alone = len(parts) == 1 and batch.rows == batch.members[0].rows
+        timeout = self.settings.batch_seconds
+        try:
+            if alone and parts[0].whole:
+                request = single_request(parts[0].held, timeout)
+            else:
+                request = await off_loop(size, batch_request, parts, batch.rows, self.settings.key_headers, timeout)
+            async with asyncio.timeout(timeout):
+                response = await self._upstream.call(request)
+        except TimeoutError:
+            raise CallError(Reason.UNAVAILABLE, f"the model server has not answered within {timeout:g} s") from None
+        except UpstreamError as error:
+            raise CallError(Reason.UNAVAILABLE, f"the model server gave no answer: {error}") from None
+        if alone or not response.ok:
+            if not response.ok and len(parts) > 1 and is_divisible(response):
+                return Outcome.AGAIN, 2
+            for place in places:
+                place.give(response)
+            return (Outcome.ANSWERED if response.ok else Outcome.FAILED), 0
+        try:
+            replies = await off_loop(len(response.body), cut_reply, response, parts, batch.rows)
+        except ReplyMismatch as mismatch:
+            self._mark_unfit(batch.model, str(mismatch))
+            return Outcome.UNFIT, len(parts)
+        for place, reply in zip(places, replies, strict=True):
+            place.give(reply)
+        if len(places) > 1 and self._checks.draws(batch.model):
+            self._spawn(self._checks.check(batch.model, parts[-1], replies[-1]))
+        return Outcome.ANSWERED, 0
+
+    async def _ask_alone(self, part: Part) -> Response:
+        """Once more and by itself, for a comparison: after every call that somebody waits for."""
+        settings = self.settings.of(part.held.call.model)
+        return await self._wait(part, _LAST, self._clock(), settings)
+
+    def _refuse(self, batch: Batch, error: CallError) -> None:
+        for member in batch.members:
+            _place(member).refuse(error)
+
+    def _mark_unfit(self, model: str, cause: str) -> None:
+        logger.warning("model is not batched", extra={"model": model, "cause": cause, "seconds": UNFIT_SECONDS})
+        if len(self._unfit) >= MAX_UNFIT:
+            self._unfit.pop(next(iter(self._unfit)))
+        self._unfit[model] = self._clock()
+
+
+def piece_rows(member: Member, settings: ModelBatching) -> list[int]:
+    """The rows of each piece of a call that is larger than a batch may be; empty if it is not."""
+    most, rows = settings.max_rows, member.rows
+    if member.size > settings.max_bytes:
+        most = max(1, min(most, settings.max_bytes * rows // member.size))
+    if rows <= most:
+        return []
+    whole, rest = divmod(rows, most)
+    return [most] * whole + ([rest] if rest else [])
+
+
+async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:
+    """All replies. With the first that is refused the others are given up: raises CallError."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait) for wait in waits]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _place(waiting: Waiting) -> _Place:
+    place = waiting.payload
+    assert isinstance(place, _Place)
+    return place
+
+
+def _refusal(drop: Drop) -> CallError:
+    call = drop.call
+    if drop.why is Dropped.LATE:
+        late = f"Model {call.model!a} is too busy to answer within the call's limit."
+        return CallError(Reason.DEADLINE, late, why=drop.why.value)
+    return CallError(
+        Reason.OVERLOADED, f"Model {call.model!a} has too many calls waiting.", drop.retry_after, why=drop.why.value
+    )

@@ -1,0 +1,96 @@
+"""What batches did: metrics by model."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ext_proc.batching.scheduler import Scheduler
+from ext_proc.batching.waiting import Batch, Dropped
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class BatchMetrics(Collector):
+    """See `ext_proc.gathering.gatherer.BatchReport`. `named` says whether a model may be a label of its own: one that
+    the configuration lists; names of clients share one label.
+    """
+
+    def __init__(self, named: Callable[[str], bool]) -> None:
+        self._named = named
+        self.scheduler: Scheduler | None = None
+        """Where calls wait, for the gauges."""
+        self._alone = Counter(
+            "tbms_calls_alone",
+            "Calls that share no batch, by why.",
+            ["model", "why"],
+            registry=None,
+        )
+        self._batches = Counter("tbms_batches", "Batches, by why they left.", ["model", "why"], registry=None)
+        self._ended = Counter("tbms_batches_ended", "Batches, by how they ended.", ["model", "outcome"], registry=None)
+        self._dropped = Counter(
+            "tbms_calls_dropped",
+            "Calls refused while they waited, or at once.",
+            ["model", "why"],
+            registry=None,
+        )
+        self._checked = Counter(
+            "tbms_batch_checks", "Answers in company compared with those alone.", ["model", "same"], registry=None
+        )
+        self._rows = Histogram("tbms_batch_rows", "Rows of a batch.", ["model"], buckets=_ROWS, registry=None)
+        self._calls = Histogram("tbms_batch_calls", "Calls of a batch.", ["model"], buckets=_ROWS, registry=None)
+        self._waits = Histogram(
+            "tbms_batch_wait_seconds", "From a call's arrival until its batch leaves.", ["model"], buckets=_SECONDS,
+            registry=None,
+        )  # fmt: skip
+        self._took = Histogram(
+            "tbms_batch_seconds", "From a batch's leaving to its reply.", ["model"], buckets=_SECONDS, registry=None
+        )
+
+    def alone(self, model: str, reason: str) -> None:
+        """See `BatchReport`."""
+        self._alone.labels(self._label(model), reason).inc()
+
+    def sent(self, batch: Batch, waits: Sequence[float]) -> None:
+        """See `BatchReport`."""
+        model = self._label(batch.model)
+        self._batches.labels(model, batch.why.value).inc()
+        self._rows.labels(model).observe(batch.rows)
+        self._calls.labels(model).observe(len(batch.members))
+        observe = self._waits.labels(model).observe
+        for seconds in waits:
+            observe(seconds)
+
+    def ended(self, batch: Batch, seconds: float, outcome: str) -> None:
+        """See `BatchReport`."""
+        model = self._label(batch.model)
+        self._ended.labels(model, outcome).inc()
+        self._took.labels(model).observe(seconds)
+
+    def dropped(self, model: str, why: Dropped) -> None:
+        """See `BatchReport`."""
+        self._dropped.labels(self._label(model), why.value).inc()
+
+    def checked(self, model: str, same: bool) -> None:
+        """See `BatchReport`."""
+        self._checked.labels(self._label(model), "yes" if same else "no").inc()
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        for metric in (
+            self._alone, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
+            self._waits, self._took,
+        ):  # fmt: skip
+            yield from metric.collect()
+        if self.scheduler is None:
+            return
+        yield GaugeMetricFamily("tbms_batch_queue_calls", "Calls that wait for a batch.", self.scheduler.calls)
+        yield GaugeMetricFamily("tbms_batch_queue_bytes", "Bytes of the calls that wait.", self.scheduler.bytes)
+        yield GaugeMetricFamily("tbms_batches_running", "Batches at the model server.", self.scheduler.running)
+        yield GaugeMetricFamily("tbms_batch_slots", "Batches that the device runs at once.", self.scheduler.slots)
+
+    def _label(self, model: str) -> str:
+        return model if self._named(model) else "(other)"

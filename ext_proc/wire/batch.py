@@ -1,0 +1,283 @@
+"""Calls that share a batch: how several become one, and how its reply is cut again.
+
+A message that carries tensors is read into its form (all that is neither rows nor the caller's own), an id, and one
+column of data for each tensor, which is never decoded. What the protocols differ in is how such a message is read and
+written; the rest is here. See docs/decisions/048.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from ext_proc.errors import CallError, TbmsError
+from ext_proc.wire.call import Call, Verb
+from ext_proc.wire.layouts import AnyLayout, Misfit, Prefixed, StringFields
+from ext_proc.wire.names import quoted
+
+MAX_RANK = 32
+"""Dimensions of a tensor that is merged; NumPy, and what is built on it, has no more."""
+
+MAX_STRINGS = 65_536
+"""Strings of an input of a call that is merged: each takes about half a microsecond to find its end."""
+
+
+class AloneReason(StrEnum):
+    """Why a call cannot share a batch. The value is the name used in metrics."""
+
+    NO_TENSORS = "no-tensors"  # it asks for no inference
+    EXAMPLES = "examples"  # Classify, Regress and MultiInference
+    STREAM = "stream"
+    NO_BATCH_DIMENSION = "no-batch-dimension"  # an input is a scalar
+    NO_ROWS = "no-rows"
+    ROWS_DIFFER = "rows-differ"  # among its inputs
+    NO_SHAPE = "no-shape"  # V2's raw binary request, whose rows only the server can count
+    MISFIT = "misfit"  # data that do not fill their shape: the server's to refuse, in its own words
+    TOO_MANY = "too-many"  # more values than are counted, or than a short list is made to
+    SEQUENCE = "sequence"
+    CLASSIFICATION = "classification"
+    SHARED_MEMORY = "shared-memory"
+    COMPRESSED = "compressed"
+    NOT_UNDERSTOOD = "not-understood"
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A call that cannot be merged exactly. It goes to the server as it is."""
+
+    reason: AloneReason
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A call, or a piece of one, that may share a batch with those of an equal key.
+
+    `rows` is the size of its first dimension, at least 1; `size` the bytes that it adds to a merged body. The other
+    fields are the codec's own; they hold views of the body, which so lives as long as the member.
+    """
+
+    key: Hashable
+    rows: int
+    size: int
+    form: Any
+    id: bytes
+    columns: tuple[Any, ...]
+
+
+class Written(NamedTuple):
+    """A body, and the headers to set with it, in place of those of the same name; content-length is the caller's."""
+
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class ReplyMismatch(TbmsError):
+    """The reply to a merged call is not that to its members: they are to be asked one by one. The message says why."""
+
+
+class BatchCodec(Protocol):
+    """How calls of one protocol become one. For gRPC a body is the bare message, for REST it is not packed.
+
+    Nothing is kept between calls. Time and memory grow with the size of the bodies only.
+    """
+
+    def read(self, call: Call, headers: Mapping[str, str], body: bytes) -> Member | Alone:
+        """What may be done with a call; `headers` are its own, lower-case. Nothing is raised, whatever the body is."""
+
+    def merge(self, members: Sequence[Member]) -> Written:
+        """The call that asks for the rows of all these, in order; their keys are equal.
+
+        Path and other headers are those of any of them.
+        """
+
+    def cut(self, headers: Mapping[str, str], body: bytes, members: Sequence[Member]) -> list[Written]:
+        """The reply to a merged call as one for each member: as the server would have answered it alone.
+
+        `headers` are those of the reply, which has succeeded. Raises ReplyMismatch unless every output has the rows of
+        all members, and there are those that were asked for.
+        """
+
+    def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
+        """The member in pieces of so many rows each, which sum up to its own."""
+
+    def join(self, headers: Mapping[str, str], replies: Sequence[Written], member: Member) -> Written:
+        """The reply to the whole of a member, of those to its pieces in order. Raises ReplyMismatch."""
+
+
+def padding(codec: BatchCodec, member: Member, rows: int) -> list[Member]:
+    """Members that repeat the last row of `member`, one each: they fill a batch up, and their replies are dropped."""
+    last = codec.split(member, [member.rows - 1, 1])[1] if member.rows > 1 else member
+    return [last] * rows
+
+
+class Form(Protocol):
+    """What messages must have in common to be one: it compares and hashes by what it says."""
+
+    @property
+    def layouts(self) -> tuple[AnyLayout, ...]:
+        """Of the tensors."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the tensors, as they are told in errors."""
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Of a request: the outputs that it asks for by name. Empty: all."""
+
+
+class Tensors(NamedTuple):
+    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts.
+
+    `form` is a `Form`, of the codec's own type.
+    """
+
+    form: Any
+    id: bytes
+    rows: int
+    columns: tuple[Any, ...]
+
+
+class Draft(NamedTuple):
+    """A message that is to be written: each tensor's data as what to write one after the other."""
+
+    id: bytes
+    rows: int
+    columns: Sequence[Sequence[Any]]
+
+
+class NotShared(Exception):
+    """The request that is being read cannot share a batch."""
+
+    def __init__(self, reason: AloneReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+_REASONS = {
+    Verb.CLASSIFY: AloneReason.EXAMPLES,
+    Verb.REGRESS: AloneReason.EXAMPLES,
+    Verb.MULTI_INFERENCE: AloneReason.EXAMPLES,
+    Verb.STREAM_INFER: AloneReason.STREAM,
+    Verb.PREDICT: None,
+    Verb.INFER: None,
+}
+_PACKINGS = ("accept-encoding", "grpc-accept-encoding")
+"""Headers of a call that its reply may depend on: the packings that the client takes."""
+
+
+class TensorBatches(ABC):
+    """A `BatchCodec` in terms of how a protocol's messages are read and written."""
+
+    def read(self, call: Call, headers: Mapping[str, str], body: bytes) -> Member | Alone:
+        """See `BatchCodec`."""
+        reason = _REASONS.get(call.verb, AloneReason.NO_TENSORS)
+        if reason is not None:
+            return Alone(reason)
+        if headers.get("content-encoding", "identity") != "identity":
+            return Alone(AloneReason.COMPRESSED)
+        try:
+            request = self._read_request(headers, body)
+            if request.rows < 1:
+                return Alone(AloneReason.NO_ROWS)
+            for layout, column in zip(request.form.layouts, request.columns, strict=True):
+                if isinstance(layout, Prefixed | StringFields) and request.rows * layout.elements > MAX_STRINGS:
+                    return Alone(AloneReason.TOO_MANY)
+                layout.cut(column, [request.rows])
+        except NotShared as refused:
+            return Alone(refused.reason)
+        except Misfit:
+            return Alone(AloneReason.MISFIT)
+        except (CallError, ValueError):
+            return Alone(AloneReason.NOT_UNDERSTOOD)
+        return _member((call, request.form, *map(headers.get, _PACKINGS)), request)
+
+    def merge(self, members: Sequence[Member]) -> Written:
+        """See `BatchCodec`."""
+        form: Form = members[0].form
+        pieces = zip(*[member.columns for member in members], strict=True)
+        columns = [layout.join(piece) for layout, piece in zip(form.layouts, pieces, strict=True)]
+        return self._write_request(form, Draft(b"", sum([member.rows for member in members]), columns))
+
+    def cut(self, headers: Mapping[str, str], body: bytes, members: Sequence[Member]) -> list[Written]:
+        """See `BatchCodec`."""
+        rows = [member.rows for member in members]
+        reply = self._reply(headers, body)
+        _check_outputs(reply.form, members[0].form.wanted)
+        if reply.rows != sum(rows):
+            raise ReplyMismatch(f"The reply has {reply.rows} rows, and {sum(rows)} were asked for.")
+        columns = []
+        for name, layout, column in zip(reply.form.names, reply.form.layouts, reply.columns, strict=True):
+            try:
+                columns.append([(piece,) for piece in layout.cut(column, rows)])
+            except Misfit as misfit:
+                raise ReplyMismatch(f"The output {quoted(name)} of the reply has {misfit}.") from None
+        pieces = zip(*columns, strict=True)
+        drafts = [
+            Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)
+        ]
+        return self._write_replies(reply.form, drafts)
+
+    def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
+        """See `BatchCodec`."""
+        form: Form = member.form
+        columns = [layout.cut(column, rows) for layout, column in zip(form.layouts, member.columns, strict=True)]
+        pieces = zip(*columns, strict=True)
+        return [
+            _member(member.key, Tensors(form, member.id, count, piece))
+            for count, piece in zip(rows, pieces, strict=True)
+        ]
+
+    def join(self, headers: Mapping[str, str], replies: Sequence[Written], member: Member) -> Written:
+        """See `BatchCodec`."""
+        parts = [self._reply({**headers, **dict(reply.headers)}, reply.body) for reply in replies]
+        form = parts[0].form
+        parts = [self._reply_like(parts[0], part) for part in parts]
+        if any(part.form != form for part in parts):
+            raise ReplyMismatch("The replies to the pieces of a call differ in more than their rows.")
+        rows = sum(part.rows for part in parts)
+        if rows != member.rows:
+            raise ReplyMismatch(f"The pieces of a call got {rows} rows, and {member.rows} were asked for.")
+        pieces = zip(*[part.columns for part in parts], strict=True)
+        columns = [layout.join(piece) for layout, piece in zip(form.layouts, pieces, strict=True)]
+        return self._write_replies(form, [Draft(parts[0].id, rows, columns)])[0]
+
+    def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        try:
+            return self._read_reply(headers, body)
+        except (NotShared, CallError, ValueError) as fault:
+            raise ReplyMismatch(f"The reply cannot be cut into rows: {str(fault).removesuffix('.')}.") from None
+
+    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+        """The other reply with its outputs in the order of the first, if that is the server's choice."""
+        return other
+
+    @abstractmethod
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        """Raises NotShared; Misfit for data that do not fill their shape; CallError and ValueError."""
+
+    @abstractmethod
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        """Raises as `_read_request`."""
+
+    @abstractmethod
+    def _write_request(self, form: Any, request: Draft) -> Written:
+        """The request, which has no id."""
+
+    @abstractmethod
+    def _write_replies(self, form: Any, replies: Sequence[Draft]) -> list[Written]:
+        """Replies of one form."""
+
+
+def _member(key: Hashable, request: Tensors) -> Member:
+    size = sum([len(data.encode() if isinstance(data, str) else data) for data in request.columns])
+    return Member(key, request.rows, size, request.form, request.id, request.columns)
+
+
+def _check_outputs(form: Form, wanted: frozenset[str]) -> None:
+    """Triton's response cache gives failures as replies without outputs."""
+    if not form.names:
+        raise ReplyMismatch("The reply has no outputs.")
+    if wanted and wanted != set(form.names):
+        raise ReplyMismatch("The reply has other outputs than were asked for.")

@@ -1,0 +1,181 @@
+"""TF Serving's REST calls that share a batch: rows ("instances") or columns ("inputs") of `:predict`.
+
+Values are carried as they are written, so that numbers keep their digits. A reply is kept as the server prints it, but
+for the rows. JSON has no types, so what is equal of calls that share a batch are the shapes of their rows, and whether
+they are of numbers, of strings or of truth values.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ext_proc.wire.batch import AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.json_text import (
+    DATA,
+    Gap,
+    Items,
+    Reader,
+    Template,
+    compact,
+    cut_out,
+    lists_in,
+    put_together,
+    read_text,
+    shape_of,
+    write_text,
+)
+from ext_proc.wire.layouts import AnyLayout, Misfit
+
+_INSTANCES, _INPUTS = "instances", "inputs"
+_PREDICTIONS, _OUTPUTS = "predictions", "outputs"
+_KINDS: dict[type, str] = {int: "number", float: "number", str: "string", bytes: "string", bool: "bool"}
+
+
+class _Column(NamedTuple):
+    """Data that are written as one array. `said` are (name, shape of a row, kinds) of the tensors in it."""
+
+    name: str
+    layout: Items
+    said: frozenset[tuple[str, tuple[int, ...], frozenset[str]]]
+
+
+class _Form(NamedTuple):
+    """A message but for its rows and data."""
+
+    text: Template
+    columns: tuple[_Column, ...]
+    wanted: frozenset[str] = frozenset()
+
+    @property
+    def layouts(self) -> tuple[AnyLayout, ...]:
+        """See `Form`."""
+        return tuple([column.layout for column in self.columns])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Form`."""
+        return tuple([column.name for column in self.columns])
+
+
+class TfsRestBatches(TensorBatches):
+    """See `TensorBatches`."""
+
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        document = _Document(body.decode(), _INSTANCES, _INPUTS)
+        parts: list[str | Gap] = ["{"]
+        for name, value in document.others.items():
+            if name != "signature_name":
+                raise NotShared(AloneReason.NOT_UNDERSTOOD)
+            parts.append(f'"signature_name":{compact(value)},')
+        found = sorted(document.found, key=lambda one: one.column.name)
+        if document.rows_format:
+            parts += (f'"{_INSTANCES}":[', Gap(DATA, 0), "]}")
+        elif document.named:
+            parts.append(f'"{_INPUTS}":{{')
+            for at, each in enumerate(found):
+                parts += ("," if at else "", f"{compact(each.column.name)}:[", Gap(DATA, at), "]")
+            parts.append("}}")
+        else:
+            parts += (f'"{_INPUTS}":[', Gap(DATA, 0), "]}")
+        return document.tensors(put_together(parts), found)
+
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        document = _Document(read_text(body), _PREDICTIONS, _OUTPUTS)
+        gaps = [(*each.span, Gap(DATA, at)) for at, each in enumerate(document.found)]
+        return document.tensors(cut_out(document.text, gaps), document.found)
+
+    def _write_request(self, form: _Form, request: Draft) -> Written:
+        return _write(form, request)
+
+    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+        return [_write(form, reply) for reply in replies]
+
+
+class _Found(NamedTuple):
+    """One column, its rows, and where its items lie."""
+
+    column: _Column
+    rows: int
+    span: tuple[int, int]
+
+
+class _Document:
+    """A message as it is written, in rows or in columns."""
+
+    def __init__(self, text: str, rows: str, columns: str) -> None:
+        self.text = text
+        self.found: list[_Found] = []
+        self.others: dict[str, Any] = {}
+        self.rows_format = self.named = False
+        self._is_reply = rows == _PREDICTIONS  # whose style is kept
+        self._reader = reader = Reader(text)
+        for name in reader.members():
+            if name == rows:
+                self.rows_format = True
+                self._array(name)
+            elif name != columns:
+                self.others[name] = reader.value()
+            elif text.startswith("{", reader.at):
+                self.named = True
+                for name_of_column in reader.members():
+                    self._array(name_of_column)
+            else:
+                self._array(name)
+        reader.end()
+
+    def tensors(self, text: Template, found: Sequence[_Found]) -> Tensors:
+        """The message in this text with these columns."""
+        if self.rows_format and len(found) > 1:  # it has both
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        rows = {each.rows for each in found}
+        if len(rows) != 1:
+            raise NotShared(AloneReason.ROWS_DIFFER if rows else AloneReason.NO_TENSORS)
+        form = _Form(text, tuple([each.column for each in found]))
+        return Tensors(form, b"", found[0].rows, tuple([self.text[slice(*each.span)] for each in found]))
+
+    def _array(self, name: str) -> None:
+        reader, start = self._reader, self._reader.at
+        values = reader.value()
+        if not isinstance(values, list):
+            raise NotShared(AloneReason.NO_BATCH_DIMENSION)
+        span = reader.inside(start)
+        separator = ","
+        if self._is_reply:
+            # TF Serving begins a line for each object, and puts plain rows one after the other.
+            separator += self.text[start + 1 : span[0]] or " "
+        if values and isinstance(values[0], dict) and not _is_base64(values[0]):
+            self.found.append(_Found(_Column(name, Items(1, 0, separator), _objects(values)), len(values), span))
+            return
+        shape, kinds = shape_of(values)
+        column = _Column(name, Items(1, lists_in(shape[1:]), separator), frozenset([_tensor("", shape[1:], kinds)]))
+        self.found.append(_Found(column, len(values), span))
+
+
+def _objects(rows: Sequence[Any]) -> frozenset[tuple[str, tuple[int, ...], frozenset[str]]]:
+    """What objects have in common that are one row each. Raises Misfit."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    kinds: dict[str, set[type]] = {}
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or (number and row.keys() != shapes.keys()):
+            raise Misfit("rows of different inputs")
+        for name, value in row.items():
+            shape, more = shape_of(value)
+            if shapes.setdefault(name, shape) != shape:
+                raise Misfit("rows of different shapes")
+            kinds.setdefault(name, set()).update(more)
+    return frozenset([_tensor(name, shape, kinds[name]) for name, shape in shapes.items()])
+
+
+def _tensor(name: str, shape: tuple[int, ...], types: set[type]) -> tuple[str, tuple[int, ...], frozenset[str]]:
+    kinds = frozenset([_KINDS.get(kind, "") for kind in types])
+    if "" in kinds or len(kinds) > 1:
+        raise Misfit("values of several types")
+    return name, shape, kinds
+
+
+def _is_base64(value: dict[str, Any]) -> bool:
+    return len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _write(form: _Form, message: Draft) -> Written:
+    values = {Gap(DATA, at): "".join(pieces) for at, pieces in enumerate(message.columns)}
+    return Written(write_text(form.text.filled(values)))

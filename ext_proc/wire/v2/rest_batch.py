@@ -1,0 +1,313 @@
+"""V2 REST calls that share a batch: JSON data, the binary tensor extension, or both in one body.
+
+A merged request says what its members say in common, and carries the text of their data. A reply is kept as it is
+written, but for its id, the rows and the data.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.json_text import (
+    DATA,
+    ID,
+    ROWS,
+    SIZE,
+    Gap,
+    Items,
+    Reader,
+    Skeleton,
+    Template,
+    compact,
+    cut_out,
+    lists_in,
+    put_together,
+    read_text,
+    shape_of,
+    take_out,
+    taker,
+    unescaped,
+    write_text,
+)
+from ext_proc.wire.layouts import AnyLayout, Bytes, Misfit
+from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
+from ext_proc.wire.v2.rest_outputs import HEADER
+from ext_proc.wire.v2.tensor_layouts import raw_layout
+from mesh.digits import number
+
+_SIZE = "binary_data_size"
+_REMEMBERED = 2048  # characters of a message but for its data, up to which it is remembered
+_TAKEN = taker("id", "data")
+_FIRST = re.compile(r"\[[ \t\n\r]*([0-9]+)")  # of a shape
+_KINDS: dict[str, set[type]] = {
+    "BOOL": {bool},
+    "BYTES": {str},
+    "FP32": {int, float},
+    "FP64": {int, float},
+    **{f"{sign}INT{bits}": {int} for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+"""Types of JSON's values by datatype. FP16 and BF16 have no JSON."""
+
+
+class _Tensor(NamedTuple):
+    """A tensor but for its rows and data. `depth` of lists in the JSON; 0: binary data."""
+
+    name: str
+    layout: AnyLayout
+    depth: int
+
+
+class _Form(NamedTuple):
+    """A message but for its id, rows and data."""
+
+    text: Template
+    tensors: tuple[_Tensor, ...]
+    told: bool  # whether HEADER says how long the JSON is
+    wanted: frozenset[str]
+
+    @property
+    def layouts(self) -> tuple[AnyLayout, ...]:
+        """See `Form`."""
+        return tuple([tensor.layout for tensor in self.tensors])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Form`."""
+        return tuple([tensor.name for tensor in self.tensors])
+
+
+class _Said(NamedTuple):
+    """One tensor as a message tells it, but for its data."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    value: int  # which of the values that were taken out is its data; -1: they are binary
+    size: int  # bytes of binary data
+    separator: str  # between its items
+    members: dict[str, Any]
+
+
+class _Skeleton(NamedTuple):
+    """A message but for its id and data. `id` is which of the values that were taken out it is; -1: it has none."""
+
+    text: Template
+    tensors: tuple[_Said, ...]  # in the order in which they are told, which is that of binary data
+    order: tuple[int, ...]  # in which the template has them
+    id: int
+    wanted: frozenset[str]
+
+
+class V2RestBatches(TensorBatches):
+    """See `TensorBatches`."""
+
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        return _read(headers, body, "inputs")
+
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+        return _read(headers, body, "outputs")
+
+    def _write_request(self, form: _Form, request: Draft) -> Written:
+        return _write(form, request)
+
+    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+        return [_write(form, reply) for reply in replies]
+
+
+def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
+    """A message whose list of tensors has this name."""
+    told = headers.get(HEADER)
+    at = len(body) if told is None else number(told, 18)
+    if at is None or at > len(body):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    if not at:
+        raise NotShared(AloneReason.NO_SHAPE)
+    # Names of a request are written anew, so it has to be text throughout.
+    texts, values = take_out(body[:at].decode() if tensors == "inputs" else read_text(body[:at]), _TAKEN)
+    said = (_remembered if sum(map(len, texts)) <= _REMEMBERED else _skeleton)(texts, tensors)
+    view = memoryview(body)
+    found: list[tuple[_Tensor, str | memoryview]] = []
+    for each in said.tensors:
+        if each.value >= 0:
+            value = values[each.value]
+            found.append((_Tensor(each.name, *_items(value.value, each)), value.text))
+            continue
+        layout = raw_layout(each.datatype, each.shape[1:])
+        if layout is None:
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        found.append((_Tensor(each.name, layout, 0), view[at : at + each.size]))
+        at += each.size
+    if at != len(body):
+        raise NotShared(AloneReason.MISFIT)
+    its_id = values[said.id].value if said.id >= 0 else ""
+    return Tensors(
+        _Form(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
+        write_text(unescaped(its_id)) if its_id else b"",
+        said.tensors[0].shape[0],
+        tuple([found[at][1] for at in said.order]),
+    )
+
+
+def _skeleton(texts: tuple[str, ...], tensors: str) -> _Skeleton:
+    document = _Document(texts, tensors)
+    said = document.tensors
+    rows = {each.shape[0] for each in said}
+    if len(rows) != 1:
+        raise NotShared(AloneReason.ROWS_DIFFER if rows else AloneReason.NO_TENSORS)
+    if tensors == "outputs":
+        return _Skeleton(document.template(), tuple(said), tuple(range(len(said))), document.id, frozenset())
+    order = sorted(range(len(said)), key=lambda at: said[at].name)
+    check_request(_object(document.members.get("parameters", {})))
+    wanted = []
+    for output in _array(document.members.get("outputs", [])):
+        wanted.append(_string(_object(output).get("name")))
+        check_tensor(_object(output.get("parameters", {})))
+    text = _request_text(document.members, [said[at] for at in order])
+    return _Skeleton(text, tuple(said), tuple(order), document.id, frozenset(wanted))
+
+
+_remembered = lru_cache(2048)(_skeleton)
+"""Calls to one model say the same but for id and data, and a look-up takes a tenth of the time."""
+
+
+class _Document:
+    """A message without its id and its data, as it is written. `tensors` is the name of its list of tensors."""
+
+    def __init__(self, texts: tuple[str, ...], tensors: str) -> None:
+        self.members: dict[str, Any] = {}
+        self.tensors: list[_Said] = []
+        self.id = -1
+        self._skeleton = Skeleton(texts)
+        self._gaps: list[tuple[int, int, Gap]] = []
+        self._used = 0
+        reader = Reader(self._skeleton.text)
+        for name in reader.members():
+            if name == tensors:
+                self.tensors = [self._tensor(reader, number) for number in reader.items()]
+            elif name == "id":
+                self.id = int(_string(reader.value()))
+                self._use(self.id, Gap(ID))
+            else:
+                self.members[name] = reader.value()
+        reader.end()
+        if self._used != len(self._skeleton.spans):  # a member of such a name is somewhere else
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+
+    def template(self) -> Template:
+        """Its text, with gaps for what differs from message to message."""
+        return cut_out(self._skeleton.text, self._gaps)
+
+    def _use(self, value: int, gap: Gap) -> None:
+        self._gaps.append((*self._skeleton.spans[value], gap))
+        self._used += 1
+
+    def _tensor(self, reader: Reader, number: int) -> _Said:
+        text, value, size = reader.text, -1, -1
+        members: dict[str, Any] = {}
+        separator = ","
+        for name in reader.members():
+            start = reader.at
+            if name == "parameters":
+                members[name] = parameters = {}
+                for key in reader.members():
+                    start = reader.at
+                    parameters[key] = reader.value()
+                    if key == _SIZE:
+                        self._gaps.append((start, reader.at, Gap(SIZE, number)))
+            elif name == "data":
+                (value,) = _array(reader.value())
+                self._use(value, Gap(DATA, number))
+                separator += text[start + 1 : self._skeleton.spans[value][0]]
+            else:
+                members[name] = reader.value()
+                if name == "shape" and (first := _FIRST.match(text, start)):
+                    self._gaps.append((*first.span(1), Gap(ROWS)))
+        parameters = members.get("parameters", {})
+        check_tensor(parameters)
+        if (value >= 0) == (_SIZE in parameters):
+            raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        if value < 0:
+            size = parameters.pop(_SIZE)
+            if type(size) is not int or size < 0:
+                raise NotShared(AloneReason.NOT_UNDERSTOOD)
+        name, datatype = _string(members.get("name")), _string(members.get("datatype"))
+        return _Said(name, datatype, _shape(members.get("shape")), value, size, separator, members)
+
+
+def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Template:
+    """What a request says, in one way for all calls that say the same."""
+    parts: list[str | Gap] = ["{"]
+    parts += [f"{compact(name)}:{compact(value)}," for name, value in sorted(members.items())]
+    parts.append('"inputs":[{')
+    for at, each in enumerate(tensors):
+        parts += ("},{" if at else "", '"shape":[', Gap(ROWS), *[f",{size}" for size in each.shape[1:]], "]")
+        plain = sorted(each.members.keys() - {"shape", "parameters"})
+        parts += [f",{compact(name)}:{compact(each.members[name])}" for name in plain]
+        parameters = each.members.get("parameters", {})
+        if each.value < 0:
+            start = f"{compact(parameters)[:-1]}{',' if parameters else ''}"
+            parts += (f',"parameters":{start}"{_SIZE}":', Gap(SIZE, at), "}")
+        else:
+            parts += (f',"parameters":{compact(parameters)}' if parameters else "", ',"data":[', Gap(DATA, at), "]")
+    parts.append("}]}")
+    return put_together(parts)
+
+
+def _write(form: _Form, message: Draft) -> Written:
+    values = {Gap(ROWS): str(message.rows)}
+    blobs: list[Bytes] = []
+    for at, (tensor, pieces) in enumerate(zip(form.tensors, message.columns, strict=True)):
+        if tensor.depth:
+            values[Gap(DATA, at)] = "".join(pieces)
+        else:
+            values[Gap(SIZE, at)] = str(sum(map(len, pieces)))
+            blobs += pieces
+    its_id = read_text(message.id)
+    values[Gap(ID)] = its_id
+    text = form.text.filled(values)
+    if its_id and Gap(ID) not in form.text.gaps:
+        text = f'{{"id":{its_id},{text[1:]}'
+    written = write_text(text)
+    return Written(b"".join([written, *blobs]), ((HEADER, str(len(written))),) if form.told else ())
+
+
+def _items(values: Any, said: _Said) -> tuple[Items, int]:
+    """The layout of JSON data, flat or nested as the shape is, and their depth. Raises Misfit."""
+    nested, kinds = shape_of(values)
+    if not kinds <= _KINDS.get(said.datatype, set()):
+        raise Misfit("values of another type")
+    if nested == said.shape:
+        return Items(1, lists_in(nested[1:]), said.separator), len(nested)
+    if nested != (math.prod(said.shape),):
+        raise Misfit("other values than the shape has")
+    return Items(math.prod(said.shape[1:]), 0, said.separator), 1
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    """At least one dimension, none of them negative."""
+    if len(_array(shape)) > MAX_RANK or any(type(size) is not int or size < 0 for size in shape):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    if not shape:
+        raise NotShared(AloneReason.NO_BATCH_DIMENSION)
+    return tuple(shape)
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    return value
+
+
+def _array(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise NotShared(AloneReason.NOT_UNDERSTOOD)
+    return value

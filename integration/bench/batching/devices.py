@@ -1,0 +1,69 @@
+"""Models for a real Triton's Python backend whose batches cost a fixed time, as on a GPU that is far from full."""
+
+from pathlib import Path
+
+from integration.peers.triton import write_model
+
+BATCH_SECONDS = 0.020
+SWITCH_SECONDS = 0.030
+MAX_ROWS = 10
+THEORY = MAX_ROWS / BATCH_SECONDS
+"""Rows per second of a model that is always asked for full batches."""
+
+_CONFIG = """
+backend: "python"
+max_batch_size: 10
+input [{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }]
+output [{ name: "y" data_type: TYPE_FP32 dims: [ 4 ] }]
+instance_group [{ kind: KIND_CPU count: 1 }]
+"""
+_GATHERS = "dynamic_batching { }\n"
+
+# One batch at a time, whatever is in it. Triton hands over several requests only where it gathers by itself.
+_SLEEPER = f"""
+import time
+import numpy as np
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep({BATCH_SECONDS})
+        tensors = [pb.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
+"""
+
+# Several models on one device: one batch at a time, and another model's weights have to come first.
+_SHARING = f"""
+import fcntl
+import os
+import time
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self._name = args["model_name"].encode()
+        self._device = os.open("DEVICE", os.O_RDWR | os.O_CREAT)
+
+    def execute(self, requests):
+        fcntl.flock(self._device, fcntl.LOCK_EX)
+        try:
+            if os.pread(self._device, 100, 0) != self._name:
+                time.sleep({SWITCH_SECONDS})
+                os.ftruncate(self._device, 0)
+                os.pwrite(self._device, self._name, 0)
+            time.sleep({BATCH_SECONDS})
+        finally:
+            fcntl.flock(self._device, fcntl.LOCK_UN)
+        tensors = [pb.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
+"""
+
+
+def write_sleeper(shelf: Path, name: str, *, gathers: bool) -> None:
+    """A model of its own device. `gathers`: Triton's dynamic batcher is on, without a queue policy."""
+    write_model(shelf, name, _CONFIG + (_GATHERS if gathers else ""), _SLEEPER)
+
+
+def write_sharing(shelf: Path, name: str, device: Path, *, gathers: bool) -> None:
+    """One of the models of a device, which the file `device` stands for."""
+    write_model(shelf, name, _CONFIG + (_GATHERS if gathers else ""), _SHARING.replace("DEVICE", str(device)))
