@@ -1,6 +1,7 @@
 """The versions of a model in its store, through every loader and every server that it drives: `version_events`."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -15,9 +16,12 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from integration.peers.triton import DOUBLING, DOUBLING_CONFIG, missing, triton
+from integration.stack.cached_node import CachedNode, CachedSpec, Served
 from integration.stack.embedded import EmbeddedNode, NodeSpec
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.errors import CacheError, ModelMissing
+from tests.integration.conftest import need_envoy
+from tests.integration.kinds import BODY
 from tests.integration.node.cache_node import CacheNode, cache_node, until
 from tests.integration.node.version_events import (
     EVENTS,
@@ -31,6 +35,7 @@ from tests.integration.node.version_events import (
     Step,
     Version,
 )
+from tests.integration.raw import rest, rest_client
 from tests.mesh.model_server import graphs
 
 # Three servers of two kinds, by the loader that drives each.
@@ -205,3 +210,34 @@ async def test_a_broken_version_says_so_by_its_number(way: Way) -> None:
             await way.node.manager.ensure("half", version)
     (await way.node.manager.ensure("half", 1)).release()
     assert await way.node.call("half", 1) == (200, [2.0, 4.0])
+
+
+@pytest.mark.envoy
+async def test_through_envoy_a_release_comes_and_is_taken_back(way: Way, tmp_path: Path) -> None:
+    """The one row that is asked through a node's Envoy, too: calls are answered all the while."""
+    need_envoy("1.40")
+    (way.shelf / "released").mkdir()
+    if way.name == "triton":
+        (way.shelf / "released" / "config.pbtxt").write_text(DOUBLING_CONFIG)
+    put(way, "released", "1", Version(2.0))
+    cache = {"loader": {"api": "v2" if way.name == "triton" else way.name}, "refresh_seconds": 0.05}
+    spec = CachedSpec("node", cache=cache)
+    async with AsyncExitStack() as stack:
+        served = None
+        if way.name == "triton":
+            (tmp_path / "cache" / "models").mkdir(parents=True)
+            real = await stack.enter_async_context(triton(tmp_path / "cache" / "models"))
+            served = Served(real.grpc, real.rest)
+        node = await stack.enter_async_context(CachedNode(spec, way.shelf, tmp_path, served))
+        http = await stack.enter_async_context(rest_client(node.agent.http))
+
+        async def doubled_by(factor: float) -> bool:
+            reply = await rest(http, "/v2/models/released/infer", BODY)
+            assert reply.status == 200, reply.body
+            return bool(json.loads(reply.body)["outputs"][0]["data"] == [factor, 2 * factor])
+
+        assert await doubled_by(2.0)
+        put(way, "released", "2", Version(3.0))
+        await until(lambda: doubled_by(3.0))
+        put(way, "released", "2", Gone())
+        await until(lambda: doubled_by(2.0))
