@@ -68,14 +68,15 @@ class Event:
     """One row. `triton`: the steps behind a Triton, where it reads a store otherwise than TF Serving.
 
     `alone`: whether a model server that has this very folder for its repository serves the same at the end, and
-    `triton_alone` whether a Triton does; where one does not, `why`.
+    `triton_alone` whether a Triton does; where one does not, `why`. None: it is not asked, for its Python backend
+    waits without end for a process that has found no model.py.
     """
 
     about: str
     steps: tuple[Step, ...]
     triton: tuple[Step, ...] = ()
     alone: bool = True
-    triton_alone: bool = True
+    triton_alone: bool | None = True
     why: str = ""
 
 
@@ -149,7 +150,7 @@ EVENTS = (
         "an empty folder for a version",
         (Step({"1": ONE, "2": Folder()}, 1, 2.0),),
         alone=False,
-        triton_alone=True,
+        triton_alone=None,
         why=NO_FOLDERS,
     ),
     Event("nothing", (Step({"readme": File()}, None),)),
@@ -187,7 +188,7 @@ EVENTS = (
         "an empty folder beside the version in use",
         (Step({"1": ONE}, 1, 2.0), Step({"2": Folder()}, 1, 2.0)),
         alone=False,
-        triton_alone=True,
+        triton_alone=None,
         why=NO_FOLDERS,
     ),
     Event("the newest version is removed", (Step({"1": ONE, "2": TWO}, 2, 3.0), Step({"2": Gone()}, 1, 2.0))),
