@@ -41,7 +41,7 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
 
     async def anonymous(_: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)
-        if not response.headers["Content-Type"]:
+        if response.headers.get("Content-Type") == "":
             del response.headers["Content-Type"]
 
     app = web.Application(client_max_size=max_body_bytes)
