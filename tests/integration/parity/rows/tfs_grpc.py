@@ -73,10 +73,10 @@ ROWS = (
         PREDICTED,
     ),
     _tfs(
-        "a message of 5 MiB",
+        "a message of 5 MiB is read",
         "grpc/grpc.io#1254",
         tfs_predict(
-            "double",
+            "large",
             {
                 "x": tfs.TensorProto(
                     dtype="DT_FLOAT",
@@ -85,8 +85,8 @@ ROWS = (
                 )
             },
         ),
-        "OK",
-        PREDICTED,
+        "NOT_FOUND",
+        "Servable not found for request: Latest(large)",
     ),
     _tfs(
         "a message that is none",
