@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak protos envoy-configs clean
+.PHONY: demo test lint unit bench soak fuzz protos envoy-configs clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -39,6 +39,10 @@ bench: build/.venv
 # A fleet under calls while its parts die, hang and leave.
 soak: build/.venv
 	$(BIN)/python -m integration.soak --minutes $(MINUTES)
+
+# Every target of tests/fuzz for its share of the time; CONTRIBUTING.md says what to do with what is found.
+fuzz: build/.venv build/.fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 # Writes the committed protobuf modules anew.
 protos: build/.protos
@@ -77,6 +81,10 @@ build/.triton: integration/setup.sh
 
 build/.azurite: integration/setup.sh
 	integration/setup.sh azurite
+	@touch $@
+
+build/.fuzz: integration/setup.sh
+	integration/setup.sh fuzz
 	@touch $@
 
 build/.protos: pyproject.toml

@@ -11,6 +11,7 @@ from rich.console import Console
 from integration.peers.clients.client import Client, Endpoints
 from integration.peers.clients.tf_serving import TfServingRest, tf_serving_grpc
 from integration.peers.clients.triton import TritonGrpc, TritonRest
+from integration.scenes.batches.scene import Batches
 from integration.scenes.deadline.scene import Deadline
 from integration.scenes.drain import Drain, Drained
 from integration.scenes.routing.scene import Routing, Tally, images_of
@@ -64,6 +65,17 @@ async def _play(console: Console, calls: int) -> int:
         f"in_time_with_backups={sum(point.in_time for point in backed)} "
         f"in_time_without={sum(point.in_time for point in alone)}",
         highlight=False,
+    )
+    console.rule("In batches")
+    console.print("Starting a node with one large model, for ever more clients ...")
+    many = await Batches(console, models.cache_folder() / "demo").run()
+    most = max(point.clients for point in many)
+    alone_rate, together_rate = (
+        next(point.rate for point in many if point.clients == most and point.batches is batches)
+        for batches in (False, True)
+    )
+    console.print(
+        f"batches: clients={most} one_by_one={alone_rate:.0f}/s in_batches={together_rate:.0f}/s", highlight=False
     )
     console.print(f"demo: answered={tally.answered} failed={tally.failed} misrouted={tally.misrouted}", highlight=False)
     well = tally.answered == calls and not tally.failed and not tally.misrouted

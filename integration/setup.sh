@@ -60,6 +60,11 @@ azurite)
         echo "No npm here: the tests of the Azure store will be skipped. On Debian: apt-get install nodejs npm"
     fi
     ;;
+# Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.
+fuzz)
+    rm -rf build/fuzz/packages
+    build/venv/bin/pip install --quiet --no-deps --disable-pip-version-check --target build/fuzz/packages 'atheris>=3,<4'
+    ;;
 protos) venv protos 'grpcio-tools>=1.75,<1.76' ;;
 h2load) command -v h2load >/dev/null || debian nghttp2-client ;;
 *)

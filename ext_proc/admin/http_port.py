@@ -8,6 +8,8 @@ from aiohttp import web
 from ext_proc.errors import TbmsError
 from mesh.address import parse_address
 
+MAX_BODY = 1024
+"""Bytes of a request: everything is said by paths and queries."""
 _LAST_WORDS = 0.5
 """Seconds that an answer under way has at the stop."""
 
@@ -18,7 +20,7 @@ class HttpListener:
     def __init__(self, setting: str, address: str, routes: Iterable[web.AbstractRouteDef]) -> None:
         self._setting = setting
         self._address = address
-        app = web.Application(client_max_size=1024)
+        app = web.Application(client_max_size=MAX_BODY)
         app.add_routes(list(routes))
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=_LAST_WORDS, keepalive_timeout=15.0

@@ -32,17 +32,11 @@ def combine(how: How, parts: Sequence[MemberOutputs]) -> dict[str, Array]:
     `max` takes the greatest element, `avg` the mean by weight, over the parts that are given: where
     members are missing, the weights of the others count for the whole. Averages of integers are
     rounded to the nearest (halves to even), since clients read the dtype that the model declares. A
-    NaN of one member is a NaN of the mix. Raises CallError(BROKEN_MODEL) that names the member and
-    the output that differ.
+    NaN of one member is a NaN of the mix. Raises CallError as `check` does.
     """
-    first, *others = parts
-    for name, array in first.outputs.items():
-        if array.dtype.kind not in "fiu":
-            raise _unfit(first.member, name, f"is {array.dtype}, and only float and integer outputs can be mixed")
-    for part in others:
-        _check(first, part)
+    check(parts)
     combined = {}
-    for name in first.outputs:
+    for name in parts[0].outputs:
         arrays = [part.outputs[name] for part in parts]
         if len(arrays) == 1:
             combined[name] = arrays[0]
@@ -51,6 +45,17 @@ def combine(how: How, parts: Sequence[MemberOutputs]) -> dict[str, Array]:
         else:
             combined[name] = _average(arrays, [part.weight for part in parts])
     return combined
+
+
+def check(parts: Sequence[MemberOutputs]) -> None:
+    """Whether the parts can be combined. Raises CallError(BROKEN_MODEL) that names the member and the output that
+    differ."""
+    first, *others = parts
+    for name, array in first.outputs.items():
+        if array.dtype.kind not in "fiu":
+            raise _unfit(first.member, name, f"is {array.dtype}, and only float and integer outputs can be mixed")
+    for part in others:
+        _check(first, part)
 
 
 def _average(arrays: Sequence[Array], weights: Sequence[float]) -> Array:

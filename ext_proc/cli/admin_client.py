@@ -85,7 +85,7 @@ async def _document(reply: aiohttp.ClientResponse, url: str) -> Mapping[str, Any
             raise TbmsError(f"{url}: the answer is larger than {_MOST_BYTES} bytes.")
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise TbmsError(f"{url}: this is not an admin port of tbms.") from None
     if not isinstance(document, dict):
         raise TbmsError(f"{url}: this is not an admin port of tbms.")

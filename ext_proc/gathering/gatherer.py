@@ -148,7 +148,7 @@ class Gatherer:
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
         settings = self.settings.of(held.call.model)
-        member = self._member(held, terms, settings)
+        member = await self._member(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
             return await self._wait(Part(held, member), terms, arrived, settings)
@@ -163,17 +163,19 @@ class Gatherer:
         if bad is not None:
             return bad
         try:
-            return joined_reply(responses, held, member)
+            size = sum(len(response.body) for response in responses)
+            return await off_loop(size, joined_reply, responses, held, member)
         except ReplyMismatch as mismatch:
             cause = f"the replies to the pieces of a call of {member.rows} rows cannot be joined: {mismatch}"
             raise CallError(Reason.BROKEN_MODEL, cause) from mismatch
 
-    def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> Member | None:
+    async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> Member | None:
         """What may be merged of a call; None if it goes alone."""
         if settings.server_batches or not self._shares(settings, terms):
             return None
         model = held.call.model
-        read = CODECS[held.call.protocol].batches.read(held.call, held.head.headers, whole_body(held))
+        codec, body = CODECS[held.call.protocol].batches, whole_body(held)
+        read = await off_loop(len(body), codec.read, held.call, held.head.headers, body)
         if isinstance(read, Alone):
             self._report.alone(model, read.reason)
             return None

@@ -7,21 +7,22 @@ happens (an answer, a failure, the timer) is told to the race within the callbac
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from ext_proc.broker.budget import HedgeBudget
-from ext_proc.broker.effects import Cancel, Effect, Outcome, Start
+from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Outcome, Start, Why
 from ext_proc.broker.estimates import Estimates
-from ext_proc.broker.plan import Plan
+from ext_proc.broker.plan import Mix, Plan
 from ext_proc.broker.race import Race
 from ext_proc.contract import ANSWER_HEADER
 from ext_proc.errors import CallError, Reason, TbmsError
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
-from ext_proc.racing.answer import combiner, compose
+from ext_proc.racing.answer import compose
 from ext_proc.racing.candidate_request import Candidates
+from ext_proc.racing.member_replies import FittingReplies, MemberReply, fitting, read_member
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from mesh.routing.placement import RESIDENT
@@ -67,13 +68,13 @@ class RaceRunner:
             plan,
             self.estimates.of_plan(plan, lambda candidate: self.candidates.expected_wait(held, candidate, now), now),
             self.budget,
-            combiner(held.call, self.candidates.body_limit()),
+            fitting(held.call, self.candidates.body_limit()),
             arrival=arrival,
             margin_ms=self.margin_ms,
         )
         race_run = _RaceRun(self, race, held)
         try:
-            return compose(held, plan, await race_run.run())
+            return compose(held, plan, await _combined(await race_run.run()))
         finally:
             race_run.stop()
             asyncio.get_running_loop().call_soon(self.report, race, held)
@@ -158,10 +159,27 @@ class _RaceRun:
         if response is not None and response.ok:
             now = shared.clock()
             shared.estimates.observe(start.candidate, expected_wait, (now - began) * 1000, now)
-            self._happens(partial(self._race.result, start.rank, start.member, response))
+            payload = await self._payload(start, response)
+            self._happens(partial(self._race.result, start.rank, start.member, payload))
         else:
             refused = _is_refusal(response, error)
             self._happens(partial(self._race.failed, start.rank, start.member, response or error, refused=refused))
+
+    async def _payload(self, start: Start, response: Response) -> Response | MemberReply:
+        """What the race is told: the response, and of a member of a mix what it says."""
+        if not isinstance(self._race.plan.candidates[start.rank], Mix):
+            return response
+        return await read_member(self._held.call, start.candidate, response, self._shared.candidates.body_limit())
+
+
+async def _combined(outcome: Outcome) -> Outcome:
+    """The outcome with the one reply of a mix. Replies that fit and cannot be written again: an error of the call."""
+    if not isinstance(outcome, Answer) or not isinstance(outcome.payload, FittingReplies):
+        return outcome
+    try:
+        return replace(outcome, payload=await outcome.payload.combined())
+    except CallError as error:
+        return Fail(Why.FAILED, error, outcome.elapsed_ms, outcome.left_ms)
 
 
 def _is_refusal(response: Response | None, error: TbmsError | None) -> bool:

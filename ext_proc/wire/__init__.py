@@ -2,7 +2,7 @@
 
     naming, rewrite, outputs, reply    what the rest of the program calls; each looks the protocol up in `codecs.CODECS`
     codec, codecs                      what a codec is; the table of the four
-    batch                              how calls share a batch, in terms of what `*_batch` of a protocol reads and writes
+    batch                              how calls share a batch, by what `*_batch` of each protocol reads and writes
     tfs/, v2/                          `grpc` and `rest` hold the codec; `*_outputs` read and write its tensors,
                                        `*_batch` cut them into rows, unread
     layouts, json_text                 where the rows of a tensor lie, in bytes and in JSON

@@ -21,6 +21,8 @@ MAX_RANK = 32
 
 MAX_STRINGS = 65_536
 """Strings of an input of a call that is merged: each takes about half a microsecond to find its end."""
+MAX_TENSORS = 1024
+"""Tensors of a message that is read: each takes some 50 microseconds where it is not remembered."""
 
 
 class AloneReason(StrEnum):
@@ -34,7 +36,7 @@ class AloneReason(StrEnum):
     ROWS_DIFFER = "rows-differ"  # among its inputs
     NO_SHAPE = "no-shape"  # V2's raw binary request, whose rows only the server can count
     MISFIT = "misfit"  # data that do not fill their shape: the server's to refuse, in its own words
-    TOO_MANY = "too-many"  # more values than are counted, or than a short list is made to
+    TOO_MANY = "too-many"  # more tensors or strings than are read, or values than a short list is made to
     SEQUENCE = "sequence"
     CLASSIFICATION = "classification"
     SHARED_MEMORY = "shared-memory"
@@ -155,6 +157,12 @@ class NotShared(Exception):
         self.reason = reason
 
 
+def check_number(tensors: int) -> None:
+    """Raises NotShared for a message of more tensors than are read."""
+    if tensors > MAX_TENSORS:
+        raise NotShared(AloneReason.TOO_MANY)
+
+
 _REASONS = {
     Verb.CLASSIFY: AloneReason.EXAMPLES,
     Verb.REGRESS: AloneReason.EXAMPLES,
@@ -189,7 +197,7 @@ class TensorBatches(ABC):
             return Alone(refused.reason)
         except Misfit:
             return Alone(AloneReason.MISFIT)
-        except (CallError, ValueError):
+        except (CallError, ValueError, RecursionError):
             return Alone(AloneReason.NOT_UNDERSTOOD)
         return _member((call, request.form, *map(headers.get, _PACKINGS)), request)
 
@@ -211,8 +219,8 @@ class TensorBatches(ABC):
         for name, layout, column in zip(reply.form.names, reply.form.layouts, reply.columns, strict=True):
             try:
                 columns.append([(piece,) for piece in layout.cut(column, rows)])
-            except Misfit as misfit:
-                raise ReplyMismatch(f"The output {quoted(name)} of the reply has {misfit}.") from None
+            except ValueError as fault:
+                raise ReplyMismatch(f"The output {quoted(name)} of the reply has {fault}.") from None
         pieces = zip(*columns, strict=True)
         drafts = [
             Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)

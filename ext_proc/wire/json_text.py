@@ -306,14 +306,17 @@ def cut_out(text: str, gaps: Sequence[tuple[int, int, Gap]]) -> Template:
 
 def put_together(parts: Sequence[str | Gap]) -> Template:
     """The template that these are one after the other."""
-    texts, gaps = [""], []
+    texts: list[str] = []
+    gaps: list[Gap] = []
+    text: list[str] = []
     for part in parts:
         if isinstance(part, Gap):
             gaps.append(part)
-            texts.append("")
+            texts.append("".join(text))
+            text.clear()
         else:
-            texts[-1] += part
-    return Template(tuple(texts), tuple(gaps))
+            text.append(part)
+    return Template((*texts, "".join(text)), tuple(gaps))
 
 
 def read_text(body: bytes) -> str:

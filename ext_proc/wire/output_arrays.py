@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ext_proc.errors import TbmsError
+from ext_proc.wire import json_writing
 from ext_proc.wire.names import quoted
 from mesh.tensors.dtypes import DType
 
@@ -36,9 +37,11 @@ def read_object(text: bytes) -> dict[str, Any]:
 def write_object(reply: Mapping[str, Any], separators: tuple[str, str] | None = None) -> bytes:
     """The JSON text of a reply. Raises OutputError for half a surrogate pair, which no text can hold."""
     try:
-        return json.dumps(reply, ensure_ascii=False, separators=separators).encode()
+        return json_writing.write(reply, separators)
     except UnicodeEncodeError:
         raise OutputError("The reply holds half a surrogate pair, which is no text.") from None
+    except RecursionError:
+        raise OutputError("The reply is nested too deeply.") from None
 
 
 def check_numeric(name: str, dtype: DType | None, called: str) -> DType:

@@ -1,6 +1,7 @@
 """`make soak MINUTES=10`: a fleet under calls and mishaps; ends with 0 if nothing was wrong, hung, broken or leaking.
 
-Three nodes with room for a third of the demo's models each, and an edge. Half of the calls are races. Refusals that say
+Three nodes with room for a third of the demo's models each, two of which gather calls into batches, and an edge. Half
+of the calls are races. Refusals that say
 so (busy, not there, too late) are counted; an answer that is not the model's own, a call that hangs, a traceback in a
 log, or a server that grows without end, is a failure.
 """
@@ -29,12 +30,14 @@ from integration.stack.sidecar import Section
 from integration.stack.stack import Stack
 
 _NODES = ("node-a", "node-b", "node-c")
-_WORKERS = 6
+_WORKERS = 8
 # Between two mishaps, so that their effects can be told apart; and after the last, so that all is at rest.
 _CALM = 4.0
 _SAMPLE = 0.5
 # What a server may grow by from when it has settled to its end: MiB, and open files.
 _MOST_MIB, _MOST_FILES = 40.0, 64.0
+# Calls share batches at two of the nodes, whether they are raced or not; at the third they pass one by one.
+_BATCHING: dict[str, Section] = {name: {"default": {"cross_request": True, "max_rows": 8}} for name in _NODES[:2]}
 _SECTIONS: dict[str, Section] = {
     "routing": {"replicas": 2},
     "residency": {"silence": 1.5, "retry": 0.1, "retry_most": 0.5},
@@ -49,7 +52,7 @@ async def soak(minutes: float, seed: int, console: Console) -> int:
     tally, growth, dice = Tally(), {name: Growth() for name in ("edge", *_NODES)}, Random(seed)
     right = await _right(repository, names)
     async with AsyncExitStack() as stack:
-        specs = [CachedSpec(name, cache=room) for name in _NODES]
+        specs = [CachedSpec(name, cache=room, batching=_BATCHING.get(name)) for name in _NODES]
         fleet = await stack.enter_async_context(Stack(repository, specs, sections=_SECTIONS))
         caller = await stack.enter_async_context(Caller(fleet.edge.target))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -17,6 +17,8 @@ from mesh.model_cache.tasks import Spawn
 logger = logging.getLogger(__name__)
 
 _LIMIT = 50_000  # models of which the listing is remembered
+MAX_QUESTIONS = 1024
+"""Models about which the store is asked at once: clients choose the names, and most of those there may not exist."""
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 1.0, 30.0  # seconds for which a store that failed is not asked about that model
 
 
@@ -79,13 +81,13 @@ class StoreIndex:
     async def newest(self, model: str, fresh: bool = False) -> Remote:
         """The newest version, as heard within `refresh_seconds` (`fresh`: now); it may have a fault.
 
-        Raises ModelMissing, ModelBroken, StoreAway.
+        Raises ModelMissing, ModelBroken, StoreAway, Busy.
         """
         listing = await self._listing(model, 0.0 if fresh else self._settings.refresh_seconds)
         return listing.versions[max(listing.versions)]
 
     async def find(self, key: Key) -> Remote:
-        """One version that can be fetched. Raises ModelMissing, ModelBroken, StoreAway."""
+        """One version that can be fetched. Raises ModelMissing, ModelBroken, StoreAway, Busy."""
         listing = await self._listing(key.model, self._settings.refresh_seconds)
         if key.version not in listing.versions and self._clock() - listing.at >= self._settings.missing_seconds:
             listing = await self._listing(key.model, 0.0)
@@ -107,6 +109,8 @@ class StoreIndex:
             raise failure.error()
         question = self._questions.get(model)
         if question is None:
+            if len(self._questions) >= MAX_QUESTIONS:
+                raise Busy("The store is asked about too many models already.")
             question = asyncio.get_running_loop().create_future()
             task = self._spawn(self._ask(model, question))
             self._questions[model] = question

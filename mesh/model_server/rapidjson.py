@@ -250,6 +250,20 @@ def pretty(value: Any, *, level: int = 0, single_line_arrays: bool = False) -> s
     return "".join(_pretty(value, level, single_line_arrays))
 
 
+def pretty_start(value: Any, size: int) -> str:
+    """The start of a value as `pretty` prints it with arrays on single lines: `size` characters, or a little more.
+
+    What comes after them is not printed: an error shows little of what may be many MiB.
+    """
+    pieces: list[str] = []
+    for piece in _pretty(value, 0, single=True):
+        pieces.append(piece)
+        size -= len(piece)
+        if size <= 0:
+            break
+    return "".join(pieces)
+
+
 def _pretty(value: Any, level: int, single: bool) -> Iterator[str]:
     if isinstance(value, dict):
         yield "{"

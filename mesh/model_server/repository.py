@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from mesh.model_server.errors import invalid
 from mesh.names import name_fault
 from mesh.settings import Settings
+from mesh.small_file import read_small
 
 MODEL_FILE = "model.onnx"
 KNOBS_FILE = "tbms.json"
@@ -84,7 +85,7 @@ def knobs(base: Path) -> Knobs:
     """The model's simulation knobs; the defaults where it has no file of them. Raises ServingError."""
     file = base / KNOBS_FILE
     try:
-        return Knobs.model_validate_json(file.read_bytes())
+        return Knobs.model_validate_json(read_small(file))
     except FileNotFoundError:
         return Knobs()
     except (OSError, ValidationError) as error:

@@ -3,7 +3,8 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -14,16 +15,23 @@ from mesh.model_server.v2.triton_json import compact
 logger = logging.getLogger(__name__)
 
 # TF Serving's HTTP server has no limit at all, Triton's none for the number. More than an Envoy in front lets through.
-HEADERS = 2000
-HEADER_BYTES = 512 * 1024
+MAX_HEADERS = 2000
+MAX_HEADER_BYTES = 512 * 1024
 # RFC 9112, 3.2.2: a server takes the whole URL, too, in the place of a path.
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 Api = Callable[[RestCall], Awaitable[RestAnswer]]
 
 
-def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Application:
-    """The web application: /v1 is TF Serving's, everything else Triton's."""
+class Offload(Protocol):
+    """`Runner.offload`."""
+
+    async def __call__(self, size: int, work: Callable[[], bytes]) -> bytes:
+        """What `work` on `size` bytes gives, done where it holds nobody up."""
+
+
+def application(tf_serving: Api, v2: Api, max_body_bytes: int, offload: Offload) -> web.Application:
+    """The web application: /v1 is TF Serving's, everything else Triton's. `offload` keeps long work off the loop."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         target = _ABSOLUTE.sub("", request.raw_path, count=1) or "/"
@@ -37,7 +45,7 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
         except Exception:
             logger.exception("a call failed")
             answer = RestAnswer(500, compact({"error": "internal error of the model server"}))
-        return _response(request, answer)
+        return await _response(request, answer, offload)
 
     async def anonymous(_: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)
@@ -53,20 +61,20 @@ def application(tf_serving: Api, v2: Api, max_body_bytes: int) -> web.Applicatio
 def runner(app: web.Application, shutdown_seconds: float) -> web.AppRunner:
     """What runs the application, within the limits above."""
     limits: dict[str, Any] = {
-        "max_headers": HEADERS,
-        "max_field_size": HEADER_BYTES,
-        "max_line_size": HEADER_BYTES,
+        "max_headers": MAX_HEADERS,
+        "max_field_size": MAX_HEADER_BYTES,
+        "max_line_size": MAX_HEADER_BYTES,
     }
     # Bodies are unpacked by the APIs, within the limit of a body.
     return web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=shutdown_seconds, **limits)
 
 
-def _response(request: web.Request, answer: RestAnswer) -> web.Response:
+async def _response(request: web.Request, answer: RestAnswer, offload: Offload) -> web.Response:
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     response.headers["Content-Type"] = answer.content_type
     if answer.compressible:
         coding = content_coding.preferred(",".join(request.headers.getall("Accept-Encoding", ())))
         if coding is not None:
-            response.body = content_coding.packed(coding, answer.body)
+            response.body = await offload(len(answer.body), partial(content_coding.packed, coding, answer.body))
             response.headers["Content-Encoding"] = coding
     return response

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
 """How long calls in flight may take to end when the server is stopped."""
+MAX_PENDING = 100_000
+"""Calls of gRPC that wait to be begun; grpcio's own bound refuses a burst of about a thousand."""
 # The names under which health is asked: of the server as a whole, and of each API.
 _HEALTH_SERVICES = ("", "tensorflow.serving.PredictionService", "inference.GRPCInferenceService")
 
@@ -44,7 +46,7 @@ class ModelServerSettings(Settings):
     grpc_port: int = Field(8500, ge=0, le=65535, description="0 is any free one.")
     rest_port: int = Field(8501, ge=0, le=65535, description="0 is any free one.")
     load: Literal["all", "none"] | tuple[str, ...] = Field("all", description="The models loaded at the start.")
-    max_message_bytes: int = Field(256 * 1024 * 1024, gt=0, le=2**31 - 1, description="Of one gRPC request.")
+    max_message_bytes: int = Field(256 * 1024 * 1024, gt=0, le=2**31 - 1, description="Of one request, unpacked.")
     threads: int = Field(2, ge=1, le=256, description="Inferences that run at once.")
     delay_ms: float = Field(0.0, ge=0, description="Added to each inference.")
     load_delay_ms: float = Field(0.0, ge=0, description="Added to each load.")
@@ -68,7 +70,8 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     health = await _health(server)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
     rest = rest_server.runner(
-        rest_server.application(tf_serving.answer, v2.answer, settings.max_message_bytes), DRAIN_SECONDS
+        rest_server.application(tf_serving.answer, v2.answer, settings.max_message_bytes, runner.offload),
+        DRAIN_SECONDS,
     )
     await server.start()
     try:
@@ -104,8 +107,8 @@ def _grpc_server(
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.server.max_pending_requests", 100_000),  # the defaults refuse a burst of about a thousand calls
-            ("grpc.server.max_pending_requests_hard_limit", 200_000),
+            ("grpc.server.max_pending_requests", MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING),
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share
         ]

@@ -7,6 +7,7 @@ import numpy as np
 
 from mesh.protos import tfs_pb2 as tfs
 from mesh.tensors.dtypes import BY_NUMPY, BY_TF, HALF, STRING, Array, DType, TensorSpec
+from mesh.tensors.numbers import extend, from_numbers
 
 MAX_REPEATED = 1 << 24
 """The most elements that a few values may be repeated to fill (TensorFlow repeats the last value given)."""
@@ -48,16 +49,16 @@ def decode(proto: tfs.TensorProto) -> Array:
 
 
 def _values(proto: tfs.TensorProto, dtype: DType, count: int) -> Array:
-    values = getattr(proto, dtype.tf_field)[:count]
+    values = getattr(proto, dtype.tf_field)
     if dtype is STRING:
-        strings = np.empty(len(values), STRING.numpy)
-        strings[:] = values
+        strings = np.empty(min(len(values), count), STRING.numpy)
+        strings[:] = values[:count]
         return strings
     if dtype is HALF:
-        return np.array(values, np.int64).astype(np.uint16).view(np.float16)  # carried as bit patterns
+        return from_numbers(values, np.int64, count).astype(np.uint16).view(np.float16)  # carried as bit patterns
     if dtype.tf_field == "int_val":
-        return np.array(values, np.int64).astype(dtype.numpy)  # narrow integers travel as int32 and wrap
-    return np.array(values, dtype.numpy)
+        return from_numbers(values, np.int64, count).astype(dtype.numpy)  # narrow integers travel as int32 and wrap
+    return from_numbers(values, dtype.numpy, count)
 
 
 def _fill(values: Array, count: int, dtype: DType) -> Array:
@@ -78,7 +79,7 @@ def encode(array: Array) -> tfs.TensorProto:
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     values = array.view(np.uint16) if dtype is HALF else array
-    getattr(proto, dtype.tf_field).extend(values.ravel().tolist())
+    extend(getattr(proto, dtype.tf_field), values)
     return proto
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 
 from mesh.tensors.dtypes import STRING, Array, DType
+from mesh.tensors.numbers import from_numbers
 
 
 class DataFault(Enum):
@@ -57,7 +58,7 @@ def from_values(values: Sequence[object], dtype: DType, shape: Sequence[int]) ->
         raise DataError(DataFault.BYTE_SIZE, expected, len(values) * dtype.numpy.itemsize)
     # Narrow integers travel as 32-bit ones, and wrap as in C++.
     wide = np.int64 if dtype.v2_field in ("int_contents", "uint_contents") else dtype.numpy
-    return shaped(np.array(values, wide).astype(dtype.numpy), shape)
+    return shaped(from_numbers(values, wide).astype(dtype.numpy), shape)
 
 
 def shaped(flat: Array, shape: Sequence[int]) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.layouts import AnyLayout, Binary, Bytes, StringFields
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import FIXED32, LEN, MAX_FIELDS, VARINT, len_field, varint, varint_field
@@ -123,6 +123,7 @@ def _tensors(
     found: dict[str, tuple[_Tensor, memoryview]] = {}
     sizes = set()
     entries = take(fields, number)
+    check_number(len(entries))
     for _, _, at, end in entries:
         entry = grouped(body, at, end)
         key, value = take_one(entry, _KEY), take_one(entry, _VALUE)

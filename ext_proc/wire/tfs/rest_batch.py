@@ -8,7 +8,7 @@ they are of numbers, of strings or of truth values.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ext_proc.wire.batch import AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.batch import AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.json_text import (
     DATA,
     Gap,
@@ -117,6 +117,7 @@ class _Document:
             elif text.startswith("{", reader.at):
                 self.named = True
                 for name_of_column in reader.members():
+                    check_number(len(self.found) + 1)
                     self._array(name_of_column)
             else:
                 self._array(name)

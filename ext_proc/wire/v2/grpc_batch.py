@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.layouts import AnyLayout, Bytes
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import LEN, MAX_FIELDS, VARINT, Pieces, len_field, varint
@@ -123,6 +123,7 @@ def _read(body: bytes, raw: int, limit: int) -> Tensors:
     its_id = content(body, take_one(fields, _ID))
     raws, contents = take(fields, raw), []
     said: list[bytes] = []
+    check_number(len(fields.get(tag_of(_TENSORS), ())))
     if not raws:
         for _, _, at, end in take(fields, _TENSORS):
             inner = grouped(body, at, end)

@@ -7,6 +7,7 @@ from ext_proc.wire.names import quoted
 from ext_proc.wire.output_arrays import Array, OutputError, Outputs, check_names, check_numeric
 from mesh.tensors import v2 as v2_tensors
 from mesh.tensors.dtypes import BY_NUMPY, BY_V2
+from mesh.tensors.numbers import extend
 
 
 def decode(message: bytes) -> dict[str, Array]:
@@ -33,7 +34,7 @@ def encode(message: bytes, outputs: Outputs) -> bytes:
             raise OutputError(f"The output {quoted(output.name)} of type {dtype.v2} has no typed contents.")
         else:
             output.contents.Clear()
-            getattr(output.contents, dtype.v2_field).extend(array.ravel().tolist())
+            extend(getattr(output.contents, dtype.v2_field), array)
     return reply.SerializeToString()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
+from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.json_text import (
     DATA,
     ID,
@@ -186,7 +186,9 @@ class _Document:
         reader = Reader(self._skeleton.text)
         for name in reader.members():
             if name == tensors:
-                self.tensors = [self._tensor(reader, number) for number in reader.items()]
+                for place in reader.items():
+                    check_number(place + 1)
+                    self.tensors.append(self._tensor(reader, place))
             elif name == "id":
                 self.id = int(_string(reader.value()))
                 self._use(self.id, Gap(ID))

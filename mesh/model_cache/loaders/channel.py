@@ -10,8 +10,11 @@ from mesh.model_cache.loaders.loader import LoadFailed, ServerAway
 
 Reply = TypeVar("Reply")
 
+MAX_REPLY = 64 << 20
+"""Bytes of one answer; an index of 100,000 models has some 10 MiB."""
+
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MAX_REPLY),
     ("grpc.max_send_message_length", -1),
     # A server that was restarted is to be found at once, not after gRPC's usual minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),

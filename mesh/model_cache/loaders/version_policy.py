@@ -7,6 +7,7 @@ from tritonclient.grpc import model_config_pb2
 
 from mesh.digits import number
 from mesh.model_cache.loaders.loader import LoadFailed
+from mesh.small_file import read_small
 
 CONFIG = "config.pbtxt"
 
@@ -18,7 +19,7 @@ def override(folder: Path, wanted: frozenset[int]) -> str | None:
     its configuration cannot be read; blocking.
     """
     try:
-        text = (folder / CONFIG).read_text()
+        text = read_small(folder / CONFIG).decode()
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:

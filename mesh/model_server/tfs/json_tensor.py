@@ -123,7 +123,7 @@ def _from_base64(value: dict[str, Any]) -> bytes:
 
 def debug(value: Any) -> str:
     """A value as messages show it: printed on few lines, and cut."""
-    text = rapidjson.pretty(value, single_line_arrays=True)
+    text = rapidjson.pretty_start(value, _DEBUG_BYTES)
     return rapidjson.encode(text)[:_DEBUG_BYTES].decode("utf-8", "surrogateescape")
 
 

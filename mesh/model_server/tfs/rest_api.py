@@ -56,7 +56,7 @@ class TfServingRest:
             if match[4] == "predict":
                 return await self._predict(spec, await self._body(call))
             if match[4] in ("classify", "regress"):
-                return self._refuse_examples(spec, await self._body(call), match[4])
+                return await self._refuse_examples(spec, await self._body(call), match[4])
         elif call.method == "GET" and (match := _STATUS.fullmatch(call.target)):
             spec = _spec(match)
             if not spec.name:
@@ -69,7 +69,7 @@ class TfServingRest:
         if "gzip" not in call.headers.get("Content-Encoding", ""):
             return call.body
         work = partial(content_coding.unpacked, "gzip", call.body, call.max_bytes)
-        return await self._runner.offload(len(call.body), work)
+        return await self._runner.offload(call.max_bytes, work)  # a few packed bytes may be many plain ones
 
     async def _predict(self, spec: pb.ModelSpec, body: bytes) -> str:
         document = await self._runner.offload(len(body), lambda: rest_request.parse_object(body))
@@ -84,8 +84,8 @@ class TfServingRest:
             size = sum(array.nbytes for array in results.values())
             return await self._runner.offload(size, lambda: rest_reply.encode(results, rows))
 
-    def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
-        document = rest_request.parse_object(body)
+    async def _refuse_examples(self, spec: pb.ModelSpec, body: bytes, method: str) -> str:
+        document = await self._runner.offload(len(body), lambda: rest_request.parse_object(body))
         spec.signature_name = rest_request.signature_of(document)
         rest_request.check_examples(document)
         signatures.refuse_examples(self._models, spec, "classification" if method == "classify" else "regression")

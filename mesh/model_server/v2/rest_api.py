@@ -60,11 +60,12 @@ class V2Rest:
             "/v2/health/live": ("GET", lambda _: RestAnswer(200, content_type="text/plain")),
             "/v2/health/ready": ("GET", self._ready),
             "/v2/models/stats": ("GET", lambda _: self._statistics("", "")),
-            "/v2/repository/index": ("POST", self._index),
         }
         if call.path in fixed:
             method, handler = fixed[call.path]
             return handler(call) if call.method == method else _method_not_allowed()
+        if call.path == "/v2/repository/index":
+            return await self._index(call) if call.method == "POST" else _method_not_allowed()
         if match := _CONTROL.fullmatch(call.path):
             return await self._control(call, match[1], match[2])
         if match := _MODEL.fullmatch(call.path):
@@ -93,8 +94,12 @@ class V2Rest:
     def _statistics(self, name: str, version: str) -> RestAnswer:
         return _message(descriptions.statistics(self._models, name, version))
 
-    def _index(self, call: RestCall) -> RestAnswer:
-        options = triton_json.parse(call.body) if call.body else {}
+    async def _parsed(self, body: bytes) -> Any:
+        """The JSON of a body that may be left out."""
+        return await self._runner.offload(len(body), lambda: triton_json.parse(body)) if body else {}
+
+    async def _index(self, call: RestCall) -> RestAnswer:
+        options = await self._parsed(call.body)
         ready = options.get("ready", False) if isinstance(options, dict) else False
         if not isinstance(ready, bool):
             raise triton_json.broken("attempt to access JSON non-boolean as boolean")
@@ -105,7 +110,7 @@ class V2Rest:
         if call.method != "POST":
             return _method_not_allowed()
         if action == "load":
-            options = triton_json.parse(call.body) if call.body else {}
+            options = await self._parsed(call.body)
             await repository.load(self._models, "", name, rest_parameters.load(options))
         else:
             await repository.unload(self._models, "", name)
@@ -115,7 +120,7 @@ class V2Rest:
         try:
             found = lookup.find(self._models, name, version)
             coding = _coding(call)
-            body = await self._runner.offload(len(call.body), lambda: _plain(call, coding))
+            body = await self._runner.offload(call.max_bytes, lambda: _plain(call, coding)) if coding else call.body
             length = _header_length(call, body)
         except ServingError as error:
             # With an unknown coding Triton says which it knows.
@@ -147,7 +152,7 @@ def _coding(call: RestCall) -> str:
 
 
 def _plain(call: RestCall, coding: str) -> bytes:
-    return content_coding.unpacked(coding, call.body, call.max_bytes) if coding else call.body
+    return content_coding.unpacked(coding, call.body, call.max_bytes)  # a few packed bytes may be many plain ones
 
 
 def _header_length(call: RestCall, body: bytes) -> int | None:

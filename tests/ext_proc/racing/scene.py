@@ -31,6 +31,15 @@ def rest_reply(body: bytes = b"{}", status: int = 200, *headers: tuple[str, byte
     return Response(status, (("content-type", b"application/json"), *headers), body, None, node=NODE)
 
 
+def grpc_reply(body: bytes = b"message", status: int = 0, *trailers: tuple[str, bytes]) -> Response:
+    headers = (("x-initial", b"1"), ("x-initial-bin", b"AAEC"))
+    return Response(200, headers, body, (("grpc-status", b"%d" % status), *trailers), status, NODE)
+
+
+def reply_of(protocol: InferenceProtocol, body: bytes) -> Response:
+    return grpc_reply(body) if protocol.is_grpc else rest_reply(body)
+
+
 def held(
     model: str = "bert", protocol: InferenceProtocol = InferenceProtocol.TFS_REST, body: bytes = b"{}", **headers: str
 ) -> Held:

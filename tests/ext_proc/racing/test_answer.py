@@ -2,32 +2,20 @@
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from tritonclient.grpc import service_pb2
 
 from ext_proc.broker.effects import Answer, Fail, Fallback, Outcome, Why
-from ext_proc.broker.plan import Candidate, How, Mix, StaticAnswer
+from ext_proc.broker.plan import StaticAnswer
 from ext_proc.errors import CallError, Reason, TbmsError
 from ext_proc.processing import decision
-from ext_proc.racing.answer import combine, combiner, compose
+from ext_proc.racing.answer import compose
 from ext_proc.upstream.client import Response
 from ext_proc.wire.call import InferenceProtocol
-from mesh.protos import tfs_pb2
-from tests.ext_proc.racing.scene import LIMIT, NODE, held, plan, rest_reply
+from tests.ext_proc.racing.scene import NODE, grpc_reply, held, plan, reply_of, rest_reply
 
 PROTOCOLS = tuple(InferenceProtocol)
 RACE = plan("bert", "svm")
-
-
-def grpc_reply(body: bytes = b"message", status: int = 0, *trailers: tuple[str, bytes]) -> Response:
-    headers = (("x-initial", b"1"), ("x-initial-bin", b"AAEC"))
-    return Response(200, headers, body, (("grpc-status", b"%d" % status), *trailers), status, NODE)
-
-
-def reply_of(protocol: InferenceProtocol, body: bytes) -> Response:
-    return grpc_reply(body) if protocol.is_grpc else rest_reply(body)
 
 
 def composed(protocol: InferenceProtocol, outcome: Outcome) -> decision.Respond:
@@ -146,96 +134,3 @@ def test_the_configured_answer(protocol: InferenceProtocol) -> None:
         assert (answer.body, answer.trailers) == (b"\0\0\0\0\5fixed", (("grpc-status", b"0"),))
     else:
         assert (answer.status, answer.body, answer.headers[0]) == (200, b"fixed", ("content-type", b"text/csv"))
-
-
-def outputs(protocol: InferenceProtocol, **arrays: list[float]) -> Response:
-    """A reply with FP32 vectors, in the shape of each protocol."""
-    if protocol is InferenceProtocol.TFS_REST:
-        (values,) = arrays.values()
-        return rest_reply(json.dumps({"predictions": values}).encode())
-    if protocol is InferenceProtocol.V2_REST:
-        listed = [
-            {"name": name, "datatype": "FP32", "shape": [len(values)], "data": values}
-            for name, values in arrays.items()
-        ]
-        return rest_reply(json.dumps({"model_name": "m", "outputs": listed}).encode())
-    if protocol is InferenceProtocol.TFS_GRPC:
-        reply = tfs_pb2.PredictResponse()
-        for name, values in arrays.items():
-            tensor = reply.outputs[name]
-            tensor.dtype = tfs_pb2.DT_FLOAT
-            tensor.tensor_shape.dim.add(size=len(values))
-            tensor.float_val.extend(values)
-        return grpc_reply(reply.SerializeToString())
-    message = service_pb2.ModelInferResponse(model_name="m")
-    for name, values in arrays.items():
-        tensor = message.outputs.add(name=name, datatype="FP32", shape=[len(values)])
-        tensor.contents.fp32_contents.extend(values)
-    return grpc_reply(message.SerializeToString())
-
-
-def read(protocol: InferenceProtocol, response: Response) -> list[float]:
-    from ext_proc.wire.outputs import decode_outputs
-
-    call = held(protocol=protocol).call
-    (array,) = decode_outputs(call, {}, response.body, LIMIT).values()
-    values: list[float] = array.tolist()
-    return values
-
-
-def mix(how: How, *weights: float) -> Mix:
-    return Mix(tuple(Candidate(name, weight=weight) for name, weight in zip("ab", weights, strict=True)), how)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(
-    ("mixed", "expected"),
-    [(mix(How.MAX, 1, 1), [3.0, 8.0]), (mix(How.AVG, 1, 1), [2.0, 5.0]), (mix(How.AVG, 3, 1), [1.5, 6.5])],
-    ids=["max", "avg", "weighted"],
-)
-def test_a_mix_is_one_reply(protocol: InferenceProtocol, mixed: Mix, expected: list[float]) -> None:
-    payloads = {0: outputs(protocol, y=[1.0, 8.0]), 1: outputs(protocol, y=[3.0, 2.0])}
-    combined = combine(held(protocol=protocol).call, mixed, payloads, LIMIT)
-    assert read(protocol, combined) == expected
-    assert combined.headers[0] == payloads[0].headers[0]
-    assert combined.trailers == payloads[0].trailers
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_of_a_partial_mix_what_has_come(protocol: InferenceProtocol) -> None:
-    payloads = {1: outputs(protocol, y=[3.0, 2.0])}
-    assert read(protocol, combine(held(protocol=protocol).call, mix(How.AVG, 3, 1), payloads, LIMIT)) == [3.0, 2.0]
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_members_that_do_not_fit_are_named(protocol: InferenceProtocol) -> None:
-    payloads = {0: outputs(protocol, y=[1.0, 8.0]), 1: outputs(protocol, y=[3.0])}
-    with pytest.raises(CallError, match=r"member b .*shape") as unfit:
-        combine(held(protocol=protocol).call, mix(How.AVG, 1, 1), payloads, LIMIT)
-    assert unfit.value.reason is Reason.BROKEN_MODEL
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"", b"[" * 100_000])
-def test_garbage_of_a_member_is_an_error_of_the_mix(
-    protocol: InferenceProtocol, body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    payloads: dict[int, Any] = {0: outputs(protocol, y=[1.0]), 1: reply_of(protocol, body)}
-    with pytest.raises(CallError) as broken:
-        combiner(held(protocol=protocol).call, LIMIT)(mix(How.AVG, 1, 1), payloads)
-    assert "b" in broken.value.message
-    assert "mix failed" not in caplog.text, "hostile bytes are no mistake of ours"
-
-
-def test_a_packed_member_may_not_unpack_to_more_than_the_limit() -> None:
-    import zlib
-
-    packer = zlib.compressobj(wbits=31)
-    body = packer.compress(b'{"predictions": [' + b"1," * 50_000 + b"1]}") + packer.flush()
-    payloads = {0: rest_reply(body, 200, ("content-encoding", b"gzip"))}
-    call = held(protocol=InferenceProtocol.TFS_REST).call
-    with pytest.raises(CallError):
-        combine(call, mix(How.AVG, 1, 1), payloads, 1000)
-    combined = combine(call, mix(How.AVG, 1, 1), payloads, LIMIT)
-    assert dict(combined.headers).keys() == {"content-type"}
-    assert len(json.loads(combined.body)["predictions"]) == 50_001

@@ -189,7 +189,7 @@ def test_a_mix_that_breaks_in_our_hands_gives_way_to_the_backup(
     def broken(*_: object) -> None:
         raise RecursionError("nested too deeply")
 
-    monkeypatch.setattr("ext_proc.racing.answer.decode_outputs", broken)
+    monkeypatch.setattr("ext_proc.racing.member_replies.decode_outputs", broken)
 
     async def play(stage: Scene) -> None:
         both = Mix((Candidate("a", estimate_ms=10), Candidate("b", estimate_ms=10)), How.MAX)
@@ -198,6 +198,17 @@ def test_a_mix_that_breaks_in_our_hands_gives_way_to_the_backup(
 
     playing(play, a=Script(0.004), b=Script(0.006), svm=Script(0.001, rest_reply(b"svm")))
     assert "mix failed" in caplog.text
+
+
+def test_a_mix_that_fits_and_cannot_be_written_is_an_error_of_the_call() -> None:
+    async def play(stage: Scene) -> None:
+        both = Mix((Candidate("a", estimate_ms=10), Candidate("b", estimate_ms=10)), How.MAX)
+        answer = await stage.race_runner.run(held(), plan(both), 0.0)
+        assert answer.status == Reason.BROKEN_MODEL.http
+        assert told(answer).startswith("bert;elapsed=6.0;why=failed")
+
+    half = rest_reply(b'{"predictions": [1], "id": "\\ud83d"}')
+    playing(play, a=Script(0.004, half), b=Script(0.006, half))
 
 
 class BrokenBudget(TokenBucket):

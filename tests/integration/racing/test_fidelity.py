@@ -78,6 +78,33 @@ async def test_metadata_of_a_grpc_winner(stage: Stage, protocol: InferenceProtoc
     assert stage.puppet.calls[0].header("x-sent-bin") == str(b"\x00\x01\xff")
 
 
+@pytest.mark.parametrize("protocol", [InferenceProtocol.TFS_GRPC, InferenceProtocol.V2_GRPC])
+async def test_repeated_metadata_reach_every_candidate_value_by_value(
+    stage: Stage, protocol: InferenceProtocol
+) -> None:
+    stage.plays(bert=Part(status=(500, grpc.StatusCode.INTERNAL)), svm=Part(2))
+    write = calls.tfs_grpc if protocol is InferenceProtocol.TFS_GRPC else calls.v2_grpc
+    asked = write("bert", IMAGE)
+    sent = [("x-sent-bin", b"\x00\xff"), ("x-sent", "a"), ("x-sent-bin", b"\x01, \x02"), ("x-sent", "b, c")]
+    got = await unary(stage.client.channel, asked.method, asked.message, [*LONG.items(), *sent])
+    assert got.code == "OK"
+    assert [seen.model for seen in stage.puppet.calls] == ["bert", "svm"]
+    for seen in stage.puppet.calls:
+        for name in ("x-sent-bin", "x-sent"):
+            values = [value for key, value in seen.headers if key == name]
+            assert values == [str(value) for key, value in sent if key == name]
+
+
+async def test_of_repeated_binary_metadata_in_a_reply_the_last_value_stays(stage: Stage) -> None:
+    twice = (("x-a-bin", b"\x01"), ("x-a-bin", b"\x02"))
+    stage.plays(bert=Part(1, headers=twice, trailers=(("x-b-bin", b"\x03"), ("x-b-bin", b"\x04"))))
+    asked = calls.tfs_grpc("bert", IMAGE)
+    got = await unary(stage.client.channel, asked.method, asked.message, list(LONG.items()))
+    assert got.code == "OK"
+    assert [value for key, value in got.initial if key == "x-a-bin"] == [b"\x02"]
+    assert [value for key, value in got.trailing if key == "x-b-bin"] == [b"\x04"]
+
+
 async def test_a_packed_grpc_call(stage: Stage) -> None:
     stage.plays(bert=Part(seconds=None), svm=Part(2))
     images = np.zeros((100, 64), np.float32)

@@ -379,6 +379,23 @@ def test_too_many_calls_for_one_model_and_too_many_models(tmp_path: Path) -> Non
     play(tmp_path, scenario, max_waiting=4, max_loads=1)
 
 
+def test_clients_cannot_have_the_store_asked_about_any_number_of_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.model_cache.store_index.MAX_QUESTIONS", 2)
+
+    async def scenario(cache: Cache) -> None:
+        async with cache.running() as manager:
+            names = ("a", "b", "a", "c")
+            answers = await asyncio.gather(*(manager.ensure(name) for name in names), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [ModelMissing, ModelMissing, ModelMissing, Busy]
+            assert dict(cache.store.listed) == {"a": 1, "b": 1}
+            with pytest.raises(ModelMissing):
+                await manager.ensure("c")
+
+    play(tmp_path, scenario)
+
+
 def test_the_end_answers_those_who_wait(tmp_path: Path) -> None:
     async def scenario(cache: Cache) -> None:
         for name in ("fetching", "asking", "starting"):

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,18 @@ def test_hostile_texts_take_time_in_proportion(unit: str) -> None:
 
 def test_of_members_with_one_name_the_first_is_found() -> None:
     assert rapidjson.parse(b'{"a": 1, "b": {"c": 2, "c": 3}, "a": 4, "a": 5}') == {"a": 1, "b": {"c": 2}}
+
+
+def test_the_start_of_a_value_is_printed_without_the_rest() -> None:
+    class Watched(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            for number in super().__iter__():
+                seen.append(number)
+                yield number
+
+    seen: list[int] = []
+    value = {"a": Watched(range(1000))}
+    assert rapidjson.pretty(value, single_line_arrays=True).startswith(rapidjson.pretty_start(value, 20))
+    seen.clear()
+    rapidjson.pretty_start(value, 20)
+    assert len(seen) < 20

@@ -190,6 +190,7 @@ ENTRY = len_field(1, b"x") + len_field(2, PAIRS.SerializeToString())
         (request(tfs.TensorProto()), AloneReason.NO_BATCH_DIMENSION),
         (request(inputs={"x": PAIRS, "y": tensor("DT_FLOAT", 1, float_val=[1])}), AloneReason.ROWS_DIFFER),
         (request(inputs={}), AloneReason.NO_TENSORS),
+        (request(inputs={str(at): PAIRS for at in range(1025)}), AloneReason.TOO_MANY),
         (len_field(2, ENTRY) * 2, AloneReason.NOT_UNDERSTOOD),
         (len_field(2, ENTRY + len_field(1, b"y")), AloneReason.NOT_UNDERSTOOD),
         (len_field(2, len_field(1, b"x")), AloneReason.NOT_UNDERSTOOD),

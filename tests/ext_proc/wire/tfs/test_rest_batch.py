@@ -123,6 +123,7 @@ def test_what_is_not_equal_shares_no_key() -> None:
         ({"inputs": {"x": [1], "y": [1, 2]}}, AloneReason.ROWS_DIFFER),
         ({"inputs": {}}, AloneReason.NO_TENSORS),
         ({}, AloneReason.NO_TENSORS),
+        ({"inputs": {str(at): [1] for at in range(1025)}}, AloneReason.TOO_MANY),
         ({"instances": [[1, 2], [3]]}, AloneReason.MISFIT),
         ({"instances": [[1, 2], 3]}, AloneReason.MISFIT),
         ({"instances": [1, "2"]}, AloneReason.MISFIT),

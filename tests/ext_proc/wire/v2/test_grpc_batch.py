@@ -132,6 +132,7 @@ def edited(edit: str) -> v2.ModelInferRequest:
             AloneReason.ROWS_DIFFER,
         ),
         ("made.ClearField('inputs')", AloneReason.NO_TENSORS),
+        ("made.inputs.extend([tensor] * 1024)", AloneReason.TOO_MANY),
         ("made.ClearField('raw_input_contents')", AloneReason.MISFIT),
         ("made.ClearField('raw_input_contents'); tensor.contents.fp64_contents.append(1)", AloneReason.NOT_UNDERSTOOD),
         ("made.ClearField('raw_input_contents'); tensor.contents.fp32_contents.append(1)", AloneReason.MISFIT),

@@ -203,6 +203,7 @@ def test_what_is_not_equal_shares_no_key() -> None:
         ({"inputs": [JSON], "id": "\ud800"}, AloneReason.NOT_UNDERSTOOD),
         ({"inputs": []}, AloneReason.NO_TENSORS),
         ({}, AloneReason.NO_TENSORS),
+        ({"inputs": [{**JSON, "name": str(at)} for at in range(1025)]}, AloneReason.TOO_MANY),
         (changed(JSON, parameters={"data": [0]}), AloneReason.NOT_UNDERSTOOD),
         (changed(JSON, parameters={"id": "0"}), AloneReason.NOT_UNDERSTOOD),
         (changed(BINARY, data=[0]), AloneReason.NOT_UNDERSTOOD),
@@ -273,6 +274,21 @@ def test_the_style_of_another_server_is_kept() -> None:
     first, second = CODEC.cut({}, reply.encode(), [member] * 2)
     assert first.body.decode() == style % ('"mine"', "[1.50, 2], [3 , 4e0]", 2)
     assert second.body.decode() == style % ('"mine"', "[5, 6],\n [7, 8]", 2)
+
+
+@pytest.mark.parametrize("depth", range(100, 1000, 25))
+def test_what_is_nested_deep_is_no_error(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    head = json.dumps({"inputs": [JSON]}).encode()[:-1]
+    assert isinstance(read(head + b',"more":' + deep + b"}"), Member | Alone)
+    member = read({"inputs": [JSON]})
+    assert isinstance(member, Member)
+    reply = json.dumps({"outputs": [JSON]}).encode()[:-1] + b',"more":' + deep + b"}"
+    try:
+        (part,) = CODEC.cut({}, reply, [member])
+    except ReplyMismatch:
+        return
+    assert part.body == reply
 
 
 def test_padding_repeats_the_last_row() -> None:
