@@ -27,15 +27,24 @@ class _Newest:
 
 
 class Versions:
-    """Resolves versions. Calls that name none never wait for a newer one: `bring` loads it, and then it takes over."""
+    """Resolves versions. Calls that name none never wait for another one: `bring` loads it, and then it takes over.
+
+    `unload` is called with a version that the store has no more, once calls have another one.
+    """
 
     def __init__(
-        self, cache: CacheState, store_index: StoreIndex, spawn: Spawn, bring: Callable[[Key], Awaitable[None]]
+        self,
+        cache: CacheState,
+        store_index: StoreIndex,
+        spawn: Spawn,
+        bring: Callable[[Key], Awaitable[None]],
+        unload: Callable[[CacheEntry], None],
     ) -> None:
         self._cache = cache
         self._store_index = store_index
         self._spawn = spawn
         self._bring = bring
+        self._unload = unload
         self._newest: dict[str, _Newest] = {}
 
     def number(self, model: str, version: VersionSpec, label: str | None) -> int | None:
@@ -50,7 +59,7 @@ class Versions:
         return None if newest is None else newest.entry
 
     def called(self, model: str, version: VersionSpec, label: str | None, now: float) -> CacheEntry | None:
-        """The entry that a call gets, if it is available. Every `refresh_seconds` a newer version is looked for."""
+        """The entry that a call gets, if it is available. Every `refresh_seconds` the store is asked for its newest."""
         number = self.number(model, version, label)
         if number is not None:
             return self._cache.entry(Key(model, number))
@@ -59,7 +68,7 @@ class Versions:
             return None
         if now >= newest.look_again:
             newest.look_again = now + self._cache.settings.refresh_seconds
-            self._spawn(self._bring_newer(model, newest.entry.key))
+            self._spawn(self._follow_store(model, newest.entry.key))
             for need in newest.entry.needs:  # calls may reach what it needs through it alone
                 if need.version is None:
                     self.called(need.model, None, None, now)
@@ -87,14 +96,34 @@ class Versions:
         if known is None or known.state is not ModelState.AVAILABLE or known.key.version <= entry.key.version:
             self._newest[entry.key.model] = _Newest(entry, now + self._cache.settings.refresh_seconds)
 
-    async def _bring_newer(self, model: str, known: Key) -> None:
-        """Calls go on with the version they have until the newer one is available; if it fails, they stay with it."""
+    async def _follow_store(self, model: str, known: Key) -> None:
+        """Calls go on with the version they have until the store's newest is available, and if it does not load."""
         try:
             remote = await self._store_index.newest(model, fresh=True)
-            if remote.version > known.version:
-                await self._bring(Key(model, remote.version))
+            if remote.version == known.version:
+                return
+            await self._bring(Key(model, remote.version))
+            if remote.version < known.version:
+                # Asked again, for it may have been away just while somebody put another folder in its place.
+                remote = await self._store_index.newest(model, fresh=True)
+                self._go_back(Key(model, remote.version))
         except CacheError as error:
-            logger.warning("no newer version could be had", extra={"model": model, "error": error.cause})
+            logger.warning("the newest version could not be had", extra={"model": model, "error": error.cause})
+
+    def _go_back(self, older: Key) -> None:
+        """What is newer is withdrawn: calls get this version, and the newer ones are unloaded.
+
+        A model server serves the newest that it holds, so it must not keep them.
+        """
+        entry = self._cache.available(older)
+        if entry is None:
+            return
+        for newer in self._cache.versions_of(older.model):
+            if newer.key.version > older.version and self._cache.available(newer.key) is not None:
+                logger.info("version withdrawn", extra={"model": str(newer.key)})
+                self._cache.drain(newer)
+                self._unload(newer)
+        self.serve_as_newest(entry, self._cache.clock())
 
 
 def _numbered(version: str) -> int:

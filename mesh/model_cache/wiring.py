@@ -52,7 +52,11 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
     unloading = Unloading(cache, loader, server, tasks.spawn)
     jobs = Jobs(cache, tasks.spawn, lambda key: bringing.bring(key), arrived)
     versions = Versions(
-        cache, store_index, tasks.spawn, lambda key: jobs.bring(key, partial(bringing.bring, key, newer=True))
+        cache,
+        store_index,
+        tasks.spawn,
+        lambda key: jobs.bring(key, partial(bringing.bring, key, newer=True)),
+        unloading.begin,
     )
     planning = Planning(cache, store_index, versions)
     admission = Admission(cache, planning, jobs, unloading.carry_out)

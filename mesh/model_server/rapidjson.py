@@ -55,12 +55,23 @@ def _finite(digits: str) -> float:
     return number
 
 
+class Repeating(dict[str, Any]):
+    """An object that has a name twice. As RapidJSON does, a look-up finds the first; `members` has all of them."""
+
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        self.update(reversed(members))
+        self.members = members
+
+
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Of members with one name RapidJSON finds the first; Python's own decoder would keep the last."""
     value = dict(members)
-    if len(value) < len(members):
-        value.update(reversed(members))
-    return value
+    return value if len(value) == len(members) else Repeating(members)
+
+
+def members(value: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Every member of an object that `parse` gave, in the order of the text."""
+    return value.members if isinstance(value, Repeating) else list(value.items())
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, object_pairs_hook=_object)
@@ -256,7 +267,7 @@ def pretty_start(value: Any, size: int) -> str:
 def _pretty(value: Any, level: int, single: bool) -> Iterator[str]:
     if isinstance(value, dict):
         yield "{"
-        for position, (key, member) in enumerate(value.items()):
+        for position, (key, member) in enumerate(members(value)):
             yield f"{',' if position else ''}\n{_INDENT * (level + 1)}{json.dumps(key, ensure_ascii=False)}: "
             yield from _pretty(member, level + 1, single)
         yield f"\n{_INDENT * level}}}" if value else "}"

@@ -10,10 +10,10 @@ import grpc
 from aiohttp import web
 from pydantic import Field
 
+from mesh.model_server import rest_server
 from mesh.model_server.errors import ServingError
 from mesh.model_server.models import Models
 from mesh.model_server.repository import Repository
-from mesh.model_server.rest_server import application
 from mesh.model_server.runner import Runner
 from mesh.model_server.runtime import onnx_runtime
 from mesh.model_server.tfs.grpc_api import TfServing
@@ -69,11 +69,9 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     server, grpc_port = _grpc_server(settings, models, runner, started.is_set)
     health = await _health(server)
     tf_serving, v2 = TfServingRest(models, runner), V2Rest(models, runner, started.is_set)
-    rest = web.AppRunner(
-        application(tf_serving.answer, v2.answer, settings.max_message_bytes, runner.offload),
-        access_log=None,
-        auto_decompress=False,  # done here, within the limit
-        shutdown_timeout=DRAIN_SECONDS,
+    rest = rest_server.runner(
+        rest_server.application(tf_serving.answer, v2.answer, settings.max_message_bytes, runner.offload),
+        DRAIN_SECONDS,
     )
     await server.start()
     try:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from mesh.model_cache.loaders.loader import LoadFailed
-from mesh.model_cache.loaders.version_policy import CONFIG, override
 from mesh.model_server.errors import ServingError
 from mesh.model_server.repository import KNOBS_FILE, knobs
 from mesh.small_file import MOST_BYTES, read_small
@@ -20,11 +18,8 @@ def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
         read_small(file)
 
 
-def test_a_configuration_of_any_size_is_refused_and_not_read(tmp_path: Path) -> None:
-    for name in (CONFIG, KNOBS_FILE):
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(1 << 40)
-    with pytest.raises(LoadFailed, match=r"config.pbtxt cannot be read: .* larger than"):
-        override(tmp_path, frozenset({1}))
+def test_knobs_of_any_size_are_refused_and_not_read(tmp_path: Path) -> None:
+    with (tmp_path / KNOBS_FILE).open("wb") as file:
+        file.truncate(1 << 40)
     with pytest.raises(ServingError, match=r"not a valid tbms.json: .* larger than"):
         knobs(tmp_path)

@@ -102,8 +102,8 @@ def _element(value: Any, dtype: DType) -> Any:
 
 
 def is_base64(value: Any) -> bool:
-    """Whether a value is a string in base64: `{"b64": "..."}`."""
-    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+    """Whether a value is a string in base64: `{"b64": "..."}`, with no other member, be it of the same name."""
+    return isinstance(value, dict) and isinstance(value.get("b64"), str) and len(rapidjson.members(value)) == 1
 
 
 def _from_base64(value: dict[str, Any]) -> bytes:

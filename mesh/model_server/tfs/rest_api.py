@@ -1,11 +1,12 @@
 """TF Serving's REST API under /v1/models."""
 
 import re
+from functools import partial
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToJson
 
-from mesh.model_server import rapidjson
+from mesh.model_server import content_coding, rapidjson
 from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.repository import MAX_VERSION
@@ -17,6 +18,7 @@ from mesh.protos import tfs_pb2 as pb
 _SELECTOR = r"(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?"
 _PREDICTION = re.compile(rf"/v1/models/([^/:]+){_SELECTOR}:(classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{_SELECTOR}(?:/(metadata))?", re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(r"https?://")
 
 #: How TF Serving translates status codes (its model_servers/http_server.cc); what is not listed is 500.
 _STATUSES = {
@@ -38,8 +40,9 @@ class TfServingRest:
 
     async def answer(self, call: RestCall) -> RestAnswer:
         """Answer one request; refusals are `{"error": ...}` with TF Serving's status."""
-        if call.method == "OPTIONS" and "Origin" in call.headers:
-            return RestAnswer(200)  # a web page asks whether it may call
+        if call.method == "OPTIONS":  # a web page asks whether it may call; others are refused without a word
+            allowed = _ORIGIN.search(call.headers.get("Origin", "")) is not None
+            return RestAnswer(200 if allowed else 400, content_type="")
         try:
             return RestAnswer(200, rapidjson.encode(await self._dispatch(call)))
         except ServingError as error:
@@ -47,18 +50,26 @@ class TfServingRest:
             return RestAnswer(_STATUSES.get(error.code, 500), rapidjson.encode(text))
 
     async def _dispatch(self, call: RestCall) -> str:
-        if call.method == "POST" and (match := _PREDICTION.fullmatch(call.path)):
+        # To TF Serving a query is a part of the path: there is none for :predict, and a name may hold one.
+        if call.method == "POST" and (match := _PREDICTION.fullmatch(call.target)):
             spec = _spec(match)
             if match[4] == "predict":
-                return await self._predict(spec, call.body)
+                return await self._predict(spec, await self._body(call))
             if match[4] in ("classify", "regress"):
-                return await self._refuse_examples(spec, call.body, match[4])
-        elif call.method == "GET" and (match := _STATUS.fullmatch(call.path)):
+                return await self._refuse_examples(spec, await self._body(call), match[4])
+        elif call.method == "GET" and (match := _STATUS.fullmatch(call.target)):
             spec = _spec(match)
             if not spec.name:
                 raise invalid("Missing model name in request.")
             return self._metadata(spec) if match[4] == "metadata" else self._status(spec)
-        raise invalid(f"Malformed request: {call.method} {call.path}")
+        raise invalid(f"Malformed request: {call.method} {call.target}")
+
+    async def _body(self, call: RestCall) -> bytes:
+        """The body, unpacked where it is said to be gzip; other codings are not looked at."""
+        if "gzip" not in call.headers.get("Content-Encoding", ""):
+            return call.body
+        work = partial(content_coding.unpacked, "gzip", call.body, call.max_bytes)
+        return await self._runner.offload(call.max_bytes, work)  # a few packed bytes may be many plain ones
 
     async def _predict(self, spec: pb.ModelSpec, body: bytes) -> str:
         document = await self._runner.offload(len(body), lambda: rest_request.parse_object(body))

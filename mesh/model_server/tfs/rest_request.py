@@ -104,13 +104,14 @@ def _from_instances(instances: list[Any], specs: Mapping[str, TensorSpec]) -> di
 def _add_object(
     element: dict[str, Any], position: int, specs: Mapping[str, TensorSpec], rows: dict[str, list[Array]]
 ) -> None:
-    for name, value in element.items():
+    for name, value in rapidjson.members(element):
         if name not in specs:
             raise invalid(
                 f"Failed to process element: {position} key: {name} of 'instances' list. Error: "
                 f"INVALID_ARGUMENT: JSON object: does not have named input: {name}"
             )
         _add_item(value, position, specs[name], rows, f" key: {name}")
+        del rows[name][position + 1 :]  # of a name given twice the first counts, as wherever names are looked up
     if element.keys() != specs.keys():
         raise invalid(
             f"Failed to process element: {position} of 'instances' list. JSON object: {json_tensor.debug(element)} "

@@ -73,11 +73,9 @@ def _not_integer(dtype: DType) -> ServingError:
     return triton_json.broken(f"Unable to parse 'data': attempt to access JSON non-{sign}-integer as {sign}-integer")
 
 
-def write(name: str, datatype: str, array: Array) -> list[Any]:
+def write(datatype: str, array: Array) -> list[Any]:
     """An output's elements as one row of JSON values. Raises ServingError."""
     if datatype == "FP16":
-        raise invalid(
-            f"sending FP16 data via JSON is not supported. Please use the binary data format for output {name}"
-        )
+        raise invalid("sending FP16 data via JSON is not supported. Please use the binary data format for output")
     values: list[Any] = array.ravel().tolist()
     return [value.decode("utf-8", "surrogateescape") for value in values] if datatype == "BYTES" else values

@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from mesh.model_server import content_coding
 from mesh.model_server.errors import ServingError, StatusCode, invalid
 from mesh.model_server.models import Models
 from mesh.model_server.rest_call import RestAnswer, RestCall
@@ -118,18 +119,23 @@ class V2Rest:
     async def _infer(self, call: RestCall, name: str, version: str) -> RestAnswer:
         try:
             found = lookup.find(self._models, name, version)
-            length = _header_length(call)
+            coding = _coding(call)
+            body = await self._runner.offload(call.max_bytes, lambda: _plain(call, coding)) if coding else call.body
+            length = _header_length(call, body)
         except ServingError as error:
-            return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain")
+            # With an unknown coding Triton says which it knows.
+            known = {"Accept-Encoding": "gzip, deflate"} if error.code is StatusCode.UNIMPLEMENTED else {}
+            return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain", known)
         with found.lease() as model:
-            request = await self._runner.offload(
-                len(call.body), lambda: rest_request.decode(name, model, call.body, length)
-            )
-            results = await inference.infer(self._runner, found, request.inputs, request.outputs)
-            size = sum(array.nbytes for array in results.values())
-            head, chunks = await self._runner.offload(
-                size, lambda: rest_reply.encode(name, found.number, model.outputs, request, results)
-            )
+            request = await self._runner.offload(len(body), lambda: rest_request.decode(name, model, body, length))
+            try:
+                results = await inference.infer(self._runner, found, request.inputs, request.outputs)
+                size = sum(array.nbytes for array in results.values())
+                head, chunks = await self._runner.offload(
+                    size, lambda: rest_reply.encode(name, found.number, model.outputs, request, results)
+                )
+            except ServingError as error:  # once the model is asked, Triton does not call its refusals JSON
+                return _refusal(_STATUSES.get(error.code, 500), error.message, "text/plain")
         if not any(chunks):
             return RestAnswer(200, head, compressible=True)
         body = b"".join([head, *chunks])
@@ -137,15 +143,27 @@ class V2Rest:
         return RestAnswer(200, body, "application/octet-stream", headers, compressible=True)
 
 
-def _header_length(call: RestCall) -> int | None:
+def _coding(call: RestCall) -> str:
+    """The content coding of the body: gzip, deflate, or "" for none. Raises ServingError."""
+    name = call.headers.get("Content-Encoding", "").strip().lower().removeprefix("x-")
+    if name not in ("", "identity", "gzip", "deflate"):
+        raise ServingError(StatusCode.UNIMPLEMENTED, "Unsupported compression type")
+    return "" if name == "identity" else name
+
+
+def _plain(call: RestCall, coding: str) -> bytes:
+    return content_coding.unpacked(coding, call.body, call.max_bytes)  # a few packed bytes may be many plain ones
+
+
+def _header_length(call: RestCall, body: bytes) -> int | None:
     """The length of the JSON before binary data; None where the header is absent. Raises ServingError."""
     text = call.headers.get(HEADER_LENGTH)
     if text is None:
         return None
     match = re.match(r"\s*([+-]?\d{1,19})", text, re.ASCII)
     length = int(match[1]) if match else 0  # as C's atoi reads it
-    if not 0 <= length <= len(call.body):
-        raise invalid(f"inference header size should be in range (0, {len(call.body)}), got: {length}")
+    if not 0 <= length <= len(body):
+        raise invalid(f"inference header size should be in range (0, {len(body)}), got: {length}")
     return length
 
 
@@ -170,8 +188,10 @@ def _as_triton(descriptor: Any, document: dict[str, Any]) -> dict[str, Any]:
     return ordered
 
 
-def _refusal(status: int, message: str, content_type: str = "application/json") -> RestAnswer:
-    return RestAnswer(status, triton_json.compact({"error": message}), content_type)
+def _refusal(
+    status: int, message: str, content_type: str = "application/json", headers: dict[str, str] | None = None
+) -> RestAnswer:
+    return RestAnswer(status, triton_json.compact({"error": message}), content_type, headers or {})
 
 
 def _method_not_allowed(content_type: str = "application/json") -> RestAnswer:

@@ -24,7 +24,7 @@ def encode(
             chunks.append(to_raw(array))
             output["parameters"] = {"binary_data_size": len(chunks[-1])}
         else:
-            output["data"] = json_tensor.write(name, datatypes[name], array)
+            output["data"] = json_tensor.write(datatypes[name], array)
         outputs.append(output)
     document["outputs"] = outputs
     return triton_json.compact(document), chunks

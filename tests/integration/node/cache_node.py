@@ -23,14 +23,16 @@ FACTOR = 2.0
 
 
 class CountedStore:
-    """A disk store, and how often each version was fetched."""
+    """A disk store, and how often each model was listed and each version fetched."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._store = open_store(StoreSettings(url=folder.as_uri()))
+        self.listed: Counter[str] = Counter()
         self.fetched: Counter[Key] = Counter()
 
     async def versions(self, model: str) -> tuple[Remote, ...]:
+        self.listed[model] += 1
         return await self._store.versions(model)
 
     async def fetch(self, remote: Remote, target: Path, progress: Callable[[int], None]) -> None:

@@ -12,7 +12,7 @@ import pytest_asyncio
 from integration.peers.triton import DOUBLING, DOUBLING_CONFIG, Triton, missing, triton, write_model
 from integration.stack.process import answers
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.errors import ModelBroken, ModelMissing
+from mesh.model_cache.errors import ModelBroken
 from tests.integration.node.cache_node import CacheNode, cache_node, until
 
 pytestmark = pytest.mark.triton
@@ -87,24 +87,6 @@ async def test_two_versions_side_by_side_under_a_policy_that_serves_one(server: 
         assert await node.call("a") == DOUBLED
         await node.manager.commands.unload("a")
         assert (await node.call("a"))[0] != 200
-
-
-async def test_folders_with_zeros_are_no_versions_as_they_are_none_to_triton_itself(
-    server: Triton, shelf: Path
-) -> None:
-    (shelf / "a" / "002").mkdir()
-    (shelf / "a" / "002" / "model.py").write_text(TRIPLING)
-    (shelf / "a" / "latest").symlink_to("1")
-    (shelf / "b" / "1").rename(shelf / "b" / "00000123")
-    async with cached(server, shelf) as node:
-        (await node.manager.ensure("a")).release()
-        assert node.states() == {"a:1": "available"}
-        assert await node.call("a") == DOUBLED
-        with pytest.raises(ModelMissing, match="its model server takes no folder with a name like '00000123'"):
-            await node.manager.ensure("b")
-    async with triton(shelf, load=("a",)) as alone, cached(alone, shelf) as node:
-        assert await node.call("a") == DOUBLED
-        assert (await node.call("a", 2))[0] != 200
 
 
 async def test_a_model_that_does_not_load_says_why(server: Triton, shelf: Path) -> None:

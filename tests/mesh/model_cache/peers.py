@@ -46,6 +46,9 @@ class MemoryStore:
         self.remotes.setdefault(model, {})[folder or str(version)] = remote
         return remote
 
+    def remove(self, model: str, version: int) -> None:
+        del self.remotes[model][str(version)]
+
     async def versions(self, model: str) -> tuple[Remote, ...]:
         self.listed[model] += 1
         await asyncio.sleep(0.01)

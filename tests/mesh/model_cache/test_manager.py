@@ -213,6 +213,65 @@ def test_a_newer_version_that_is_broken_leaves_the_old_one_in_use(tmp_path: Path
     play(tmp_path, scenario)
 
 
+def test_a_newest_version_that_is_taken_back_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m", 1)
+        cache.store.put("m", 2)
+        async with cache.running() as manager:
+            (await manager.ensure("m")).release()
+            cache.store.remove("m", 2)
+            seen = []
+            for _ in range(70):
+                lease = manager.try_acquire("m")
+                assert lease is not None, "calls never wait for an older version"
+                seen.append(lease.key.version)
+                await asyncio.sleep(1)
+                assert cache.state("m", lease.key.version) in ("available", "draining")
+                lease.release()
+            assert seen == sorted(seen, reverse=True)
+            assert set(seen) == {1, 2}
+            await asyncio.sleep(1)
+            assert cache.state("m", 2) == "absent", "a model server serves the newest that it holds"
+            with pytest.raises(ModelMissing):
+                await manager.ensure("m", 2)
+
+    play(tmp_path, scenario)
+
+
+def test_a_version_that_is_away_while_it_is_replaced_stays_in_use(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m", 1)
+        cache.store.put("m", 2)
+        async with cache.running() as manager:
+            (await manager.ensure("m")).release()
+            cache.store.remove("m", 2)
+            await asyncio.sleep(61)
+            (await manager.ensure("m")).release()
+            while cache.state("m", 1) != "loading":
+                await asyncio.sleep(0.01)
+            cache.store.put("m", 2)
+            await asyncio.sleep(30)
+            assert (await manager.ensure("m")).key.version == 2
+            assert cache.state("m", 2) == "available"
+
+    play(tmp_path, scenario)
+
+
+def test_a_model_without_any_version_left_stays_in_use(tmp_path: Path) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m", 1)
+        async with cache.running() as manager:
+            (await manager.ensure("m")).release()
+            cache.store.remove("m", 1)
+            for _ in range(70):
+                lease = manager.try_acquire("m")
+                assert lease is not None
+                lease.release()
+                await asyncio.sleep(1)
+
+    play(tmp_path, scenario)
+
+
 def test_a_broken_model_is_quarantined_with_its_cause(tmp_path: Path) -> None:
     async def scenario(cache: Cache) -> None:
         cache.store.put("m")

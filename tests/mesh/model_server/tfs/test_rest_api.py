@@ -32,7 +32,7 @@ async def call(server: Running, method: str, path: str, body: Any = b"", **heade
 
 async def test_predict(server: Running) -> None:
     expected = '{\n    "predictions": [[2.0, 4.0]\n    ]\n}'
-    for path in ("/v1/models/m:predict", "/v1/models/m/versions/1:predict", "/V1/Models/m:predict?x=1"):
+    for path in ("/v1/models/m:predict", "/v1/models/m/versions/1:predict", "/V1/Models/m:predict"):
         assert await call(server, "POST", path, {"instances": [[1, 2]]}) == (200, expected)
     status, text = await call(server, "POST", "/v1/models/m:predict", {"inputs": [[1, 2]]})
     assert (status, json.loads(text)) == (200, {"outputs": [[2, 4]]})
@@ -123,15 +123,20 @@ async def test_refusals_are_tf_servings(
     assert text.startswith('{\n    "error": "')
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/V1/models/m/versions/x", "/v1/models/m:predict/more"])
+@pytest.mark.parametrize(
+    "path", ["/v1/nothing", "/v1/", "/V1/models/m/versions/x", "/v1/models/m:predict/more", "/v1/models/m:predict?x=1"]
+)
 async def test_every_other_path_of_v1_is_malformed(server: Running, path: str) -> None:
-    for method in ("GET", "POST", "OPTIONS"):
+    """A query is a part of the path there."""
+    for method in ("GET", "POST", "DELETE"):
         status, text = await call(server, method, path)
         assert (status, json.loads(text)) == (400, {"error": f"Malformed request: {method} {path}"})
 
 
 async def test_a_web_page_may_ask_whether_it_may_call(server: Running) -> None:
     assert await call(server, "OPTIONS", "/v1/models/m:predict", Origin="https://example.org") == (200, "")
+    assert await call(server, "OPTIONS", "/v1/models/m:predict", Origin="null") == (400, "")
+    assert await call(server, "OPTIONS", "/v1/models/m:predict") == (400, "")
 
 
 async def test_a_bad_shape(server: Running) -> None:

@@ -11,23 +11,23 @@ from typing import Any
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.integration.parity_cases import (
+from tests.integration.parity.row import Http, Row
+from tests.integration.parity.rows.triton_calls import (
     GOOD,
     PAIR,
     TEXT,
     TINY,
     URL,
-    Http,
     I,
     S,
-    X,
-    as_json,
+    as_triton,
     infer,
     output,
     post,
     tensor,
     without,
 )
+from tests.integration.parity.rows.words import X, as_json, v2
 
 Calls = dict[str, Http]
 
@@ -415,3 +415,19 @@ GRPC_FIELDS: dict[str, dict[str, dict[str, Message]]] = {
         "custom": repository(pb.RepositoryModelUnloadRequest, "custom"),
     },
 }  # fmt: skip
+
+
+#: Swept over one version of HTTP: what a field means is none of its business.
+SWEEPS: dict[str, tuple[Row, ...]] = {
+    **{
+        f"REST: {name}": tuple(as_triton(f"{name}: {what}", call, ("1.1",)) for what, call in calls.items())
+        for name, calls in REST_FIELDS.items()
+    },
+    **{
+        f"{method}: {name}": tuple(
+            as_triton(f"{method}, {name}: {what}", v2(method, request)) for what, request in requests.items()
+        )
+        for method, fields in GRPC_FIELDS.items()
+        for name, requests in fields.items()
+    },
+}

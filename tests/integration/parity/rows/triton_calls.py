@@ -1,14 +1,14 @@
 """Good and bad V2 calls, to be made to a real Triton and to the embedded server alike."""
 
 import gzip
-import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
+
+from tests.integration.parity.row import TRITON, VERSIONS, AsTriton, Difference, Grpc, Http, Place, Reply, Row
+from tests.integration.parity.rows.words import X, as_json, by_edge, controlled, is_control, v2
 
 PAIR = struct.pack("<2f", 1, 2)
 TEXTS = b"".join(struct.pack("<I", len(text)) + text for text in (b"one", b"", b"\xc3\xa9"))
@@ -130,19 +130,6 @@ GRPC: dict[str, tuple[str, Message]] = {
 }
 
 
-@dataclass(frozen=True)
-class Http:
-    method: str
-    path: str
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def as_json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-X: dict[str, Any] = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
 URL = "/v2/models/double/infer"
 
 
@@ -275,15 +262,62 @@ REST: dict[str, Http] = {
     "index ready": Http("POST", "/v2/repository/index", b'{"ready": true}'),
     "index broken": Http("POST", "/v2/repository/index", b"{"),
     "index with GET": Http("GET", "/v2/repository/index"),
-    "load": Http("POST", "/v2/repository/models/cold/load"),
-    "infer loaded": post(path="/v2/models/cold/infer"),
-    "unload": Http("POST", "/v2/repository/models/cold/unload"),
-    "infer unloaded": post(path="/v2/models/cold/infer"),
-    "unloaded not ready": Http("GET", "/v2/models/cold/ready"),
-    "metadata unloaded": Http("GET", "/v2/models/cold"),
+    "load": Http("POST", "/v2/repository/models/spare/load"),
+    "infer loaded": post(path="/v2/models/spare/infer"),
+    "unload": Http("POST", "/v2/repository/models/spare/unload"),
+    "infer unloaded": post(path="/v2/models/spare/infer"),
+    "unloaded not ready": Http("GET", "/v2/models/spare/ready"),
+    "metadata unloaded": Http("GET", "/v2/models/spare"),
     "load unknown": Http("POST", "/v2/repository/models/nope/load"),
     "load escaped": Http("POST", "/v2/repository/models/..%2Fdouble/load"),
     "unload unknown": Http("POST", "/v2/repository/models/nope/unload"),
-    "load with GET": Http("GET", "/v2/repository/models/cold/load"),
-    "control unknown": Http("POST", "/v2/repository/models/cold/nothing"),
+    "load with GET": Http("GET", "/v2/repository/models/spare/load"),
+    "control unknown": Http("POST", "/v2/repository/models/spare/nothing"),
 }
+
+
+# What both edges say by themselves: about -> the reply, and why it is not Triton's.
+_NUMBER = "The edge reads the version, for a version of a model is a folder's name: decimal digits only."
+_NAME = "Without a name there is no node to go to."
+_PART = "A name is a folder's, so the edge takes none with a slash, however it is written."
+
+
+def _no_number(status: int | str, version: str) -> dict[Place, Difference]:
+    return by_edge(_NUMBER, Reply(status, f"The model version '{version}' is not a decimal number of 64 bits."))
+
+
+_BAD = "INVALID_ARGUMENT"
+_NAMELESS = by_edge(_NAME, Reply(_BAD, "Request for unknown model: '' is not found"))
+_SLASH = "The model name '../double' holds a '/'."
+BY_EDGE: dict[str, dict[Place, Difference]] = {
+    "gRPC: version no number": _no_number(_BAD, "abc"),
+    "gRPC: metadata of no number": _no_number(_BAD, "abc"),
+    "gRPC: latest version": _no_number(_BAD, "-1"),
+    "gRPC: version of letters": _no_number(_BAD, "abc"),
+    "gRPC: version of spaces": _no_number(_BAD, " 1"),
+    "gRPC: version with letters after": _no_number(_BAD, "1x"),
+    "gRPC: version too large": _no_number(_BAD, "9223372036854775808"),
+    "gRPC: no model ready": _NAMELESS,
+    "gRPC: metadata empty": _NAMELESS,
+    "gRPC: model empty": _NAMELESS,
+    "gRPC: model of no safe name": by_edge(_PART, Reply(_BAD, _SLASH)),
+    "REST: metadata of no number": _no_number(400, "abc"),
+    "REST: version of letters": _no_number(400, "abc"),
+    "REST: model escaped": by_edge(_PART, Reply(400, _SLASH)),
+}
+
+
+def as_triton(about: str, request: Http | Grpc, versions: tuple[str, ...] = VERSIONS) -> Row:
+    """A row that the real Triton decides."""
+    if is_control(request):
+        # Over HTTP/1.0 the reply to a load ends where the connection does, and the process that Triton starts for the
+        # model holds the connection, too.
+        versions = versions[-2:]
+    differences = controlled(request) or BY_EDGE.get(about, {})
+    return Row(about, TRITON, request, AsTriton(), versions=versions, differences=differences)
+
+
+ROWS = (
+    *(as_triton(f"gRPC: {about}", v2(*call)) for about, call in GRPC.items()),
+    *(as_triton(f"REST: {about}", call) for about, call in REST.items()),
+)

@@ -2,12 +2,20 @@
 
 import gzip
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from mesh.model_server.content_coding import preferred
+from mesh.model_server.models import Models
+from mesh.model_server.repository import Repository
 from mesh.model_server.rest_call import RestAnswer, RestCall
-from mesh.model_server.rest_server import application, preferred_coding
+from mesh.model_server.rest_server import application
+from mesh.model_server.runner import Runner
+from mesh.model_server.tfs.rest_api import TfServingRest
 
 
 @pytest.mark.parametrize(
@@ -37,10 +45,10 @@ from mesh.model_server.rest_server import application, preferred_coding
     ],
 )
 def test_the_coding_that_the_client_wants_most(accept: str, coding: str | None) -> None:
-    assert preferred_coding(accept) == coding
+    assert preferred(accept) == coding
 
 
-async def test_packing_and_unpacking_are_handed_over_by_what_they_may_come_to() -> None:
+async def test_packing_is_handed_over() -> None:
     sizes: list[int] = []
 
     async def offload(size: int, work: Callable[[], bytes]) -> bytes:
@@ -55,6 +63,21 @@ async def test_packing_and_unpacking_are_handed_over_by_what_they_may_come_to() 
     async with TestClient(server) as client:
         plain = await client.post("/v2/x", data=b"x" * 100, headers={"accept-encoding": "identity"})
         assert (await plain.read(), sizes) == (b"x" * 100, [])
-        headers = {"content-encoding": "gzip", "accept-encoding": "gzip"}
-        packed = await client.post("/v2/x", data=gzip.compress(b"x" * 1000), headers=headers)
-        assert (await packed.read(), sizes) == (b"x" * 1000, [1 << 20, 1000])
+        packed = await client.post("/v2/x", data=b"x" * 1000, headers={"accept-encoding": "gzip"})
+        assert (await packed.read(), sizes) == (b"x" * 1000, [1000])
+
+
+async def test_unpacking_is_handed_over_by_what_it_may_come_to(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Recording(Runner):
+        async def offload(self, size: int, work: Callable[[], Any]) -> Any:
+            sizes.append(size)
+            return work()
+
+    runner = Recording()
+    headers = CIMultiDictProxy(CIMultiDict({"Content-Encoding": "gzip"}))
+    call = RestCall("POST", "/v1/models/m:predict", headers, gzip.compress(b"{"), 1 << 20)
+    answer = await TfServingRest(Models(Repository(tmp_path)), runner).answer(call)
+    assert (answer.status, sizes) == (400, [1 << 20, 1])
+    await runner.close()
