@@ -170,7 +170,7 @@ class NodeRole(Collector):
 
 def _node_status(status: CacheStatus, sessions: int) -> NodeStatus:
     return {
-        "models": [cast(ModelVersionStatus, asdict(model)) for model in status.models],
+        "models": [cast(ModelVersionStatus, asdict(model) | {"needs": list(model.needs)}) for model in status.models],
         "capacity": _amounts(status.capacity),
         "free": _amounts(status.free),
         "model_server": status.server or "ok",

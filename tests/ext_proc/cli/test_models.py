@@ -20,7 +20,7 @@ URL_A, URL_B, URL_EDGE = "http://10.0.0.1:9902", "http://10.0.0.2:9902", "http:/
 
 def entry(model: str, state: str = "available", **changes: Any) -> dict[str, Any]:
     values = {"version": 1, "pinned": False, "in_flight": 0, "disk_bytes": 1000, "fetched_bytes": 1000, "cause": ""}
-    more = {"waiting": 0, "memory_bytes": 0, "state_seconds": 5.0, "attempts": 0, "retry_seconds": 0.0}
+    more = {"waiting": 0, "memory_bytes": 0, "state_seconds": 5.0, "attempts": 0, "retry_seconds": 0.0, "needs": []}
     return {"model": model, "state": state, "idle_seconds": 5.0, **values, **more, **changes}
 
 

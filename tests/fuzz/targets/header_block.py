@@ -1,18 +1,23 @@
 """Header blocks of HPACK, as requests and as responses."""
 
 from ext_proc.http2.frames import ConnectionFault
-from ext_proc.http2.headers import HeaderDecoder, read_request_headers, read_response_headers
+from ext_proc.http2.headers import (
+    OVERSIZED_REQUEST,
+    OVERSIZED_RESPONSE,
+    HeaderDecoder,
+    read_request_headers,
+    read_response_headers,
+)
 from ext_proc.http2.hpack_literals import literal
+from ext_proc.http2.limits import Limits
 from tests.fuzz.reader import Reader
 from tests.fuzz.target import Target
-
-LIMIT = 1 << 16
 
 
 def run(data: bytes) -> None:
     reader = Reader(data)
-    requests = HeaderDecoder(LIMIT, read_request_headers)
-    responses = HeaderDecoder(LIMIT, read_response_headers)
+    requests = HeaderDecoder(Limits(), read_request_headers, OVERSIZED_REQUEST, lambda _: None)
+    responses = HeaderDecoder(Limits(), read_response_headers, OVERSIZED_RESPONSE, lambda _: None)
     blocks = []
     while reader and len(blocks) < 8:
         blocks.append(reader.piece() if reader.flag() else reader.rest())

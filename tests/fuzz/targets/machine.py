@@ -5,6 +5,7 @@ from typing import Any
 
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
+from ext_proc.edge.sessions import Sessions
 from ext_proc.errors import CallError
 from ext_proc.processing.decision import Decision, Held, Refuse, Respond
 from ext_proc.processing.machine import Machine
@@ -46,8 +47,8 @@ def policy() -> EdgePolicy:
     for node in router.nodes:
         hints.silence(node)
     return EdgePolicy(
-        Placing(router), answered, TABLE, HOP, hints, lambda *_: None, lambda: 1e9, body_limit=1 << 16,
-        follows_replies=True,
+        Placing(router), Sessions(router), answered, TABLE, HOP, hints, lambda *_: None, lambda: 1e9,
+        body_limit=1 << 16, follows_replies=True,
     )  # fmt: skip
 
 
