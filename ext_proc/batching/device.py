@@ -10,6 +10,9 @@ from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.slots import FixedSlots, GradientSlots, Slots
 from ext_proc.batching.waiting import Batch
 
+# The way to the device and back is not known apart from the batch's own time. So much of it, and no more than so many
+# seconds, the next batch is handed over before the last one should have ended.
+_WAY, _LONGEST_WAY = 0.2, 0.005
 _TURN = 5.0  # a turn of so many times what its switch costs: at most a fifth of the device's time is lost to switches
 _SWITCH_KEPT = 0.8  # weight of what switches have cost so far when one more is seen
 
@@ -108,6 +111,23 @@ class Device:
         ends = [one.started + one.model.times.expected(one.batch.rows) for one in on_device if one.started is not None]
         before = sum(one.model.times.expected(one.batch.rows) for one in on_device if one.started is None)
         return max(0.0, min(ends, default=now) - now) + before / self._slots.count
+
+    def soon_free(self, model: Model) -> float:
+        """From when on a slot is as good as free for the model: what is handed over then arrives as it becomes free.
+
+        Infinite while nothing that runs is expected to end, or another batch waits for it.
+        """
+        own = not self.all_busy  # it is the model's own instances that are taken
+        ends = inf
+        for one in self._running.values():
+            if one.model.settings.server_batches or (own and one.model is not model):
+                continue
+            if one.started is None:
+                return inf
+            expected = one.model.times.expected(one.batch.rows)
+            if expected > 0:
+                ends = min(ends, one.started + expected - min(_LONGEST_WAY, _WAY * expected))
+        return ends
 
     def start(self, batch: Batch, model: Model, now: float) -> None:
         """A batch was handed over."""

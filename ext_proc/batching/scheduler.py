@@ -3,8 +3,9 @@
 Pure: events come in with the time at which they happened, effects go out, and `wake_up` says when to call `timer`
 next. One scheduler holds the queues of all models of a node, since they share its device.
 
-A batch leaves when the device has an idle slot; while it has none, one may be handed over ahead of time if it is full,
-if its most urgent member cannot wait, or if a member's time for company is over. Which queue is next:
+A batch leaves when the device has an idle slot, or is about to have one; while it has none, one may be handed over
+ahead of time if it is full, if its most urgent member cannot wait, or if a member's time for company is over. Which
+queue is next:
 
 - the one that answers most calls for its time on the device, which for the model that ran last is cheaper by what a
   switch costs; so a model keeps the device while others have time to spare;
@@ -248,7 +249,7 @@ class Scheduler:
         """Why its next batch may leave now, where there is room for it."""
         if queue.full:
             return Leaving.FULL
-        if self._device.is_free(model):
+        if self._device.is_free(model) or self._device.soon_free(model) <= now:
             return Leaving.IDLE
         if queue.lag_end <= now:
             return Leaving.LAG
@@ -338,7 +339,7 @@ class Scheduler:
         if (call := queue.earliest()) is not None:
             wake = self._latest_start(call, model)
         if self._device.has_room(model) and not self._device.is_free(model):
-            wake = min(wake, queue.lag_end, self._urgent_at(queue, model))
+            wake = min(wake, queue.lag_end, self._urgent_at(queue, model), self._device.soon_free(model))
         return wake
 
 

@@ -66,7 +66,8 @@ def simulate(
 
 class _Run:
     def __init__(self, settings: BatchingSettings, curve: Curve) -> None:
-        self._scheduler = Scheduler(settings)
+        # A curve's times have the way to the device and back in them: handed over ahead, nothing would be saved here.
+        self._scheduler = Scheduler(settings.model_copy(update={"ahead": 0}))
         self._free = settings.slots or 1
         self._curve = curve
         self._handed = deque[Batch]()  # batches that wait at the device

@@ -15,25 +15,13 @@ backend: "python"
 max_batch_size: 10
 input [{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }]
 output [{ name: "y" data_type: TYPE_FP32 dims: [ 4 ] }]
-instance_group [{ kind: KIND_CPU count: 1 }]
+instance_group [{ kind: KIND_CPU count: 2 }]
 """
 _GATHERS = "dynamic_batching { }\n"
 
-# One batch at a time, whatever is in it. Triton hands over several requests only where it gathers by itself.
-_SLEEPER = f"""
-import time
-import numpy as np
-import triton_python_backend_utils as pb
-
-class TritonPythonModel:
-    def execute(self, requests):
-        time.sleep({BATCH_SECONDS})
-        tensors = [pb.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
-        return [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
-"""
-
-# Several models on one device: one batch at a time, and another model's weights have to come first.
-_SHARING = f"""
+# A device runs one batch at a time, whatever is in it; a model that did not run last has to be brought there first.
+# Each model has two instances, so that one batch can be on its way while another one runs, as with a GPU.
+_ON_DEVICE = f"""
 import fcntl
 import os
 import time
@@ -59,11 +47,6 @@ class TritonPythonModel:
 """
 
 
-def write_sleeper(shelf: Path, name: str, *, gathers: bool) -> None:
-    """A model of its own device. `gathers`: Triton's dynamic batcher is on, without a queue policy."""
-    write_model(shelf, name, _CONFIG + (_GATHERS if gathers else ""), _SLEEPER)
-
-
-def write_sharing(shelf: Path, name: str, device: Path, *, gathers: bool) -> None:
-    """One of the models of a device, which the file `device` stands for."""
-    write_model(shelf, name, _CONFIG + (_GATHERS if gathers else ""), _SHARING.replace("DEVICE", str(device)))
+def write_on_device(shelf: Path, name: str, device: Path, *, gathers: bool) -> None:
+    """A model on the device that the file `device` stands for; `gathers`: Triton's dynamic batcher is on."""
+    write_model(shelf, name, _CONFIG + (_GATHERS if gathers else ""), _ON_DEVICE.replace("DEVICE", str(device)))

@@ -63,13 +63,35 @@ class TestLeaving:
         assert (batch.rows, batch.why) == (10, Leaving.FULL)
 
     def test_an_urgent_call_takes_its_company_along(self) -> None:
+        """Batches have taken 10 or 30 ms: one that has 45 ms left, and may wait for another, had better leave."""
         scheduler = Scheduler(batching())
-        busy(scheduler)
-        patient, urgent = call(), call(deadline=0.060)
-        assert scheduler.add(patient, 0.0) + scheduler.add(urgent, 0.0) == []
-        assert scheduler.wake_up == pytest.approx(0.060 - 0.020 - 0.002)
-        (batch,) = sends(scheduler.timer(scheduler.wake_up or 0.0))
+        now = 0.0
+        for seconds in (0.010, 0.030) * 20:
+            (batch,) = sends(scheduler.add(call(at=now), now))
+            now += seconds
+            scheduler.finished(batch.number, now, answered=True)
+        scheduler.add(call(at=now), now)
+        patient, urgent = call(at=now), call(at=now, deadline=now + 0.050)
+        assert scheduler.add(patient, now) + scheduler.add(urgent, now) == []
+        wake = scheduler.wake_up
+        assert wake is not None
+        assert now < wake < now + 0.010
+        (batch,) = sends(scheduler.timer(wake))
         assert (batch.members, batch.why) == ((urgent, patient), Leaving.URGENT)
+
+    def test_what_waits_is_handed_over_just_before_the_device_is_idle(self) -> None:
+        scheduler = Scheduler(batching())
+        number = busy(scheduler)
+        first, second = call(), call()
+        assert scheduler.add(first, 0.0) + scheduler.add(second, 0.0) == []
+        assert scheduler.wake_up == pytest.approx(0.016)
+        (batch,) = sends(scheduler.timer(0.016))
+        assert (batch.members, batch.why) == ((first, second), Leaving.IDLE)
+        # One is on its way, and more than that the device does not need.
+        assert scheduler.add(call(at=0.017), 0.017) == []
+        assert scheduler.wake_up is None
+        assert scheduler.finished(number, 0.020, answered=True) == []
+        assert scheduler.wake_up == pytest.approx(0.036)
 
     def test_a_call_waits_for_company_no_longer_than_it_said(self) -> None:
         scheduler = Scheduler(batching())

@@ -17,7 +17,7 @@ CURVE = straight(0.010, 0.001, 8)
 @pytest.mark.parametrize("qps", [40, 200, 420])
 def test_every_lag_is_that_of_the_other_device(qps: float, slots: int) -> None:
     model = ModelBatching(cross_request=True, max_rows=8)
-    settings = BatchingSettings(slots=slots, models={"m": model}, queue_calls=10_000)
+    settings = BatchingSettings(slots=slots, ahead=0, models={"m": model}, queue_calls=10_000)
     rate = qps * slots
     found = simulate(settings, "m", CURVE, poisson(rate, Random(7).expovariate), 400)
     other = Simulated(settings, lambda model, rows: CURVE.seconds(rows), slots=slots)
