@@ -22,7 +22,8 @@ from integration.peers.triton import triton
 from integration.stack.cached_node import CachedNode, CachedSpec, Served
 
 _OURS, _TRITONS, _NOBODYS = "gathered", "dynamic", "plain"
-# One device that three models share: asked in the order that the node chooses, and as Triton's batchers come to it.
+# One device that three models share, gathered for in the same way; but of the second three the node is told that going
+# from one to another costs nothing, so that whoever has waited is served.
 _SCHEDULED, _SERVED = ("s1", "s2", "s3"), ("t1", "t2", "t3")
 _ROUNDS = 3
 _SECONDS = 4.0
@@ -46,14 +47,12 @@ async def _node(folder: Path) -> AsyncIterator[CachedNode]:
     repository.mkdir(parents=True)
     for name, gathers in ((_OURS, False), (_NOBODYS, False), (_TRITONS, True)):
         write_on_device(shelf, name, folder / f"device-{name}", gathers=gathers)
-    for names, gathers in ((_SCHEDULED, False), (_SERVED, True)):
+    for names in (_SCHEDULED, _SERVED):
         for each in names:
-            write_on_device(shelf, each, folder / f"device-{gathers}", gathers=gathers)
+            write_on_device(shelf, each, folder / f"device-{names[0]}", gathers=False)
     gathered = {"max_rows": MAX_ROWS, "cross_request": True}
     batching = {
-        "models": dict.fromkeys((_OURS, *_SCHEDULED), gathered)
-        # Limits are kept in the same way; who is next on the device is left to whoever comes to it.
-        | {each: {"server_batches": True, "slots": MAX_ROWS} for each in _SERVED},
+        "models": dict.fromkeys((_OURS, *_SCHEDULED), gathered) | dict.fromkeys(_SERVED, {**gathered, "switch_ms": 0}),
         "check_share": 0,
         # Two busy cores are a long way back for an answer (integration/README.md).
         "margin_ms": 10,
