@@ -52,7 +52,10 @@ async def _node(folder: Path) -> AsyncIterator[CachedNode]:
             write_on_device(shelf, each, folder / f"device-{names[0]}", gathers=False)
     gathered = {"max_rows": MAX_ROWS, "cross_request": True}
     batching = {
-        "models": dict.fromkeys((_OURS, *_SCHEDULED), gathered) | dict.fromkeys(_SERVED, {**gathered, "switch_ms": 0}),
+        "models": {
+            **dict.fromkeys((_OURS, *_SCHEDULED), gathered),
+            **{each: {**gathered, "switch_ms": 0} for each in _SERVED},
+        },
         "check_share": 0,
         # Two busy cores are a long way back for an answer (integration/README.md).
         "margin_ms": 10,
