@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from integration.scenes.deadline.calls import Point
+from integration.scenes.frame import TEXT, frame
 
 # From the best model to the roughest.
 _COLOURS = ("#1f4e79", "#2e86ab", "#7fb7be", "#cfe3dc")
 _ALONE = "#c8553d"
 _BACKED = "#1f4e79"
 _WORK = "#8a7f72"
-_TEXT = "#333333"
 
 
 def draw(points: Sequence[Point], models: Mapping[str, str], file: Path) -> None:
@@ -25,7 +25,7 @@ def draw(points: Sequence[Point], models: Mapping[str, str], file: Path) -> None
     backed = sorted((point for point in points if point.backups), key=lambda point: point.limit_ms)
     alone = sorted((point for point in points if not point.backups), key=lambda point: point.limit_ms)
     figure = Figure(figsize=(8, 7.2), dpi=200, layout="constrained")
-    figure.suptitle("The same images under ever shorter time limits, one node slow", fontsize=13, color=_TEXT)
+    figure.suptitle("The same images under ever shorter time limits, one node slow", fontsize=13, color=TEXT)
     answered, accuracy, work = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1.3))
     limits = [point.limit_ms for point in backed]
     shares = [[point.by_model[model] / point.calls for point in backed] for model in models]
@@ -48,7 +48,7 @@ def draw(points: Sequence[Point], models: Mapping[str, str], file: Path) -> None
     work.xaxis.set_minor_locator(NullLocator())
     work.xaxis.set_major_formatter(FuncFormatter(lambda limit, _: f"{limit:g}"))
     work.set_xlim(0.95 * min(limits), 1.05 * max(limits))
-    work.set_xlabel("tloc, ms", color=_TEXT)
+    work.set_xlabel("tloc, ms", color=TEXT)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
 
@@ -59,13 +59,6 @@ def _line(axes: Axes, limits: Sequence[float], points: Sequence[Point], what: st
 
 
 def _frame(axes: Axes, title: str) -> None:
-    axes.set_ylabel(title, color=_TEXT)
+    frame(axes, title)
     axes.set_ylim(0, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_TEXT, labelsize=9)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#999999")
