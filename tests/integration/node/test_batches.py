@@ -170,12 +170,14 @@ async def test_a_limit_that_cannot_be_kept_is_refused_at_once_and_says_so(
 
 
 @pytest.mark.envoy
-@pytest.mark.parametrize("value", ["50;cross-lag=soon", "50;priority=high", "soon"])
+@pytest.mark.parametrize(
+    "value", ["50;cross-request=1;cross-lag=soon", "50;cross-request=1;priority=high", "soon;cross-request=1"]
+)
 async def test_a_lag_or_a_priority_that_is_no_number_is_refused_by_the_name_of_the_header(
     node: CachedNode, http: httpx.AsyncClient, value: str
 ) -> None:
     path, body, headers = v2_json(1)
-    reply = await http.post(path, content=body, headers={**headers, "tloc": value})
+    reply = await http.post(path, content=body, headers={**headers, "tloc": f"{value};cross-request=1"})
     assert reply.status_code == 400
     assert "tloc" in reply.json()["error"]
 

@@ -18,7 +18,7 @@ from ext_proc.errors import TbmsError
 from ext_proc.planning.configuration import read_batching
 from ext_proc.planning.curve_files import read_curve
 from ext_proc.planning.plan import make_plan
-from integration.bench.batching.devices import BATCH_SECONDS, MAX_ROWS, write_sleeper
+from integration.bench.batching.devices import BATCH_SECONDS, MAX_ROWS, write_on_device
 from integration.peers.triton import DOUBLING, DOUBLING_CONFIG, Triton, missing, triton, write_model
 from integration.stack import models
 from integration.stack.embedded import EmbeddedNode, NodeSpec
@@ -140,7 +140,7 @@ async def a_triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tr
     if reason := missing():
         pytest.skip(reason)
     shelf = tmp_path_factory.mktemp("triton")
-    write_sleeper(shelf, "sleeper", gathers=False)
+    write_on_device(shelf, "sleeper", shelf / "device", gathers=False)
     unsteady = DOUBLING.replace("tensor * 2", "tensor * numpy.random.rand()").replace(
         "import ", "import numpy\nimport ", 1
     )
