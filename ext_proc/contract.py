@@ -13,6 +13,8 @@ SPLIT_KEY_HEADER = "tbms-key"
 # The session of a call, whose calls all reach one node; see docs/sequences.md.
 SESSION_HEADER = "tbms-session"
 ANSWER_HEADER = "tbms-answer"
+NOBODY_ANSWERED = "()"
+"""What that header begins with where a call was refused before any work was done: an empty inner list of RFC 9651."""
 
 # The model (and version or label) of a call, where a header names it rather than the path or the message.
 MODEL_HEADER = "x-tbms-model"

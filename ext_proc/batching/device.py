@@ -92,7 +92,7 @@ class Device:
         """Whether a batch of the model would run at once."""
         if model.settings.server_batches:
             return model.running < model.own_slots
-        return self._busy < self._slots.count and model.running < (model.settings.slots or inf)
+        return not self.all_busy and model.running < (model.settings.slots or inf)
 
     def has_room(self, model: Model) -> bool:
         """Whether one of the model may be handed over all the same, to run after another one."""

@@ -8,6 +8,7 @@ from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response
+from ext_proc.upstream.headers import lines_of
 from ext_proc.wire.batch import Member, Written, padding
 from ext_proc.wire.codecs import CODECS
 
@@ -44,9 +45,7 @@ class Part:
 
 def single_request(held: Held, timeout: float) -> Request:
     """The call itself, with all its headers; `timeout` in seconds."""
-    headers, repeated = held.head.headers, held.head.repeated
-    lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))
-    return _request(held, tuple((key, line.encode("latin-1")) for key, line in lines), _body(held), timeout)
+    return _request(held, lines_of(held.head, _NOT_SENT_ON), _body(held), timeout)
 
 
 def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float) -> Request:
@@ -105,10 +104,6 @@ def _request(held: Held, headers: Headers, body: Sequence[bytes], timeout: float
 
 def _body(held: Held) -> Sequence[bytes]:
     return (held.message,) if held.message is not None else held.chunks
-
-
-def _sent_on(key: str) -> bool:
-    return key not in _NOT_SENT_ON and not key.startswith(":")
 
 
 def _replaced(response: Response, body: bytes, headers: Sequence[tuple[str, str]]) -> Response:

@@ -22,6 +22,7 @@ from ext_proc.contract import (
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.upstream.client import Request
+from ext_proc.upstream.headers import lines_of
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import write_model
@@ -80,7 +81,7 @@ class Candidates:
             lease.release()
 
     def _request(self, held: Held, start: Start, terms: Terms, nodes: tuple[str, ...]) -> Request:
-        call, candidate, headers, repeated = held.call, start.candidate, held.head.headers, held.head.repeated
+        call, candidate, headers = held.call, start.candidate, held.head.headers
         ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
             (HOP_HEADER, self._hop.write(nodes).encode("ascii")),
@@ -90,8 +91,7 @@ class Candidates:
         if held.seat is not None:
             own += ((CLAIM_HEADER, (held.seat.claim or NO_CLAIM).encode("ascii")),)
         authority = headers.get(":authority", "")
-        lines = ((key, line) for key in headers if _sent_on(key) for line in repeated.get(key, (headers[key],)))
-        sent = tuple((key, line.encode("latin-1")) for key, line in lines)
+        sent = lines_of(held.head, _NOT_SENT_ON)
         if call.protocol.is_grpc:
             message = _message(held, candidate)
             return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)
@@ -112,10 +112,6 @@ def _message(held: Held, candidate: Candidate) -> Pieces:
     if _is_same(held.call, candidate):
         return (held.message,)
     return swap_message(held.call, held.message, candidate.model, candidate.version, candidate.label)
-
-
-def _sent_on(key: str) -> bool:
-    return key not in _NOT_SENT_ON and not key.startswith(":")
 
 
 def _is_same(call: Call, candidate: Candidate) -> bool:

@@ -16,7 +16,7 @@ from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Outcome, Start
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Mix, Plan
 from ext_proc.broker.race import Race
-from ext_proc.contract import ANSWER_HEADER
+from ext_proc.contract import ANSWER_HEADER, NOBODY_ANSWERED
 from ext_proc.errors import CallError, Reason, TbmsError
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # HTTP and gRPC statuses of a node that did no work: shed, not there.
 _REFUSED_HTTP = frozenset({429, 503})
-_NOBODY_ANSWERED = b"();"
+_NOBODY_ANSWERED = f"{NOBODY_ANSWERED};".encode("ascii")
 _REFUSED_GRPC = frozenset({GrpcStatus.RESOURCE_EXHAUSTED, GrpcStatus.UNAVAILABLE})
 
 

@@ -2,6 +2,7 @@
 
 from ext_proc.grpc_status import encode_message
 from ext_proc.http2.headers import Headers
+from ext_proc.processing.request import Head
 
 # Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
 HOP_BY_HOP = frozenset(
@@ -17,6 +18,14 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+
+
+def lines_of(head: Head, without: frozenset[str]) -> Headers:
+    """The headers of a call, line by line as they came, but for these and for the pseudo-headers."""
+    headers, repeated = head.headers, head.repeated
+    kept = (key for key in headers if key not in without and not key.startswith(":"))
+    lines = ((key, line) for key in kept for line in repeated.get(key, (headers[key],)))
+    return tuple((key, line.encode("latin-1")) for key, line in lines)
 
 
 def write_status(code: int, message: str) -> Headers:

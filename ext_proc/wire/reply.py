@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ext_proc.contract import ANSWER_HEADER, ELSEWHERE_HEADER
+from ext_proc.contract import ANSWER_HEADER, ELSEWHERE_HEADER, NOBODY_ANSWERED
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import InferenceProtocol
 from ext_proc.wire.codecs import CODECS
@@ -31,8 +31,8 @@ def error_reply(protocol: InferenceProtocol | None, error: CallError) -> Reply:
     """What the client gets for this error; `protocol` is None where not even that is known: then it is V2's JSON."""
     reason = error.reason
     again = _again(error) + (((ELSEWHERE_HEADER, "1"),) if error.elsewhere else ())
-    if error.why is not None:  # nobody has answered: a list of RFC 9651 with an empty inner list
-        again += ((ANSWER_HEADER, f"();why={error.why}"),)
+    if error.why is not None:
+        again += ((ANSWER_HEADER, f"{NOBODY_ANSWERED};why={error.why}"),)
     spoken = protocol or InferenceProtocol.V2_REST
     body = CODECS[spoken].error_body(error.message)
     if spoken.is_grpc:
