@@ -113,20 +113,33 @@ def padding(codec: BatchCodec, member: Member, rows: int) -> list[Member]:
     return [last] * rows
 
 
+class Cut(Protocol):
+    """What a form knows of one tensor."""
+
+    @property
+    def name(self) -> str:
+        """As it is told in errors."""
+
+    @property
+    def layout(self) -> AnyLayout:
+        """How its data are parted into rows."""
+
+
 class Form(Protocol):
     """What messages must have in common to be one: it compares and hashes by what it says."""
 
     @property
-    def layouts(self) -> tuple[AnyLayout, ...]:
-        """Of the tensors."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the tensors, as they are told in errors."""
+    def tensors(self) -> Sequence[Cut]:
+        """In the order of the columns."""
 
     @property
     def wanted(self) -> frozenset[str]:
         """Of a request: the outputs that it asks for by name. Empty: all."""
+
+
+def names_of(form: Form) -> list[str]:
+    """The names of its tensors."""
+    return [tensor.name for tensor in form.tensors]
 
 
 class Tensors(NamedTuple):
@@ -189,7 +202,8 @@ class TensorBatches(ABC):
             request = self._read_request(headers, body)
             if request.rows < 1:
                 return Alone(AloneReason.NO_ROWS)
-            for layout, column in zip(request.form.layouts, request.columns, strict=True):
+            for tensor, column in zip(request.form.tensors, request.columns, strict=True):
+                layout = tensor.layout
                 if isinstance(layout, Prefixed | StringFields) and request.rows * layout.elements > MAX_STRINGS:
                     return Alone(AloneReason.TOO_MANY)
                 layout.cut(column, [request.rows])
@@ -205,7 +219,7 @@ class TensorBatches(ABC):
         """See `BatchCodec`."""
         form: Form = members[0].form
         pieces = zip(*[member.columns for member in members], strict=True)
-        columns = [layout.join(piece) for layout, piece in zip(form.layouts, pieces, strict=True)]
+        columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_request(form, Draft(b"", sum([member.rows for member in members]), columns))
 
     def cut(self, headers: Mapping[str, str], body: bytes, members: Sequence[Member]) -> list[Written]:
@@ -216,11 +230,11 @@ class TensorBatches(ABC):
         if reply.rows != sum(rows):
             raise ReplyMismatch(f"The reply has {reply.rows} rows, and {sum(rows)} were asked for.")
         columns = []
-        for name, layout, column in zip(reply.form.names, reply.form.layouts, reply.columns, strict=True):
+        for tensor, column in zip(reply.form.tensors, reply.columns, strict=True):
             try:
-                columns.append([(piece,) for piece in layout.cut(column, rows)])
+                columns.append([(piece,) for piece in tensor.layout.cut(column, rows)])
             except ValueError as fault:
-                raise ReplyMismatch(f"The output {quoted(name)} of the reply has {fault}.") from None
+                raise ReplyMismatch(f"The output {quoted(tensor.name)} of the reply has {fault}.") from None
         pieces = zip(*columns, strict=True)
         drafts = [
             Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)
@@ -230,7 +244,7 @@ class TensorBatches(ABC):
     def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
         """See `BatchCodec`."""
         form: Form = member.form
-        columns = [layout.cut(column, rows) for layout, column in zip(form.layouts, member.columns, strict=True)]
+        columns = [tensor.layout.cut(column, rows) for tensor, column in zip(form.tensors, member.columns, strict=True)]
         pieces = zip(*columns, strict=True)
         return [
             _member(member.key, Tensors(form, member.id, count, piece))
@@ -248,7 +262,7 @@ class TensorBatches(ABC):
         if rows != member.rows:
             raise ReplyMismatch(f"The pieces of a call got {rows} rows, and {member.rows} were asked for.")
         pieces = zip(*[part.columns for part in parts], strict=True)
-        columns = [layout.join(piece) for layout, piece in zip(form.layouts, pieces, strict=True)]
+        columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_replies(form, [Draft(parts[0].id, rows, columns)])[0]
 
     def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
@@ -285,7 +299,7 @@ def _member(key: Hashable, request: Tensors) -> Member:
 
 def _check_outputs(form: Form, wanted: frozenset[str]) -> None:
     """Triton's response cache gives failures as replies without outputs."""
-    if not form.names:
+    if not form.tensors:
         raise ReplyMismatch("The reply has no outputs.")
-    if wanted and wanted != set(form.names):
+    if wanted and wanted != set(names_of(form)):
         raise ReplyMismatch("The reply has other outputs than were asked for.")

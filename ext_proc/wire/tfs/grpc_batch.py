@@ -8,8 +8,18 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
-from ext_proc.wire.layouts import AnyLayout, Binary, Bytes, StringFields
+from ext_proc.wire.batch import (
+    MAX_RANK,
+    AloneReason,
+    Draft,
+    NotShared,
+    TensorBatches,
+    Tensors,
+    Written,
+    check_number,
+    names_of,
+)
+from ext_proc.wire.layouts import Binary, Bytes, StringFields
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import FIXED32, LEN, MAX_FIELDS, VARINT, len_field, varint, varint_field
 from ext_proc.wire.protobuf.spans import (
@@ -68,16 +78,6 @@ class _Form(NamedTuple):
     after: bytes
     wanted: frozenset[str]
 
-    @property
-    def layouts(self) -> tuple[AnyLayout, ...]:
-        """See `Form`."""
-        return tuple([tensor.layout for tensor in self.tensors])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `Form`."""
-        return tuple([tensor.name for tensor in self.tensors])
-
 
 class TfsGrpcBatches(TensorBatches):
     """See `TensorBatches`."""
@@ -102,10 +102,11 @@ class TfsGrpcBatches(TensorBatches):
         return Tensors(form, b"", rows, tuple([data for _, data in found]))
 
     def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
-        by_name = dict(zip(other.form.names, zip(other.form.tensors, other.columns, strict=True), strict=True))
-        if by_name.keys() != set(first.form.names):
+        names = names_of(first.form)
+        by_name = dict(zip(names_of(other.form), zip(other.form.tensors, other.columns, strict=True), strict=True))
+        if by_name.keys() != set(names):
             return other
-        tensors, columns = zip(*[by_name[name] for name in first.form.names], strict=True)
+        tensors, columns = zip(*[by_name[name] for name in names], strict=True)
         return other._replace(form=other.form._replace(tensors=tensors), columns=columns)
 
     def _write_request(self, form: _Form, request: Draft) -> Written:

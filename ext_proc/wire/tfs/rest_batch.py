@@ -23,7 +23,7 @@ from ext_proc.wire.json_text import (
     shape_of,
     write_text,
 )
-from ext_proc.wire.layouts import AnyLayout, Misfit
+from ext_proc.wire.layouts import Misfit
 
 _INSTANCES, _INPUTS = "instances", "inputs"
 _PREDICTIONS, _OUTPUTS = "predictions", "outputs"
@@ -42,18 +42,8 @@ class _Form(NamedTuple):
     """A message but for its rows and data."""
 
     text: Template
-    columns: tuple[_Column, ...]
+    tensors: tuple[_Column, ...]
     wanted: frozenset[str] = frozenset()
-
-    @property
-    def layouts(self) -> tuple[AnyLayout, ...]:
-        """See `Form`."""
-        return tuple([column.layout for column in self.columns])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `Form`."""
-        return tuple([column.name for column in self.columns])
 
 
 class TfsRestBatches(TensorBatches):

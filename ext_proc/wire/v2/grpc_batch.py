@@ -81,16 +81,6 @@ class _Form(NamedTuple):
     unknown: bytes
     wanted: frozenset[str]
 
-    @property
-    def layouts(self) -> tuple[AnyLayout, ...]:
-        """See `Form`."""
-        return tuple([tensor.layout for tensor in self.tensors])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `Form`."""
-        return tuple([tensor.name for tensor in self.tensors])
-
 
 class V2GrpcBatches(TensorBatches):
     """See `TensorBatches`."""

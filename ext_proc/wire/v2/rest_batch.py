@@ -68,16 +68,6 @@ class _Form(NamedTuple):
     told: bool  # whether HEADER says how long the JSON is
     wanted: frozenset[str]
 
-    @property
-    def layouts(self) -> tuple[AnyLayout, ...]:
-        """See `Form`."""
-        return tuple([tensor.layout for tensor in self.tensors])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `Form`."""
-        return tuple([tensor.name for tensor in self.tensors])
-
 
 class _Said(NamedTuple):
     """One tensor as a message tells it, but for its data."""
