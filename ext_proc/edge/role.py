@@ -11,8 +11,10 @@ from pathlib import Path
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
+from ext_proc.access_log.accounts import EdgeAccounts
 from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.broker.budget import TokenBucket
+from ext_proc.broker.estimates import Estimates
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import update_endpoint_files
 from ext_proc.edge.placing import Placing
@@ -52,11 +54,13 @@ class EdgeRole:
 
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
+        estimates = Estimates(broker)
+        self.accounts = EdgeAccounts(self._router, estimates)
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
-        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock)
+        self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock)
         self.policy = EdgePolicy(
             placing,
             self._sessions,

@@ -87,6 +87,9 @@ class FilterSettings(Settings):
     watch_responses: bool = Field(
         False, description="Keep the server's stream until the response's headers, so that it counts calls in flight."
     )
+    accounts: bool = Field(
+        True, description="Tell the server of each plain call once it has ended: loads, demand and times are known."
+    )
     repeat_lost: bool = Field(
         True,
         description="Ask another node when one dies under an inference. Turn it off where asking twice does harm.",
