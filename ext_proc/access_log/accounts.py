@@ -5,7 +5,7 @@ and nothing else. One that the map of known calls sent is counted when it has en
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
@@ -22,13 +22,28 @@ _INFERENCE = frozenset(
 class EdgeAccounts:
     """See `service.Accounts`. What it keeps is kept by the router and the estimates, within their bounds."""
 
-    def __init__(self, router: Router, estimates: Estimates) -> None:
+    def __init__(self, router: Router, estimates: Estimates, sees_all: Callable[[bool], None]) -> None:
+        """`sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
+        that what came before counts no more.
+        """
         self._router = router
         self._estimates = estimates
+        self._sees_all = sees_all
+        self._since = 0.0
+        self._hears = False
+
+    def logs(self, count: int, now: float) -> None:
+        """See `service.Accounts.logs`."""
+        if not count or not self._hears:
+            self._since = now
+            self._sees_all(False)
+        self._hears = count > 0
 
     def ended(self, calls: Iterable[EndedCall], now: float) -> None:
         """See `Accounts.ended`."""
         router = self._router
+        if self._hears and now - self._since > router.demand.memory:
+            self._sees_all(True)
         called: Counter[str] = Counter()
         busy: dict[str, list[float]] = {}
         for call, node, known, seconds, answer_seconds in calls:

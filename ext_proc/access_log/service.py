@@ -20,6 +20,9 @@ class Accounts(Protocol):
     def ended(self, calls: Iterable[EndedCall], now: float) -> None:
         """These have ended a moment ago. `now` in seconds, monotonic."""
 
+    def logs(self, count: int, now: float) -> None:
+        """So many logs are open from now on."""
+
 
 class AccessLogService:
     """The sessions of `StreamAccessLogs`. `clock` in seconds, monotonic."""
@@ -41,6 +44,7 @@ class AccessLogService:
         session = AccessLogStream(stream, self)
         if self._serving:
             self._streams.add(session)
+            self._tell()
         else:
             session.release()
         return session
@@ -51,10 +55,15 @@ class AccessLogService:
         streams, self._streams = self._streams, set()
         for stream in streams:
             stream.release()
+        self._tell()
 
     def closed(self, stream: "AccessLogStream") -> None:
         """That log has ended."""
         self._streams.discard(stream)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._accounts.logs(len(self._streams), self._clock())
 
     def take(self, data: bytes, first: bool) -> None:
         """One message of a log. Raises LogError for what is none."""

@@ -26,6 +26,11 @@ class Demand:
         self._window = window
         self._counts: Memo[_Count] = Memo(models)
 
+    @property
+    def memory(self) -> float:
+        """After how many seconds a call counts no more."""
+        return -self._window * math.log(_FADED)
+
     def called(self, model: str, now: float, calls: int = 1) -> None:
         """So many calls for the model were routed."""
         count = self._counts.get(model)

@@ -24,7 +24,8 @@ class Edge:
         self.router = Router(RoutingSettings(replicas=1), CacheMap(), LoadWaits())
         self.router.update([A, B])
         self.estimates = Estimates(BrokerSettings())
-        self.accounts = EdgeAccounts(self.router, self.estimates)
+        self.sees_all: list[bool] = []
+        self.accounts = EdgeAccounts(self.router, self.estimates, self.sees_all.append)
 
     def calls(self, now: float) -> float:
         """What the demand for bert counts, in calls."""
@@ -114,3 +115,22 @@ def test_calls_without_a_model_and_of_nodes_that_left_do_no_harm(other: EndedCal
     edge = Edge()
     edge.accounts.ended([other], 1.0)
     assert edge.load(1.0) <= 0.21
+
+
+def test_the_demand_is_that_of_all_calls_once_the_log_has_told_for_long_enough() -> None:
+    edge = Edge()
+    edge.accounts.ended([ended(True)], 0.0)
+    assert edge.sees_all == [], "no log is open"
+    edge.accounts.logs(1, 100.0)
+    edge.accounts.logs(2, 150.0)
+    edge.accounts.ended([ended(True)], 189.0)
+    assert edge.sees_all == [False]
+    edge.accounts.ended([ended(True)], 190.0)
+    assert edge.sees_all == [False, True]
+    edge.accounts.logs(1, 200.0)
+    assert edge.sees_all == [False, True], "one of two workers"
+    edge.accounts.logs(0, 201.0)
+    assert edge.sees_all == [False, True, False]
+    edge.accounts.logs(1, 202.0)
+    edge.accounts.ended([ended(True)], 203.0)
+    assert not any(edge.sees_all[2:])

@@ -22,6 +22,10 @@ class Wire:
 class Told:
     def __init__(self) -> None:
         self.calls: list[EndedCall] = []
+        self.open = 0
+
+    def logs(self, count: int, now: float) -> None:
+        self.open = count
 
     def ended(self, calls, now: float) -> None:
         assert now == 7.0
@@ -41,8 +45,9 @@ def test_each_message_of_a_log_is_taken() -> None:
     log.message(message(entry(), name=None))
     assert [call.known for call in told.calls] == [True, False, True]
     assert metrics.by_outcome() == {"known": 2}, "the others were counted when they were routed"
-    assert (service.streams, wire.sent, wire.status) == (1, [], None)
+    assert (service.streams, told.open, wire.sent, wire.status) == (1, 1, [], None)
     log.half_closed()
+    assert told.open == 0
     assert (service.streams, wire.sent, wire.status) == (0, [b""], (0, ""))
 
 
@@ -76,6 +81,6 @@ def test_a_drain_waits_for_no_log() -> None:
 
 
 def test_a_log_that_is_lost_is_forgotten() -> None:
-    service, _, _ = serving()
+    service, told, _ = serving()
     service.open(Wire()).gone()
-    assert service.streams == 0
+    assert service.streams == told.open == 0
