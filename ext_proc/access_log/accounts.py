@@ -4,13 +4,13 @@ No call is counted twice. One that the server routed was counted when it was: it
 and nothing else. One that the map of known calls sent is counted when it has ended, and then as what it was.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
-from ext_proc.wire.call import Call, Verb
+from ext_proc.wire.call import Verb
+from mesh.bounded import ByteMemo
 from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
 
@@ -44,7 +44,7 @@ class EdgeAccounts:
         router = self._router
         if self._hears and now - self._since > router.demand.memory:
             self._sees_all(True)
-        called: Counter[str] = Counter()
+        called: dict[str, int] = {}
         busy: dict[str, list[float]] = {}
         for call, node, known, seconds, answer_seconds in calls:
             if known:
@@ -52,10 +52,11 @@ class EdgeAccounts:
             if call is None:
                 continue
             if known:
-                called[call.model] += 1
+                called[call.model] = called.get(call.model, 0) + 1
                 if answer_seconds is not None:
                     # Of others it is not told whether they waited for a load.
-                    self._estimates.observe(_candidate(call), RESIDENT, 1000 * answer_seconds, now)
+                    candidate = _CANDIDATES[call.model, call.version, call.label]
+                    self._estimates.observe(candidate, RESIDENT, 1000 * answer_seconds, now)
             if node and call.verb in _INFERENCE:
                 router.durations.took(call.model, seconds, now)
         for model, count in called.items():
@@ -64,5 +65,8 @@ class EdgeAccounts:
             router.known_calls(node, len(times), sum(times) / len(times), now)
 
 
-def _candidate(call: Call) -> Candidate:
-    return Candidate(call.model, call.version, call.label)
+def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:
+    return Candidate(*asked)
+
+
+_CANDIDATES = ByteMemo(_candidate)

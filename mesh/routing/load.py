@@ -15,6 +15,7 @@ no node takes a call that brings it over ceil(factor x average x its share of th
 import math
 from collections.abc import Iterable
 from heapq import heappop, heappush
+from typing import Any
 
 from mesh.routing.settings import RoutingSettings
 
@@ -23,16 +24,6 @@ _RESCALE_AT = 50.0  # time constants after which the fading counts are brought b
 
 MAX_EXPECTED = 100_000
 """Ends that are expected at once; further calls fade as if nothing were known of them."""
-
-
-class _Expected:
-    """Calls whose end is expected; `node` is None once they are somebody else's to count."""
-
-    __slots__ = ("calls", "node")
-
-    def __init__(self, node: "NodeLoad", calls: int) -> None:
-        self.node: NodeLoad | None = node
-        self.calls = calls
 
 
 class NodeLoad:
@@ -47,6 +38,10 @@ class NodeLoad:
         self.recent = 0.0  # faded picks, times the gain of `Loads`
         self.unit = 1.0  # what one call counts on it, beside one on a node of mean weight
         self.idle_below = 1.0
+
+
+_Expected = list[Any]
+"""Calls whose end is expected: when, a number for equal times, where, and how many: 0 once others count them."""
 
 
 class Loads:
@@ -73,7 +68,7 @@ class Loads:
         self._weight = 0.0
         self._bound = 0.0  # for each unit of weight
         self._now = 0.0
-        self._expected: list[tuple[float, int, _Expected]] = []  # a heap, by time; the number is for equal times
+        self._expected: list[_Expected] = []  # a heap
         self._number = 0
         self._last: _Expected | None = None  # of the last pick
 
@@ -98,9 +93,8 @@ class Loads:
         """Let the estimates fade up to `now` (seconds, monotonic; an earlier one than before fades nothing)."""
         self._now = max(self._now, now)
         while self._expected and self._expected[0][0] <= now:
-            due = heappop(self._expected)[2]
-            if due.node is not None:
-                self._over(due.node, due.calls)
+            _, _, node, calls = heappop(self._expected)
+            self._over(node, calls)
         age = (now - self._landmark) / self._call_seconds
         if age > _RESCALE_AT:
             fade = math.exp(-age)
@@ -149,9 +143,9 @@ class Loads:
         if len(self._expected) >= MAX_EXPECTED:
             self._fading(node, calls)
             return None
-        expected = _Expected(node, calls)
         self._number += 1
-        heappush(self._expected, (self._now + seconds, self._number, expected))
+        expected: _Expected = [self._now + seconds, self._number, node, calls]
+        heappush(self._expected, expected)
         node.in_flight += calls
         if node.counted:
             self._in_flight += calls
@@ -166,8 +160,8 @@ class Loads:
     def started(self, node: NodeLoad) -> None:
         """The call last routed to that node is one whose end will be seen: known from now on, not estimated."""
         last, self._last = self._last, None
-        if last is not None and last.node is node:
-            last.node = None  # it is counted already, and from now on as one that does not end by itself
+        if last is not None and last[2] is node:
+            last[3] = 0  # it is counted already, and from now on as one that does not end by itself
             return
         surplus = min(node.recent, self._gain)
         node.recent -= surplus

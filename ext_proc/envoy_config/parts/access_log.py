@@ -1,13 +1,21 @@
 """The access log by which Envoy tells the server of plain calls that have ended (envoy.service.accesslog.v3).
 
-Only calls to which a node was named are told of: by the server, or by the map of known calls. What the server has
-answered or refused by itself it has counted already.
+Only calls to which a node was named are told of. All that the map of known calls has named one to: nobody else counts
+them. And some of those that the server has named one to, which it counted then, to learn how long such calls take.
 """
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, MetadataFilter, OrFilter
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLog,
+    AccessLogFilter,
+    AndFilter,
+    MetadataFilter,
+    OrFilter,
+    RuntimeFilter,
+)
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc
 from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
 from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, MetadataMatcherPathSegment, ValueMatcher
+from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import ACCESS_LOG_NAME, KNOWN_KEY, MODEL_HEADER, NODES_KEY, NODES_NAMESPACE
@@ -18,6 +26,8 @@ from ext_proc.envoy_config.parts.text import seconds
 FLUSH_SECONDS = 0.1
 # Of entries that go together, some forty: the server goes through them in one turn of its loop.
 BUFFER_BYTES = 16 * 1024
+# One in so many of the calls that the server routes is told of.
+SAMPLE = 8
 
 
 def calls_log() -> AccessLog:
@@ -36,8 +46,13 @@ def calls_log() -> AccessLog:
         additional_response_headers_to_log=["grpc-status"],
         additional_response_trailers_to_log=["grpc-status"],
     )
-    named = AccessLogFilter(or_filter=OrFilter(filters=[_named_by(key) for key in (NODES_KEY, KNOWN_KEY)]))
-    return AccessLog(name="envoy.access_loggers.http_grpc", filter=named, typed_config=Any.pack(config))
+    some = AndFilter(filters=[_named_by(NODES_KEY), _one_in(SAMPLE)])
+    named = OrFilter(filters=[_named_by(KNOWN_KEY), AccessLogFilter(and_filter=some)])
+    return AccessLog(
+        name="envoy.access_loggers.http_grpc",
+        filter=AccessLogFilter(or_filter=named),
+        typed_config=Any.pack(config),
+    )
 
 
 def _named_by(key: str) -> AccessLogFilter:
@@ -45,3 +60,12 @@ def _named_by(key: str) -> AccessLogFilter:
         filter=NODES_NAMESPACE, path=[MetadataMatcherPathSegment(key=key)], value=ValueMatcher(present_match=True)
     )
     return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
+
+
+def _one_in(number: int) -> AccessLogFilter:
+    share = FractionalPercent(numerator=10_000 // number, denominator=FractionalPercentDenominatorType.TEN_THOUSAND)
+    return AccessLogFilter(
+        runtime_filter=RuntimeFilter(
+            runtime_key="tbms.access_log.routed", percent_sampled=share, use_independent_randomness=True
+        )
+    )
