@@ -23,7 +23,7 @@ PARTS = 60
 """Shares of calls are counted in these: equal ones of two to six nodes come out even."""
 
 Shares = tuple[tuple[int, tuple[str, ...]], ...]
-"""How many of PARTS calls go to which nodes: `ip:port`, the first for a call, the later ones for its retries."""
+"""How many of PARTS calls go to which nodes, `ip:port`, the first for calls, the later ones for retries."""
 
 _STEP = 4
 """Parts by which some share has to be another one before the table changes for it."""
@@ -80,7 +80,7 @@ class KnownModels:
         self._table: dict[str, _Place] = {}
         self._changed_at = -math.inf
         self._busy = False
-        self._hurries = False
+        self._hurries = self._looking = False
         self._looked_at: object = None
         """What the last look went by; None where something has come that it has not seen."""
         self.models: tuple[KnownModel, ...] = ()
@@ -102,7 +102,7 @@ class KnownModels:
 
     def lost(self, model: str, now: float) -> None:
         """A holder of the model goes, or (empty) a node, or models need decisions from now on: `wake_up` is soon."""
-        if model in self._table or not model:
+        if model in self._table or self._looking or not model:
             self._hurries, self._looked_at = True, None
             self.wake_up = min(self.wake_up, self._soon(now))
 
@@ -123,7 +123,7 @@ class KnownModels:
         rests = not (self._busy or len(self._table) >= self._settings.models)
         if rests and looked_at == self._looked_at:
             return
-        self._looked_at = looked_at
+        self._looked_at, self._looking = looked_at, True
         fresh: dict[str, _Place] = {}
         names = [*self._table, *[name for name in self._seen if name not in self._table]]
         for number, name in enumerate(names, start=1):
@@ -135,7 +135,7 @@ class KnownModels:
         if len(fresh) > self._settings.models:
             most = heapq.nlargest(self._settings.models, fresh.values(), key=lambda place: self._worth(place, now))
             fresh = {place.model.name: place for place in most}
-        before, self._table = self._table, fresh
+        before, self._table, self._looking = self._table, fresh, False
         same = fresh.keys() == before.keys() and all(fresh[name].model is before[name].model for name in fresh)
         if same and self.version:
             return

@@ -151,6 +151,11 @@ class Router:
         self.demand.called(model, now)
         return Placement((known.node,))
 
+    def call_seconds(self, model: str, now: float) -> float:
+        """How long a call of the model takes of late; where that is not known, how long any is taken to."""
+        seconds = self.durations.of(model, now)
+        return self.settings.call_seconds if seconds is None else seconds
+
     def known_calls(self, endpoint: str, calls: int, seconds: float, now: float) -> None:
         """So many calls, of that mean duration, have ended on the node there (`ip:port`), of which no pick was counted.
 
