@@ -88,7 +88,8 @@ class FilterSettings(Settings):
         False, description="Keep the server's stream until the response's headers, so that it counts calls in flight."
     )
     accounts: bool = Field(
-        True, description="Tell the server of each plain call once it has ended: loads, demand and times are known."
+        True,
+        description="Tell the server of calls once they have ended: all known ones, and some others.",
     )
     repeat_lost: bool = Field(
         True,

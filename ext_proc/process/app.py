@@ -23,6 +23,7 @@ from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
+from ext_proc.telemetry.access_logs import AccessLogReport
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.telemetry.refusals import Refusals
@@ -63,6 +64,7 @@ class App:
             sessions: dict[str, Open] = {PROCESS_METHOD: service.open}
             if log is not None:
                 sessions[ACCESS_LOG_METHOD] = log.open
+                self._collectors.append(AccessLogReport(lambda: log.streams))
             server = GrpcServer(settings, sessions, limits)
             self._collectors.append(ListenerReport(lambda: server.accept_failures))
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())

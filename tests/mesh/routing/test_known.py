@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+import pytest
+
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
