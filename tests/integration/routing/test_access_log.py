@@ -175,30 +175,36 @@ async def test_a_log_that_breaks_counts_nothing_twice_and_leaves_nothing(
 
 
 async def test_a_known_call_is_as_long_a_load_as_it_lasts(repository: Path, names: list[str]) -> None:
-    """16 callers of a model that takes 100 ms: the loads of the nodes are 16, as the log tells it."""
+    """16 callers of a model that takes 100 ms: as many as that are seen at the nodes, though nobody was asked.
+
+    On a busy machine the callers are slower: rate x 100 ms is what there is at least.
+    """
     async with (
         edge_of("1.40", repository, names, delay_ms=100.0) as stack,
         aiohttp.ClientSession(stack.edge.http) as client,
     ):
         call = calls.tfs_rest(names[0], IMAGE)
         await make_known(stack, client, call)
-        on = True
+        on, made, clock = True, 0, asyncio.get_running_loop().time
 
         async def load() -> None:
+            nonlocal made
             while on:
                 await ask(client, call)
+                made += 1
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(16):
                 tasks.create_task(load())
             await asyncio.sleep(2.0)
-            seen = []
+            seen, before, began = [], made, clock()
             for _ in range(40):
                 status = await stack.edge.status()
                 seen.append(sum(node["load"] for node in status["nodes"]))
                 await asyncio.sleep(0.05)
+            least = (made - before) / (clock() - began) * 0.1
             on = False
-        assert 10 <= sum(seen) / len(seen) <= 22, seen
+        assert 0.6 * least <= sum(seen) / len(seen) <= 1.4 * 16, (least, seen)
         await until(stack, is_idle, "idle")
 
 
@@ -228,7 +234,9 @@ async def test_a_stream_of_garbage_ends_alone(repository: Path, names: list[str]
 
 async def test_a_drain_does_not_wait_for_the_log(repository: Path, names: list[str]) -> None:
     async with edge_of("1.40", repository, names) as stack, aiohttp.ClientSession(stack.edge.http) as client:
-        await make_known(stack, client, calls.tfs_rest(names[0], IMAGE))
+        call = calls.tfs_rest(names[0], IMAGE)
+        await make_known(stack, client, call)
+        assert await ask(client, call) == 200
         await until(stack, lambda status: status["logs"] == 1, "a log is open")
         stack.edge.server.signal(signal.SIGTERM)
         async with asyncio.timeout(8.0):  # the drain is allowed 10 s
