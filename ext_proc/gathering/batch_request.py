@@ -10,7 +10,7 @@ from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.headers import lines_of
 from ext_proc.wire.batch import Member, Written, padding
-from ext_proc.wire.codecs import CODECS
+from ext_proc.wire.codecs import batches_of
 
 # Written anew, or of the connection to Envoy only.
 _NOT_SENT_ON = frozenset(
@@ -54,7 +54,7 @@ def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], 
     Of their headers it has those that they have in common: what tells their form, and `key_headers`.
     """
     held = parts[0].held
-    codec = CODECS[held.call.protocol].batches
+    codec = batches_of(held.call)
     members = [part.member for part in parts if part.member is not None]
     missing = rows - sum(member.rows for member in members)
     written = codec.merge(members + padding(codec, members[-1], missing))
@@ -67,7 +67,7 @@ def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], 
 
 def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Response]:
     """The reply to a batch as one for each part. Raises ReplyMismatch."""
-    codec = CODECS[parts[0].held.call.protocol].batches
+    codec = batches_of(parts[0].held.call)
     members = [part.member for part in parts if part.member is not None]
     missing = rows - sum(member.rows for member in members)
     texts = {key: value.decode("latin-1") for key, value in response.headers}
@@ -81,7 +81,7 @@ def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> R
     pieces = [
         Written(one.body, tuple((key, value.decode("latin-1")) for key, value in one.headers)) for one in responses
     ]
-    written = CODECS[held.call.protocol].batches.join(texts, pieces, member)
+    written = batches_of(held.call).join(texts, pieces, member)
     return _replaced(responses[0], written.body, written.headers)
 
 

@@ -34,7 +34,7 @@ from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
-from ext_proc.wire.codecs import CODECS
+from ext_proc.wire.codecs import batches_of
 from ext_proc.worker_thread import off_loop
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Gatherer:
             raise CallError(
                 Reason.TOO_LARGE, f"the call has {member.rows} rows of {member.size} bytes, over the limit of {most}"
             )
-        parts = CODECS[held.call.protocol].batches.split(member, pieces)
+        parts = batches_of(held.call).split(member, pieces)
         responses = await _all([self._wait(Part(held, part, whole=False), terms, arrived, settings) for part in parts])
         bad = next((response for response in responses if not response.ok), None)
         if bad is not None:
@@ -174,7 +174,7 @@ class Gatherer:
         if settings.server_batches or not self._shares(settings, terms):
             return None
         model = held.call.model
-        codec, body = CODECS[held.call.protocol].batches, whole_body(held)
+        codec, body = batches_of(held.call), whole_body(held)
         read = await off_loop(len(body), codec.read, held.call, held.head.headers, body)
         if isinstance(read, Alone):
             self._report.alone(model, read.reason)

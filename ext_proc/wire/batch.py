@@ -29,7 +29,7 @@ class AloneReason(StrEnum):
     """Why a call cannot share a batch. The value is the name used in metrics."""
 
     NO_TENSORS = "no-tensors"  # it asks for no inference
-    EXAMPLES = "examples"  # Classify, Regress and MultiInference
+    EXAMPLES = "examples"  # MultiInference: of several signatures
     STREAM = "stream"
     NO_BATCH_DIMENSION = "no-batch-dimension"  # an input is a scalar
     NO_ROWS = "no-rows"
@@ -176,26 +176,23 @@ def check_number(tensors: int) -> None:
         raise NotShared(AloneReason.TOO_MANY)
 
 
-_REASONS = {
-    Verb.CLASSIFY: AloneReason.EXAMPLES,
-    Verb.REGRESS: AloneReason.EXAMPLES,
-    Verb.MULTI_INFERENCE: AloneReason.EXAMPLES,
-    Verb.STREAM_INFER: AloneReason.STREAM,
-    Verb.PREDICT: None,
-    Verb.INFER: None,
-}
+_REASONS = {Verb.MULTI_INFERENCE: AloneReason.EXAMPLES, Verb.STREAM_INFER: AloneReason.STREAM}
 _PACKINGS = ("accept-encoding", "grpc-accept-encoding")
 """Headers of a call that its reply may depend on: the packings that the client takes."""
 
 
 class TensorBatches(ABC):
-    """A `BatchCodec` in terms of how a protocol's messages are read and written."""
+    """A `BatchCodec` in terms of how a protocol's messages are read and written.
+
+    `verbs` are those of the calls whose messages it reads; others go alone.
+    """
+
+    verbs = frozenset({Verb.PREDICT, Verb.INFER})
 
     def read(self, call: Call, headers: Mapping[str, str], body: bytes) -> Member | Alone:
         """See `BatchCodec`."""
-        reason = _REASONS.get(call.verb, AloneReason.NO_TENSORS)
-        if reason is not None:
-            return Alone(reason)
+        if call.verb not in self.verbs:
+            return Alone(_REASONS.get(call.verb, AloneReason.NO_TENSORS))
         if headers.get("content-encoding", "identity") != "identity":
             return Alone(AloneReason.COMPRESSED)
         try:
