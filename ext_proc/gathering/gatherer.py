@@ -34,6 +34,7 @@ from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
+from ext_proc.wire.buckets import in_buckets
 from ext_proc.wire.codecs import batches_of
 from ext_proc.worker_thread import off_loop
 
@@ -185,6 +186,8 @@ class Gatherer:
                 self._report.alone(model, UNFIT)
                 return None
             del self._unfit[model]
+        if settings.pad:
+            return await off_loop(read.size, in_buckets, read, settings.pad, settings.max_bytes)
         return read
 
     @staticmethod
@@ -262,7 +265,7 @@ class Gatherer:
         places = [_place(member) for member in batch.members]
         parts = [place.part for place in places]
         size = sum(member.size for member in batch.members)
-        alone = len(parts) == 1 and batch.rows == batch.members[0].rows
+        alone = len(parts) == 1 and batch.rows == batch.members[0].rows and not _is_padded_piece(parts[0])
         timeout = self.settings.batch_seconds
         try:
             if alone and parts[0].whole:
@@ -317,6 +320,11 @@ def piece_rows(member: Member, settings: ModelBatching) -> list[int]:
         return []
     whole, rest = divmod(rows, most)
     return [most] * whole + ([rest] if rest else [])
+
+
+def _is_padded_piece(part: Part) -> bool:
+    """Whether its reply has to be cut even if nobody else's rows are in it."""
+    return not part.whole and part.member is not None and bool(part.member.trims)
 
 
 async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:

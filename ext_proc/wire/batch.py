@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
 from ext_proc.wire.layouts import AnyLayout, Misfit, Prefixed, StringFields
 from ext_proc.wire.names import quoted
+from ext_proc.wire.ragged import Value
 
 MAX_RANK = 32
 """Dimensions of a tensor that is merged; NumPy, and what is built on it, has no more."""
@@ -55,16 +56,36 @@ class Alone:
 class Member:
     """A call, or a piece of one, that may share a batch with those of an equal key.
 
-    `rows` is the size of its first dimension, at least 1; `size` the bytes that it adds to a merged body. The other
-    fields are the codec's own; they hold views of the body, which so lives as long as the member.
+    `rows` is the size of its first dimension, at least 1; `size` the bytes that it adds to a merged body; `common` what
+    calls must have in common beside the form; `trims` what is cut back of its reply. The other fields are the codec's
+    own; they hold views of the body, which so lives as long as the member.
     """
 
-    key: Hashable
+    common: Hashable
     rows: int
     size: int
     form: Any
     id: bytes
     columns: tuple[Any, ...]
+    trims: tuple["Trim", ...] = ()
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for those that may share a batch."""
+        return self.common, self.form
+
+
+class Trim(NamedTuple):
+    """An output of which the dimension `dim` has `padded` elements, and is to have `own` of them.
+
+    `single`: no other output is cut back, so one that the reply does not name is it.
+    """
+
+    output: str
+    dim: int
+    own: int
+    padded: int
+    single: bool
 
 
 class Written(NamedTuple):
@@ -114,7 +135,7 @@ def padding(codec: BatchCodec, member: Member, rows: int) -> list[Member]:
 
 
 class Cut(Protocol):
-    """What a form knows of one tensor."""
+    """What a form knows of one tensor, or of several that are written row by row."""
 
     @property
     def name(self) -> str:
@@ -123,6 +144,16 @@ class Cut(Protocol):
     @property
     def layout(self) -> AnyLayout:
         """How its data are parted into rows."""
+
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """By tensor, the shape of a row of it; one that is not named is ""."""
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Any) -> tuple[Self, Any]:
+        """With this size of a dimension of the tensor `name`, its data cut off, or filled with `value`.
+
+        Raises ValueError if these cannot be.
+        """
 
 
 class Form(Protocol):
@@ -135,6 +166,22 @@ class Form(Protocol):
     @property
     def wanted(self) -> frozenset[str]:
         """Of a request: the outputs that it asks for by name. Empty: all."""
+
+    def with_tensor(self, place: int, tensor: Any) -> Self:
+        """The form with this one in its place."""
+
+
+def place_of(form: Form, name: str, single: bool) -> tuple[int | None, str]:
+    """The place of the tensor of this name, and what the one there calls it: "" for one that is not named.
+
+    `single` says that there is no other, so that one without a name is it.
+    """
+    for place, tensor in enumerate(form.tensors):
+        if name in tensor.tails:
+            return place, name
+        if single and "" in tensor.tails and len(form.tensors) == 1:
+            return place, ""
+    return None, name
 
 
 def names_of(form: Form) -> list[str]:
@@ -210,7 +257,7 @@ class TensorBatches(ABC):
             return Alone(AloneReason.MISFIT)
         except (CallError, ValueError, RecursionError):
             return Alone(AloneReason.NOT_UNDERSTOOD)
-        return _member((call, request.form, *map(headers.get, _PACKINGS)), request)
+        return _member((call, *map(headers.get, _PACKINGS)), request)
 
     def merge(self, members: Sequence[Member]) -> Written:
         """See `BatchCodec`."""
@@ -236,7 +283,10 @@ class TensorBatches(ABC):
         drafts = [
             Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)
         ]
-        return self._write_replies(reply.form, drafts)
+        if not any(member.trims for member in members):
+            return self._write_replies(reply.form, drafts)
+        trimmed = [_trimmed(reply.form, draft, member.trims) for draft, member in zip(drafts, members, strict=True)]
+        return [self._write_replies(form, [draft])[0] for form, draft in trimmed]
 
     def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
         """See `BatchCodec`."""
@@ -244,7 +294,7 @@ class TensorBatches(ABC):
         columns = [tensor.layout.cut(column, rows) for tensor, column in zip(form.tensors, member.columns, strict=True)]
         pieces = zip(*columns, strict=True)
         return [
-            _member(member.key, Tensors(form, member.id, count, piece))
+            _member(member.common, Tensors(form, member.id, count, piece), member.trims)
             for count, piece in zip(rows, pieces, strict=True)
         ]
 
@@ -289,9 +339,28 @@ class TensorBatches(ABC):
         """Replies of one form."""
 
 
-def _member(key: Hashable, request: Tensors) -> Member:
+def _member(common: Hashable, request: Tensors, trims: tuple[Trim, ...] = ()) -> Member:
     size = sum([len(data.encode() if isinstance(data, str) else data) for data in request.columns])
-    return Member(key, request.rows, size, request.form, request.id, request.columns)
+    return Member(common, request.rows, size, request.form, request.id, request.columns, trims)
+
+
+def _trimmed(form: Form, draft: Draft, trims: Sequence[Trim]) -> tuple[Form, Draft]:
+    """A reply to a padded request as one to what was asked. Raises ReplyMismatch."""
+    columns = list(draft.columns)
+    for trim in trims:
+        place, name = place_of(form, trim.output, trim.single)
+        if place is None:
+            continue  # not asked for
+        tensor = form.tensors[place]
+        tail = tensor.tails[name]
+        try:
+            if tail[trim.dim - 1 : trim.dim] != (trim.padded,):
+                raise ValueError(f"no dimension {trim.dim} of {trim.padded}, as it was padded to")
+            tensor, data = tensor.resized(name, trim.dim, trim.own, 0, draft.rows, columns[place][0])
+        except ValueError as fault:
+            raise ReplyMismatch(f"The output {quoted(trim.output)} of the reply has {fault}.") from None
+        form, columns[place] = form.with_tensor(place, tensor), (data,)
+    return form, draft._replace(columns=columns)
 
 
 def _check_outputs(form: Form, wanted: frozenset[str]) -> None:

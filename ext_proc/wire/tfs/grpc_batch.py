@@ -5,8 +5,10 @@ numbers, as every protobuf library does, unknown ones last, and no values change
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from math import prod
+from typing import NamedTuple, Self, cast
 
 from ext_proc.wire.batch import (
     MAX_RANK,
@@ -36,7 +38,10 @@ from ext_proc.wire.protobuf.spans import (
     take,
     take_one,
 )
+from ext_proc.wire.ragged import Value, changed, element, resized_binary
 from ext_proc.wire.tfs.tensor_layouts import CONTENT, LAST_TYPED, content_layout, typed_field, typed_layout
+from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors.dtypes import BY_TF
 
 MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
 MAX_FILL = 65_536
@@ -68,6 +73,19 @@ class _Tensor(NamedTuple):
         dims = [len_field(_DIM, varint_field(_SIZE, size) if size else b"") for size in (rows, *self.tail)]
         return b"".join((self.dtype, len_field(_SHAPE, b"".join(dims)), self.version))
 
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {self.name: self.tail}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Bytes) -> tuple[Self, Bytes]:
+        """See `Cut`."""
+        dtype = BY_TF.get(cast(tfs.DataType, integer(self.dtype, spans(self.dtype, 0, len(self.dtype))[0])))
+        one = element(self.layout, dtype, value)
+        data = resized_binary(self.layout, self.tail, rows, data, dim, size, one)
+        tail = changed(self.tail, dim, size)
+        return self._replace(tail=tail, layout=replace(self.layout, elements=prod(tail))), data
+
 
 class _Form(NamedTuple):
     """A message but for its rows and data: the field of its tensors, and what goes before and after them."""
@@ -77,6 +95,10 @@ class _Form(NamedTuple):
     tensors: tuple[_Tensor, ...]
     after: bytes
     wanted: frozenset[str]
+
+    def with_tensor(self, place: int, tensor: _Tensor) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
 class TfsGrpcBatches(TensorBatches):

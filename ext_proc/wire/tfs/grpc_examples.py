@@ -6,13 +6,13 @@ so are their replies.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ext_proc.wire.batch import MAX_STRINGS, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
-from ext_proc.wire.call import Verb
 from ext_proc.wire.layouts import Bytes, StringFields
 from ext_proc.wire.protobuf.fields import varint
 from ext_proc.wire.protobuf.spans import Span, grouped, joined, rest, run, tag_of, take, take_one
+from ext_proc.wire.tfs.examples import VERBS, Items
 
 MAX_RESULTS = 1 << 20
 """Results of one reply; each takes about half a microsecond."""
@@ -23,15 +23,8 @@ _RESULT = 1  # of both replies
 _ITEMS, _CONTEXT = 1, 2  # of a list: its examples, or its results
 
 
-class _Items(NamedTuple):
-    """Messages that are one row each."""
-
-    name: str
-    layout: StringFields
-
-
-_EXAMPLES = (_Items("examples", StringFields(1, _ITEMS)),)
-_RESULTS = (_Items("results", StringFields(1, _ITEMS)),)
+_EXAMPLES = (Items("examples", StringFields(1, _ITEMS)),)
+_RESULTS = (Items("results", StringFields(1, _ITEMS)),)
 
 
 class _Form(NamedTuple):
@@ -43,14 +36,18 @@ class _Form(NamedTuple):
     before: bytes
     path: tuple[int, ...]
     around: tuple[bytes, ...]
-    tensors: tuple[_Items, ...]
+    tensors: tuple[Items, ...]
     wanted: frozenset[str] = frozenset()
+
+    def with_tensor(self, place: int, tensor: Items) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
 class TfsGrpcExamples(TensorBatches):
     """See `TensorBatches`."""
 
-    verbs = frozenset({Verb.CLASSIFY, Verb.REGRESS})
+    verbs = VERBS
 
     def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
         fields = grouped(body, 0, len(body))

@@ -6,10 +6,9 @@ alike.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ext_proc.wire.batch import AloneReason, Draft, NotShared, TensorBatches, Tensors, Written
-from ext_proc.wire.call import Verb
 from ext_proc.wire.json_text import (
     DATA,
     Gap,
@@ -23,29 +22,27 @@ from ext_proc.wire.json_text import (
     write_text,
 )
 from ext_proc.wire.layouts import Misfit
+from ext_proc.wire.tfs import examples
 
 _EXAMPLES, _CONTEXT, _SIGNATURE, _RESULTS = "examples", "context", "signature_name", "results"
-
-
-class _Items(NamedTuple):
-    """Values that are one row each."""
-
-    name: str
-    layout: Items
 
 
 class _Form(NamedTuple):
     """A message but for its examples or results."""
 
     text: Template
-    tensors: tuple[_Items, ...]
+    tensors: tuple[examples.Items, ...]
     wanted: frozenset[str] = frozenset()
+
+    def with_tensor(self, place: int, tensor: examples.Items) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
 class TfsRestExamples(TensorBatches):
     """See `TensorBatches`."""
 
-    verbs = frozenset({Verb.CLASSIFY, Verb.REGRESS})
+    verbs = examples.VERBS
 
     def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
         reader, said = Reader(body.decode()), {}
@@ -66,7 +63,7 @@ class TfsRestExamples(TensorBatches):
             raise NotShared(AloneReason.NO_TENSORS)
         before = "".join([f'"{name}":{text},' for name, text in sorted(said.items())])
         text = put_together((f'{{{before}"{_EXAMPLES}":[', Gap(DATA), "]}"))
-        return Tensors(_Form(text, (_Items(_EXAMPLES, Items()),)), b"", rows, (data,))
+        return Tensors(_Form(text, (examples.Items(_EXAMPLES, Items()),)), b"", rows, (data,))
 
     def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
         reader = Reader(read_text(body))
@@ -80,7 +77,9 @@ class TfsRestExamples(TensorBatches):
         reader.end()
         if span is None:
             raise NotShared(AloneReason.NO_TENSORS)
-        form = _Form(cut_out(reader.text, [(*span, Gap(DATA))]), (_Items(_RESULTS, Items(separator=separator)),))
+        form = _Form(
+            cut_out(reader.text, [(*span, Gap(DATA))]), (examples.Items(_RESULTS, Items(separator=separator)),)
+        )
         return Tensors(form, b"", rows, (reader.text[slice(*span)],))
 
     def _write_request(self, form: _Form, request: Draft) -> Written:

@@ -5,11 +5,13 @@ with their fields in the order of their numbers, as every protobuf library does,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from math import prod
+from typing import NamedTuple, Self
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
-from ext_proc.wire.layouts import AnyLayout, Bytes
+from ext_proc.wire.layouts import Binary, Bytes
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import LEN, MAX_FIELDS, VARINT, Pieces, len_field, varint
 from ext_proc.wire.protobuf.spans import (
@@ -26,8 +28,10 @@ from ext_proc.wire.protobuf.spans import (
     take,
     take_one,
 )
+from ext_proc.wire.ragged import Value, changed, element, resized_binary
 from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
 from ext_proc.wire.v2.tensor_layouts import contents_field, raw_layout, typed_layout
+from mesh.tensors.dtypes import BY_V2
 
 MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
 _REMEMBERED = 1024  # bytes of a message without id and data, up to which it is remembered
@@ -44,7 +48,7 @@ class _Tensor(NamedTuple):
 
     name: str
     tail: tuple[int, ...]  # its shape but for the rows
-    layout: AnyLayout
+    layout: Binary
     contents: tuple[int, int]  # number and wire type of its typed values; 0: raw
     start: bytes
     parameters: bytes
@@ -54,6 +58,19 @@ class _Tensor(NamedTuple):
         """Its fields before its contents, for so many rows."""
         shape = b"".join(map(varint, (rows, *self.tail)))
         return b"".join((self.start, len_field(_SHAPE, shape), self.parameters))
+
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {self.name: self.tail}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Bytes) -> tuple[Self, Bytes]:
+        """See `Cut`."""
+        datatype = content(self.start, take_one(grouped(self.start, 0, len(self.start)), _DATATYPE))
+        one = element(self.layout, BY_V2.get(datatype.decode("latin-1")), value)
+        data = resized_binary(self.layout, self.tail, rows, data, dim, size, one)
+        tail = changed(self.tail, dim, size)
+        return self._replace(tail=tail, layout=replace(self.layout, elements=prod(tail))), data
 
     def with_contents(self, head: bytes, pieces: Pieces) -> Pieces:
         """The field of a message that it is, with these typed values."""
@@ -80,6 +97,10 @@ class _Form(NamedTuple):
     raw: int  # the field of raw data; 0: contents are typed
     unknown: bytes
     wanted: frozenset[str]
+
+    def with_tensor(self, place: int, tensor: _Tensor) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
 class V2GrpcBatches(TensorBatches):

@@ -7,8 +7,9 @@ written, but for its id, the rows and the data.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.json_text import (
@@ -32,11 +33,21 @@ from ext_proc.wire.json_text import (
     unescaped,
     write_text,
 )
-from ext_proc.wire.layouts import AnyLayout, Bytes, Misfit
+from ext_proc.wire.layouts import Binary, Bytes, Misfit
+from ext_proc.wire.ragged import (
+    Value,
+    changed,
+    element,
+    element_text,
+    resized_binary,
+    resized_items,
+    resized_lists,
+)
 from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
 from ext_proc.wire.v2.rest_outputs import HEADER
 from ext_proc.wire.v2.tensor_layouts import raw_layout
 from mesh.digits import number
+from mesh.tensors.dtypes import BY_V2
 
 _SIZE = "binary_data_size"
 _REMEMBERED = 2048  # characters of a message but for its data, up to which it is remembered
@@ -53,11 +64,34 @@ _KINDS: dict[str, set[type]] = {
 
 
 class _Tensor(NamedTuple):
-    """A tensor but for its rows and data. `depth` of lists in the JSON; 0: binary data."""
+    """A tensor but for its rows and data. `depth` of lists in the JSON; 0: binary data. `tail`: the shape of a row."""
 
     name: str
-    layout: AnyLayout
+    layout: Binary | Items
     depth: int
+    datatype: str
+    tail: tuple[int, ...]
+
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {self.name: self.tail}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Any) -> tuple[Self, Any]:
+        """See `Cut`."""
+        layout, dtype, tail = self.layout, BY_V2.get(self.datatype), changed(self.tail, dim, size)
+        if isinstance(layout, Binary):
+            one = element(layout, dtype, value)
+            data = resized_binary(layout, self.tail, rows, data, dim, size, one)
+            return self._replace(tail=tail, layout=replace(layout, elements=math.prod(tail))), data
+        text = element_text(BY_V2[self.datatype], value)
+        if self.depth > 1:
+            data = resized_lists(data, self.tail, dim, size, text)
+            layout = replace(layout, lists=lists_in(tail))
+        else:
+            data = resized_items(layout, self.tail, rows, data, dim, size, text)
+            layout = replace(layout, per_row=math.prod(tail))
+        return self._replace(tail=tail, layout=layout), data
 
 
 class _Form(NamedTuple):
@@ -67,6 +101,14 @@ class _Form(NamedTuple):
     tensors: tuple[_Tensor, ...]
     told: bool  # whether HEADER says how long the JSON is
     wanted: frozenset[str]
+
+    def with_tensor(self, place: int, tensor: _Tensor) -> Self:
+        """See `Form`: the text tells the shape."""
+        at = [number for number, gap in enumerate(self.text.gaps, 1) if gap.what == ROWS][place]
+        texts = list(self.text.texts)
+        texts[at] = "".join([f",{size}" for size in tensor.tail]) + texts[at][texts[at].index("]") :]
+        tensors = (*self.tensors[:place], tensor, *self.tensors[place + 1 :])
+        return self._replace(text=self.text._replace(texts=tuple(texts)), tensors=tensors)
 
 
 class _Said(NamedTuple):
@@ -123,12 +165,13 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
     for each in said.tensors:
         if each.value >= 0:
             value = values[each.value]
-            found.append((_Tensor(each.name, *_items(value.value, each)), value.text))
+            layout, depth = _items(value.value, each)
+            found.append((_Tensor(each.name, layout, depth, each.datatype, each.shape[1:]), value.text))
             continue
-        layout = raw_layout(each.datatype, each.shape[1:])
-        if layout is None:
+        raw = raw_layout(each.datatype, each.shape[1:])
+        if raw is None:
             raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        found.append((_Tensor(each.name, layout, 0), view[at : at + each.size]))
+        found.append((_Tensor(each.name, raw, 0, each.datatype, each.shape[1:]), view[at : at + each.size]))
         at += each.size
     if at != len(body):
         raise NotShared(AloneReason.MISFIT)
