@@ -35,8 +35,15 @@ def held(*rows: float, model: str = "m", headers: dict[str, str] | None = None, 
     return Held(head, Call(InferenceProtocol.V2_REST, Verb.INFER, model), (text,))
 
 
-def reply(model: str, rows: Sequence[float]) -> Response:
-    outputs = [{"name": "y", "datatype": "FP64", "shape": [len(rows), 1], "data": [2 * row for row in rows]}]
+def held_long(*numbers: float) -> Held:
+    """A call with one row of so many numbers."""
+    content = {"inputs": [{"name": "x", "shape": [1, len(numbers)], "datatype": "FP64", "data": list(numbers)}]}
+    return held(body=json.dumps(content).encode())
+
+
+def reply(model: str, rows: Sequence[float], width: int) -> Response:
+    shape = [len(rows) // width, width]
+    outputs = [{"name": "y", "datatype": "FP64", "shape": shape, "data": [2 * row for row in rows]}]
     return Response(200, JSON, json.dumps({"model_name": model, "outputs": outputs}).encode(), None)
 
 
@@ -74,15 +81,16 @@ class ModelServer:
             raise
         body = b"".join(request.body)
         try:
-            rows = json.loads(body)["inputs"][0]["data"]
+            asked = json.loads(body)["inputs"][0]
         except ValueError:
             return Response(400, JSON, b'{"error":"no JSON"}', None)
+        rows, width = asked["data"], (*asked["shape"], 1, 1)[1]
         self.batches.append(rows)
         if POISON in rows:
             return Response(500, JSON, b'{"error":"poisoned"}', None)
         if self.minds_company and len(rows) > 1:
             rows = [row + 0.001 for row in rows]
-        return reply(request.path.split("/")[3], rows[:1] if self.forgets_rows else rows)
+        return reply(request.path.split("/")[3], rows[:1] if self.forgets_rows else rows, width)
 
 
 @dataclass
