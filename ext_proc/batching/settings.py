@@ -158,6 +158,9 @@ class BatchingSettings(Settings):
         0.001,
         description="Share of the calls answered in company that are asked once more alone, and compared.",
     )
+    log: bool = Field(
+        False, description="Write a line to the log for each batch, at level info; `tbms plan --log` reads them."
+    )
     queue_calls: int = Field(4096, ge=1, le=1_000_000, description="Most calls that wait, those of all models.")
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, le=2**40, description="Most bytes of calls that wait, those of all models."

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.waiting import Batch, Dropped
+from ext_proc.telemetry.batch_log import BatchLog
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -23,6 +24,8 @@ class BatchMetrics(Collector):
         self._named = named
         self.scheduler: Scheduler | None = None
         """Where calls wait, for the gauges."""
+        self.log: BatchLog | None = None
+        """Is told of each batch that has ended, where that is wanted."""
         self._alone = Counter(
             "tbms_calls_alone",
             "Calls that share no batch, by why.",
@@ -69,6 +72,8 @@ class BatchMetrics(Collector):
         model = self._label(batch.model)
         self._ended.labels(model, outcome).inc()
         self._took.labels(model).observe(seconds)
+        if self.log is not None:
+            self.log(batch, seconds, outcome)
 
     def dropped(self, model: str, why: Dropped) -> None:
         """See `BatchReport`."""

@@ -20,7 +20,8 @@ from mesh.tensors.dtypes import HALF, STRING, DType
 Value = int | float | str
 """What new elements are; 0 stands for the zero of any type: of strings the empty one, of truth values false."""
 
-_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\],]')
+_LISTS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]]')
+_LISTS_AND_COMMAS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\],]')
 _BLANK = " \t\n\r"
 
 
@@ -73,7 +74,7 @@ def resized_lists(text: str, tail: Sequence[int], dim: int, size: int, one: str)
     out: list[str] = []
     kept = depth = items = 0
     end = -1  # of the items that stay in the list that is open
-    for found in _MARKS.finditer(text):
+    for found in (_LISTS_AND_COMMAS if size < own else _LISTS).finditer(text):
         at = found.start()
         mark = text[at]
         if mark == "[":

@@ -14,6 +14,7 @@ from ext_proc.batching.waiting import Batch, Dropped
 from ext_proc.gathering.gatherer import Gatherer, Outcome
 from ext_proc.processing.decision import Held
 from ext_proc.processing.request import BodyMode, Head
+from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 
@@ -102,6 +103,7 @@ class Report:
     refused: Counter[Dropped] = field(default_factory=Counter)
     batches: list[Batch] = field(default_factory=list)
     checks: list[bool] = field(default_factory=list)
+    log: BatchLog | None = None
 
     def alone(self, model: str, reason: str) -> None:
         self.reasons[reason] += 1
@@ -112,6 +114,8 @@ class Report:
 
     def ended(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
         self.outcomes[outcome] += 1
+        if self.log is not None:
+            self.log(batch, seconds, outcome)
 
     def dropped(self, model: str, why: Dropped) -> None:
         self.refused[why] += 1
