@@ -86,6 +86,11 @@ class ModelBatching(Settings):
         description="Inputs that may differ from call to call in a dimension beside the rows, and are padded to share "
         "a batch: only for a model that makes nothing of the padding. A call that finds no company goes as it came.",
     )
+    share_protocols: bool = Field(
+        False,
+        description="Calls over gRPC and REST share batches, where both have their data as raw bytes: V2's, to Triton "
+        "or tbms model-server. Such batches go to the model server over gRPC.",
+    )
     split: bool = Field(
         True, description="A call of more than `max_rows` is asked in pieces. Without it such a call is refused."
     )
@@ -119,6 +124,8 @@ class ModelBatching(Settings):
             raise ValueError("pad has an input's dimension twice")
         if self.pad and self.server_batches:
             raise ValueError("pad is for batches that are gathered here, and server_batches says that none are")
+        if self.share_protocols and self.server_batches:
+            raise ValueError("share_protocols is for batches that are gathered here, and server_batches says none are")
         return self
 
 

@@ -32,6 +32,12 @@ class BatchMetrics(Collector):
             ["model", "why"],
             registry=None,
         )
+        self._apart = Counter(
+            "tbms_calls_apart",
+            "Calls that share batches with those of their own protocol only, though their model is to share, by why.",
+            ["model", "why"],
+            registry=None,
+        )
         self._batches = Counter("tbms_batches", "Batches, by why they left.", ["model", "why"], registry=None)
         self._ended = Counter("tbms_batches_ended", "Batches, by how they ended.", ["model", "outcome"], registry=None)
         self._dropped = Counter(
@@ -56,6 +62,10 @@ class BatchMetrics(Collector):
     def alone(self, model: str, reason: str) -> None:
         """See `BatchReport`."""
         self._alone.labels(self._label(model), reason).inc()
+
+    def apart(self, model: str, reason: str) -> None:
+        """See `BatchReport`."""
+        self._apart.labels(self._label(model), reason).inc()
 
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """See `BatchReport`."""
@@ -86,7 +96,7 @@ class BatchMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         for metric in (
-            self._alone, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
+            self._alone, self._apart, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
             self._waits, self._took,
         ):  # fmt: skip
             yield from metric.collect()

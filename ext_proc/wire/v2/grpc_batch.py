@@ -60,14 +60,18 @@ class _Tensor(NamedTuple):
         return b"".join((self.start, len_field(_SHAPE, shape), self.parameters))
 
     @property
+    def datatype(self) -> str:
+        """As the message tells it."""
+        return content(self.start, take_one(grouped(self.start, 0, len(self.start)), _DATATYPE)).decode("latin-1")
+
+    @property
     def tails(self) -> Mapping[str, tuple[int, ...]]:
         """See `Cut`."""
         return {self.name: self.tail}
 
     def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Bytes) -> tuple[Self, Bytes]:
         """See `Cut`."""
-        datatype = content(self.start, take_one(grouped(self.start, 0, len(self.start)), _DATATYPE))
-        one = element(self.layout, BY_V2.get(datatype.decode("latin-1")), value)
+        one = element(self.layout, BY_V2.get(self.datatype), value)
         data = resized_binary(self.layout, self.tail, rows, data, dim, size, one)
         tail = changed(self.tail, dim, size)
         return self._replace(tail=tail, layout=replace(self.layout, elements=prod(tail))), data
@@ -97,6 +101,13 @@ class _Form(NamedTuple):
     raw: int  # the field of raw data; 0: contents are typed
     unknown: bytes
     wanted: frozenset[str]
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """The model and its version, as a reply tells them."""
+        fields = grouped(self.start, 0, len(self.start))
+        name, version = (content(self.start, take_one(fields, number)) for number in (_NAME, _VERSION))
+        return decode(name), decode(version, "version")
 
     def with_tensor(self, place: int, tensor: _Tensor) -> Self:
         """See `Form`."""
@@ -182,6 +193,16 @@ def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]
         frozenset([_requested(data[span[2] : span[3]]) for span in requested]),
     )
     return form, tuple(told)
+
+
+def read_reply(message: bytes) -> Tensors:
+    """Raises NotShared, CallError and ValueError."""
+    return _read(message, _RAW_OUTPUT, MAX_REPLY_FIELDS)
+
+
+def form_of(message: bytes) -> _Form:
+    """The form of a request without id and data, whose data are raw. Raises NotShared."""
+    return _parse(message, _RAW_INPUT, False)[0]
 
 
 _remembered = lru_cache(2048)(_parse)

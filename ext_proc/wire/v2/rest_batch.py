@@ -94,7 +94,7 @@ class _Tensor(NamedTuple):
         return self._replace(tail=tail, layout=layout), data
 
 
-class _Form(NamedTuple):
+class RestForm(NamedTuple):
     """A message but for its id, rows and data."""
 
     text: Template
@@ -142,10 +142,10 @@ class V2RestBatches(TensorBatches):
     def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
         return _read(headers, body, "outputs")
 
-    def _write_request(self, form: _Form, request: Draft) -> Written:
+    def _write_request(self, form: RestForm, request: Draft) -> Written:
         return _write(form, request)
 
-    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+    def _write_replies(self, form: RestForm, replies: Sequence[Draft]) -> list[Written]:
         return [_write(form, reply) for reply in replies]
 
 
@@ -177,7 +177,7 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
         raise NotShared(AloneReason.MISFIT)
     its_id = values[said.id].value if said.id >= 0 else ""
     return Tensors(
-        _Form(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
+        RestForm(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
         write_text(unescaped(its_id)) if its_id else b"",
         said.tensors[0].shape[0],
         tuple([found[at][1] for at in said.order]),
@@ -291,7 +291,7 @@ def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Templ
     return put_together(parts)
 
 
-def _write(form: _Form, message: Draft) -> Written:
+def _write(form: RestForm, message: Draft) -> Written:
     values = {Gap(ROWS): str(message.rows)}
     blobs: list[Bytes] = []
     for at, (tensor, pieces) in enumerate(zip(form.tensors, message.columns, strict=True)):

@@ -99,6 +99,7 @@ class Report:
     """Counts what it is told."""
 
     reasons: Counter[str] = field(default_factory=Counter)
+    apart_for: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     refused: Counter[Dropped] = field(default_factory=Counter)
     batches: list[Batch] = field(default_factory=list)
@@ -107,6 +108,9 @@ class Report:
 
     def alone(self, model: str, reason: str) -> None:
         self.reasons[reason] += 1
+
+    def apart(self, model: str, reason: str) -> None:
+        self.apart_for[reason] += 1
 
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         assert len(waits) == len(batch.members)
