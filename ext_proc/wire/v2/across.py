@@ -128,7 +128,7 @@ def _grpc_form(form: RestForm, model: str, version: str | None) -> Any:
     message += b"".join([len_field(6, len_field(1, each["name"].encode())) for each in outputs])
     try:
         return grpc_batch.form_of(message)
-    except NotShared:
+    except (NotShared, CallError):  # a dimension that protobuf cannot hold
         return Apart.SAYS_MORE
 
 

@@ -16,6 +16,7 @@ IDS = {"input": "ids", "buckets": [32, 64]}
         ({"pad": [IDS | {"dim": 0}]}, "dim"),
         ({"pad": [IDS, IDS]}, "an input's dimension twice"),
         ({"pad": [IDS], "server_batches": True}, "gathered here"),
+        ({"share_protocols": True, "server_batches": True}, "gathered here"),
         ({"pad": [IDS | {"value": float("nan")}]}, "value"),
         ({"allowed_rows": [1, 2]}, "the last of allowed_rows"),
     ],

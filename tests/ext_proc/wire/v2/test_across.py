@@ -122,6 +122,14 @@ def test_what_rest_says_otherwise_is_apart(asked: dict[str, Any], reason: Apart)
     assert crossing(V2_REST, rest_member(asked, X.tobytes())) is reason
 
 
+def test_a_dimension_that_grpc_cannot_hold_is_apart() -> None:
+    for size in (1 << 63, 1 << 80):
+        tensor = {"name": "x", "shape": [1, 0, size], "datatype": "FP32", "parameters": {"binary_data_size": 0}}
+        head = json.dumps({"parameters": BINARY, "inputs": [tensor]}).encode()
+        member = read(REST, V2_REST, ({HEADER: str(len(head))}, head))
+        assert crossing(V2_REST, member) is Apart.SAYS_MORE
+
+
 def test_json_data_are_apart() -> None:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
     assert crossing(V2_REST, rest_member({"parameters": BINARY, "inputs": [tensor]})) is Apart.JSON_DATA
