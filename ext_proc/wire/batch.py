@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
@@ -64,7 +64,7 @@ class Member:
     common: Hashable
     rows: int
     size: int
-    form: Any
+    form: "Form"
     id: bytes
     columns: tuple[Any, ...]
     trims: tuple["Trim", ...] = ()
@@ -189,13 +189,14 @@ def names_of(form: Form) -> list[str]:
     return [tensor.name for tensor in form.tensors]
 
 
-class Tensors(NamedTuple):
-    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts.
+OwnForm = TypeVar("OwnForm", bound=Form)
+"""The form of one codec."""
 
-    `form` is a `Form`, of the codec's own type.
-    """
 
-    form: Any
+class Tensors(NamedTuple, Generic[OwnForm]):
+    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts."""
+
+    form: OwnForm
     id: bytes
     rows: int
     columns: tuple[Any, ...]
@@ -228,7 +229,7 @@ _PACKINGS = ("accept-encoding", "grpc-accept-encoding")
 """Headers of a call that its reply may depend on: the packings that the client takes."""
 
 
-class TensorBatches(ABC):
+class TensorBatches(ABC, Generic[OwnForm]):
     """A `BatchCodec` in terms of how a protocol's messages are read and written.
 
     `verbs` are those of the calls whose messages it reads; others go alone.
@@ -261,7 +262,7 @@ class TensorBatches(ABC):
 
     def merge(self, members: Sequence[Member]) -> Written:
         """See `BatchCodec`."""
-        form: Form = members[0].form
+        form = cast(OwnForm, members[0].form)  # the codec has read it itself
         pieces = zip(*[member.columns for member in members], strict=True)
         columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_request(form, Draft(b"", sum([member.rows for member in members]), columns))
@@ -290,7 +291,7 @@ class TensorBatches(ABC):
 
     def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
         """See `BatchCodec`."""
-        form: Form = member.form
+        form = member.form
         columns = [tensor.layout.cut(column, rows) for tensor, column in zip(form.tensors, member.columns, strict=True)]
         pieces = zip(*columns, strict=True)
         return [
@@ -312,39 +313,39 @@ class TensorBatches(ABC):
         columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_replies(form, [Draft(parts[0].id, rows, columns)])[0]
 
-    def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         try:
             return self._read_reply(headers, body)
         except (NotShared, CallError, ValueError) as fault:
             raise ReplyMismatch(f"The reply cannot be cut into rows: {str(fault).removesuffix('.')}.") from None
 
-    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+    def _reply_like(self, first: Tensors[OwnForm], other: Tensors[OwnForm]) -> Tensors[OwnForm]:
         """The other reply with its outputs in the order of the first, if that is the server's choice."""
         return other
 
     @abstractmethod
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         """Raises NotShared; Misfit for data that do not fill their shape; CallError and ValueError."""
 
     @abstractmethod
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         """Raises as `_read_request`."""
 
     @abstractmethod
-    def _write_request(self, form: Any, request: Draft) -> Written:
+    def _write_request(self, form: OwnForm, request: Draft) -> Written:
         """The request, which has no id."""
 
     @abstractmethod
-    def _write_replies(self, form: Any, replies: Sequence[Draft]) -> list[Written]:
+    def _write_replies(self, form: OwnForm, replies: Sequence[Draft]) -> list[Written]:
         """Replies of one form."""
 
 
-def _member(common: Hashable, request: Tensors, trims: tuple[Trim, ...] = ()) -> Member:
+def _member(common: Hashable, request: Tensors[Any], trims: tuple[Trim, ...] = ()) -> Member:
     size = sum([len(data.encode() if isinstance(data, str) else data) for data in request.columns])
     return Member(common, request.rows, size, request.form, request.id, request.columns, trims)
 
 
-def _trimmed(form: Form, draft: Draft, trims: Sequence[Trim]) -> tuple[Form, Draft]:
+def _trimmed(form: OwnForm, draft: Draft, trims: Sequence[Trim]) -> tuple[OwnForm, Draft]:
     """A reply to a padded request as one to what was asked. Raises ReplyMismatch."""
     columns = list(draft.columns)
     for trim in trims:

@@ -101,10 +101,10 @@ class _Form(NamedTuple):
         return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
-class TfsGrpcBatches(TensorBatches):
+class TfsGrpcBatches(TensorBatches[_Form]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         fields = grouped(body, 0, len(body))
         spec = joined(body, take_one(fields, _MODEL_SPEC))
         filtered = fields.get(tag_of(_OUTPUT_FILTER), ())
@@ -116,14 +116,14 @@ class TfsGrpcBatches(TensorBatches):
         tensors = tuple([tensor for tensor, _ in found])
         return Tensors(_Form(_INPUTS, spec, tensors, rest(body, fields), frozenset(wanted)), b"", rows, filled)
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         fields = grouped(body, 0, len(body))
         rows, found = _tensors(body, fields, _OUTPUTS, MAX_REPLY_FIELDS)
         tensors = tuple([tensor for tensor, _ in found])
         form = _Form(_OUTPUTS, b"", tensors, rest(body, fields), frozenset())
         return Tensors(form, b"", rows, tuple([data for _, data in found]))
 
-    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+    def _reply_like(self, first: Tensors[_Form], other: Tensors[_Form]) -> Tensors[_Form]:
         names = names_of(first.form)
         by_name = dict(zip(names_of(other.form), zip(other.form.tensors, other.columns, strict=True), strict=True))
         if by_name.keys() != set(names):

@@ -44,12 +44,12 @@ class _Form(NamedTuple):
         return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
-class TfsGrpcExamples(TensorBatches):
+class TfsGrpcExamples(TensorBatches[_Form]):
     """See `TensorBatches`."""
 
     verbs = VERBS
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         fields = grouped(body, 0, len(body))
         spec = joined(body, take_one(fields, _MODEL_SPEC))
         given = grouped(body, *_within(take_one(fields, _INPUT)))
@@ -67,7 +67,7 @@ class TfsGrpcExamples(TensorBatches):
         form = _Form(spec, (_INPUT, kinds[0]), around, _EXAMPLES)
         return Tensors(form, b"", len(examples), (run(body, examples),))
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         fields = grouped(body, 0, len(body))
         listed = grouped(body, *_within(take_one(fields, _RESULT)), MAX_RESULTS)
         results = take(listed, _ITEMS)

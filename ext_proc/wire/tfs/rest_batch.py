@@ -78,10 +78,10 @@ class _Form(NamedTuple):
         return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
-class TfsRestBatches(TensorBatches):
+class TfsRestBatches(TensorBatches[_Form]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         document = _Document(body.decode(), _INSTANCES, _INPUTS)
         parts: list[str | Gap] = ["{"]
         for name, value in document.others.items():
@@ -100,7 +100,7 @@ class TfsRestBatches(TensorBatches):
             parts += (f'"{_INPUTS}":[', Gap(DATA, 0), "]}")
         return document.tensors(put_together(parts), found)
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         document = _Document(read_text(body), _PREDICTIONS, _OUTPUTS)
         gaps = [(*each.span, Gap(DATA, at)) for at, each in enumerate(document.found)]
         return document.tensors(cut_out(document.text, gaps), document.found)
@@ -145,7 +145,7 @@ class _Document:
                 self._array(name)
         reader.end()
 
-    def tensors(self, text: Template, found: Sequence[_Found]) -> Tensors:
+    def tensors(self, text: Template, found: Sequence[_Found]) -> Tensors[_Form]:
         """The message in this text with these columns."""
         if self.rows_format and len(found) > 1:  # it has both
             raise NotShared(AloneReason.NOT_UNDERSTOOD)

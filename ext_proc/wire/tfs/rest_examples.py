@@ -39,12 +39,12 @@ class _Form(NamedTuple):
         return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
-class TfsRestExamples(TensorBatches):
+class TfsRestExamples(TensorBatches[_Form]):
     """See `TensorBatches`."""
 
     verbs = examples.VERBS
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         reader, said = Reader(body.decode()), {}
         rows, data = 0, None
         for name in reader.members():
@@ -65,7 +65,7 @@ class TfsRestExamples(TensorBatches):
         text = put_together((f'{{{before}"{_EXAMPLES}":[', Gap(DATA), "]}"))
         return Tensors(_Form(text, (examples.Items(_EXAMPLES, Items()),)), b"", rows, (data,))
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         reader = Reader(read_text(body))
         rows, span, separator = 0, None, ","
         for name in reader.members():

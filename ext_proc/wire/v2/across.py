@@ -17,7 +17,7 @@ from ext_proc.wire.batch import Member, NotShared, ReplyMismatch, Written
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.json_text import DATA, ID, ROWS, SIZE, Gap, Template, unescaped, write_text
 from ext_proc.wire.protobuf.fields import len_field, varint
-from ext_proc.wire.v2 import grpc_batch
+from ext_proc.wire.v2.grpc_batch import GrpcForm, form_of, read_reply
 from ext_proc.wire.v2.rest_batch import RestForm
 from ext_proc.wire.v2.rest_outputs import HEADER
 
@@ -47,17 +47,17 @@ def crossing(call: Call, member: Member) -> Crossing | Apart:
 
     Packings that clients take no longer part them: the reply to a batch never comes packed.
     """
-    if call.protocol is InferenceProtocol.V2_GRPC:
-        form = member.form
+    form = member.form
+    if isinstance(form, GrpcForm):
         if not form.raw:
             return Apart.TYPED_CONTENTS
         if form.parameters or form.unknown or any(each.parameters or each.unknown for each in form.tensors):
             return Apart.SAYS_MORE
         return Crossing(call, replace(member, common=call))
-    if call.protocol is not InferenceProtocol.V2_REST:
+    if not isinstance(form, RestForm):
         return Apart.PROTOCOL
     crossed = Call(InferenceProtocol.V2_GRPC, Verb.INFER, call.model, call.version)
-    found = _remembered(member.form, call.model, call.version)
+    found = _remembered(form, call.model, call.version)
     if isinstance(found, Apart):
         return found
     its_id = json.loads(member.id).encode("utf-8", "surrogateescape") if member.id else b""
@@ -67,7 +67,7 @@ def crossing(call: Call, member: Member) -> Crossing | Apart:
 def rest_reply(message: bytes) -> Written:
     """The reply of Triton's REST API that says what this one of its gRPC API does. Raises ReplyMismatch."""
     try:
-        reply = grpc_batch.read_reply(message)
+        reply = read_reply(message)
         form = reply.form
         model, version = form.model
     except (NotShared, CallError, ValueError) as fault:
@@ -100,7 +100,7 @@ def _compact(value: Any) -> str:
     return unescaped(value) if isinstance(value, str) else str(value)
 
 
-def _grpc_form(form: RestForm, model: str, version: str | None) -> Any:
+def _grpc_form(form: RestForm, model: str, version: str | None) -> GrpcForm | Apart:
     """The form of the same request over gRPC, or why it has none."""
     if any(tensor.depth for tensor in form.tensors):
         return Apart.JSON_DATA
@@ -127,7 +127,7 @@ def _grpc_form(form: RestForm, model: str, version: str | None) -> Any:
         )
     message += b"".join([len_field(6, len_field(1, each["name"].encode())) for each in outputs])
     try:
-        return grpc_batch.form_of(message)
+        return form_of(message)
     except (NotShared, CallError):  # a dimension that protobuf cannot hold
         return Apart.SAYS_MORE
 

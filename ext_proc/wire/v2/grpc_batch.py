@@ -91,7 +91,7 @@ class _Tensor(NamedTuple):
         return [varint(tag_of(_TENSORS)) + varint(size), start, *pieces, self.unknown]
 
 
-class _Form(NamedTuple):
+class GrpcForm(NamedTuple):
     """A message but for its id, rows and data."""
 
     start: bytes  # its fields before the id
@@ -114,19 +114,19 @@ class _Form(NamedTuple):
         return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
 
-class V2GrpcBatches(TensorBatches):
+class V2GrpcBatches(TensorBatches[GrpcForm]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[GrpcForm]:
         return _read(body, _RAW_INPUT, MAX_FIELDS)
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[GrpcForm]:
         return _read(body, _RAW_OUTPUT, MAX_REPLY_FIELDS)
 
-    def _write_request(self, form: _Form, request: Draft) -> Written:
+    def _write_request(self, form: GrpcForm, request: Draft) -> Written:
         return Written(_write(form, request, _heads(form, request.rows)))
 
-    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+    def _write_replies(self, form: GrpcForm, replies: Sequence[Draft]) -> list[Written]:
         heads = {rows: _heads(form, rows) for rows in {reply.rows for reply in replies}}
         return [Written(_write(form, reply, heads[reply.rows])) for reply in replies]
 
@@ -139,7 +139,7 @@ class _Told(NamedTuple):
     place: int
 
 
-def _read(body: bytes, raw: int, limit: int) -> Tensors:
+def _read(body: bytes, raw: int, limit: int) -> Tensors[GrpcForm]:
     """A message whose raw data are in this field."""
     fields = grouped(body, 0, len(body))
     its_id = content(body, take_one(fields, _ID))
@@ -165,7 +165,7 @@ def _read(body: bytes, raw: int, limit: int) -> Tensors:
     return Tensors(form, its_id, told[0].rows, tuple(columns))
 
 
-def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]]:
+def _parse(data: bytes, raw: int, typed: bool) -> tuple[GrpcForm, tuple[_Told, ...]]:
     """The form of a message without its id and data, and its tensors in the order of the form."""
     fields = grouped(data, 0, len(data))
     start = joined(data, [*take_one(fields, _NAME), *take_one(fields, _VERSION)])
@@ -183,7 +183,7 @@ def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]
     if raw == _RAW_INPUT:
         requested = take(fields, _REQUESTED)
         told.sort(key=lambda each: each.tensor.name)  # clients may have them in any order
-    form = _Form(
+    form = GrpcForm(
         start,
         joined(data, parameters),
         tuple([each.tensor for each in told]),
@@ -195,12 +195,12 @@ def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]
     return form, tuple(told)
 
 
-def read_reply(message: bytes) -> Tensors:
+def read_reply(message: bytes) -> Tensors[GrpcForm]:
     """Raises NotShared, CallError and ValueError."""
     return _read(message, _RAW_OUTPUT, MAX_REPLY_FIELDS)
 
 
-def form_of(message: bytes) -> _Form:
+def form_of(message: bytes) -> GrpcForm:
     """The form of a request without id and data, whose data are raw. Raises NotShared."""
     return _parse(message, _RAW_INPUT, False)[0]
 
@@ -272,14 +272,14 @@ def _keys(data: bytes, entries: Sequence[Span]) -> list[str]:
     ]
 
 
-def _heads(form: _Form, rows: int) -> list[bytes]:
+def _heads(form: GrpcForm, rows: int) -> list[bytes]:
     """Each tensor for so many rows; complete, if it has no contents."""
     if not form.raw:
         return [tensor.head(rows) for tensor in form.tensors]
     return [len_field(_TENSORS, tensor.head(rows) + tensor.unknown) for tensor in form.tensors]
 
 
-def _write(form: _Form, message: Draft, heads: Sequence[bytes]) -> bytes:
+def _write(form: GrpcForm, message: Draft, heads: Sequence[bytes]) -> bytes:
     out: list[Bytes] = [form.start]
     if message.id:
         out.append(len_field(_ID, message.id))

@@ -133,13 +133,13 @@ class _Skeleton(NamedTuple):
     wanted: frozenset[str]
 
 
-class V2RestBatches(TensorBatches):
+class V2RestBatches(TensorBatches[RestForm]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[RestForm]:
         return _read(headers, body, "inputs")
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[RestForm]:
         return _read(headers, body, "outputs")
 
     def _write_request(self, form: RestForm, request: Draft) -> Written:
@@ -149,7 +149,7 @@ class V2RestBatches(TensorBatches):
         return [_write(form, reply) for reply in replies]
 
 
-def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
+def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors[RestForm]:
     """A message whose list of tensors has this name."""
     told = headers.get(HEADER)
     at = len(body) if told is None else number(told, 18)

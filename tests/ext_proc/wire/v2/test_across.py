@@ -14,6 +14,8 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codecs import CODECS
 from ext_proc.wire.v2.across import Apart, Crossing, crossing, rest_reply
 from ext_proc.wire.v2.rest_outputs import HEADER
+from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors import tf as tf_tensors
 from mesh.tensors.v2 import to_raw
 from tests.ext_proc.wire.arrays import TFS_GRPC, TFS_REST, V2_GRPC, V2_REST
 from tests.ext_proc.wire.batching import Calls, calls_of, read
@@ -146,9 +148,10 @@ def test_what_grpc_says_otherwise_is_apart() -> None:
 
 
 def test_tf_serving_is_apart() -> None:
-    member = rest_member(ASKED, X.tobytes())
-    assert crossing(TFS_REST, member) is Apart.PROTOCOL
-    assert crossing(TFS_GRPC, member) is Apart.PROTOCOL
+    made = tfs.PredictRequest(model_spec={"name": "m"}, inputs={"x": tf_tensors.encode(X)})
+    found = [(TFS_GRPC, made.SerializeToString()), (TFS_REST, b'{"instances":[[1,2]]}')]
+    for call, body in found:
+        assert crossing(call, read(CODECS[call.protocol].batches, call, ({}, body))) is Apart.PROTOCOL
 
 
 def reply(**fields: Any) -> v2.ModelInferResponse:
