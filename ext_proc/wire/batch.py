@@ -9,13 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Protocol, cast
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
-from ext_proc.wire.layouts import AnyLayout, Misfit, Prefixed, StringFields
+from ext_proc.wire.forms import Form, OwnForm, Trim, names_of, trimmed
+from ext_proc.wire.layouts import Misfit, Prefixed, StringFields
 from ext_proc.wire.names import quoted
-from ext_proc.wire.ragged import Value
 
 MAX_RANK = 32
 """Dimensions of a tensor that is merged; NumPy, and what is built on it, has no more."""
@@ -64,28 +64,15 @@ class Member:
     common: Hashable
     rows: int
     size: int
-    form: "Form"
+    form: Form
     id: bytes
     columns: tuple[Any, ...]
-    trims: tuple["Trim", ...] = ()
+    trims: tuple[Trim, ...] = ()
 
     @property
     def key(self) -> Hashable:
         """Equal for those that may share a batch."""
         return self.common, self.form
-
-
-class Trim(NamedTuple):
-    """An output of which the dimension `dim` has `padded` elements, and is to have `own` of them.
-
-    `single`: no other output is cut back, so one that the reply does not name is it.
-    """
-
-    output: str
-    dim: int
-    own: int
-    padded: int
-    single: bool
 
 
 class Written(NamedTuple):
@@ -132,65 +119,6 @@ def padding(codec: BatchCodec, member: Member, rows: int) -> list[Member]:
     """Members that repeat the last row of `member`, one each: they fill a batch up, and their replies are dropped."""
     last = codec.split(member, [member.rows - 1, 1])[1] if member.rows > 1 else member
     return [last] * rows
-
-
-class Cut(Protocol):
-    """What a form knows of one tensor, or of several that are written row by row."""
-
-    @property
-    def name(self) -> str:
-        """As it is told in errors."""
-
-    @property
-    def layout(self) -> AnyLayout:
-        """How its data are parted into rows."""
-
-    @property
-    def tails(self) -> Mapping[str, tuple[int, ...]]:
-        """By tensor, the shape of a row of it; one that is not named is ""."""
-
-    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Any) -> tuple[Self, Any]:
-        """With this size of a dimension of the tensor `name`, its data cut off, or filled with `value`.
-
-        Raises ValueError if these cannot be.
-        """
-
-
-class Form(Protocol):
-    """What messages must have in common to be one: it compares and hashes by what it says."""
-
-    @property
-    def tensors(self) -> Sequence[Cut]:
-        """In the order of the columns."""
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """Of a request: the outputs that it asks for by name. Empty: all."""
-
-    def with_tensor(self, place: int, tensor: Any) -> Self:
-        """The form with this one in its place."""
-
-
-def place_of(form: Form, name: str, single: bool) -> tuple[int | None, str]:
-    """The place of the tensor of this name, and what the one there calls it: "" for one that is not named.
-
-    `single` says that there is no other, so that one without a name is it.
-    """
-    for place, tensor in enumerate(form.tensors):
-        if name in tensor.tails:
-            return place, name
-        if single and "" in tensor.tails and len(form.tensors) == 1:
-            return place, ""
-    return None, name
-
-
-def names_of(form: Form) -> list[str]:
-    """The names of its tensors."""
-    return [tensor.name for tensor in form.tensors]
-
-
-OwnForm = TypeVar("OwnForm", bound=Form)
-"""The form of one codec."""
 
 
 class Tensors(NamedTuple, Generic[OwnForm]):
@@ -286,8 +214,7 @@ class TensorBatches(ABC, Generic[OwnForm]):
         ]
         if not any(member.trims for member in members):
             return self._write_replies(reply.form, drafts)
-        trimmed = [_trimmed(reply.form, draft, member.trims) for draft, member in zip(drafts, members, strict=True)]
-        return [self._write_replies(form, [draft])[0] for form, draft in trimmed]
+        return [self._write_trimmed(reply.form, *each) for each in zip(drafts, members, strict=True)]
 
     def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
         """See `BatchCodec`."""
@@ -312,6 +239,14 @@ class TensorBatches(ABC, Generic[OwnForm]):
         pieces = zip(*[part.columns for part in parts], strict=True)
         columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_replies(form, [Draft(parts[0].id, rows, columns)])[0]
+
+    def _write_trimmed(self, form: OwnForm, draft: Draft, member: Member) -> Written:
+        """A reply to a padded request as one to what was asked. Raises ReplyMismatch."""
+        try:
+            form, columns = trimmed(form, draft.rows, [column[0] for column in draft.columns], member.trims)
+        except ValueError as fault:
+            raise ReplyMismatch(f"The reply to a padded call cannot be cut back: {fault}.") from None
+        return self._write_replies(form, [draft._replace(columns=[(column,) for column in columns])])[0]
 
     def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         try:
@@ -343,25 +278,6 @@ class TensorBatches(ABC, Generic[OwnForm]):
 def _member(common: Hashable, request: Tensors[Any], trims: tuple[Trim, ...] = ()) -> Member:
     size = sum([len(data.encode() if isinstance(data, str) else data) for data in request.columns])
     return Member(common, request.rows, size, request.form, request.id, request.columns, trims)
-
-
-def _trimmed(form: OwnForm, draft: Draft, trims: Sequence[Trim]) -> tuple[OwnForm, Draft]:
-    """A reply to a padded request as one to what was asked. Raises ReplyMismatch."""
-    columns = list(draft.columns)
-    for trim in trims:
-        place, name = place_of(form, trim.output, trim.single)
-        if place is None:
-            continue  # not asked for
-        tensor = form.tensors[place]
-        tail = tensor.tails[name]
-        try:
-            if tail[trim.dim - 1 : trim.dim] != (trim.padded,):
-                raise ValueError(f"no dimension {trim.dim} of {trim.padded}, as it was padded to")
-            tensor, data = tensor.resized(name, trim.dim, trim.own, 0, draft.rows, columns[place][0])
-        except ValueError as fault:
-            raise ReplyMismatch(f"The output {quoted(trim.output)} of the reply has {fault}.") from None
-        form, columns[place] = form.with_tensor(place, tensor), (data,)
-    return form, draft._replace(columns=columns)
 
 
 def _check_outputs(form: Form, wanted: frozenset[str]) -> None:

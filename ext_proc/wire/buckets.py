@@ -9,7 +9,8 @@ from dataclasses import replace
 from math import prod
 from typing import Protocol
 
-from ext_proc.wire.batch import Member, Trim, place_of
+from ext_proc.wire.batch import Member
+from ext_proc.wire.forms import Trim, place_of
 from ext_proc.wire.ragged import Value
 
 MAX_BLOCKS = 65_536

@@ -19,8 +19,8 @@ from ext_proc.wire.batch import (
     Tensors,
     Written,
     check_number,
-    names_of,
 )
+from ext_proc.wire.forms import names_of
 from ext_proc.wire.layouts import Binary, Bytes, StringFields
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import FIXED32, LEN, MAX_FIELDS, VARINT, len_field, varint, varint_field

@@ -1,10 +1,11 @@
 """Calls that share a batch: read, padded, merged, cut and put together again."""
 
 from ext_proc.batching.settings import InputPadding, PaddedOutput
-from ext_proc.wire.batch import Alone, Member, ReplyMismatch, names_of
+from ext_proc.wire.batch import Alone, Member, ReplyMismatch
 from ext_proc.wire.buckets import in_buckets
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codecs import batches_of
+from ext_proc.wire.forms import names_of
 from ext_proc.wire.v2.across import Crossing, crossing, rest_reply
 from ext_proc.wire.v2.rest_outputs import HEADER
 from mesh.protos import tfs_pb2 as pb
