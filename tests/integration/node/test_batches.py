@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 from tritonclient.grpc import service_pb2
 
+from ext_proc.batching.record import read_batches
+from ext_proc.planning.batch_log import read_log
 from integration.peers.triton import missing, triton, write_model
 from integration.stack.cached_node import CachedNode, CachedSpec, Served
 from mesh.protos import tfs_pb2
@@ -219,7 +221,7 @@ async def before_triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     repository.mkdir(parents=True)
     async with triton(repository) as server:
         model = {"max_rows": 32, "cross_request": True, "share_protocols": True}
-        spec = CachedSpec("node", batching={"models": {"m": model}})
+        spec = CachedSpec("node", batching={"models": {"m": model}, "log": True, "check_share": 0})
         async with CachedNode(spec, shelf, folder, Served(server.grpc, server.rest)) as running:
             yield running
 
@@ -272,6 +274,17 @@ async def test_calls_over_rest_and_over_grpc_share_batches_and_get_tritons_own_b
     calls = await counted(before_triton, "tbms_batch_calls_sum")
     sent = await counted(before_triton, "tbms_batch_calls_count")
     assert calls['model="m"'] > sent['model="m"']
+
+
+@pytest.mark.triton
+async def test_the_log_of_a_node_tells_its_batches(before_triton: CachedNode) -> None:
+    async with rest_client(before_triton.agent.http) as http:
+        await ask_all(http, [float(number) for number in range(9)])
+    sent = sum((await counted(before_triton, "tbms_batch_rows_sum")).values())
+    assert before_triton.agent.server is not None
+    lines = before_triton.agent.server.log.read_text().splitlines()
+    assert sum(record.rows for record in read_batches(lines)) == sent
+    assert read_log(lines, "m", "server.log").row_bytes > 0
 
 
 @pytest.mark.triton
