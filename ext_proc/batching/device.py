@@ -30,6 +30,8 @@ class Model:
     name: str
     settings: ModelBatching
     times: BatchTimes = field(default_factory=BatchTimes)
+    server_batches: bool = False
+    """Whether its server gathers by itself, as the last call said."""
     way: float = 0.0
     followers: int = 0
     """Batches that have waited at the device: those have no way in their times."""
@@ -80,6 +82,7 @@ class Running:
     handed: float
     started: float | None
     found_free: bool
+    server_batches: bool
 
 
 class Device:
@@ -112,19 +115,19 @@ class Device:
 
     def width(self, model: Model) -> int:
         """Batches of the model that may run at once."""
-        if model.settings.server_batches:
+        if model.server_batches:
             return model.own_slots
         return min(model.settings.slots or self._slots.count, self._slots.count)
 
     def is_free(self, model: Model) -> bool:
         """Whether a batch of the model would run at once."""
-        if model.settings.server_batches:
+        if model.server_batches:
             return model.running < model.own_slots
         return not self.all_busy and model.running < (model.settings.slots or inf)
 
     def has_room(self, model: Model) -> bool:
         """Whether one of the model may be handed over all the same, to run after another one."""
-        if model.settings.server_batches:
+        if model.server_batches:
             return False
         most = inf if model.settings.slots is None else model.settings.slots + self._ahead
         return self._busy < self._slots.count + self._ahead and model.running < most
@@ -133,9 +136,13 @@ class Device:
         """Seconds that going over to the model is expected to cost."""
         return 0.0 if model is self.last else model.switch_seconds
 
-    def until_free(self, now: float) -> float:
-        """Seconds until a batch that is handed over now should start."""
-        on_device = [one for one in self._running.values() if not one.model.settings.server_batches]
+    def until_free(self, now: float, model: Model | None = None) -> float:
+        """Seconds until a batch that is handed over now should start; of a `model` that may have slots of its own."""
+        if model is not None and model.server_batches:
+            own = [one for one in self._running.values() if one.server_batches and one.model is model]
+            ends = [one.started + model.times.expected(one.batch.rows) for one in own if one.started is not None]
+            return max(0.0, min(ends, default=now) - now)
+        on_device = [one for one in self._running.values() if not one.server_batches]
         ends = [one.started + one.model.times.expected(one.batch.rows) for one in on_device if one.started is not None]
         before = sum(one.model.times.expected(one.batch.rows) for one in on_device if one.started is None)
         return max(0.0, min(ends, default=now) - now) + before / self._slots.count
@@ -148,7 +155,7 @@ class Device:
         own = not self.all_busy  # it is the model's own instances that are taken
         ends = inf
         for one in self._running.values():
-            if one.model.settings.server_batches or (own and one.model is not model):
+            if one.server_batches or (own and one.model is not model):
                 continue
             if one.started is None:
                 return inf
@@ -159,10 +166,10 @@ class Device:
 
     def start(self, batch: Batch, model: Model, now: float) -> None:
         """A batch was handed over."""
-        free, own = self.is_free(model), model.settings.server_batches
+        free, own = self.is_free(model), model.server_batches
         started = now + model.way if free else None
         switched = not own and model is not self.last
-        self._running[batch.number] = Running(batch, model, switched, self._busy + 1, now, started, free)
+        self._running[batch.number] = Running(batch, model, switched, self._busy + 1, now, started, free, own)
         model.running += 1
         if not own:
             self._busy += 1
@@ -177,7 +184,7 @@ class Device:
         model.running -= 1
         if ended.started is not None and answered:
             self._observe(ended, now)
-        if not model.settings.server_batches:
+        if not ended.server_batches:
             self._busy -= 1
             if (follower := self._follower(model)) is not None:
                 follower.started = max(now, follower.handed + follower.model.way)
@@ -201,7 +208,7 @@ class Device:
             if not ended.switched:
                 model.tell_apart(rows, seconds)
         expected = times.expected(rows)
-        if not model.settings.server_batches:
+        if not ended.server_batches:
             self._slots.observe(ended.beside, expected, seconds)
         if not ended.switched:
             times.observe(rows, seconds)

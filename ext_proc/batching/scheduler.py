@@ -83,6 +83,7 @@ class Scheduler:
     def add(self, call: Waiting, now: float) -> list[Effect]:
         """A call has come."""
         model = self._model(call.model)
+        model.server_batches = call.server_batches
         due = call.deadline if call.deadline != inf else call.arrived + self._patience
         call.order = (-call.priority, due, self._arrivals)
         self._arrivals += 1
@@ -199,13 +200,14 @@ class Scheduler:
         for queue, other in self._queues.items():
             batches = 0
             if other is not model:
-                batches = queue.batches() if queue.due < call.due else 0
+                shared = not (model.server_batches or other.server_batches)
+                batches = queue.batches() if shared and queue.due < call.due else 0
             elif queue.key == call.key or queue.alone:
                 rows = rows if call.key is None else max(rows, min(rows + queue.rows, model.settings.max_rows))
                 calls = queue.calls_before(call.order)
                 batches = calls if queue.alone else int(calls / len(queue) * queue.rows) // model.settings.max_rows
             before += batches * other.times.expected(queue.next_rows()) / self._device.width(other)
-        wait = max(model.way, self._device.until_free(now))
+        wait = max(model.way, self._device.until_free(now, model))
         return now + wait + _DOUBT * before + model.times.expected(rows)
 
     def _send_all(self, now: float, effects: list[Effect]) -> None:

@@ -142,12 +142,16 @@ class Gatherer:
         """Whether a call is to be gathered, or at least ordered and shed, here."""
         return model in self.settings.models or self._shares(self.settings.default, terms)
 
-    async def ask(self, held: Held, terms: Terms, arrived: float) -> Response:
+    async def ask(self, held: Held, terms: Terms, arrived: float, *, server_batches: bool = False) -> Response:
         """The model server's reply to a call whose body is here; for gRPC, unpacked.
+
+        `server_batches`: its server gathers by itself, as far as is known; the settings go before.
 
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
         settings = self.settings.of(held.call.model)
+        if settings.server_batches is None:
+            settings = settings.model_copy(update={"server_batches": server_batches})
         member = await self._member(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
@@ -206,6 +210,7 @@ class Gatherer:
             lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
+            server_batches=bool(settings.server_batches),
             payload=place,
         )
         self._perform(self.scheduler.add(waiting, now))

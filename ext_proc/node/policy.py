@@ -104,7 +104,8 @@ class NodePolicy:
             if call.protocol.is_grpc:
                 limit = self.body_limit
                 held = await off_loop(held.most_plain(limit), held.unpacked, limit)
-            response = await self._gatherer.ask(held, wanted.terms, wanted.arrived)
+            batches = bool(lease.entry.batcher)
+            response = await self._gatherer.ask(held, wanted.terms, wanted.arrived, server_batches=batches)
         finally:
             lease.release()
         change = self._heard(held.head, call, response.status, response.grpc_status)

@@ -13,7 +13,7 @@ from ext_proc.batching.scheduler import MAX_KEYS, Scheduler
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, Waiting
 from ext_proc.planning.simulation import Simulation
-from tests.ext_proc.batching.calls import call, fixed
+from tests.ext_proc.batching.calls import by_server, call, fixed
 
 
 def batching(models: dict[str, ModelBatching] | None = None, **others: object) -> BatchingSettings:
@@ -334,6 +334,63 @@ class TestAskingAgain:
         assert sent.batch.members == (patient,)
 
 
+class TestServersThatGatherByThemselves:
+    """Their calls go one by one, so many at once; order, shedding and withdrawal are ours."""
+
+    def taken(self, **others: object) -> tuple[Scheduler, list[Batch]]:
+        """Both slots taken by calls that take 20 ms."""
+        scheduler = Scheduler(batching({"t": ModelBatching(slots=2)}, **others))
+        (batch,) = sends(scheduler.add(by_server("t"), -0.020))
+        scheduler.finished(batch.number, 0.0, answered=True)
+        return scheduler, sends([effect for _ in range(2) for effect in scheduler.add(by_server("t"), 0.0)])
+
+    def test_the_most_important_goes_first_and_nothing_goes_ahead(self) -> None:
+        scheduler, running = self.taken()
+        late, soon, important = by_server("t", deadline=9.0), by_server("t", deadline=5.0), by_server("t", priority=1)
+        assert [effect for one in (late, soon, important) for effect in scheduler.add(one, 0.0)] == []
+        order = []
+        for batch in running:
+            for sent in sends(scheduler.finished(batch.number, 0.02, answered=True)):
+                order += sent.members
+        assert order == [important, soon]
+
+    def test_what_is_withdrawn_is_never_handed_over(self) -> None:
+        scheduler, running = self.taken()
+        gone, stays = by_server("t"), by_server("t")
+        scheduler.add(gone, 0.0)
+        scheduler.add(stays, 0.0)
+        scheduler.withdraw(gone, 0.01)
+        (batch,) = sends(scheduler.finished(running[0].number, 0.02, answered=True))
+        assert batch.members == (stays,)
+
+    def test_the_least_important_is_shed_and_the_late_refused(self) -> None:
+        scheduler, _ = self.taken(queue_calls=2)
+        low = by_server("t", priority=-1)
+        assert scheduler.add(low, 0.0) + scheduler.add(by_server("t"), 0.0) == []
+        (shed,) = scheduler.add(by_server("t"), 0.0)
+        (late,) = scheduler.add(by_server("t", deadline=0.030), 0.0)
+        assert isinstance(shed, Drop)
+        assert isinstance(late, Drop)
+        assert (shed.call, shed.why, late.why) == (low, Dropped.SHED, Dropped.LATE)
+
+    def test_a_busy_device_is_no_reason_to_wait(self) -> None:
+        scheduler = Scheduler(batching({"t": ModelBatching(slots=1)}, ahead=0))
+        busy(scheduler)
+        assert [effect for _ in range(50) for effect in scheduler.add(call(), 0.0)] == []
+        (batch,) = sends(scheduler.add(by_server("t", deadline=0.030), 0.0))
+        assert batch.model == "t"
+
+    def test_all_is_accounted_for_when_a_server_ceases_to_gather(self) -> None:
+        """A version without a batcher has taken over while calls of the old one run."""
+        scheduler, running = self.taken()
+        assert scheduler.add(call("t"), 0.01) == []
+        (batch,) = sends(scheduler.finished(running[0].number, 0.02, answered=True))
+        for number in (batch.number, running[1].number):
+            assert scheduler.finished(number, 0.03, answered=True) == []
+        assert scheduler.running == 0
+        assert len(sends(scheduler.add(call("m"), 0.04))) == 1
+
+
 class TestSharedDevice:
     def test_a_model_has_no_more_batches_at_once_than_instances(self) -> None:
         scheduler = Scheduler(batching({"m": ModelBatching(slots=1)}, slots=4, ahead=0))
@@ -341,8 +398,8 @@ class TestSharedDevice:
         assert len(sends(scheduler.add(call("other"), 0.0))) == 1
 
     def test_a_server_that_gathers_by_itself_gets_calls_one_by_one_beside_the_others(self) -> None:
-        scheduler = Scheduler(batching({"t": ModelBatching(server_batches=True, slots=3)}, ahead=0))
-        sent = sends([effect for _ in range(5) for effect in scheduler.add(call("t", key=None), 0.0)])
+        scheduler = Scheduler(batching({"t": ModelBatching(slots=3)}, ahead=0))
+        sent = sends([effect for _ in range(5) for effect in scheduler.add(by_server("t"), 0.0)])
         assert [len(batch.members) for batch in sent] == [1, 1, 1]
         assert len(sends(scheduler.add(call("m"), 0.0))) == 1
         assert len(sends(scheduler.finished(sent[0].number, 0.02, answered=True))) == 1
@@ -464,7 +521,7 @@ def test_every_call_ends_once_and_no_bound_is_broken(data: st.DataObject) -> Non
     models = {
         "a": ModelBatching(max_rows=data.draw(st.integers(1, 12)), max_bytes=1024),
         "b": ModelBatching(max_rows=8, allowed_rows=(2, 8), slots=1),
-        "c": ModelBatching(server_batches=True, slots=2),
+        "c": ModelBatching(slots=2),
     }
     poison: set[Waiting] = set()
     system = Simulation(
@@ -488,6 +545,7 @@ def test_every_call_ends_once_and_no_bound_is_broken(data: st.DataObject) -> Non
             lag_end=at + data.draw(st.sampled_from([inf, 0.0, 0.02])),
             priority=data.draw(st.integers(-1, 1)),
             race=data.draw(st.sampled_from([None, "r"])),
+            server_batches=name == "c",
         )
         calls.append(one)
         if data.draw(st.integers(0, 9)) == 0:
