@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ext_proc.contract import STEERING_HEADERS, TLOC_HEADER
+from ext_proc.broker import deadline
+from ext_proc.contract import STEERING_HEADERS
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
@@ -14,7 +15,7 @@ from ext_proc.wire.codecs import CODECS
 
 # Written anew, or of the connection to Envoy only.
 _NOT_SENT_ON = frozenset(
-    {*STEERING_HEADERS, TLOC_HEADER, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
+    {*STEERING_HEADERS, *deadline.HEADERS, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 )
 # What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
 _OF_ALL = frozenset({"content-type", "accept"})
@@ -36,16 +37,21 @@ _DIVISIBLE_GRPC = frozenset(
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged."""
+    """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged.
+
+    `mark`: headers of ours for the Envoy that it goes out by.
+    """
 
     held: Held
     member: Member | None
     whole: bool = True
+    mark: Headers = ()
 
 
-def single_request(held: Held, timeout: float) -> Request:
+def single_request(part: Part, timeout: float) -> Request:
     """The call itself, with all its headers; `timeout` in seconds."""
-    return _request(held, lines_of(held.head, _NOT_SENT_ON), _body(held), timeout)
+    held = part.held
+    return _request(held, lines_of(held.head, _NOT_SENT_ON) + part.mark, _body(held), timeout)
 
 
 def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float) -> Request:
@@ -62,7 +68,7 @@ def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], 
     kept = [key for key in (*_OF_ALL, *key_headers) if key in held.head.headers and key not in replaced]
     headers: Headers = tuple((key, held.head.headers[key].encode("latin-1")) for key in kept)
     headers += tuple((key, value.encode("latin-1")) for key, value in written.headers)
-    return _request(held, headers, (written.body,), timeout)
+    return _request(held, headers + parts[0].mark, (written.body,), timeout)
 
 
 def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Response]:

@@ -94,7 +94,7 @@ class NodeRole(Collector):
         async with Upstream(self._egress, lambda: self._body_limit) as upstream:
             self._upstream = upstream
             gatherer = Gatherer(settings, upstream, self._batches, self._clock)
-            self._batches.scheduler = gatherer.scheduler
+            self._batches.schedulers = lambda: [gatherer.scheduler]
             async with gatherer.running():
                 yield gatherer
 
