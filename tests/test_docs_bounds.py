@@ -31,7 +31,6 @@ PAGE = (Path(__file__).parents[1] / "docs/bounds.md").read_text()
 WORDS = re.compile(r"(?:^|_)(?:max|most|limit|limits|bytes|longest|largest|backlog|shown)(?:_|$)", re.IGNORECASE)
 
 NO_BOUNDS = {
-    "ext_proc.batching.device._LONGEST_WAY": "of an estimate",
     "ext_proc.edge.sessions._KEY_BYTES": "of a digest",
     "ext_proc.wire.v2.sequence._MAX_ID": "of the protocol",
     "ext_proc.broker.estimates._MOST_MS": "the ends of a histogram",
