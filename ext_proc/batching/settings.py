@@ -105,10 +105,11 @@ class ModelBatching(Settings):
         description="Batch only while the model gives the same bytes in company as alone; see `check_share`. Without "
         "it what differs is counted, and no more.",
     )
-    server_batches: bool = Field(
-        False,
-        description="The model's server gathers by itself (Triton's dynamic_batching, TF Serving's batching "
-        "file): calls are ordered, shed and withdrawn here, and handed over one by one.",
+    server_batches: bool | None = Field(
+        None,
+        description="The model's server gathers by itself: calls are ordered, shed and withdrawn here, and handed over "
+        "one by one. Without it as Triton says of the model (dynamic_batching, sequence_batching); TF Serving does not "
+        "tell whether it has a batching file.",
     )
     switch_ms: Milliseconds | None = Field(
         None, description="What it costs the device to go over to this model from another one. Without it: measured."

@@ -5,7 +5,7 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from aiohttp.web import AbstractRouteDef
@@ -15,6 +15,7 @@ from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import update_endpoint_files
+from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
@@ -22,6 +23,7 @@ from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
@@ -56,7 +58,15 @@ class EdgeRole:
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
-        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock)
+        self._gathering: EdgeGathering | None = None
+        batches: tuple[Collector, ...] = ()
+        if (batching := config.batching) is not None:
+            metrics = BatchMetrics(batching.models.__contains__)
+            self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock)
+            metrics.schedulers = self._gathering.schedulers
+            batches = (metrics,)
+        in_company = None if self._gathering is None else self._gathering.candidate
+        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
         self.policy = EdgePolicy(
             placing,
             self._sessions,
@@ -68,9 +78,10 @@ class EdgeRole:
             time.time,
             body_limit=config.limits.body_bytes,
             follows_replies=config.envoy.watch_responses,
+            gathering=self._gathering,
         )
         self._collectors: tuple[Collector, ...] = (
-            self._population, unbrokered, *report.collectors(), *self._racer.collectors(),
+            self._population, unbrokered, *report.collectors(), *self._racer.collectors(), *batches,
             EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
         )  # fmt: skip
 
@@ -78,7 +89,8 @@ class EdgeRole:
     async def running(self) -> AsyncIterator[None]:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
         await asyncio.to_thread(_update_endpoint_files, self._config)
-        async with self._racer.running(), self._population.running():
+        gathering = nullcontext() if self._gathering is None else self._gathering.running()
+        async with self._racer.running(), gathering, self._population.running():
             yield
 
     def reload(self, config: Config) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ext_proc.contract import STEERING_HEADERS, TLOC_HEADER
+from ext_proc.broker import deadline
+from ext_proc.contract import STEERING_HEADERS
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
@@ -17,7 +18,7 @@ from ext_proc.wire.v2.across import INFER_PATH, rest_reply
 
 # Written anew, or of the connection to Envoy only.
 _NOT_SENT_ON = frozenset(
-    {*STEERING_HEADERS, TLOC_HEADER, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
+    {*STEERING_HEADERS, *deadline.HEADERS, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 )
 # What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
 _OF_ALL = frozenset({"content-type", "accept"})
@@ -42,12 +43,14 @@ class Part:
     """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged.
 
     `call` is what the member was read as: of a call over REST that shares batches with those over gRPC, one over gRPC.
+    `mark`: headers of ours for the Envoy that it goes out by.
     """
 
     held: Held
     member: Member | None
     call: Call
     whole: bool = True
+    mark: Headers = ()
 
     @property
     def crosses(self) -> bool:
@@ -60,9 +63,10 @@ class Part:
         return not self.whole and (self.crosses or (self.member is not None and bool(self.member.trims)))
 
 
-def single_request(held: Held, timeout: float) -> Request:
+def single_request(part: Part, timeout: float) -> Request:
     """The call itself, with all its headers; `timeout` in seconds."""
-    return _request(held, lines_of(held.head, _NOT_SENT_ON), _body(held), timeout)
+    held = part.held
+    return _request(held, lines_of(held.head, _NOT_SENT_ON) + part.mark, _body(held), timeout)
 
 
 def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float) -> Request:
@@ -82,6 +86,7 @@ def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], 
     kept = [key for key in of_all if key in held.head.headers and key not in replaced]
     headers: Headers = tuple((key, held.head.headers[key].encode("latin-1")) for key in kept)
     headers += tuple((key, value.encode("latin-1")) for key, value in written.headers)
+    headers += first.mark
     request = _request(held, headers, (written.body,), timeout)
     return replace(request, path=INFER_PATH, headers=GRPC + headers, is_grpc=True) if first.crosses else request
 

@@ -30,12 +30,13 @@ from ext_proc.gathering.batch_request import (
     whole_body,
 )
 from ext_proc.gathering.company_check import CompanyChecks
+from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
 from ext_proc.wire.buckets import in_buckets
-from ext_proc.wire.call import Call
+from ext_proc.wire.call import Call, Verb
 from ext_proc.wire.codecs import batches_of
 from ext_proc.wire.v2.across import Apart, crossing
 from ext_proc.worker_thread import off_loop
@@ -48,6 +49,8 @@ UNFIT = "unfit"
 """Why calls of such a model go alone, beside the reasons of `AloneReason`."""
 MAX_UNFIT = 10_000
 """Most models that are remembered so."""
+GATHERED_VERBS = frozenset({Verb.PREDICT, Verb.INFER, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE})
+"""What may be gathered: calls that ask a model for an inference, each with one reply."""
 
 
 _LAST = Terms(shares=False, priority=-MAX_PRIORITY - 1)
@@ -121,13 +124,16 @@ class Gatherer:
         report: BatchReport,
         clock: Callable[[], float],
         chance: Callable[[], float] = random,
+        *,
+        group: asyncio.TaskGroup | None = None,
     ) -> None:
+        """With a `group` that is running its tasks are run by that, until `stop`, and `running` is not needed."""
         self.settings = settings
         self.scheduler = Scheduler(settings)
         self._upstream = upstream
         self._report = report
         self._clock = clock
-        self._group = asyncio.TaskGroup()
+        self._group = asyncio.TaskGroup() if group is None else group
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
         self._unfit: dict[str, float] = {}  # models that were found to be no company, and when that was
@@ -140,30 +146,46 @@ class Gatherer:
             try:
                 yield
             finally:
-                self._wake_up.at(None)
-                for task in self._tasks:
-                    task.cancel()
+                self.stop()
+
+    def stop(self) -> None:
+        """No batch goes out any more, and those on their way are given up."""
+        self._wake_up.at(None)
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call waits here, and none is on its way."""
+        return not self._tasks and not self.scheduler.calls
 
     def wants(self, model: str, terms: Terms) -> bool:
         """Whether a call is to be gathered, or at least ordered and shed, here."""
-        return model in self.settings.models or self._shares(self.settings.default, terms)
+        return wants(self.settings, model, terms)
 
-    async def ask(self, held: Held, terms: Terms, arrived: float) -> Response:
+    async def ask(
+        self, held: Held, terms: Terms, arrived: float, *, server_batches: bool = False, mark: Headers = ()
+    ) -> Response:
         """The model server's reply to a call whose body is here; for gRPC, unpacked.
+
+        `server_batches`: its server gathers by itself, as far as is known; the settings go before. `mark`: headers of
+        ours for Envoy, which a batch has from its first call.
 
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
         settings = self.settings.of(held.call.model)
+        if settings.server_batches is None:
+            settings = settings.model_copy(update={"server_batches": server_batches})
         call, member = await self._member(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
-            return await self._wait(Part(held, member, call), terms, arrived, settings)
+            return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings)
         if not settings.split or len(pieces) > self.settings.queue_calls:
             most = f"{settings.max_rows} rows and {settings.max_bytes} bytes"
             raise CallError(
                 Reason.TOO_LARGE, f"the call has {member.rows} rows of {member.size} bytes, over the limit of {most}"
             )
-        parts = [Part(held, piece, call, whole=False) for piece in batches_of(call).split(member, pieces)]
+        parts = [Part(held, piece, call, whole=False, mark=mark) for piece in batches_of(call).split(member, pieces)]
         responses = await _all([self._wait(part, terms, arrived, settings) for part in parts])
         bad = next((response for response in responses if not response.ok), None)
         if bad is not None:
@@ -178,7 +200,7 @@ class Gatherer:
     async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> tuple[Call, Member | None]:
         """What may be merged of a call, and what it was read as; None if it goes alone."""
         call = held.call
-        if settings.server_batches or not self._shares(settings, terms):
+        if settings.server_batches or not shares(settings, terms):
             return call, None
         model = call.model
         codec, body = batches_of(held.call), whole_body(held)
@@ -202,10 +224,6 @@ class Gatherer:
             read = await off_loop(read.size, in_buckets, read, settings.pad, settings.max_bytes)
         return call, read
 
-    @staticmethod
-    def _shares(settings: ModelBatching, terms: Terms) -> bool:
-        return settings.cross_request if terms.shares is None else terms.shares
-
     async def _wait(self, part: Part, terms: Terms, arrived: float, settings: ModelBatching) -> Response:
         held, member = part.held, part.member
         lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
@@ -221,6 +239,7 @@ class Gatherer:
             lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
+            server_batches=bool(settings.server_batches),
             payload=place,
         )
         self._perform(self.scheduler.add(waiting, now))
@@ -281,7 +300,7 @@ class Gatherer:
         timeout = self.settings.batch_seconds
         try:
             if alone and parts[0].whole:
-                request = single_request(parts[0].held, timeout)
+                request = single_request(parts[0], timeout)
             else:
                 request = await off_loop(size, batch_request, parts, batch.rows, self.settings.key_headers, timeout)
             async with asyncio.timeout(timeout):
@@ -326,6 +345,16 @@ class Gatherer:
         if len(self._unfit) >= MAX_UNFIT:
             self._unfit.pop(next(iter(self._unfit)))
         self._unfit[model] = self._clock()
+
+
+def wants(settings: BatchingSettings, model: str, terms: Terms) -> bool:
+    """Whether a call is to be gathered, or at least ordered and shed."""
+    return model in settings.models or shares(settings.default, terms)
+
+
+def shares(settings: ModelBatching, terms: Terms) -> bool:
+    """Whether a call may have company: it says so, or its model's settings do."""
+    return settings.cross_request if terms.shares is None else terms.shares
 
 
 def piece_rows(member: Member, settings: ModelBatching) -> list[int]:

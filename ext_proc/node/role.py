@@ -95,7 +95,8 @@ class NodeRole(Collector):
         async with Upstream(self._egress, lambda: self._body_limit) as upstream:
             self._upstream = upstream
             gatherer = Gatherer(settings, upstream, self._batches, self._clock)
-            self._batches.scheduler = scheduler = gatherer.scheduler
+            scheduler = gatherer.scheduler
+            self._batches.schedulers = lambda: [scheduler]
             self._batches.log = BatchLog(settings, self._clock, lambda: scheduler.slots) if settings.log else None
             async with gatherer.running():
                 yield gatherer

@@ -22,7 +22,7 @@ class BatchMetrics(Collector):
 
     def __init__(self, named: Callable[[str], bool]) -> None:
         self._named = named
-        self.scheduler: Scheduler | None = None
+        self.schedulers: Callable[[], Sequence[Scheduler]] = tuple
         """Where calls wait, for the gauges."""
         self.log: BatchLog | None = None
         """Is told of each batch that has ended, where that is wanted."""
@@ -100,12 +100,16 @@ class BatchMetrics(Collector):
             self._waits, self._took,
         ):  # fmt: skip
             yield from metric.collect()
-        if self.scheduler is None:
+        schedulers = self.schedulers()
+        if not schedulers:
             return
-        yield GaugeMetricFamily("tbms_batch_queue_calls", "Calls that wait for a batch.", self.scheduler.calls)
-        yield GaugeMetricFamily("tbms_batch_queue_bytes", "Bytes of the calls that wait.", self.scheduler.bytes)
-        yield GaugeMetricFamily("tbms_batches_running", "Batches at the model server.", self.scheduler.running)
-        yield GaugeMetricFamily("tbms_batch_slots", "Batches that the device runs at once.", self.scheduler.slots)
+        for name, what, amount in (
+            ("tbms_batch_queue_calls", "Calls that wait for a batch.", sum(each.calls for each in schedulers)),
+            ("tbms_batch_queue_bytes", "Bytes of the calls that wait.", sum(each.bytes for each in schedulers)),
+            ("tbms_batches_running", "Batches at the model server.", sum(each.running for each in schedulers)),
+            ("tbms_batch_slots", "Batches that the device runs at once.", sum(each.slots for each in schedulers)),
+        ):
+            yield GaugeMetricFamily(name, what, amount)
 
     def _label(self, model: str) -> str:
         return model if self._named(model) else "(other)"

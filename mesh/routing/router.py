@@ -40,6 +40,7 @@ class Router:
         self._load_waits = load_waits
         self._loads = Loads(settings)
         self._nodes: dict[str, NodeState] = {}
+        self._endpoints: dict[str, Node] = {}
         self._spread: dict[str, int] = {}
         self._shortlists = Shortlists(cache_map, settings.memo_models)
         self.update(())
@@ -48,6 +49,10 @@ class Router:
     def nodes(self) -> tuple[Node, ...]:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
+
+    def at(self, endpoint: str) -> Node | None:
+        """The node that takes calls at `ip:port`, alive or not."""
+        return self._endpoints.get(endpoint)
 
     def node(self, node_id: str) -> Node | None:
         """The node of that id, alive or not."""
@@ -77,6 +82,7 @@ class Router:
             known.node = node
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
+        self._endpoints = {endpoint: node for node in self.nodes for endpoint in node.endpoints}
         self._loads.population(known.load for known in self._nodes.values())
         self._shortlists.population(tuple(self._nodes.values()))
 

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -312,3 +313,51 @@ async def test_five_hundred_clients_come_and_go_and_each_gets_its_own(before_tri
         text = (await admin.get(f"{before_triton.agent.admin}/metrics")).text
     assert "tbms_batch_queue_calls 0.0" in text
     assert re.search(r"^tbms_cache_in_flight 0.0$", text, re.M)
+
+
+@pytest.mark.triton
+async def test_what_triton_gathers_itself_is_handed_over_one_by_one(tmp_path: Path) -> None:
+    """Nothing is configured: the node hears of the batcher from Triton, after a load and of what it already holds."""
+    if reason := missing():
+        pytest.skip(reason)
+    shelf, folder = tmp_path / "shelf", tmp_path / "node"
+    for name, batcher in (("m", "dynamic_batching { max_queue_delay_microseconds: 50000 }"), ("plain", "")):
+        write_model(shelf, name, CONFIG + batcher, POISONED)
+    repository = folder / "cache" / "models"
+    repository.mkdir(parents=True)
+    settings = {"max_rows": 32, "cross_request": True}
+    spec = CachedSpec("node", batching={"models": {"m": settings, "plain": settings}, "check_share": 0})
+    async with triton(repository) as server:
+        for adopted in (False, True):
+            async with CachedNode(spec, shelf, folder, Served(server.grpc, server.rest)) as node:
+                async with rest_client(node.agent.http) as http:
+                    for model in ("m", "plain"):
+                        (await infer(http, model, 0.0)).raise_for_status()
+                    before = await executions(server.rest, "m")
+                    replies = await asyncio.gather(*[infer(http, "m", float(number)) for number in range(CALLS)])
+                assert [reply.json()["outputs"][0]["data"] for reply in replies] == [
+                    [2.0 * number, 0.0] for number in range(CALLS)
+                ]
+                rows = await counted(node, "tbms_batch_rows_sum")
+                sent = await counted(node, "tbms_batch_rows_count")
+                assert rows['model="m"'] == sent['model="m"'] == CALLS + 1
+                assert await executions(server.rest, "m") - before < CALLS, adopted
+                async with httpx.AsyncClient(trust_env=False) as admin:
+                    status = (await admin.get(f"{node.agent.admin}/status")).json()
+                assert {each["model"]: each["batcher"] for each in status["models"]} == {
+                    "m": "dynamic_batching",
+                    "plain": "",
+                }
+
+
+async def infer(http: httpx.AsyncClient, model: str, value: float) -> httpx.Response:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [value, 0.0]}
+    return await http.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]})
+
+
+async def executions(rest: str, model: str) -> int:
+    """How often Triton has run the model."""
+    async with httpx.AsyncClient(trust_env=False) as direct:
+        stats = (await direct.get(f"http://{rest}/v2/models/{model}/stats")).json()
+    count: int = stats["model_stats"][0]["execution_count"]
+    return count
