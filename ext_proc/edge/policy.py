@@ -15,8 +15,8 @@ from ext_proc.contract import (
     HOP_HEADER,
     MAX_RETRIES_HEADER,
     MODEL_HEADER,
-    NO_CLAIM,
     PRIMARY_HEADER,
+    RESIDENCY_ASK,
     RESIDENCY_HEADER,
     SESSION_HEADER,
     SPLIT_KEY_HEADER,
@@ -39,7 +39,7 @@ from mesh.residency.hints import ReplyHints
 # What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 # On a candidate call it is our own.
-_OWN = (CALL_HEADER,)
+_OWN = (CALL_HEADER, CLAIM_HEADER)
 # On a call that only one node may get.
 _BOUND = ((MAX_RETRIES_HEADER, "0"),)
 
@@ -111,10 +111,8 @@ class EdgePolicy:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            asked = call.model if self._wants_residency(nodes, call.model, now) else ""
-            claim = headers.get(CLAIM_HEADER)
-            keeps = _OWN if claim is None or claim == NO_CLAIM else (*_OWN, CLAIM_HEADER)
-            return Route(nodes, headers=() if claim is None else _BOUND, wants_residency=asked, keeps=keeps)
+            asks = headers.get(RESIDENCY_HEADER) == RESIDENCY_ASK
+            return Route(nodes, wants_residency=call.model if asks else "", keeps=_OWN)
         named = headers.get(SESSION_HEADER)
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)

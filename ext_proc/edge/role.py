@@ -54,7 +54,7 @@ class EdgeRole:
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
-        candidates = Candidates(placing, hop, self._body_limit)
+        candidates = Candidates(placing, hop, hints, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock)
         self.policy = EdgePolicy(

@@ -147,6 +147,7 @@ class _RaceRun:
             plan = self._race.plan
             with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
                 response = await shared.upstream.call(request)
+            shared.candidates.replied(start.candidate, response, shared.clock())
         except asyncio.CancelledError:
             now = shared.clock()
             shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)

@@ -70,6 +70,7 @@ class Shadows:
             async with asyncio.timeout(plan.limit_ms / 1000):
                 with self._candidates.placed(held, start, plan, None, self._clock()) as (request, _):
                     response = await self._upstream.call(request)
+                self._candidates.replied(candidate, response, self._clock())
         except (UpstreamError, CallError, TimeoutError) as error:
             logger.debug("shadow failed", extra={"model": candidate.title, "cause": str(error)})
             self.copies.labels("failed").inc()
