@@ -135,7 +135,8 @@ class EdgePolicy:
                 return decision
             context = decision.context
         assert isinstance(context, HeldRace)
-        held = replace(held, seat=context.seat)
+        if context.seat is not None:
+            held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, context.plan, context.arrival)

@@ -1,7 +1,6 @@
 """One candidate's call: the client's call, rewritten for another model, and placed on a node."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import ceil
 from typing import Protocol
 
@@ -74,23 +73,23 @@ class Candidates:
         """Whether the candidate would wait for a load if it went out now."""
         return self._placing.expected_wait(held.call, candidate.model, now, _seat(held))
 
-    @contextmanager
     def placed(
         self, held: Held, start: Start, plan: Plan, race: str | None, now: float
-    ) -> Iterator[tuple[Request, ExpectedWait]]:
+    ) -> tuple[Request, Lease, ExpectedWait]:
         """The request for a candidate of the plan, and what its node makes it wait for. Raises CallError.
 
-        `race` is told to the nodes of all candidates of one race. The call counts as load of its node for the length of
-        the block.
+        `race` is told to the nodes of all candidates of one race. The call counts as load of its node until its lease
+        is released.
         """
-        nodes, lease, expected_wait = self._placing.place(held.call, start.candidate.model, now, _seat(held))
+        model, hints = start.candidate.model, self._hints
+        nodes, lease, expected_wait = self._placing.place(held.call, model, now, _seat(held))
+        terms = Terms(start.remaining_ms, plan.cross_lag_ms, plan.cross_request, plan.priority, start.rank, race)
+        asks = bool(hints.silent) and hints.wants_residency(nodes[0], model, now)
         try:
-            terms = Terms(start.remaining_ms, plan.cross_lag_ms, plan.cross_request, plan.priority, start.rank, race)
-            hints, model = self._hints, start.candidate.model
-            asks = bool(hints.silent) and hints.wants_residency(nodes[0], model, now)
-            yield self._request(held, start, terms, nodes, asks=asks), expected_wait
-        finally:
+            return self._request(held, start, terms, nodes, asks=asks), lease, expected_wait
+        except BaseException:
             lease.release()
+            raise
 
     def replied(self, candidate: Candidate, response: Response, now: float) -> None:
         """Takes in what the node says of the model, where it was asked."""

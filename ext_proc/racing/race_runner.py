@@ -145,8 +145,11 @@ class _RaceRun:
         expected_wait = RESIDENT
         try:
             plan = self._race.plan
-            with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
+            request, lease, expected_wait = shared.candidates.placed(self._held, start, plan, self._token, began)
+            try:
                 response = await shared.upstream.call(request)
+            finally:
+                lease.release()
             shared.candidates.replied(start.candidate, response, shared.clock())
         except asyncio.CancelledError:
             now = shared.clock()

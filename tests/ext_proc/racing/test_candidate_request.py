@@ -36,9 +36,9 @@ def request(
     if call.call.protocol.is_grpc:
         call = call.unpacked(limit)
     start = Start(rank, 0, candidate, ms, False)
-    with Candidates(nodes, HOP, heard(), lambda: limit).placed(call, start, by, "r1.2", 0.0) as (made, _):
-        assert nodes.load == 1
-    assert nodes.load == 0
+    made, lease, _ = Candidates(nodes, HOP, heard(), lambda: limit).placed(call, start, by, "r1.2", 0.0)
+    assert nodes.load == 1
+    lease.release()
     return made
 
 
@@ -159,8 +159,8 @@ def test_a_node_that_is_not_heard_is_asked_how_the_model_stands_there() -> None:
     candidates, start = Candidates(Nodes(), HOP, hints, lambda: 100), Start(0, 0, Candidate("svm"), 5, False)
     asked = []
     for now in (0.0, 1.0, 2.0):
-        with candidates.placed(held(), start, PLAN, None, now) as (made, _):
-            asked.append(dict(made.headers).get("x-tbms-residency"))
+        made, _, _ = candidates.placed(held(), start, PLAN, None, now)
+        asked.append(dict(made.headers).get("x-tbms-residency"))
         hints.silence(node)
     assert asked == [None, b"?1", None], "once in a while is enough"
     for word in (None, "", "?1", "available" * 100, "\x00", "available"):
@@ -174,12 +174,12 @@ def test_a_rest_path_with_any_name_is_read_back() -> None:
     assert name_call({":path": made.path}, 100).model == "модель"
 
 
-def test_the_load_of_the_node_ends_with_the_call_however_it_ends() -> None:
+def test_a_call_that_cannot_be_written_is_no_load_of_the_node() -> None:
     nodes = Nodes()
     candidates = Candidates(nodes, HOP, heard(), lambda: 100)
-    start = Start(0, 0, Candidate("svm"), 5, False)
-    with pytest.raises(ZeroDivisionError), candidates.placed(held(), start, PLAN, None, 0.0):
-        raise ZeroDivisionError
+    start = Start(0, 0, Candidate("svm", label="stable"), 5, False)
+    with pytest.raises(CallError):
+        candidates.placed(held("bert", InferenceProtocol.V2_REST), start, PLAN, None, 0.0)
     assert nodes.load == 0
 
 
