@@ -26,12 +26,13 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
-        line = (
-            f'{{"time": "{self._time(record)}.{int(record.msecs):03d}", "level": "{record.levelname.lower()}", '
-            f'"logger": {_text(record.name)}, "event": {_text(record.getMessage())}'
-        )
         extra = _extra(record)
         written = extra.pop(JSON, None)
+        told = extra.pop("event", None) or record.getMessage()
+        line = (
+            f'{{"time": "{self._time(record)}.{int(record.msecs):03d}", "level": "{record.levelname.lower()}", '
+            f'"logger": {_text(record.name)}, "event": {_text(told)}'
+        )
         if record.exc_info:
             extra["error"] = self.formatException(record.exc_info)
         if extra:
