@@ -63,7 +63,9 @@ class Candidates:
     A node that should be heard and is not is asked how the model stands there; see `hints`.
     """
 
-    def __init__(self, placing: CandidatePlacing, hop: HopMark, hints: ReplyHints, body_limit: Callable[[], int]) -> None:
+    def __init__(
+        self, placing: CandidatePlacing, hop: HopMark, hints: ReplyHints, body_limit: Callable[[], int]
+    ) -> None:
         self._placing = placing
         self._hop = hop
         self._hints = hints

@@ -30,9 +30,7 @@ class RaceReport:
         self._budget = budget
         self._models: set[str] = set()
         self._races = Tally("tbms_races", "Races, by how they ended.", ["outcome", "why"])
-        self._in_time = Tally(
-            "tbms_races_in_time", "Races by whether an answer was given by the limit.", ["answered"]
-        )
+        self._in_time = Tally("tbms_races_in_time", "Races by whether an answer was given by the limit.", ["answered"])
         self._candidates = Tally(
             "tbms_candidates", "Candidate calls, by what became of them.", ["model", "rank", "fate"]
         )

@@ -11,7 +11,6 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 Labels = tuple[str, ...]
 
@@ -38,16 +37,17 @@ class Spread(Collector):
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._of = (name, documentation, labels)
         self._bounds = bounds
-        self._ends = [floatToGoString(bound) for bound in (*bounds, float("inf"))]
+        self._ends = [*[repr(float(bound)) for bound in bounds], "+Inf"]
         self._series: dict[Labels, _Series] = {}
 
-    def observe(self, labels: Labels, value: float) -> None:
-        """Counts one value."""
+    def observe(self, labels: Labels, *values: float) -> None:
+        """Counts values."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = _Series(len(self._ends))
-        series.counts[bisect_left(self._bounds, value)] += 1
-        series.sum += value
+        for value in values:
+            series.counts[bisect_left(self._bounds, value)] += 1
+            series.sum += value
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
