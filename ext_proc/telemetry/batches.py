@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.waiting import Batch, Dropped
 from ext_proc.telemetry.batch_log import BatchLog
+from ext_proc.telemetry.tallies import Spread
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -49,12 +50,11 @@ class BatchMetrics(Collector):
         self._checked = Counter(
             "tbms_batch_checks", "Answers in company compared with those alone.", ["model", "same"], registry=None
         )
-        self._rows = Histogram("tbms_batch_rows", "Rows of a batch.", ["model"], buckets=_ROWS, registry=None)
-        self._calls = Histogram("tbms_batch_calls", "Calls of a batch.", ["model"], buckets=_ROWS, registry=None)
-        self._waits = Histogram(
-            "tbms_batch_wait_seconds", "From a call's arrival until its batch leaves.", ["model"], buckets=_SECONDS,
-            registry=None,
-        )  # fmt: skip
+        self._rows = Spread("tbms_batch_rows", "Rows of a batch.", ["model"], _ROWS)
+        self._calls = Spread("tbms_batch_calls", "Calls of a batch.", ["model"], _ROWS)
+        self._waits = Spread(
+            "tbms_batch_wait_seconds", "From a call's arrival until its batch leaves.", ["model"], _SECONDS
+        )
         self._took = Histogram(
             "tbms_batch_seconds", "From a batch's leaving to its reply.", ["model"], buckets=_SECONDS, registry=None
         )
@@ -71,11 +71,9 @@ class BatchMetrics(Collector):
         """See `BatchReport`."""
         model = self._label(batch.model)
         self._batches.labels(model, batch.why.value).inc()
-        self._rows.labels(model).observe(batch.rows)
-        self._calls.labels(model).observe(len(batch.members))
-        observe = self._waits.labels(model).observe
-        for seconds in waits:
-            observe(seconds)
+        self._rows.observe((model,), batch.rows)
+        self._calls.observe((model,), len(batch.members))
+        self._waits.observe((model,), *waits)
 
     def ended(self, batch: Batch, seconds: float, outcome: str) -> None:
         """See `BatchReport`."""
