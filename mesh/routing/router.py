@@ -40,6 +40,7 @@ class Router:
         self._load_waits = load_waits
         self._loads = Loads(settings)
         self._nodes: dict[str, NodeState] = {}
+        self._endpoints: dict[str, Node] = {}
         self._spread: dict[str, int] = {}
         self._shortlists = Shortlists(cache_map, settings.memo_models)
         self.generation = 0
@@ -52,6 +53,10 @@ class Router:
     def nodes(self) -> tuple[Node, ...]:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
+
+    def at(self, endpoint: str) -> Node | None:
+        """The node that takes calls at `ip:port`, alive or not."""
+        return self._endpoints.get(endpoint)
 
     def node(self, node_id: str) -> Node | None:
         """The node of that id, alive or not."""
@@ -81,6 +86,7 @@ class Router:
             known.node = node
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
+        self._endpoints = {endpoint: node for node in self.nodes for endpoint in node.endpoints}
         self._loads.population(known.load for known in self._nodes.values())
         self._shortlists.population(tuple(self._nodes.values()))
         self.generation += 1
@@ -179,6 +185,8 @@ class Router:
 
         A node that reports nothing is taken to hold the model, as it is for picking.
         """
+        if not self.cache_map.is_any_live:
+            return RESIDENT
         self._loads.tick(now)
         chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
         return self.wait_on(chosen[0].node.id if chosen else "", model, now)
