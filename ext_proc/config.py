@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from ext_proc.batching.settings import BatchingSettings
 from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
@@ -73,6 +74,9 @@ class Config(Settings):
     nodes: NodeList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    batching: BatchingSettings | None = Field(
+        None, description="Gather calls to nodes that no tbms stands before at this edge. A node has `node.batching`."
+    )
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
     known: KnownMapSettings = KnownMapSettings()
@@ -85,6 +89,8 @@ class Config(Settings):
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""
         _ = self.model_table
+        if self.node is not None and self.batching is not None:
+            raise ConfigError("batching: this process is a node, and nodes gather by `node.batching`")
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(

@@ -127,6 +127,7 @@ class ModelVersionStatus(TypedDict):
     attempts: int
     retry_seconds: float
     needs: Sequence[str]
+    batcher: NotRequired[str]
 
 
 class Amounts(TypedDict):

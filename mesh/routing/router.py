@@ -56,6 +56,11 @@ class Router:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
 
+    def at(self, endpoint: str) -> Node | None:
+        """The node that takes calls at `ip:port`, alive or not."""
+        known = self._by_endpoint.get(endpoint)
+        return None if known is None else known.node
+
     def node(self, node_id: str) -> Node | None:
         """The node of that id, alive or not."""
         known = self._nodes.get(node_id)
@@ -198,6 +203,8 @@ class Router:
 
         A node that reports nothing is taken to hold the model, as it is for picking.
         """
+        if not self.cache_map.is_any_live:
+            return RESIDENT
         self._loads.tick(now)
         chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
         return self.wait_on(chosen[0].node.id if chosen else "", model, now)

@@ -15,11 +15,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 from rich.console import Console
 from rich.table import Table
 
 from ext_proc.envoy_config import EnvoySettings, render
-from ext_proc.known.envoy_stats import ask_envoy
+from ext_proc.known.envoy_stats import EnvoyAway, ask_envoy
 from ext_proc.known.file import replace_file
 from ext_proc.known.forms import Form
 from ext_proc.known.map_file import MapWriter
@@ -48,7 +49,7 @@ class Change:
     bytes: int
     cpu_ms: float
     taken_ms: float
-    resident_bytes: float
+    allocated_bytes: float
     encode_ms: float
 
 
@@ -74,21 +75,21 @@ class Bench:
 
     async def change(self, models: int) -> Change:
         """Puts maps of that size in the place of empty ones."""
-        cpu, taken, resident, encode = [], [], [], []
+        cpu, taken, allocated, encode = [], [], [], []
         content = b""
         for _ in range(_REPEATS):
             await self._settled(self.content(0)[0])
-            empty = _resident(self._envoy.pid)
+            empty = await self._allocated()
             started = time.process_time()
             content, _ = self.content(models)
             encode.append(1e3 * (time.process_time() - started))
             cpu.append(await self._settled(content))
-            resident.append(_resident(self._envoy.pid) - empty)
+            allocated.append(await self._allocated() - empty)
             await self._settled(self.content(0)[0])
             content, version = self.content(models)
             taken.append(await self._until_taken(content, version))
         median = statistics.median
-        return Change(models, len(content), median(cpu), median(taken), median(resident), median(encode))
+        return Change(models, len(content), median(cpu), median(taken), median(allocated), median(encode))
 
     async def latencies(self) -> tuple[list[Load], list[Load]]:
         """Calls one at a time over a map that stays, and over one that changes, alternating."""
@@ -106,6 +107,11 @@ class Bench:
                 with suppress(asyncio.CancelledError):
                     await changes
         return still, changing
+
+    async def _allocated(self) -> int:
+        """Bytes that Envoy has on its heap, without what its allocator keeps for later."""
+        async with aiohttp.ClientSession() as http, http.get(f"http://{self._admin}/memory") as reply:
+            return int((await reply.json(content_type=None))["allocated"])
 
     def _body(self) -> Path:
         body = self._file.with_name("body.json")
@@ -137,9 +143,15 @@ class Bench:
         replace_file(self._file, content)
         started = time.monotonic()
         async with asyncio.timeout(60):
-            while (await ask_envoy(self._admin)).version != version:
+            while not await self._has(version):
                 await asyncio.sleep(0.005)
         return 1e3 * (time.monotonic() - started)
+
+    async def _has(self, version: str) -> bool:
+        try:
+            return (await ask_envoy(self._admin)).version == version
+        except EnvoyAway:  # it is the main thread that answers
+            return False
 
 
 async def measure() -> dict[str, float]:
@@ -153,7 +165,7 @@ async def measure() -> dict[str, float]:
         "known_map_ms_per_1000": thousand.cpu_ms * 1000 / thousand.models,
         **{f"known_map_taken_ms_{each.models}": each.taken_ms for each in changes},
         "known_map_bytes_per_model": largest.bytes / largest.models,
-        "known_map_memory_bytes_per_model": largest.resident_bytes / largest.models,
+        "known_map_memory_bytes_per_model": largest.allocated_bytes / largest.models,
         "known_map_p99_still_ms": _quantile(still, 0.99),
         "known_map_p99_changing_ms": _quantile(changing, 0.99),
     }
@@ -186,13 +198,6 @@ def _main_thread(pid: int) -> float:
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(pid)
-
-
 def _quantile(loads: list[Load], share: float) -> float:
     return statistics.median(load.quantile(share) for load in loads)
 
@@ -209,7 +214,7 @@ def _print(changes: list[Change], still: list[Load], changing: list[Load]) -> No
     ):
         table.add_column(heading, justify="right")
     for each in changes:
-        memory = each.resident_bytes / (1 << 20)
+        memory = each.allocated_bytes / (1 << 20)
         table.add_row(
             f"{each.models:,}", f"{each.bytes:,}", f"{each.cpu_ms:.1f}", f"{each.taken_ms:.0f}",
             f"{memory:.1f}", f"{each.encode_ms:.1f}",
