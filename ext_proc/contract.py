@@ -31,8 +31,6 @@ CALL_HEADER = "x-tbms-call"
 """From an edge to a node: what is left of the call's time, and how it may share a batch; `ext_proc.batching.terms`."""
 CLAIM_HEADER = "x-tbms-session"
 """From an edge to a node: the session that the call belongs to; `mesh.session_claim`."""
-NO_CLAIM = "-"
-"""In its place on a candidate's call of ours, where the node is to be told nothing and still is the only one."""
 STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.

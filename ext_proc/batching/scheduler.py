@@ -170,11 +170,14 @@ class Scheduler:
 
     @staticmethod
     def _queue_of(key: Hashable, model: Model) -> BatchQueue:
-        if key not in model.queues and len(model.queues) >= MAX_KEYS:
-            key = None
         queue = model.queues.get(key)
-        if queue is None:
-            queue = model.queues[key] = BatchQueue(model.name, key, model.settings)
+        if queue is not None:
+            return queue
+        if len(model.queues) >= MAX_KEYS:
+            key = None
+            if (queue := model.queues.get(key)) is not None:
+                return queue
+        queue = model.queues[key] = BatchQueue(model.name, key, model.settings)
         return queue
 
     def _make_room(self, call: Waiting, now: float, effects: list[Effect]) -> bool:

@@ -129,6 +129,7 @@ def plan(
     ] = None,
     version: Annotated[int | None, typer.Option(min=0, help="One version of the model.")] = None,
     curve: Annotated[Path | None, typer.Option(help="Batch times of a file that --save-curve wrote.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Batch times of the log of a node with node.batching.log.")] = None,
     perf_analyzer: Annotated[
         list[str] | None, typer.Option(help="ROWS=FILE: a CSV of Triton's perf_analyzer -b ROWS; one for each size.")
     ] = None,
@@ -171,7 +172,8 @@ def plan(
     if check_batching:
         raise typer.Exit(command.check(target, max_rows, outputs))
     lag = None if lag_ms is None else lag_ms / 1e3
-    source = command.Source(target, curve, tuple(perf_analyzer or ()), batch_ms, row_ms, max_rows, repeats)
+    logged = None if log is None else (log, model)
+    source = command.Source(target, curve, logged, tuple(perf_analyzer or ()), batch_ms, row_ms, max_rows, repeats)
     command.run(source, Wishes(model, qps, lag, gpus, gpus_per_node, price), outputs)
 
 

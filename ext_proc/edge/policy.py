@@ -15,8 +15,8 @@ from ext_proc.contract import (
     HOP_HEADER,
     MAX_RETRIES_HEADER,
     MODEL_HEADER,
-    NO_CLAIM,
     PRIMARY_HEADER,
+    RESIDENCY_ASK,
     RESIDENCY_HEADER,
     SESSION_HEADER,
     SPLIT_KEY_HEADER,
@@ -42,7 +42,7 @@ from mesh.routing.placement import Placement
 # What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 # On a candidate call it is our own.
-_OWN = (CALL_HEADER,)
+_OWN = (CALL_HEADER, CLAIM_HEADER)
 # On a call that only one node may get.
 _BOUND = ((MAX_RETRIES_HEADER, "0"),)
 
@@ -125,10 +125,8 @@ class EdgePolicy:
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            asked = call.model if self._wants_residency(nodes, call.model, now) else ""
-            claim = headers.get(CLAIM_HEADER)
-            keeps = _OWN if claim is None or claim == NO_CLAIM else (*_OWN, CLAIM_HEADER)
-            return Route(nodes, headers=() if claim is None else _BOUND, wants_residency=asked, keeps=keeps)
+            asks = headers.get(RESIDENCY_HEADER) == RESIDENCY_ASK
+            return Route(nodes, wants_residency=call.model if asks else "", keeps=_OWN)
         named = headers.get(SESSION_HEADER)
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)
@@ -153,7 +151,8 @@ class EdgePolicy:
         if isinstance(context, HeldForCompany):
             return await self._in_company(held, context)
         assert isinstance(context, HeldRace)
-        held = replace(held, seat=context.seat)
+        if context.seat is not None:
+            held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, context.plan, context.arrival)

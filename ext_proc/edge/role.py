@@ -56,7 +56,7 @@ class EdgeRole:
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
-        candidates = Candidates(placing, hop, self._body_limit)
+        candidates = Candidates(placing, hop, hints, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._gathering: EdgeGathering | None = None
         batches: tuple[Collector, ...] = ()

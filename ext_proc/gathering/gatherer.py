@@ -35,8 +35,10 @@ from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
-from ext_proc.wire.call import Verb
-from ext_proc.wire.codecs import CODECS
+from ext_proc.wire.buckets import in_buckets
+from ext_proc.wire.call import Call, Verb
+from ext_proc.wire.codecs import batches_of
+from ext_proc.wire.v2.across import Apart, crossing
 from ext_proc.worker_thread import off_loop
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,9 @@ class BatchReport(Protocol):
 
     def alone(self, model: str, reason: str) -> None:
         """A call goes alone that might have shared a batch."""
+
+    def apart(self, model: str, reason: str) -> None:
+        """A call shares no batch with those of other protocols, though its model is to."""
 
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """A batch leaves; `waits` are seconds that its members waited."""
@@ -171,18 +176,17 @@ class Gatherer:
         settings = self.settings.of(held.call.model)
         if settings.server_batches is None:
             settings = settings.model_copy(update={"server_batches": server_batches})
-        member = await self._member(held, terms, settings)
+        call, member = await self._member(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
-            return await self._wait(Part(held, member, mark=mark), terms, arrived, settings)
+            return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings)
         if not settings.split or len(pieces) > self.settings.queue_calls:
             most = f"{settings.max_rows} rows and {settings.max_bytes} bytes"
             raise CallError(
                 Reason.TOO_LARGE, f"the call has {member.rows} rows of {member.size} bytes, over the limit of {most}"
             )
-        parts = CODECS[held.call.protocol].batches.split(member, pieces)
-        pieces_of = [Part(held, part, whole=False, mark=mark) for part in parts]
-        responses = await _all([self._wait(part, terms, arrived, settings) for part in pieces_of])
+        parts = [Part(held, piece, call, whole=False, mark=mark) for piece in batches_of(call).split(member, pieces)]
+        responses = await _all([self._wait(part, terms, arrived, settings) for part in parts])
         bad = next((response for response in responses if not response.ok), None)
         if bad is not None:
             return bad
@@ -193,23 +197,32 @@ class Gatherer:
             cause = f"the replies to the pieces of a call of {member.rows} rows cannot be joined: {mismatch}"
             raise CallError(Reason.BROKEN_MODEL, cause) from mismatch
 
-    async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> Member | None:
-        """What may be merged of a call; None if it goes alone."""
+    async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> tuple[Call, Member | None]:
+        """What may be merged of a call, and what it was read as; None if it goes alone."""
+        call = held.call
         if settings.server_batches or not shares(settings, terms):
-            return None
-        model = held.call.model
-        codec, body = CODECS[held.call.protocol].batches, whole_body(held)
+            return call, None
+        model = call.model
+        codec, body = batches_of(held.call), whole_body(held)
         read = await off_loop(len(body), codec.read, held.call, held.head.headers, body)
         if isinstance(read, Alone):
             self._report.alone(model, read.reason)
-            return None
+            return call, None
         since = self._unfit.get(model)
         if since is not None:
             if self._clock() < since + UNFIT_SECONDS:
                 self._report.alone(model, UNFIT)
-                return None
+                return call, None
             del self._unfit[model]
-        return read
+        if settings.share_protocols:
+            crossed = crossing(call, read)
+            if isinstance(crossed, Apart):
+                self._report.apart(model, crossed)
+            else:
+                call, read = crossed
+        if settings.pad:
+            read = await off_loop(read.size, in_buckets, read, settings.pad, settings.max_bytes)
+        return call, read
 
     async def _wait(self, part: Part, terms: Terms, arrived: float, settings: ModelBatching) -> Response:
         held, member = part.held, part.member
@@ -283,7 +296,7 @@ class Gatherer:
         places = [_place(member) for member in batch.members]
         parts = [place.part for place in places]
         size = sum(member.size for member in batch.members)
-        alone = len(parts) == 1 and batch.rows == batch.members[0].rows
+        alone = len(parts) == 1 and batch.rows == batch.members[0].rows and not parts[0].is_cut_alone
         timeout = self.settings.batch_seconds
         try:
             if alone and parts[0].whole:
@@ -300,7 +313,12 @@ class Gatherer:
             if not response.ok and len(parts) > 1 and is_divisible(response):
                 return Outcome.AGAIN, 2
             for place in places:
-                place.give(response)
+                if place.part.crosses and not alone:
+                    place.refuse(
+                        CallError(Reason.UNAVAILABLE, f"the model server failed on a batch: {_words(response)}")
+                    )
+                else:
+                    place.give(response)
             return (Outcome.ANSWERED if response.ok else Outcome.FAILED), 0
         try:
             replies = await off_loop(len(response.body), cut_reply, response, parts, batch.rows)
@@ -348,6 +366,12 @@ def piece_rows(member: Member, settings: ModelBatching) -> list[int]:
         return []
     whole, rest = divmod(rows, most)
     return [most] * whole + ([rest] if rest else [])
+
+
+def _words(response: Response) -> str:
+    """The model server's own, of an error over gRPC."""
+    told = dict(response.trailers or response.headers).get("grpc-message", b"")
+    return f"{told.decode('latin-1')} (gRPC status {response.grpc_status})".lstrip()
 
 
 async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:

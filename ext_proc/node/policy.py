@@ -1,7 +1,7 @@
 """The node's policy: a call whose model is not loaded is held until it is, every other call passes."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
@@ -107,7 +107,7 @@ class NodePolicy:
             lease.release()
         change = self._heard(held.head, call, response.status, response.grpc_status)
         told = () if change is None else tuple((key, value.encode("ascii")) for key, value in change.headers)
-        return handed_on(replace(response, headers=response.headers + told), call.protocol)
+        return handed_on(response, call.protocol, told)
 
     async def _loaded(self, held: Held) -> ModelLease:
         """A lease on the model, loaded within the call's limit. Raises CallError and CacheError."""

@@ -164,8 +164,12 @@ class _RaceRun:
         expected_wait = RESIDENT
         try:
             plan = self._race.plan
-            with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
+            request, lease, expected_wait = shared.candidates.placed(self._held, start, plan, self._token, began)
+            try:
                 response = await shared.send(self._held, start, plan, self._token, request)
+            finally:
+                lease.release()
+            shared.candidates.replied(start.candidate, response, shared.clock())
         except asyncio.CancelledError:
             now = shared.clock()
             shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)

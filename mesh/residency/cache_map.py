@@ -102,6 +102,11 @@ class CacheMap:
         """Whether any node is taken at its declaration."""
         return bool(self._declared)
 
+    @property
+    def is_any_live(self) -> bool:
+        """Whether any node is."""
+        return bool(self._live)
+
     def is_live(self, node_id: str) -> bool:
         """Whether the node reports what it holds."""
         return node_id in self._live

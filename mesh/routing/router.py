@@ -170,6 +170,8 @@ class Router:
 
         A node that reports nothing is taken to hold the model, as it is for picking.
         """
+        if not self.cache_map.is_any_live:
+            return RESIDENT
         self._loads.tick(now)
         chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
         return self.wait_on(chosen[0].node.id if chosen else "", model, now)

@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 from tritonclient.grpc import service_pb2
 
+from ext_proc.batching.record import read_batches
+from ext_proc.planning.batch_log import read_log
 from integration.peers.triton import missing, triton, write_model
 from integration.stack.cached_node import CachedNode, CachedSpec, Served
 from mesh.protos import tfs_pb2
@@ -219,7 +221,8 @@ async def before_triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     repository = folder / "cache" / "models"
     repository.mkdir(parents=True)
     async with triton(repository) as server:
-        spec = CachedSpec("node", batching={"models": {"m": {"max_rows": 32, "cross_request": True}}})
+        model = {"max_rows": 32, "cross_request": True, "share_protocols": True}
+        spec = CachedSpec("node", batching={"models": {"m": model}, "log": True, "check_share": 0})
         async with CachedNode(spec, shelf, folder, Served(server.grpc, server.rest)) as running:
             yield running
 
@@ -246,6 +249,43 @@ async def test_a_poisoned_call_among_32_fails_alone_in_tritons_words(before_trit
                 assert reply.json()["outputs"][0]["data"] == [2 * value, 0.0]
     ended = await counted(before_triton, "tbms_batches_ended_total")
     assert ended['model="m",outcome="again"'] >= 1
+
+
+@pytest.mark.triton
+async def test_calls_over_rest_and_over_grpc_share_batches_and_get_tritons_own_bytes(before_triton: CachedNode) -> None:
+    async with rest_client(before_triton.agent.http) as http, channel(before_triton.agent.target) as through:
+
+        async def ask(number: int, extra: dict[str, str]) -> Any:
+            if number % 2:
+                path, body, headers = v2_binary(number)
+                return told(await rest(http, path, body, {**headers, "accept-encoding": "identity", **extra}))
+            method, message = v2_grpc(number)
+            reply: GrpcReply = await unary(through, method, message, tuple(extra.items()))
+            assert reply.code == "OK", reply.details
+            return reply.message, reply.trailing
+
+        await same_bytes_in_fewer_batches(before_triton, ask, most=CALLS // 3)
+        poisoned = np.array([[666, 0]], np.float32).tobytes()
+        path, body, headers = v2_binary(0)
+        bad = rest(http, path, body[: -len(poisoned)] + poisoned, {**headers, **SHARING})
+        failed, *others = await asyncio.gather(bad, *[ask(number, SHARING) for number in range(CALLS)])
+        assert failed.status == 500
+        assert b"a row that cannot be" in failed.body
+        assert others == [await ask(number, ALONE) for number in range(CALLS)]
+    calls = await counted(before_triton, "tbms_batch_calls_sum")
+    sent = await counted(before_triton, "tbms_batch_calls_count")
+    assert calls['model="m"'] > sent['model="m"']
+
+
+@pytest.mark.triton
+async def test_the_log_of_a_node_tells_its_batches(before_triton: CachedNode) -> None:
+    async with rest_client(before_triton.agent.http) as http:
+        await ask_all(http, [float(number) for number in range(9)])
+    sent = sum((await counted(before_triton, "tbms_batch_rows_sum")).values())
+    assert before_triton.agent.server is not None
+    lines = before_triton.agent.server.log.read_text().splitlines()
+    assert sum(record.rows for record in read_batches(lines)) == sent
+    assert read_log(lines, "m", "server.log").row_bytes > 0
 
 
 @pytest.mark.triton
