@@ -21,6 +21,10 @@ MODEL_HEADER = "x-tbms-model"
 SEGMENT_SAFE = "!$&'()*+,;=@:"
 """Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
+# The same, of a call that names its model in its message only: Envoy's own reading of it (`parts.grpc_names`). A
+# client's own is removed, and no Envoy sends it on.
+NAMED_HEADER = "x-tbms-named"
+
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
 HOP_HEADER = "x-tbms-hop"

@@ -1,18 +1,28 @@
-"""Predicates over request headers, for Envoy's generic matchers (`xds.type.matcher.v3`)."""
+"""Predicates over request headers, for Envoy's generic matchers (`xds.type.matcher.v3`), and filters that obey them."""
 
 import re
+from collections.abc import Sequence
 
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
+from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import HttpRequestHeaderMatchInput
+from envoy_data_plane.google.protobuf import Any
 from envoy_data_plane.xds.type.matcher.v3 import (
+    Matcher,
+    MatcherMatcherList,
+    MatcherMatcherListFieldMatcher,
     MatcherMatcherListPredicate,
     MatcherMatcherListPredicatePredicateList,
     MatcherMatcherListPredicateSinglePredicate,
+    MatcherOnMatch,
     RegexMatcher,
     RegexMatcherGoogleRe2,
     StringMatcher,
 )
 
-from ext_proc.envoy_config.parts.text import xds_extension
+from ext_proc.envoy_config.parts.text import extension, xds_extension
 
 Predicate = MatcherMatcherListPredicate
 
@@ -64,3 +74,31 @@ def none_of(predicate: Predicate) -> Predicate:
 def one_of_names(names: tuple[str, ...]) -> str:
     """An RE2 expression for any of these texts."""
     return "(" + "|".join(re.escape(name) for name in names) + ")"
+
+
+def is_grpc() -> Predicate:
+    """As `ext_proc.wire.content_type` has it: grpc-web is another framing."""
+    plain, tails = "application/grpc", ("+", ";")
+    return any_of(equals("content-type", plain), *[starts("content-type", f"{plain}{tail}") for tail in tails])
+
+
+def chosen(
+    name: str, choices: Sequence[tuple[Predicate, MatcherOnMatch]], otherwise: MatcherOnMatch | None
+) -> HttpFilter:
+    """A filter of that name (composite) that is, for each call, what the first predicate that holds leads to."""
+    fields = [MatcherMatcherListFieldMatcher(predicate=predicate, on_match=found) for predicate, found in choices]
+    matcher = Matcher(matcher_list=MatcherMatcherList(matchers=fields), on_no_match=otherwise)
+    composite = extension("envoy.filters.http.composite", Composite())
+    return HttpFilter(
+        name=name, typed_config=Any.pack(ExtensionWithMatcher(xds_matcher=matcher, extension_config=composite))
+    )
+
+
+def execute(name: str, inner: TypedExtensionConfig) -> MatcherOnMatch:
+    """What a predicate leads to: this filter; `name` stands in the configuration and in Envoy's statistics."""
+    return MatcherOnMatch(action=xds_extension(name, ExecuteFilterAction(typed_config=inner)))
+
+
+def when(name: str, predicate: Predicate, inner: TypedExtensionConfig) -> HttpFilter:
+    """The filter `inner`, for the calls for which the predicate holds."""
+    return chosen(name, [(predicate, execute(name, inner))], None)
