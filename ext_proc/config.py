@@ -15,6 +15,7 @@ from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
+from ext_proc.known.settings import KnownMapSettings
 from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
 from mesh.discovery.settings import NodeList
@@ -74,6 +75,7 @@ class Config(Settings):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
+    known: KnownMapSettings = KnownMapSettings()
 
     @cached_property
     def model_table(self) -> ModelTable:
@@ -89,6 +91,16 @@ class Config(Settings):
                 f"warm.replica_load: {each:g} is less than routing.load_step, {step:g}: loads below the step count "
                 "as equal, so a further copy would get no calls"
             )
+        if self.known.file is not None:
+            self._check_known()
+
+    def _check_known(self) -> None:
+        if self.node is not None:
+            raise ConfigError("known.file: a node writes no map; it belongs into the configuration of an edge")
+        if self.envoy.watch_responses:
+            raise ConfigError("known.file: envoy.watch_responses wants the server to see every call to its reply")
+        if not self.envoy.request_ids:
+            raise ConfigError("known.file: envoy.request_ids is off, and calls are shared among nodes by their id")
 
 
 def load(path: Path) -> Config:

@@ -77,3 +77,14 @@ GATHERED_PATHS = (
     r"|/v1/models/[^?]*:(predict|classify|regress)(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
 )
 GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cross-request(=\??1)?(;.*)?"}
+
+# The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
+# filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
+KNOWN_FILTER = "tbms-known"
+
+# What a call may say beyond the name of its model. Whoever says any of it asks the server: the map knows names only,
+# and a client's own copy of what steers has to be removed, by the server where no listener does it.
+BEYOND_THE_NAME = (*RACE_HEADERS, SPLIT_KEY_HEADER, SESSION_HEADER, *STEERING_HEADERS)
+
+# And a gRPC deadline goes on only as one that the server would take.
+GRPC_TIMEOUT = "[0-9]{1,8}[HMSmun]"

@@ -45,11 +45,14 @@ def envoy_config(
     config: ConfigFile,
     envoy_version: Annotated[str, typer.Option(help="The Envoy that will read it: 1.36 or newer.")] = "1.40",
 ) -> None:
-    """Print an Envoy bootstrap that fits the configuration file."""
-    from ext_proc.cli.envoy_config import bootstrap_for
+    """Print an Envoy bootstrap that fits the configuration file, and see that its map of known calls exists."""
+    from ext_proc.cli.envoy_config import bootstrap_for, lay_map
     from ext_proc.config import load
 
-    typer.echo(bootstrap_for(load(config), envoy_version), nl=False)
+    loaded = load(config)
+    typer.echo(bootstrap_for(loaded, envoy_version), nl=False)
+    if (warning := lay_map(loaded)) is not None:
+        typer.echo(warning, err=True)
 
 
 @app.command("model-server")

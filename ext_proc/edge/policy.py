@@ -24,6 +24,7 @@ from ext_proc.contract import (
 )  # fmt: skip
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.sessions import Session, Sessions, session_of_header, session_of_sequence
+from ext_proc.known.forms import form_of
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route, Seat
 from ext_proc.processing.request import Head, ReplyPart, Version
 from ext_proc.upstream.hop_mark import HopMark
@@ -74,6 +75,10 @@ CountUnbrokered = Callable[[Version, InferenceProtocol], None]
 """Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
 
 
+NoteForm = Callable[[str, int], None]
+"""Is told of each call that only has to be routed, and that a map could know: its model, and its `Form`."""
+
+
 class EdgePolicy:
     """See `RequestPolicy`. Lives as long as the process; a reload replaces `model_table` and `body_limit`.
 
@@ -93,6 +98,7 @@ class EdgePolicy:
         *,
         body_limit: int,
         follows_replies: bool = False,
+        note_form: NoteForm | None = None,
     ) -> None:
         self._placing = placing
         self._sessions = sessions
@@ -105,6 +111,7 @@ class EdgePolicy:
         self.model_table = model_table
         self.body_limit = body_limit
         self.follows_replies = follows_replies
+        self._note_form = note_form
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """The nodes for a call, or a hold where it is to be raced. Raises CallError."""
@@ -167,6 +174,8 @@ class EdgePolicy:
             seat, target = self._sessions.seat(call, session, primary, now)
             plan = _for_target(plan, call, target)
         if plan is None:
+            if self._note_form is not None and seat is None and (form := form_of(head, call)):
+                self._note_form(call.model, form)
             return self._send(head, call, call, now, seat)
         if (plan.races or plan.shadows) and self._can_race(head, call):
             arrival = now - self._waited(head) if arrival is None else arrival

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
-from ext_proc.admin.documents import ProcessStatus, StatusDocument
+from ext_proc.admin.documents import EdgeDocument, ProcessStatus, StatusDocument
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import update_endpoint_files
@@ -19,10 +19,13 @@ from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
 from ext_proc.edge.sessions import Sessions
-from ext_proc.edge.status import edge_status
+from ext_proc.edge.status import edge_status, known_status
+from ext_proc.known.forms import GRPC_FORMS
+from ext_proc.known.keeper import MapKeeper
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
 from ext_proc.telemetry.egress import EgressReport
+from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
@@ -31,6 +34,7 @@ from ext_proc.upstream.hop_mark import HopMark
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.residency.load_waits import LoadWaits
+from mesh.routing.known import KnownModels
 from mesh.routing.router import Router
 from mesh.routing.sessions import SessionCounts
 
@@ -48,6 +52,7 @@ class EdgeRole:
         self._router = Router(config.routing, self._cache_map, load_waits)
         hints = ReplyHints(self._cache_map, config.residency.remember)
         self._sessions = Sessions(self._router)
+        self._map_keeper = self._keeper_of_map()
         self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock)
 
         broker = config.broker
@@ -68,22 +73,40 @@ class EdgeRole:
             time.time,
             body_limit=config.limits.body_bytes,
             follows_replies=config.envoy.watch_responses,
+            note_form=None if self._map_keeper is None else self._map_keeper.known.called,
         )
         self._collectors: tuple[Collector, ...] = (
             self._population, unbrokered, *report.collectors(), *self._racer.collectors(),
             EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
+            *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
         )  # fmt: skip
+
+    def _keeper_of_map(self) -> MapKeeper | None:
+        """The keeper of the map of known calls, where there is one."""
+        config = self._config
+        if config.known.file is None:
+            return None
+        known = KnownModels(config.known, self._router, config.model_table.needs_decision, GRPC_FORMS)
+        keeper = MapKeeper(known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
+        self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
+        return keeper
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
         await asyncio.to_thread(_update_endpoint_files, self._config)
         async with self._racer.running(), self._population.running():
-            yield
+            if self._map_keeper is None:
+                yield
+                return
+            async with self._map_keeper.running():
+                yield
 
     def reload(self, config: Config) -> None:
         """Nodes, models and limits; `config` has been checked."""
         self.policy.model_table = config.model_table
+        if self._map_keeper is not None:
+            self._map_keeper.models_changed(config.model_table.needs_decision)
         self.policy.body_limit = config.limits.body_bytes
         _update_endpoint_files(config)
         self._population.replace(configured_nodes(config))
@@ -105,10 +128,13 @@ class EdgeRole:
     def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
         self._sessions.expire(self._clock())
-        return {
+        document: EdgeDocument = {
             "role": "edge", **process,
             **edge_status(self._population, self._router, self._cache_map, self._sessions),
         }  # fmt: skip
+        if self._map_keeper is not None:
+            document["known"] = known_status(self._map_keeper, self._clock())
+        return document
 
     def collectors(self) -> Iterable[Collector]:
         """The metrics of nodes, races, copies and calls that are not raced."""

@@ -12,22 +12,29 @@ from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.filter import edge_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
+from ext_proc.envoy_config.parts.known import known_filter
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.settings import EnvoySettings
 from mesh.node import Node
 
 
-def edge_bootstrap(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> Bootstrap:
+def edge_bootstrap(
+    settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node], known: str | None = None
+) -> Bootstrap:
     """An edge's bootstrap, as a typed message. Raises ConfigError as `render` does."""
-    return assembled(settings, edge_listeners(settings, version), edge_clusters(settings, server, nodes))
+    return assembled(settings, edge_listeners(settings, version, known), edge_clusters(settings, server, nodes))
 
 
-def edge_listeners(settings: EnvoySettings, version: str) -> list[Listener]:
-    """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks."""
-    processor = edge_filter(settings, version)
-    clients = _listener("clients", settings.listen, settings, [kept_from_clients(), processor], FROM_CLIENTS)
+def edge_listeners(settings: EnvoySettings, version: str, known: str | None = None) -> list[Listener]:
+    """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks.
+
+    `known` is the file of known calls, those of clients: candidate calls say of themselves where they go.
+    """
+    before = [kept_from_clients(), *([known_filter(known)] if known else [])]
+    filters = [*before, edge_filter(settings, version, known=known is not None)]
+    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS)
     clients = buffering(clients, settings, version)
-    found = [clients, _listener("egress", settings.egress, settings, [processor], FROM_SERVER)]
+    found = [clients, _listener("egress", settings.egress, settings, [edge_filter(settings, version)], FROM_SERVER)]
     if settings.direct_listen is not None:
         found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))
     return found

@@ -17,9 +17,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.xds.type.matcher.v3 import (
-    MatcherOnMatch,
-)
+from envoy_data_plane.xds.type.matcher.v3 import MatcherOnMatch
 
 from ext_proc.contract import (
     CONTROL_PATHS,
@@ -31,6 +29,7 @@ from ext_proc.contract import (
     SEGMENT_SAFE,
     SESSION_HEADER,
 )
+from ext_proc.envoy_config.parts.known import is_known, skip
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
@@ -66,9 +65,10 @@ class BodyCalls:
     to_answer: bool = False
 
 
-def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
+def edge_filter(settings: FilterSettings, version: str, *, known: bool = False) -> HttpFilter:
     """An edge's HTTP filter for an Envoy of this version. It stands right before the router.
 
+    With `known` it leaves calls alone whose nodes a filter before it has named (`parts.known`).
     Raises ConfigError for a version that is not supported.
     """
     # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
@@ -87,6 +87,7 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
         # Without the server nobody knows the one node that may get it.
         strict=present(SESSION_HEADER),
         server_asks=Branch.CLOSED,
+        skipped=is_known() if known else None,
     )
 
 
@@ -129,11 +130,13 @@ def _filter(
     server_asks: Branch,
     settled: Predicate | None = None,
     strict: Predicate | None = None,
+    skipped: Predicate | None = None,
 ) -> HttpFilter:
     """The filter of one role: the first predicate that holds decides, and a call for which none does is `open`.
 
     `settled` are calls that are open whatever else they say, `strict` those that are closed unless they are
-    `body_calls`. `server_asks` is the branch of `body_calls` from Envoy 1.40 on, where the server asks for the body.
+    `body_calls`, and of those that are `skipped` the server hears nothing at all. `server_asks` is the branch of
+    `body_calls` from Envoy 1.40 on, where the server asks for the body.
     """
     access = body_access(version)
     choices = [(matches(":path", CONTROL_PATHS), branches[Branch.CLOSED])]
@@ -151,6 +154,8 @@ def _filter(
     if strict is not None:
         choices.append((strict, branches[Branch.CLOSED]))
     cases = [(predicate, _action(branch, version)) for predicate, branch in choices]
+    if skipped is not None:
+        cases.insert(0, (skipped, skip()))
     return chosen("tbms", cases, _action(branches[Branch.OPEN], version))
 
 
