@@ -1,22 +1,48 @@
-"""gRPC names in Envoy: the model of a call that only its message names, told in a header before anybody is asked.
+"""gRPC names in Envoy: the model of a call in one header (NAMED_HEADER), wherever the call itself says it.
 
-Two filters before the others. The first waits until the call's one message is here, the second reads the first bytes
-of it and writes what they name into NAMED_HEADER. It does so only where the server, reading the same bytes, would find
-that name and nothing beyond it. Of everything else it says nothing, and no call fails by it: a version, a label, a name
-that a path could not hold as it is, a message that is packed, cut off, malformed, or none at all are the server's.
+Two filters before the map of known calls. What MODEL_HEADER says is copied; for a call without it the first waits
+until its one message is here, and the second reads the first bytes of it, and tells what they name, only where the
+server, reading the same bytes, would find that name and nothing beyond it. Of everything else it says nothing, and no
+call fails by it: a version, a label, a name that a path could not hold as it is, a message that is packed, cut off,
+malformed, or none at all are the server's.
+
+A third filter, behind the map: nodes with the node role are told the model of a known call in MODEL_HEADER, as the
+server tells them (docs/decisions/057).
 
 Why a script and not Envoy's grpc_field_extraction: docs/decisions/121. What it reads and what not: 122.
 """
 
-from collections.abc import Sequence
-
-from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import DataSource, HeaderValue, HeaderValueOption, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction as AppendAction
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
-from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
-from ext_proc.envoy_config.parts.matching import Predicate, all_of, any_of, equals, is_grpc, none_of, present, when
+from ext_proc.contract import (
+    BEYOND_THE_NAME,
+    MODEL_HEADER,
+    NAMED_HEADER,
+    SEGMENT_SAFE,
+    TELL_KEY,
+    TELL_NAMESPACE,
+)
+from ext_proc.envoy_config.parts.matching import (
+    Predicate,
+    all_of,
+    any_of,
+    chosen,
+    equals,
+    execute,
+    has_metadata,
+    is_grpc,
+    matches,
+    none_of,
+    present,
+    when,
+)
 from ext_proc.envoy_config.parts.text import extension
 from mesh.names import MAX_NAME
 
@@ -30,6 +56,9 @@ METHODS = (
 
 # Bytes of a message that are read. A name has 255 at most, and stands first in what every protobuf library writes.
 READ_BYTES = 512
+
+# A name in MODEL_HEADER, without version and label: 255 bytes, each of which may be %XX.
+_ONE_NAME = "[^/]{1,765}"
 
 # Characters that need no escape: the header says a name as `ext_proc.wire.naming.write_model` does. A pattern of Lua's.
 _PLAIN = "[%w%-._~" + "".join("%" + character for character in SEGMENT_SAFE) + "]"
@@ -104,20 +133,40 @@ end
 """
 
 
-def grpc_name_filters(beyond: Sequence[str], message_bytes: int) -> list[HttpFilter]:
-    """The two filters, before those that read NAMED_HEADER.
+def grpc_name_filters(message_bytes: int) -> list[HttpFilter]:
+    """The two filters before those that read NAMED_HEADER.
 
-    Calls that say one of the headers `beyond` are the server's in any case, and are left alone. A message of more than
-    `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
+    Calls that say something beyond the name of their model are the server's in any case, and are left alone. A message
+    of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
     """
-    calls = _unnamed([*beyond, MODEL_HEADER])
+    unnamed = _unnamed()
     buffer = extension("envoy.filters.http.buffer", Buffer(max_request_bytes=message_bytes))
     script = extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
-    return [when("tbms-whole-message", calls, buffer), when("tbms-grpc-name", calls, script)]
+    named = all_of(matches(MODEL_HEADER, _ONE_NAME), is_grpc())
+    choices = [
+        (named, execute("from-header", _copied(MODEL_HEADER, NAMED_HEADER))),
+        (unnamed, execute("from-message", script)),
+    ]
+    return [when("tbms-whole-message", unnamed, buffer), chosen("tbms-grpc-name", choices, None)]
 
 
-def _unnamed(said: Sequence[str]) -> Predicate:
+def told_filter() -> HttpFilter:
+    """The filter behind the map of known calls."""
+    to_tell = all_of(has_metadata(TELL_NAMESPACE, TELL_KEY), none_of(present(MODEL_HEADER)))
+    return when("tbms-told", to_tell, _copied(NAMED_HEADER, MODEL_HEADER))
+
+
+def _unnamed() -> Predicate:
     """Calls of METHODS, of which the headers say neither their model nor anything else that makes them the server's."""
-    others = [present(name) for name in ("grpc-encoding", *said)]  # a packed message has to be unpacked
+    said = (MODEL_HEADER, *BEYOND_THE_NAME, "grpc-encoding")  # a packed message has to be unpacked
     methods = any_of(*[equals(":path", path) for path in METHODS])
-    return all_of(methods, equals(":method", "POST"), is_grpc(), none_of(any_of(*others)))
+    return all_of(methods, equals(":method", "POST"), is_grpc(), none_of(any_of(*[present(name) for name in said])))
+
+
+def _copied(source: str, to: str) -> TypedExtensionConfig:
+    """A filter that makes a request header say what another one says."""
+    header = HeaderValueOption(
+        header=HeaderValue(key=to, value=f"%REQ({source})%"), append_action=AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+    )
+    mutations = Mutations(request_mutations=[HeaderMutation(append=header)])
+    return extension("envoy.filters.http.header_mutation", HeaderMutationFilter(mutations=mutations))

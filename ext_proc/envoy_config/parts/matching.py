@@ -7,7 +7,12 @@ from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
 from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import HttpRequestHeaderMatchInput
+from envoy_data_plane.envoy.extensions.matching.common_inputs.network.v3 import (
+    DynamicMetadataInput,
+    DynamicMetadataInputPathSegment,
+)
+from envoy_data_plane.envoy.extensions.matching.input_matchers.metadata.v3 import Metadata
+from envoy_data_plane.envoy.type.matcher.v3 import HttpRequestHeaderMatchInput, ValueMatcher
 from envoy_data_plane.google.protobuf import Any
 from envoy_data_plane.xds.type.matcher.v3 import (
     Matcher,
@@ -50,6 +55,18 @@ def starts(name: str, prefix: str) -> Predicate:
 def matches(name: str, regex: str) -> Predicate:
     """The header's whole value matches this RE2 expression."""
     return _header(name, StringMatcher(safe_regex=RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=regex)))
+
+
+def has_metadata(namespace: str, key: str) -> Predicate:
+    """A filter before has set this dynamic metadata. Nobody but filters can: it is no header."""
+    wanted = DynamicMetadataInput(filter=namespace, path=[DynamicMetadataInputPathSegment(key=key)])
+    present_match = Metadata(value=ValueMatcher(present_match=True))
+    return Predicate(
+        single_predicate=MatcherMatcherListPredicateSinglePredicate(
+            input=xds_extension("metadata", wanted),
+            custom_match=xds_extension("envoy.matching.matchers.metadata_matcher", present_match),
+        )
+    )
 
 
 def any_of(*predicates: Predicate) -> Predicate:

@@ -71,7 +71,7 @@ async def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             HeaderValueOption(header=HeaderValue(key=key, value=f"%REQ({name})%")) for key, name in told.items()
         ],
     )
-    filters = grpc_name_filters(["tloc"], LIMIT)
+    filters = grpc_name_filters(LIMIT)
     reading = listener("reader", settings.listen, settings, filters, FROM_CLIENTS, routes, local_replies(), 30)
     bootstrap = folder / "envoy.yaml"
     bootstrap.write_text(to_yaml(assembled(settings, [reading], [])))
