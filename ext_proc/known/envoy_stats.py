@@ -8,7 +8,7 @@ import aiohttp
 from ext_proc.contract import KNOWN_FILTER
 from mesh.address import parse_address
 
-_SECONDS = 2.0
+_SECONDS = 5.0
 _MOST_BYTES = 65_536
 _SCOPE = f"extension_config_discovery.http_filter.{KNOWN_FILTER}."
 

@@ -1,6 +1,7 @@
 """The keeper of the map: writes what is known into its file, and sees whether Envoy takes it."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +18,8 @@ from mesh.routing.known import KnownModels
 logger = logging.getLogger(__name__)
 
 _CHUNK = 50
-_FIRST_LOOK, _LAST_LOOK = 0.05, 2.0
-"""Seconds between two questions to Envoy while it has not taken the file: more and more."""
+_FIRST_PAUSE, _REST = 0.025, 5.0
+"""Seconds between two questions to Envoy: after a file, and when nothing is to be learnt; in between more and more."""
 
 
 @dataclass(slots=True)
@@ -135,22 +136,21 @@ class MapKeeper:
         logger.error("the map of known calls cannot be written", extra={"file": str(self.path), "cause": str(error)})
 
     async def _follow(self) -> None:
-        """After each file: asks Envoy until it has taken it, or refused it."""
+        """Asks Envoy what it has: often after each file until it has taken or refused it, and now and then."""
+        pause = _FIRST_PAUSE
         while True:
-            await self._to_follow.wait()
-            self._to_follow.clear()
-            pause = _FIRST_LOOK
-            while not self._to_follow.is_set() and not await self._is_settled():
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LAST_LOOK)
+            pause = _REST if await self._is_settled() else min(2 * pause, _REST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._to_follow.wait()
+                self._to_follow.clear()
+                pause = _FIRST_PAUSE
 
     async def _is_settled(self) -> bool:
         before = self._last
         await self._ask()
-        if self.taken:
-            return True
         if before is None or self._last is None or self._last.refused <= before.refused:
-            return False
+            return self.taken is True
         self.refused += 1
         logger.error(
             "Envoy has refused the map of known calls, and keeps the one before",

@@ -95,11 +95,17 @@ class Sidecar:
             self.write_config()
             await asyncio.to_thread(self._render_bootstrap)
             await self.start_server()
-            await self.envoy.start(answers(f"{self.envoy_admin}/ready"))
+            await self._start_envoy()
         except BaseException:
             await self.stop()
             raise
         return self
+
+    async def start_envoy_first(self) -> None:
+        """Starts Envoy alone, as a mesh may; `start_server` is to follow."""
+        self.write_config()
+        await asyncio.to_thread(self._render_bootstrap)
+        await self._start_envoy()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
@@ -130,6 +136,9 @@ class Sidecar:
         async with aiohttp.ClientSession() as http, http.get(f"{self.admin}/status") as reply:
             document: dict[str, Any] = json.loads(await reply.read())
             return document
+
+    async def _start_envoy(self) -> None:
+        await self.envoy.start(answers(f"{self.envoy_admin}/ready"))
 
     def _render_bootstrap(self) -> None:
         # As `tbms envoy-config` does, without two seconds of imports each time.
