@@ -1,7 +1,7 @@
 """What Envoy tells of known calls: how often it has asked the server, and which map it has."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -25,12 +25,14 @@ async def until_map(edge: Sidecar, true: Callable[[dict[str, Any]], bool]) -> di
     return told
 
 
-async def until_known(edge: Sidecar, path: str, content: bytes = b"{}") -> None:
+async def until_known(
+    edge: Sidecar, path: str, content: bytes = b"{}", headers: Mapping[str, str] | None = None
+) -> None:
     """Calls of that path no longer ask the server."""
     async with asyncio.timeout(30), rest_client(edge.http) as client:
         while True:
             before = await asked(edge)
-            await client.post(path, content=content)
+            await client.post(path, content=content, headers=headers)
             if await asked(edge) == before:
                 return
             await asyncio.sleep(0.05)
