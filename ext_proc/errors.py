@@ -1,12 +1,25 @@
 """The one error root of this package, and the errors that are answered to a client."""
 
 from enum import Enum
+from typing import TypeVar
 
 from ext_proc.grpc_status import GrpcStatus
 
 
 class TbmsError(Exception):
     """Root of every error that this package raises on purpose; the message is one sentence."""
+
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+
+def kept(error: ErrorT) -> ErrorT:
+    """The error without its traceback, for whoever keeps it as a value.
+
+    A traceback holds the frames that it went through, and what they held: where one of them leads to the keeper, a
+    call and its body would stay until the garbage collector looks for such circles.
+    """
+    return error.with_traceback(None)
 
 
 class Reason(Enum):

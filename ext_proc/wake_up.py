@@ -27,9 +27,18 @@ class WakeUp:
         if when is not None:
             self._timer = asyncio.get_running_loop().call_later(_delay(when - self._clock()), self._fire)
 
+    def close(self) -> None:
+        """Asks for nothing any more, and forgets whom to call: who owns this and is called by it would be a circle."""
+        self.at(None)
+        self._wake = _nobody
+
     def _fire(self) -> None:
         self._timer = self._armed = None
         self._wake()
+
+
+def _nobody() -> None:
+    """Is called by a timer that was closed."""
 
 
 def _delay(seconds: float) -> float:

@@ -67,7 +67,8 @@ def model_server(
     load_delay_ms: Annotated[float, typer.Option(help="Simulation: added to each load.")] = 0.0,
 ) -> None:
     """Serve ONNX models over the TF Serving and V2 APIs."""
-    from ext_proc.process.lifecycle import Stop, settle_heap
+    from ext_proc.process.heap import settle_heap
+    from ext_proc.process.lifecycle import Stop
     from mesh.model_server.server import ModelServerSettings, serve
 
     settings = ModelServerSettings(

@@ -15,8 +15,10 @@ _LAST_NUMBER = 2**30
 class ClientConnection(H2Connection[ClientStream]):
     """See `H2Connection`."""
 
-    def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
-        super().__init__(wake, limits)
+    def __init__(
+        self, wake: Callable[[], None], limits: Limits | None = None, clock: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        super().__init__(wake, limits, clock)
         self._decoder = HeaderDecoder(self.limits, read_response_headers, OVERSIZED_RESPONSE, self._charge)
         self._next = 1
         self.writer.write(PREFACE)

@@ -7,7 +7,8 @@
     connection.watch(now)              to be called every second: what takes the peer too long ends the connection
     connection.ended                   whether the transport is to be closed once what there is to take is sent
 
-It reads no clock and knows no event loop. `wake` is called when there is something to take outside of `receive`.
+It knows no event loop, and reads a clock only to end its share of a turn, where it is given one. `wake` is called when
+there is something to take outside of `receive`.
 Nothing that a peer sends raises: what breaks the protocol ends its stream with RST_STREAM or the connection with
 GOAWAY, under the code that RFC 9113 gives it.
 
@@ -96,8 +97,11 @@ class H2Connection(ABC, Generic[StreamT]):
     and `_highest` to the highest stream that it or its peer has opened.
     """
 
-    def __init__(self, wake: Callable[[], None], limits: Limits | None = None) -> None:
+    def __init__(
+        self, wake: Callable[[], None], limits: Limits | None = None, clock: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.limits = limits = limits or Limits()
+        self._clock = clock  # of the time that a turn takes; one that stands still bounds nothing
         self.writer = Writer(wake)
         self.ended = False
         self.behind = False
@@ -288,8 +292,9 @@ class H2Connection(ABC, Generic[StreamT]):
         frame_cost = FRAME_COST
         size, largest, block, begin = len(data), self.limits.frame, self._block, start
         share = start + self.limits.turn  # where this turn ends; what costs more than its bytes brings that nearer
+        clock, until = self._clock, self._clock() + self.limits.turn_seconds
         while size - start >= header_size:
-            if start >= share:
+            if start >= share or clock() >= until:
                 self.behind = not self.ended
                 break
             high, low, kind, flags, number = unpack(data, start)
@@ -526,6 +531,8 @@ class H2Connection(ABC, Generic[StreamT]):
         """Ends at once; the streams are told of it, of very many some in each turn."""
         self.ended = True
         self._rest = b""
+        self.writer.waiting.clear()
+        self._withheld.clear()
         streams, self._streams = self._streams, {}
         self._lost += streams.values()
         self._tell_lost()

@@ -6,7 +6,6 @@ up (these three are the `Writer`'s). `_fits` and `_spend` are the one place wher
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from typing import ClassVar, Protocol, TypeVar
 
 from ext_proc.http2.frames import DATA, HEADER, MAX_WINDOW, ErrorCode, StreamFault, window_update
@@ -15,6 +14,9 @@ from ext_proc.http2.limits import FloodLimiter, Limits
 from ext_proc.http2.writer import Writer
 
 S_contra = TypeVar("S_contra", contravariant=True)
+
+# Bytes of a message that waits in one piece.
+_SHORT = 4096
 
 
 class StreamOwner(Protocol[S_contra]):
@@ -66,7 +68,7 @@ class FlowControlledStream(ABC):
         self._owner = owner
         self._writer = owner.writer
         self._limits = owner.limits
-        self._queue: deque[memoryview] | None = None  # only where something does not go out at once
+        self._queue: list[bytes | memoryview] | None = None  # only where something does not go out at once
         self._queued = 0
         self._in_line = False
         self._last_flags = 0
@@ -172,13 +174,16 @@ class FlowControlledStream(ABC):
 
     def _enqueue(self, *pieces: bytes | memoryview) -> None:
         """Takes what cannot go out at once; it goes as the windows open."""
+        size = sum(map(len, pieces))
+        # Very many streams may wait, each with a short reply: that is kept in as little as it can be.
+        queued = pieces if size > _SHORT else (b"".join(pieces),)
         if self._queue is None:
-            self._queue = deque()
-        for piece in pieces:
-            self._queue.append(memoryview(piece))
-            self._queued += len(piece)
-            if self._owns_queue:
-                self._hold(len(piece))
+            self._queue = [*queued]
+        else:
+            self._queue += queued
+        self._queued += size
+        if self._owns_queue:
+            self._hold(size)
         if self.window > 0:
             self._line_up()
 
@@ -202,16 +207,18 @@ class FlowControlledStream(ABC):
             self._writer.wait(self)
 
 
-def _cut(queue: deque[memoryview], size: int) -> list[memoryview]:
+def _cut(queue: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
     """The first `size` bytes, taken off the queue."""
-    pieces = []
-    while size:
-        piece = queue[0]
-        if len(piece) <= size:
-            queue.popleft()
-        else:
-            queue[0] = piece[size:]
-            piece = piece[:size]
+    pieces: list[bytes | memoryview] = []
+    for taken, piece in enumerate(queue):
+        if len(piece) > size:
+            del queue[:taken]
+            if size:
+                view = memoryview(piece)
+                queue[0] = view[size:]
+                pieces.append(view[:size])
+            return pieces
         pieces.append(piece)
         size -= len(piece)
+    queue.clear()
     return pieces

@@ -51,6 +51,9 @@ class Limits:
     idle_frames: Rate = Rate(burst=10_000, per_second=1_000)
     # What is gone through at once, before other connections have their turn; each frame counts `FRAME_COST` on top.
     turn: int = 64 * KiB
+    # And the time that it may take, where the connection is given a clock: the frames of one peer are not those of
+    # another, and a call of a kind never seen before is several times the work of a usual one.
+    turn_seconds: float = 0.001
     # From the beginning of a connection to the peer's first SETTINGS.
     greeting_seconds: float = 30.0
     # A peer that was silent for so long is asked by a PING whether it is still there ...

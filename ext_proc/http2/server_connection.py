@@ -35,8 +35,14 @@ class ServerConnection(H2Connection[ServerStream]):
     GOAWAY that counts. Streams that the peer opens from then on are refused.
     """
 
-    def __init__(self, sessions: Mapping[str, Open], wake: Callable[[], None], limits: Limits | None = None) -> None:
-        super().__init__(wake, limits)
+    def __init__(
+        self,
+        sessions: Mapping[str, Open],
+        wake: Callable[[], None],
+        limits: Limits | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        super().__init__(wake, limits, clock)
         self._sessions = sessions
         self._decoder = HeaderDecoder(self.limits, read_request_headers, OVERSIZED_REQUEST, self._charge)
         self._began = False  # whether the client's preface has come

@@ -15,7 +15,8 @@ from ext_proc.contract import PROCESS_METHOD
 from ext_proc.errors import ConfigError
 from ext_proc.http2.limits import Limits, MiB
 from ext_proc.process.grpc_server import GrpcServer
-from ext_proc.process.lifecycle import Stop, settle_heap
+from ext_proc.process.heap import Heap
+from ext_proc.process.lifecycle import Stop
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
@@ -59,7 +60,8 @@ class App:
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
-            settle_heap()
+            heap = Heap(self._metrics.calls.total, lambda: self._metrics.streams)
+            background.append(tasks.create_task(heap.watch()))
             logger.info("serving", extra={"role": self._role.name, "address": server.address, "admin": settings.admin})
             await stop.asked.wait()
             await self._drain(server, stop)

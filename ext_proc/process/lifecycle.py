@@ -1,21 +1,11 @@
-"""The life of a process that answers calls: its heap is settled once it has started, and a signal stops it."""
+"""The end of a process that answers calls: a signal stops it."""
 
 import asyncio
 import contextlib
-import gc
 import math
 import signal
 from collections.abc import Coroutine
 from typing import Any
-
-
-def settle_heap() -> None:
-    """Leaves what is on the heap out of every later collection: to be called once all that lives for good is made.
-
-    A collection of all of it would hold up every call for the time of a limit (70 ms were seen).
-    """
-    gc.collect()
-    gc.freeze()
 
 
 class Stop:

@@ -16,7 +16,7 @@ the call in `held`, awaits whatever it takes, and brings the outcome to `decided
 from enum import Enum, auto
 
 from ext_proc.contract import RESIDENCY_ASK, RESIDENCY_HEADER, STEERING_HEADERS
-from ext_proc.errors import CallError, Reason
+from ext_proc.errors import CallError, Reason, kept
 from ext_proc.processing import response
 from ext_proc.processing.body import Body
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Refuse, Respond, Route
@@ -302,7 +302,7 @@ class Machine:
 
     def _refuse(self, error: CallError) -> list[bytes]:
         self.state = State.ENDED
-        self.refusal = error
+        self.refusal = kept(error)
         self._body.drop()
         return [response.immediate(error_reply(self._protocol(), error))]
 

@@ -17,7 +17,7 @@ from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Mix, Plan
 from ext_proc.broker.race import Race
 from ext_proc.contract import ANSWER_HEADER, NOBODY_ANSWERED
-from ext_proc.errors import CallError, Reason, TbmsError
+from ext_proc.errors import CallError, Reason, TbmsError, kept
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.answer import compose
@@ -104,7 +104,7 @@ class _RaceRun:
         for effect in self._race.cancelled(self._shared.clock()):
             if isinstance(effect, Cancel):
                 self._give_up(effect)
-        self._wake_up.at(None)
+        self._wake_up.close()
 
     def _happens(self, event: Callable[[float], list[Effect]]) -> None:
         """Tells the race what has happened now, and does what it asks for."""
@@ -132,7 +132,8 @@ class _RaceRun:
         return outcome
 
     def _give_up(self, cancel: Cancel) -> None:
-        call = self._calls.get((cancel.rank, cancel.member))
+        # Forgotten: a cancelled task keeps what its frames held, and they hold us.
+        call = self._calls.pop((cancel.rank, cancel.member), None)
         if call is not None:
             call.cancel()
 
@@ -152,7 +153,7 @@ class _RaceRun:
             shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)
             raise
         except (UpstreamError, CallError) as caught:
-            error = caught
+            error = kept(caught)
         except Exception as caught:
             logger.exception("candidate failed", extra={"model": start.candidate.title})
             error = CallError(Reason.INTERNAL, f"The server failed on a candidate: {type(caught).__name__}.")

@@ -1,6 +1,7 @@
 """The connections of a client to one address, made when they are needed."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -98,7 +99,7 @@ class ConnectionPool:
                 break
             error = await asyncio.shield(self._dialling or self._begin_dial())
             if error is not None:
-                raise error
+                raise OSError(str(error))
             connection = self._with_room()
             if connection is not None:
                 return connection
@@ -152,7 +153,7 @@ class ConnectionPool:
         self._connections.discard(protocol)
 
     def _side(self, wake: Callable[[], None]) -> ClientConnection:
-        return ClientConnection(wake, self._limits)
+        return ClientConnection(wake, self._limits, time.monotonic)
 
 
 def _ignore(_: Http2Protocol[ClientConnection]) -> None:

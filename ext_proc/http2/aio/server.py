@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,7 @@ class Http2Server:
         return Http2Protocol(self._side, self._made, self._lost, self._connections.turns)
 
     def _side(self, wake: Callable[[], None]) -> ServerConnection:
-        return ServerConnection(self._sessions, wake, self._limits)
+        return ServerConnection(self._sessions, wake, self._limits, time.monotonic)
 
     def _made(self, protocol: Http2Protocol[ServerConnection]) -> None:
         self._connections.add(protocol)

@@ -53,6 +53,7 @@ class Job:
             raise
         finally:
             self._waiters.pop(waiter, None)
+            del waiter  # its error's traceback holds this frame, and all that the frames before it hold
 
     async def join(self) -> None:
         """Return when the load has ended, well or not, without using the model."""

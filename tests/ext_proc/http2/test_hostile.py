@@ -1,5 +1,6 @@
 """What a peer must not do: the right code, no exception, and nothing that grows without bound."""
 
+import gc
 import itertools
 from typing import Any
 
@@ -30,6 +31,7 @@ from ext_proc.http2.frames import (
 )
 from ext_proc.http2.limits import Allowance, Limits, Rate
 from ext_proc.http2.server_connection import ServerConnection
+from ext_proc.http2.server_stream import ServerStream
 from tests.ext_proc.http2.peer import HEADERS as FIELDS
 from tests.ext_proc.http2.peer import PATH, Book, feed, frames_of, message, raw
 from tests.ext_proc.http2.test_server_connection import Echoes
@@ -390,3 +392,31 @@ def test_no_bytes_raise(data: bytes, cuts: list[int]) -> None:
     connection = ServerConnection({PATH: Book().open}, lambda: None)
     connection.receive(data, 0.0)
     assert (goaway_of(connection) or (0, 0))[1] in (ErrorCode.NO_ERROR, ErrorCode.PROTOCOL_ERROR)
+
+
+def test_a_turn_ends_with_its_time_whatever_its_frames_cost() -> None:
+    clock = itertools.count()  # a second a look
+    limits = Limits(turn_seconds=10.0)
+    connection = ServerConnection({PATH: Book().open}, lambda: None, limits, lambda: float(next(clock)))
+    assert feed(connection, PREFACE + settings_frame({}) + frame(PING, 0, 0, bytes(8)) * 40) > 3
+    assert connection.take().count(frame(PING, frames.Flag.ACK, 0, bytes(8))) == 40
+
+
+def test_a_lost_connection_holds_none_of_the_replies_that_waited_for_its_peer() -> None:
+    book = Book()
+    connection = raw(book.open)
+    for number in range(1, 401, 2):
+        opened = frame(HEADERS, END_HEADERS, number, BLOCK) + frame(DATA, END_STREAM, number, message(b"x"))
+        feed(connection, opened)
+        book.sessions.pop().stream.send(bytes(1000))
+        connection.take()
+    assert connection.streams == 200
+    gc.collect()
+    gc.disable()
+    try:
+        connection.lost()
+        while connection.behind:
+            connection.go_on(0.0)
+        assert not [each for each in gc.get_objects() if isinstance(each, ServerStream)]
+    finally:
+        gc.enable()

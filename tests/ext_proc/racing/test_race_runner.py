@@ -1,6 +1,8 @@
 """Races on a virtual clock: who is asked when, what comes back, and that nothing stays behind."""
 
 import asyncio
+import gc
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -422,3 +424,25 @@ def test_the_nodes_of_one_race_are_told_the_same_race_and_what_is_left() -> None
         assert told == ["50;race=r0;lag=4", "40;race=r0;lag=4;rank=1", "50;race=r1;lag=4", "40;race=r1;lag=4;rank=1"]
 
     playing(play, bert=Script(0.020), svm=Script(None))
+
+
+@pytest.mark.parametrize(
+    "last",
+    [Script(0.003, UpstreamError("no")), Script(0.003, CallError(Reason.INTERNAL, "no")), Script(0.003), Script(None)],
+)
+def test_a_call_is_let_go_with_its_race_and_not_by_the_garbage_collector(last: Script) -> None:
+    body = secrets.token_bytes(8)
+
+    async def play(stage: Scene) -> None:
+        await stage.race_runner.run(held(body=body), plan("bert", "svm"), 0.0)
+        await asyncio.sleep(0)
+        stage.reports.clear()
+        stage.upstream.sent.clear()
+
+    gc.collect()
+    gc.disable()
+    try:
+        playing(play, bert=Script(None), svm=last)
+        assert not [each for each in gc.get_objects() if isinstance(each, Held) and body in each.chunks]
+    finally:
+        gc.enable()
