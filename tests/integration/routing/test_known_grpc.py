@@ -6,19 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
+import grpc.aio
 import numpy as np
 import pytest
 import pytest_asyncio
 import tritonclient.grpc.aio as triton
 
+from ext_proc.known.file import replace_file
+from ext_proc.known.forms import Form
+from ext_proc.known.map_file import MapWriter
 from integration.peers.tf_client import TfClient
 from integration.stack.embedded import EmbeddedNode
 from integration.stack.sidecar import Sidecar
 from mesh.node import Node
+from mesh.routing.known import PARTS, KnownModel
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
 from tests.integration.raw import channel, rest_client, unary
-from tests.integration.recorder import Recorder, recorder
+from tests.integration.recorder import Arrival, Recorder, recorder
 from tests.integration.routing.test_grpc_names import (
     GRPC,
     INFER,
@@ -211,6 +216,32 @@ async def test_with_the_server_dead_known_calls_go_on(ways: Ways) -> None:
     finally:
         await ways.known.server.stop()
         await ways.known.start_server()
+
+
+@pytest.mark.parametrize("version", ["1.40", "1.38", "1.36"])
+async def test_nodes_of_ours_are_told_the_model(
+    version: str, recorders: dict[str, Recorder], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    need_envoy(version)
+    seen = recorders["first"]
+    assert seen.node.grpc is not None
+    folder = tmp_path_factory.mktemp(f"told-{version}")
+    file = folder / "map.pb"
+    # A map as a server writes it whose node has the node role; this one has nothing to write.
+    told = KnownModel("acme", int(Form.GRPC), {"grpc": ((PARTS, (seen.node.grpc,)),)}, tells=True)
+    sections = {"known": {"file": str(file), "seconds": 3600.0}}
+    async with Sidecar(folder, [seen.node], envoy=version, sections=sections) as edge, channel(edge.target) as through:
+        replace_file(file, MapWriter(1).write([told], "told"))
+        while (arrival := await arrived(through, seen)).header("x-tbms-model") is None:
+            pass
+    assert (arrival.body, arrival.header("x-tbms-model")) == (spec(NAME), "acme")
+    assert arrival.header("x-tbms-named") is None
+
+
+async def arrived(through: grpc.aio.Channel, seen: Recorder) -> Arrival:
+    reply = await unary(through, PREDICT, spec(NAME))
+    assert reply.code == "OK", reply.details
+    return seen.arrivals[-1]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38", "1.36"])
