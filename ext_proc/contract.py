@@ -21,6 +21,10 @@ MODEL_HEADER = "x-tbms-model"
 SEGMENT_SAFE = "!$&'()*+,;=@:"
 """Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
+# The name of a gRPC call's model, and nothing beyond it, as Envoy itself has read it (`parts.grpc_names`): out of the
+# message, or out of the header above. A client's own is removed, and no Envoy sends it on.
+NAMED_HEADER = "x-tbms-named"
+
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
 HOP_HEADER = "x-tbms-hop"
@@ -81,6 +85,10 @@ GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cros
 # The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
 # filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
 KNOWN_FILTER = "tbms-known"
+
+# Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
+TELL_NAMESPACE = "tbms"
+TELL_KEY = "tell"
 
 # What a call may say beyond the name of its model. Whoever says any of it asks the server: the map knows names only,
 # and a client's own copy of what steers has to be removed, by the server where no listener does it.

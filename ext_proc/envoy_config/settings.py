@@ -56,6 +56,12 @@ class FilterLimits(Settings):
         le=2**31 - 1,
         description="Body that Envoy keeps for another try, or (1.36) buffers for the server; per call: mind memory.",
     )
+    named_message_bytes: int = Field(
+        2**31,
+        ge=65536,
+        le=2**32 - 1,
+        description="gRPC message that Envoy holds whole to read its model's name; no server reads one over 2 GiB.",
+    )
     longest_tloc_seconds: float = Field(
         600.0, gt=0, le=86400, description="Longest time a call may be held; idle timeouts stay above it."
     )

@@ -248,6 +248,8 @@ class Gatherer:
         except asyncio.CancelledError:
             self._perform(self.scheduler.withdraw(waiting, self._clock()))
             raise
+        finally:
+            del place, waiting  # an error's traceback holds this frame, and would hold the call with it
 
     def _key_headers(self, held: Held) -> Hashable:
         headers = held.head.headers

@@ -3,7 +3,7 @@
 from enum import IntFlag
 from urllib.parse import quote
 
-from ext_proc.contract import MODEL_HEADER, SEGMENT_SAFE
+from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
 from ext_proc.processing.request import Head
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from mesh.node import ProtocolKind
@@ -15,7 +15,7 @@ GRPC_METHODS = (
     "/tensorflow.serving.PredictionService/MultiInference",
     "/inference.GRPCInferenceService/ModelInfer",
 )
-"""Whose calls are known by their `x-tbms-model`."""
+"""Whose calls are known by their `x-tbms-named`."""
 
 _TFS_SAFE = "!$&'()*+,;=@"
 _V2_SAFE = "!$&'()*+,;=:@"
@@ -53,13 +53,13 @@ def form_of(head: Head, call: Call) -> int:
     if call.version is not None or call.label is not None:
         return 0
     if call.protocol.is_grpc:
-        named = MODEL_HEADER in head.headers and head.headers.get(":path") in GRPC_METHODS
-        return GRPC_FORMS if named else 0
+        named = NAMED_HEADER in head.headers or MODEL_HEADER in head.headers
+        return GRPC_FORMS if named and head.headers.get(":path") in GRPC_METHODS else 0
     return _REST_BITS.get((call.protocol, call.verb), 0)
 
 
 def spelling(form: Form, model: str) -> str:
-    """What a call in that form says where its model is this one: its path, or its `x-tbms-model`.
+    """What a call in that form says where its model is this one: its path, or its `x-tbms-named`.
 
     The one spelling that a map knows; a call that spells the name otherwise asks the server.
     """

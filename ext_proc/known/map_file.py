@@ -1,8 +1,9 @@
 """The map of known calls as the content of its file: what Envoy is told, byte for byte.
 
 A call is known where all of this holds: it is a POST, it says nothing beyond the name of its model (`BEYOND_THE_NAME`),
-and its path is one of the map's (REST), or its method one of `GRPC_METHODS` and its `x-tbms-model` one of the map's
-names. Then Envoy writes the nodes where the server would write them. Every other call is the server's.
+and its path is one of the map's (REST), or its method one of `GRPC_METHODS` and its `x-tbms-named` one of the map's
+names: what it says in `x-tbms-model`, or else in its message. Then Envoy writes the nodes where the server would write
+them. Every other call is the server's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,13 @@ from ext_proc.contract import (
     GRPC_TIMEOUT,
     KNOWN_FILTER,
     KNOWN_KEY,
-    MODEL_HEADER,
+    NAMED_HEADER,
     NODES_NAMESPACE,
+    TELL_KEY,
+    TELL_NAMESPACE,
 )
 from ext_proc.known import matchers
-from ext_proc.known.forms import FORMS, GRPC_METHODS, spelling
+from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from mesh.bounded import Memo
 from mesh.routing.known import PARTS, KnownModel, Shares
 
@@ -32,7 +35,7 @@ class MapWriter:
 
     def __init__(self, models: int) -> None:
         self._cases: Memo[tuple[KnownModel, Cases]] = Memo(models)
-        self._actions: dict[tuple[str, ...], bytes] = {}
+        self._actions: dict[tuple[tuple[str, ...], bool], bytes] = {}
 
     def prepare(self, models: Iterable[KnownModel]) -> None:
         """Writes the cases of these models ahead, so that `write` has less to do in one go."""
@@ -58,24 +61,28 @@ class MapWriter:
         for form in FORMS:
             shares = model.shares.get(form.kind, ())
             if model.forms & form and shares:
-                cases[form.kind] += matchers.exact_case(spelling(form, model.name), self._on_match(shares))
+                on_match = self._on_match(shares, tells=model.tells and form is Form.GRPC)
+                cases[form.kind] += matchers.exact_case(spelling(form, model.name), on_match)
         return cases["rest"], cases["grpc"]
 
-    def _on_match(self, shares: Shares) -> bytes:
+    def _on_match(self, shares: Shares, *, tells: bool) -> bytes:
         (*some, (_, last)) = shares
-        otherwise = self._action(last)
+        otherwise = self._action(last, tells)
         if not some:
             return otherwise
         cases, below = [], 0
         for parts, nodes in some:
             below += parts
-            cases.append((matchers.hashes_below(_SHARED_BY, below, PARTS), self._action(nodes)))
+            cases.append((matchers.hashes_below(_SHARED_BY, below, PARTS), self._action(nodes, tells)))
         return matchers.to_matcher(matchers.first_match(cases, otherwise))
 
-    def _action(self, nodes: tuple[str, ...]) -> bytes:
-        action = self._actions.get(nodes)
+    def _action(self, nodes: tuple[str, ...], tells: bool) -> bytes:
+        action = self._actions.get((nodes, tells))
         if action is None:
-            action = self._actions[nodes] = matchers.to_metadata(NODES_NAMESPACE, KNOWN_KEY, ",".join(nodes))
+            entries = [(NODES_NAMESPACE, KNOWN_KEY, ",".join(nodes))]
+            if tells:
+                entries.append((TELL_NAMESPACE, TELL_KEY, "1"))
+            action = self._actions[nodes, tells] = matchers.to_metadata(*entries)
         return action
 
 
@@ -84,7 +91,7 @@ def _matcher(rest: list[bytes], grpc: list[bytes]) -> bytes:
     if rest:
         cases.append((_REST, matchers.to_matcher(matchers.exact_match(":path", rest))))
     if grpc:
-        cases.append((_GRPC, matchers.to_matcher(matchers.exact_match(MODEL_HEADER, grpc))))
+        cases.append((_GRPC, matchers.to_matcher(matchers.exact_match(NAMED_HEADER, grpc))))
     return matchers.first_match(cases) if cases else b""
 
 

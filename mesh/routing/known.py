@@ -46,6 +46,8 @@ class KnownModel:
     name: str
     forms: int
     shares: Mapping[ProtocolKind, Shares]
+    tells: bool = False
+    """Whether one of the nodes has the node role, and is told the model where only a message names it."""
 
 
 @dataclass(slots=True)
@@ -171,7 +173,8 @@ class KnownModels:
         }
         if not shares:
             return None
-        model = KnownModel(name, forms, shares)
+        tells = any(node.node.residency is not None for each in lists for tier in each.tiers for node in tier[1])
+        model = KnownModel(name, forms, shares, tells)
         if known is None:
             return _Place(model, basis, rate, now)
         return _Place(known.model if model == known.model else model, basis, max(rate, self._faded(known, now)), now)

@@ -12,6 +12,7 @@ from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.access_log import calls_log
 from ext_proc.envoy_config.parts.filter import edge_filter
+from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
 from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark
 from ext_proc.envoy_config.parts.known import known_filter
@@ -35,8 +36,10 @@ def edge_listeners(settings: EnvoySettings, version: str, known: str | None = No
     On a TCP port anyone on the machine can call the egress, so that the server is asked whether a call is its own; a
     Unix socket has no other callers than those who may open it.
     """
-    before = [kept_from_clients(), *([known_filter(known)] if known else [])]
-    filters = [*before, edge_filter(settings, version, known=known is not None)]
+    filters = [kept_from_clients()]
+    if known is not None:
+        filters += [*grpc_name_filters(settings.limits.named_message_bytes), known_filter(known), told_filter()]
+    filters.append(edge_filter(settings, version, known=known is not None))
     clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS)
     clients = buffering(clients, settings, version)
     knows_caller = bool(parse_address(settings.egress).path)

@@ -16,16 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
-from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.google.protobuf import Any
-from envoy_data_plane.xds.type.matcher.v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherOnMatch,
-)
+from envoy_data_plane.xds.type.matcher.v3 import MatcherOnMatch
 
 from ext_proc.contract import (
     CONTROL_PATHS,
@@ -42,7 +34,9 @@ from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
     any_of,
-    equals,
+    chosen,
+    execute,
+    is_grpc,
     matches,
     none_of,
     one_of_names,
@@ -50,7 +44,7 @@ from ext_proc.envoy_config.parts.matching import (
     starts,
 )
 from ext_proc.envoy_config.parts.processor import OUTAGE_SECONDS, Branch, ProcessorBranch, external_processor
-from ext_proc.envoy_config.parts.text import extension, xds_extension
+from ext_proc.envoy_config.parts.text import extension
 from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
 from ext_proc.envoy_config.settings import FilterSettings, GatheredCalls
 
@@ -150,7 +144,7 @@ def _filter(
         choices.append((settled, branches[Branch.OPEN]))
     for calls in body_calls:
         if access is BodyAccess.BUFFERED and calls.rest:
-            rest = all_of(calls.predicate, none_of(_is_grpc()))
+            rest = all_of(calls.predicate, none_of(is_grpc()))
             choices.append((rest, replace(branches[Branch.BUFFER], timed=calls.timed)))
         if access is BodyAccess.BUFFERED and calls.to_answer:
             continue
@@ -162,36 +156,18 @@ def _filter(
     cases = [(predicate, _action(branch, version)) for predicate, branch in choices]
     if skipped is not None:
         cases.insert(0, (skipped, skip()))
-    composite = ExtensionWithMatcher(
-        xds_matcher=Matcher(
-            matcher_list=MatcherMatcherList(
-                matchers=[
-                    MatcherMatcherListFieldMatcher(predicate=predicate, on_match=on_match)
-                    for predicate, on_match in cases
-                ]
-            ),
-            on_no_match=_action(branches[Branch.OPEN], version),
-        ),
-        extension_config=extension("envoy.filters.http.composite", Composite()),
-    )
-    return HttpFilter(name="tbms", typed_config=Any.pack(composite))
+    return chosen("tbms", cases, _action(branches[Branch.OPEN], version))
 
 
 def _action(branch: ProcessorBranch, version: str) -> MatcherOnMatch:
     processor = extension("envoy.filters.http.ext_proc", external_processor(branch, version))
-    return MatcherOnMatch(action=xds_extension(branch.kind.value, ExecuteFilterAction(typed_config=processor)))
-
-
-def _is_grpc() -> Predicate:
-    """As `ext_proc.wire.content_type` has it: grpc-web is another framing."""
-    plain, tails = "application/grpc", ("+", ";")
-    return any_of(equals("content-type", plain), *[starts("content-type", f"{plain}{tail}") for tail in tails])
+    return execute(branch.kind.value, processor)
 
 
 def _unnamed() -> Predicate:
     """gRPC calls whose model only the body names."""
     in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
-    return all_of(_is_grpc(), none_of(present(MODEL_HEADER)), in_body)
+    return all_of(is_grpc(), none_of(present(MODEL_HEADER)), in_body)
 
 
 def _gathered(calls: GatheredCalls) -> Predicate:

@@ -12,20 +12,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.common.matcher.action.v3 import SkipFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.matching.common_inputs.network.v3 import (
-    DynamicMetadataInput,
-    DynamicMetadataInputPathSegment,
-)
-from envoy_data_plane.envoy.extensions.matching.input_matchers.metadata.v3 import Metadata
-from envoy_data_plane.envoy.type.matcher.v3 import ValueMatcher
-from envoy_data_plane.xds.type.matcher.v3 import (
-    MatcherMatcherListPredicate,
-    MatcherMatcherListPredicateSinglePredicate,
-    MatcherOnMatch,
-)
+from envoy_data_plane.xds.type.matcher.v3 import MatcherOnMatch
 
 from ext_proc.contract import KNOWN_FILTER, KNOWN_KEY, NODES_NAMESPACE
-from ext_proc.envoy_config.parts.matching import Predicate
+from ext_proc.envoy_config.parts.matching import Predicate, has_metadata
 from ext_proc.envoy_config.parts.text import xds_extension
 
 _TYPE = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"
@@ -41,15 +31,7 @@ def known_filter(file: str) -> HttpFilter:
 
 def is_known() -> Predicate:
     """The nodes of the call are named already. Nobody but filters can say so: it is no header."""
-    path = [DynamicMetadataInputPathSegment(key=KNOWN_KEY)]
-    return MatcherMatcherListPredicate(
-        single_predicate=MatcherMatcherListPredicateSinglePredicate(
-            input=xds_extension("metadata", DynamicMetadataInput(filter=NODES_NAMESPACE, path=path)),
-            custom_match=xds_extension(
-                "envoy.matching.matchers.metadata_matcher", Metadata(value=ValueMatcher(present_match=True))
-            ),
-        )
-    )
+    return has_metadata(NODES_NAMESPACE, KNOWN_KEY)
 
 
 def skip() -> MatcherOnMatch:

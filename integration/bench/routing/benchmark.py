@@ -152,10 +152,11 @@ async def measure() -> dict[str, float]:
                 raced = replace(requests["rest_headers"], headers=_RACED)
                 busy["raced"] = await bench.compare(raced, _BUSY)
                 alone["raced"] = await bench.compare(raced, _ALONE)
-                known = replace(requests["rest_headers"], path=f"/v1/models/{_KNOWN_MODEL}:predict")
-                await bench.until_known(known)
-                busy["known_rest"] = await bench.compare(known, _BUSY, known=True)
-                alone["known_rest"] = await bench.compare(known, _ALONE, known=True)
+                for case, request in _known_requests(folder, requests).items():
+                    await bench.until_known(request)
+                    busy[case] = await bench.compare(request, _BUSY, known=True)
+                    if case == "known_rest":
+                        alone[case] = await bench.compare(request, _ALONE, known=True)
     _print(busy, alone)
     return {
         **{f"{case}_throughput": pair.throughput for case, pair in busy.items()},
@@ -179,10 +180,20 @@ def _requests(folder: Path) -> dict[str, Request]:
     return requests
 
 
-def framed_predict(size: int) -> bytes:
+def _known_requests(folder: Path, requests: dict[str, Request]) -> dict[str, Request]:
+    """The same calls for the model that is known."""
+    known = {"known_rest": replace(requests["rest_headers"], path=f"/v1/models/{_KNOWN_MODEL}:predict")}
+    for case, size in (("grpc_1k", 1 << 10), ("grpc_4m", 4 << 20)):
+        body = folder / f"known_{case}"
+        body.write_bytes(framed_predict(size, _KNOWN_MODEL))
+        known[f"known_{case}"] = replace(requests[case], body=body)
+    return known
+
+
+def framed_predict(size: int, model: str = _MODEL) -> bytes:
     """A Predict call of `size` bytes of tensor, as one gRPC message: flag, length, protobuf."""
     request = tfs_pb2.PredictRequest()
-    request.model_spec.name = _MODEL
+    request.model_spec.name = model
     tensor = request.inputs["x"]
     tensor.dtype = tfs_pb2.DT_FLOAT
     tensor.tensor_shape.dim.add(size=size // 4)

@@ -1,6 +1,7 @@
 """Calls in, batches out: what each caller gets, whatever becomes of the others."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from ext_proc.batching.terms import Terms
 from ext_proc.batching.waiting import Dropped
 from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.gatherer import UNFIT_SECONDS, Outcome
+from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Response
 from integration.virtual_time import run
 from tests.ext_proc.gathering.scene import POISON, SECONDS, Scene, answer_of, held, held_long, scene
@@ -399,3 +401,25 @@ class TestChecks:
     def test_nobody_would_look(self) -> None:
         with pytest.raises(ValueError, match="check_share is 0"):
             BatchingSettings(default=ModelBatching(exact=True), check_share=0)
+
+
+def test_a_call_is_let_go_with_its_end_and_not_by_the_garbage_collector() -> None:
+    async def play(stage: Scene) -> None:
+        first = stage.ask(held(0.0))
+        await begun(stage)
+        with pytest.raises(CallError):
+            await stage.ask(held(7.0), Terms(limit_ms=1.0))
+        gone = stage.ask(held(7.0))
+        await begun(stage)
+        gone.cancel()
+        await asyncio.wait([first, gone, stage.ask(held(7.0))])
+        stage.server.requests.clear()
+        stage.report.batches.clear()
+
+    gc.collect()
+    gc.disable()
+    try:
+        playing(play)
+        assert not [each for each in gc.get_objects() if isinstance(each, Held) and b"7.0" in b"".join(each.chunks)]
+    finally:
+        gc.enable()

@@ -128,6 +128,14 @@ def test_what_stays_is_not_written_twice() -> None:
     assert second == MapWriter(10).write([stays, moved], "v1") != first
 
 
+@pytest.mark.parametrize("tells", [False, True])
+def test_who_is_told_the_model_is_said_of_grpc_calls(tells: bool) -> None:
+    shares: dict[str, Shares] = {"rest": ((PARTS, ("a",)),), "grpc": ((20, ("b",)), (40, ("c",)))}
+    content = MapWriter(1).write([KnownModel("m", 31, shares, tells)], "v1")
+    assert read(content, "v1")[1] == {"m": shares["grpc"]}
+    assert content.count(b"tell") == (2 if tells else 0), "one for each share of the gRPC calls, none for REST"
+
+
 def composite(content: bytes, version: str) -> Matcher:
     response = DiscoveryResponse.parse(content)
     (resource,) = response.resources
@@ -144,8 +152,8 @@ def composite(content: bytes, version: str) -> Matcher:
 
 
 def read(content: bytes, version: str) -> tuple[dict[str, Shares], dict[str, Shares]]:
-    """The cases of a file: path -> shares, and model header -> shares."""
-    found: dict[str, dict[str, Shares]] = {":path": {}, "x-tbms-model": {}}
+    """The cases of a file: path -> shares, and name -> shares."""
+    found: dict[str, dict[str, Shares]] = {":path": {}, "x-tbms-named": {}}
     listed = composite(content, version).matcher_list
     for each in listed.matchers if listed is not None else ():
         assert each.on_match is not None
@@ -155,7 +163,7 @@ def read(content: bytes, version: str) -> tuple[dict[str, Shares], dict[str, Sha
         assert tree.exact_match_map is not None
         cases = tree.exact_match_map.map.items()
         found[header_of(tree.input)] = {value: told(on_match) for value, on_match in cases}
-    return found[":path"], found["x-tbms-model"]
+    return found[":path"], found["x-tbms-named"]
 
 
 def header_of(wanted: object) -> str:
@@ -193,7 +201,7 @@ def nodes(on_match: MatcherOnMatch) -> tuple[str, ...]:
     assert isinstance(action, ExecuteFilterAction)
     config = action.typed_config.typed_config.unpack()  # type: ignore[union-attr]
     assert isinstance(config, SetMetadata)
-    (metadata,) = config.metadata
+    metadata = config.metadata[0]
     assert metadata.metadata_namespace == "envoy.lb"
     assert metadata.value is not None
     return tuple((metadata.value.fields["tbms-known"].string_value or "").split(","))

@@ -72,8 +72,6 @@ class Asked:
     def wants(self, model: str, terms: Terms) -> bool:
         return Gatherer.wants(cast(Any, self), model, terms)
 
-    _shares = staticmethod(Gatherer._shares)
-
     async def ask(self, held: Held, terms: Terms, arrived: float, *, server_batches: bool) -> Response:
         self.terms.append(terms)
         self.server_batches = server_batches
@@ -186,3 +184,17 @@ def test_an_edge_that_asks_is_told_the_residency_and_a_doubtful_reply_is_looked_
         assert models.suspected == 1
 
     run(main())
+
+
+@pytest.mark.parametrize("batcher", ["", "dynamic_batching"])
+def test_the_gatherer_is_told_whether_the_models_server_gathers(batcher: str) -> None:
+    async def check() -> None:
+        asked, models = Asked(OK), Models()
+        models.batcher = batcher
+        deciding = policy(asked, models)
+        decision = deciding.decide(head(SHARING), call(), 0.0)
+        assert isinstance(decision, Hold)
+        await deciding.resolve(Held(head(SHARING), call(), (b"{}",), context=decision.context))
+        assert asked.server_batches is bool(batcher)
+
+    run(check())
