@@ -100,8 +100,8 @@ class EnvoySettings(FilterSettings):
     listen: Listener = Field("0.0.0.0:8080", description="Where clients call: HTTP/1.1, HTTP/2 and gRPC.")
     egress: LocalListener = Field(
         "127.0.0.1:8090",
-        description="Where the server sends its own candidate calls. On a Unix socket Envoy need not ask it about them: "
-        "races cost a quarter less. Who may open that socket (mode 0660) passes for the server.",
+        description="Where the server sends its own candidate calls. On a Unix socket Envoy need not ask it about "
+        "them, and races cost a quarter less. Who may open that socket (mode 0660) passes for the server.",
     )
     admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")
     direct_listen: LocalListener | None = Field(

@@ -12,7 +12,7 @@ from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.filter import edge_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
-from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark
+from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark, retries_of_server
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.settings import EnvoySettings
 from mesh.address import parse_address
@@ -34,8 +34,8 @@ def edge_listeners(settings: EnvoySettings, version: str) -> list[Listener]:
     clients = _listener("clients", settings.listen, settings, [kept_from_clients(), processor], FROM_CLIENTS)
     clients = buffering(clients, settings, version)
     knows_caller = bool(parse_address(settings.egress).path)
-    placed = nodes_of_hop_mark() if knows_caller else processor
-    found = [clients, _listener("egress", settings.egress, settings, [placed], FROM_SERVER)]
+    placing = [nodes_of_hop_mark(), retries_of_server()] if knows_caller else [processor]
+    found = [clients, _listener("egress", settings.egress, settings, placing, FROM_SERVER)]
     if settings.direct_listen is not None:
         found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))
     return found
