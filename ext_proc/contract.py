@@ -21,6 +21,10 @@ MODEL_HEADER = "x-tbms-model"
 SEGMENT_SAFE = "!$&'()*+,;=@:"
 """Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
+# The name of a gRPC call's model, and nothing beyond it, as Envoy itself has read it (`parts.grpc_names`): out of the
+# message, or out of the header above. A client's own is removed, and no Envoy sends it on.
+NAMED_HEADER = "x-tbms-named"
+
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
 HOP_HEADER = "x-tbms-hop"
@@ -48,6 +52,8 @@ MAX_RETRIES_HEADER = "x-envoy-max-retries"
 # Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
+KNOWN_KEY = "tbms-known"
+"""The same, where the map of known calls has named them and the server was not asked: so the log tells which it was."""
 
 # Initial metadata of each ext_proc stream: the Envoy that the filter was rendered for, since what it can do differs.
 ENVOY_VERSION_METADATA = "x-tbms-envoy"
@@ -58,6 +64,10 @@ TIME_ATTRIBUTE = "request.time"
 
 # The gRPC service that Envoy's filter calls.
 PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+# The gRPC service to which Envoy's access logs go, and the name of that of calls, which is the only one understood.
+ACCESS_LOG_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+ACCESS_LOG_NAME = "tbms-calls"
 
 # The calls that change or tell what one node serves: an RE2 expression for the whole path. The server refuses them,
 # each codec in its own words; an Envoy whose server is away must not let them through to a node.
@@ -73,3 +83,18 @@ GATHERED_PATHS = (
     r"|/v1/models/[^?]*:(predict|classify|regress)(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
 )
 GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cross-request(=\??1)?(;.*)?"}
+
+# The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
+# filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
+KNOWN_FILTER = "tbms-known"
+
+# Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
+TELL_NAMESPACE = "tbms"
+TELL_KEY = "tell"
+
+# What a call may say beyond the name of its model. Whoever says any of it asks the server: the map knows names only,
+# and a client's own copy of what steers has to be removed, by the server where no listener does it.
+BEYOND_THE_NAME = (*RACE_HEADERS, SPLIT_KEY_HEADER, SESSION_HEADER, *STEERING_HEADERS)
+
+# And a gRPC deadline goes on only as one that the server would take.
+GRPC_TIMEOUT = "[0-9]{1,8}[HMSmun]"

@@ -27,6 +27,10 @@ class ProcessStatus(TypedDict):
     """Path of the configuration file."""
     streams: int
     """Streams of Envoy that are open: calls in work."""
+    calls: NotRequired[Mapping[str, int]]
+    """Calls since the start, by how they ended for us: `known` are those that the map carried."""
+    logs: NotRequired[int]
+    """Access logs of Envoy that are open, one for each of its workers; without them known calls are not counted."""
 
 
 class NodeResidencyStatus(TypedDict):
@@ -71,6 +75,25 @@ class SessionsStatus(TypedDict):
     pushed_out: int
 
 
+class KnownMapStatus(TypedDict):
+    """The map of known calls: as the server has written it, and as its Envoy has it."""
+
+    file: str
+    version: str | None
+    """Of what the file says; None while it says what it said before this process."""
+    models: int
+    bytes: int
+    age_seconds: float | None
+    envoys_version: str | None
+    """Of what is in force in Envoy; None where it has not told."""
+    taken: bool | None
+    """Whether that is what the file says; None where Envoy cannot be asked."""
+    refused: int
+    """Files that Envoy has refused."""
+    cause: str | None
+    """Why Envoy could not be asked."""
+
+
 class EdgeStatus(TypedDict):
     """What the edge role adds."""
 
@@ -83,6 +106,7 @@ class EdgeStatus(TypedDict):
     """Model -> node id -> state there (`mesh.residency`), of the first models in the order of their names."""
     models_not_shown: int
     sessions: NotRequired[SessionsStatus]
+    known: NotRequired[KnownMapStatus]
 
 
 class ModelVersionStatus(TypedDict):
@@ -103,6 +127,7 @@ class ModelVersionStatus(TypedDict):
     attempts: int
     retry_seconds: float
     needs: Sequence[str]
+    batcher: NotRequired[str]
 
 
 class Amounts(TypedDict):

@@ -44,6 +44,10 @@ class ModelTable:
         """The names for which a call may be raced, renamed, copied or bound to a node though no header says so."""
         return tuple(sorted(self.stateful.union(self._steering)))
 
+    def needs_decision(self, model: str) -> bool:
+        """Whether a call that says no more than this name is more than just routed."""
+        return model in self._planned or model in self.stateful
+
     def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0, *, bound: bool = False) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 

@@ -5,9 +5,10 @@ import math
 from dataclasses import asdict
 from typing import cast
 
-from ext_proc.admin.documents import EdgeStatus, KnownNodeStatus, NodeResidencyStatus, SessionsStatus
+from ext_proc.admin.documents import EdgeStatus, KnownMapStatus, KnownNodeStatus, NodeResidencyStatus, SessionsStatus
 from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
+from ext_proc.known.keeper import MapKeeper
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.routing.router import Router
@@ -26,6 +27,22 @@ def edge_status(population: Population, router: Router, cache_map: CacheMap, ses
         "models": {model: _holders(cache_map, model) for model in shown},
         "models_not_shown": len(names) - len(shown),
         "sessions": cast(SessionsStatus, {"live": len(sessions), **asdict(sessions.counts)}),
+    }
+
+
+def known_status(keeper: MapKeeper, now: float) -> KnownMapStatus:
+    """The map of known calls, as its file says it and as Envoy has it. `now` on the keeper's clock."""
+    written = keeper.written
+    return {
+        "file": str(keeper.path),
+        "version": None if written is None else written.version,
+        "models": 0 if written is None else written.models,
+        "bytes": 0 if written is None else written.bytes,
+        "age_seconds": None if written is None else round(now - written.at, 1),
+        "envoys_version": keeper.envoys_version,
+        "taken": keeper.taken,
+        "refused": keeper.refused,
+        "cause": keeper.away,
     }
 
 

@@ -20,6 +20,7 @@ from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
+from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.upstream.client import Upstream
@@ -49,6 +50,10 @@ class NodeRole(Collector):
         self._manager: Manager | None = None
         self._publisher: ResidencyPublisher | None = None
         self._upstream: Upstream | None = None
+
+    @property
+    def accounts(self) -> None:
+        """Nobody: every call is asked about, and its stream lasts until its reply has ended."""
 
     @property
     def policy(self) -> NodePolicy:
@@ -94,7 +99,9 @@ class NodeRole(Collector):
         async with Upstream(self._egress, lambda: self._body_limit) as upstream:
             self._upstream = upstream
             gatherer = Gatherer(settings, upstream, self._batches, self._clock)
-            self._batches.scheduler = gatherer.scheduler
+            scheduler = gatherer.scheduler
+            self._batches.schedulers = lambda: [scheduler]
+            self._batches.log = BatchLog(settings, self._clock, lambda: scheduler.slots) if settings.log else None
             async with gatherer.running():
                 yield gatherer
 

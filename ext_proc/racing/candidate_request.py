@@ -87,7 +87,7 @@ class Candidates:
         """
         model, hints = start.candidate.model, self._hints
         nodes, lease, expected_wait = self._placing.place(held.call, model, now, _seat(held))
-        terms = Terms(start.remaining_ms, plan.cross_lag_ms, plan.cross_request, plan.priority, start.rank, race)
+        terms = terms_of(start, plan, race)
         asks = bool(hints.silent) and hints.wants_residency(nodes[0], model, now)
         try:
             return self._request(held, start, terms, nodes, asks=asks), lease, expected_wait
@@ -121,12 +121,17 @@ class Candidates:
         sent = lines_of(held.head, _NOT_SENT_ON)
         if call.protocol.is_grpc:
             message = _message(held, candidate)
-            return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, is_grpc=True)
+            return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, True, nodes)
         own += ((UPSTREAM_TIMEOUT_HEADER, b"%d" % ceil(ms)),)
         path = headers[":path"]
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)
-        return Request(path, headers[":method"], authority, sent + own, held.chunks, ms / 1000, is_grpc=False)
+        return Request(path, headers[":method"], authority, sent + own, held.chunks, ms / 1000, False, nodes)
+
+
+def terms_of(start: Start, plan: Plan, race: str | None) -> Terms:
+    """What a node is told of a candidate."""
+    return Terms(start.remaining_ms, plan.cross_lag_ms, plan.cross_request, plan.priority, start.rank, race)
 
 
 def _seat(held: Held) -> str | None:

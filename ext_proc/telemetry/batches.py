@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.waiting import Batch, Dropped
+from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.tallies import Spread
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -22,11 +23,19 @@ class BatchMetrics(Collector):
 
     def __init__(self, named: Callable[[str], bool]) -> None:
         self._named = named
-        self.scheduler: Scheduler | None = None
+        self.schedulers: Callable[[], Sequence[Scheduler]] = tuple
         """Where calls wait, for the gauges."""
+        self.log: BatchLog | None = None
+        """Is told of each batch that has ended, where that is wanted."""
         self._alone = Counter(
             "tbms_calls_alone",
             "Calls that share no batch, by why.",
+            ["model", "why"],
+            registry=None,
+        )
+        self._apart = Counter(
+            "tbms_calls_apart",
+            "Calls that share batches with those of their own protocol only, though their model is to share, by why.",
             ["model", "why"],
             registry=None,
         )
@@ -54,6 +63,10 @@ class BatchMetrics(Collector):
         """See `BatchReport`."""
         self._alone.labels(self._label(model), reason).inc()
 
+    def apart(self, model: str, reason: str) -> None:
+        """See `BatchReport`."""
+        self._apart.labels(self._label(model), reason).inc()
+
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """See `BatchReport`."""
         model = self._label(batch.model)
@@ -67,6 +80,8 @@ class BatchMetrics(Collector):
         model = self._label(batch.model)
         self._ended.labels(model, outcome).inc()
         self._took.labels(model).observe(seconds)
+        if self.log is not None:
+            self.log(batch, seconds, outcome)
 
     def dropped(self, model: str, why: Dropped) -> None:
         """See `BatchReport`."""
@@ -79,16 +94,20 @@ class BatchMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         for metric in (
-            self._alone, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
+            self._alone, self._apart, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
             self._waits, self._took,
         ):  # fmt: skip
             yield from metric.collect()
-        if self.scheduler is None:
+        schedulers = self.schedulers()
+        if not schedulers:
             return
-        yield GaugeMetricFamily("tbms_batch_queue_calls", "Calls that wait for a batch.", self.scheduler.calls)
-        yield GaugeMetricFamily("tbms_batch_queue_bytes", "Bytes of the calls that wait.", self.scheduler.bytes)
-        yield GaugeMetricFamily("tbms_batches_running", "Batches at the model server.", self.scheduler.running)
-        yield GaugeMetricFamily("tbms_batch_slots", "Batches that the device runs at once.", self.scheduler.slots)
+        for name, what, amount in (
+            ("tbms_batch_queue_calls", "Calls that wait for a batch.", sum(each.calls for each in schedulers)),
+            ("tbms_batch_queue_bytes", "Bytes of the calls that wait.", sum(each.bytes for each in schedulers)),
+            ("tbms_batches_running", "Batches at the model server.", sum(each.running for each in schedulers)),
+            ("tbms_batch_slots", "Batches that the device runs at once.", sum(each.slots for each in schedulers)),
+        ):
+            yield GaugeMetricFamily(name, what, amount)
 
     def _label(self, model: str) -> str:
         return model if self._named(model) else "(other)"

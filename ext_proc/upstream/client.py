@@ -63,7 +63,8 @@ class UpstreamError(TbmsError):
 class Request:
     """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` is in seconds.
 
-    The body is pieces, which are sent as they are: candidates share what is the same for all of them.
+    The body is pieces, which are sent as they are: candidates share what is the same for all of them. `nodes` are those
+    that it is placed on (`ip:port`, best first), where it is.
     """
 
     path: str
@@ -73,6 +74,7 @@ class Request:
     body: Pieces
     timeout: float
     is_grpc: bool
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

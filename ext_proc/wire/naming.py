@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, unquote
 
-from ext_proc.contract import MODEL_HEADER, SEGMENT_SAFE
+from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call
 from ext_proc.wire.codec import Method
@@ -35,9 +35,26 @@ def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None"
     if content_type != "application/grpc" and not is_grpc(content_type):  # the usual one costs no call
         return None
     model = headers.get(MODEL_HEADER)
+    if model is None:
+        model = headers.get(NAMED_HEADER)
     if model is not None:
         return _BY_HEADER[path, model]
     return Unnamed(method, headers.get("grpc-encoding", "identity"), limit)
+
+
+def is_method(path: str) -> bool:
+    """Whether the path is that of a gRPC method whose calls name a model."""
+    return path in _METHODS
+
+
+def name_logged(path: str, model: str | None) -> Call | None:
+    """What a call with this path asked for, whose `x-tbms-model` was `model`; None where the two do not tell."""
+    try:
+        if path not in _METHODS:
+            return _BY_PATH[path]
+        return None if model is None else _BY_HEADER[path, model]
+    except CallError:
+        return None
 
 
 class Unnamed:

@@ -4,7 +4,7 @@ The router keeps the nodes and whether they are alive, their loads, and over how
 candidates of a model come from `shortlist`, and who of them gets the call is the `choice`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
@@ -13,10 +13,11 @@ from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.choice import choose, settle, why_none
 from mesh.routing.demand import Demand
+from mesh.routing.durations import LONGEST, Durations
 from mesh.routing.load import InFlight, Loads
 from mesh.routing.placement import RESIDENT, ExpectedWait, NodeStanding, NoNode, Placement
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.shortlist import NodeState, Shortlists
+from mesh.routing.shortlist import NodeState, Shortlist, Shortlists
 
 
 class Router:
@@ -36,18 +37,29 @@ class Router:
     def __init__(self, settings: RoutingSettings, cache_map: CacheMap, load_waits: LoadWaits) -> None:
         self.settings = settings
         self.demand = Demand(settings.demand_seconds, settings.memo_models)
+        self.durations = Durations(settings.demand_seconds, settings.memo_models)
         self.cache_map = cache_map
         self._load_waits = load_waits
         self._loads = Loads(settings)
         self._nodes: dict[str, NodeState] = {}
+        self._by_endpoint: dict[str, NodeState] = {}
         self._spread: dict[str, int] = {}
         self._shortlists = Shortlists(cache_map, settings.memo_models)
+        self.generation = 0
+        """Moves when nodes come, go or change, when one dies or lives again, and when a model is spread otherwise."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Is called when a node may not be asked any more, or not where it was."""
         self.update(())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
+
+    def at(self, endpoint: str) -> Node | None:
+        """The node that takes calls at `ip:port`, alive or not."""
+        known = self._by_endpoint.get(endpoint)
+        return None if known is None else known.node
 
     def node(self, node_id: str) -> Node | None:
         """The node of that id, alive or not."""
@@ -77,8 +89,11 @@ class Router:
             known.node = node
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
+        self._by_endpoint = {each: known for known in self._nodes.values() for each in known.node.endpoints}
         self._loads.population(known.load for known in self._nodes.values())
         self._shortlists.population(tuple(self._nodes.values()))
+        self.generation += 1
+        self.on_loss()
 
     def set_alive(self, node_id: str, alive: bool) -> None:
         """A node was proven dead, or answers again. An unknown id has no effect: the node may just have left."""
@@ -86,6 +101,9 @@ class Router:
         if known is not None and known.alive is not alive:
             known.alive = known.load.counted = alive
             self._loads.recount()
+            self.generation += 1
+            if not alive:
+                self.on_loss()
 
     def is_alive(self, node_id: str) -> bool:
         """Whether the node is known and not proven dead."""
@@ -104,7 +122,7 @@ class Router:
         chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
         if not chosen:
             raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
-        self._loads.picked(chosen[0].load)
+        self._loads.picked(chosen[0].load, self.durations.of(model, now))
         self.demand.called(model, now)
         return Placement(tuple([each.node for each in chosen]))
 
@@ -134,9 +152,28 @@ class Router:
         if known.node.endpoint(protocol_kind) is None:
             raise NoNode(f"The model server that the call belongs to does not speak {protocol_kind}.")
         self._loads.tick(now)
-        self._loads.picked(known.load)
+        self._loads.picked(known.load, self.durations.of(model, now))
         self.demand.called(model, now)
         return Placement((known.node,))
+
+    def call_seconds(self, model: str, now: float) -> float:
+        """How long a call of the model takes of late; where that is not known, how long any is taken to."""
+        seconds = self.durations.of(model, now)
+        return self.settings.call_seconds if seconds is None else seconds
+
+    def known_calls(self, endpoint: str, calls: int, seconds: float, now: float) -> None:
+        """So many calls, of that mean duration, have ended on the node there (`ip:port`), of which no pick was counted.
+
+        Of no effect where no such node is known: it may just have left.
+        """
+        known = self._by_endpoint.get(endpoint)
+        if known is not None:
+            self._loads.tick(now)
+            self._loads.ended(known.load, calls, min(seconds, LONGEST))
+
+    def shortlist(self, model: str, protocol_kind: ProtocolKind) -> Shortlist:
+        """The candidates of the model, another object once another list."""
+        return self._shortlists.of(model, protocol_kind)
 
     def spread_of(self, model: str) -> int:
         """Over how many nodes calls for the model are spread."""
@@ -145,6 +182,8 @@ class Router:
     def set_spread(self, model: str, spread: int) -> None:
         """Calls for the model are spread over so many nodes from now on, at least one."""
         spread = max(1, spread)
+        if spread != self.spread_of(model):
+            self.generation += 1
         if spread == self.settings.replicas:
             self._spread.pop(model, None)
         else:
@@ -191,6 +230,10 @@ class Router:
             )
             for rank, each in self._shortlists.afresh(model, protocol_kind)
         )
+
+    def tick(self, now: float) -> None:
+        """Loads are those of `now` from here on, as they are with each pick."""
+        self._loads.tick(now)
 
     def load(self, node_id: str) -> float:
         """Calls in flight on that node, known and estimated, as of the last pick. 0 for an unknown node."""

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ext_proc.contract import STEERING_HEADERS
+from ext_proc.contract import NAMED_HEADER, STEERING_HEADERS
 from ext_proc.envoy_config import EnvoySettings, GatheredCalls
 from ext_proc.upstream.hop_mark import HopMark
 from tests.ext_proc.envoy_config.documents import VERSIONS, edge_document, everything, manager, node_document
@@ -27,11 +27,11 @@ def test_steering_headers_of_clients_are_removed_before_the_route_is_chosen(vers
         removed[name] = {entry["remove"] for entry in mutation["typed_config"]["mutations"]}
         (host,) = manager(document, name)["route_config"]["virtual_hosts"]
         gone = set(host["request_headers_to_remove"])
-        assert {"x-tbms-node", "x-tbms-hop"} <= gone
+        assert {"x-tbms-node", "x-tbms-hop", NAMED_HEADER} <= gone
         assert not {"x-tbms-call", "x-tbms-session", "x-tbms-residency"} & gone, (
             "nodes are to hear what their edge says"
         )
-    assert removed["clients"] == removed["direct"] == set(STEERING_HEADERS)
+    assert removed["clients"] == removed["direct"] == {*STEERING_HEADERS, NAMED_HEADER}
     assert removed["egress"] == {"x-tbms-node"}, "the server's own calls need their hop mark to be recognised"
 
 
