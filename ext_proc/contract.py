@@ -91,6 +91,8 @@ KNOWN_FILTER = "tbms-known"
 # Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
 TELL_NAMESPACE = "tbms"
 TELL_KEY = "tell"
+MODEL_KEY = "model"
+"""There, too: the name that Envoy has read in a gRPC message, for the log, which does not see NAMED_HEADER any more."""
 
 # What a call may say beyond the name of its model. Whoever says any of it asks the server: the map knows names only,
 # and a client's own copy of what steers has to be removed, by the server where no listener does it.

@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from ext_proc.contract import ACCESS_LOG_NAME, KNOWN_KEY, MODEL_HEADER, NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import (
+    ACCESS_LOG_NAME,
+    KNOWN_KEY,
+    MODEL_HEADER,
+    MODEL_KEY,
+    NODES_KEY,
+    NODES_NAMESPACE,
+    TELL_NAMESPACE,
+)
 from ext_proc.errors import TbmsError
 from ext_proc.protos import access_log_pb2 as pb
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -76,14 +84,14 @@ def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
     found = []
     for entry in message.http_logs.log_entry:
         common = entry.common_properties
-        known = _KNOWN[common.metadata]
+        known, named = _MARKS[common.metadata]
         if known is None or common.access_log_type != _END:
             continue
         request, response = entry.request, entry.response
         path = request.path
         call = _BY_PATH[path]
         if call is _IN_HEADER:
-            call = _call_of_header(path, request)
+            call = _call_of_header(path, request) if named is None else name_logged(path.decode("latin-1"), named)
         status = response.response_code.value
         first = common.time_to_first_upstream_tx_byte
         last = common.time_to_last_upstream_rx_byte if status else common.duration
@@ -126,23 +134,27 @@ def _address(data: bytes) -> str:
     return str(Address(found.address, found.port_value)) if found.port_value else ""
 
 
-def _is_known(data: bytes) -> bool | None:
-    """Whether the metadata of a call say that the map named its node; None where nobody did.
+def _marks(data: bytes) -> tuple[bool | None, str | None]:
+    """What the metadata of a call say: whether the map named its node, and the model that Envoy has read in its message.
 
-    Where both did, which is not to be, the server has counted the call.
+    None where nobody named a node. Where both the map and the server did, which is not to be, the server has counted it.
     """
     try:
-        named = pb.Metadata.FromString(data).filter_metadata
+        metadata = pb.Metadata.FromString(data).filter_metadata
     except DecodeError:
-        return None
-    if NODES_NAMESPACE not in named:
-        return None
-    keys = named[NODES_NAMESPACE].fields
+        return None, None
+    model = None
+    if TELL_NAMESPACE in metadata:
+        fields = metadata[TELL_NAMESPACE].fields
+        model = fields[MODEL_KEY].string_value or None if MODEL_KEY in fields else None
+    if NODES_NAMESPACE not in metadata:
+        return None, model
+    keys = metadata[NODES_NAMESPACE].fields
     if NODES_KEY in keys:
-        return False
-    return True if KNOWN_KEY in keys else None
+        return False, model
+    return (True if KNOWN_KEY in keys else None), model
 
 
 _BY_PATH = ByteMemo(_by_path)
 _ADDRESSES = ByteMemo(_address)
-_KNOWN = ByteMemo(_is_known)
+_MARKS = ByteMemo(_marks)

@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from ext_proc.contract import (
     BEYOND_THE_NAME,
     MODEL_HEADER,
+    MODEL_KEY,
     NAMED_HEADER,
     SEGMENT_SAFE,
     TELL_KEY,
@@ -128,7 +129,10 @@ function envoy_on_request(handle)
   if packed ~= 0 or a * 16777216 + b * 65536 + c * 256 + d ~= size - 5 then return end
   local name = named(headers:get(":path"), bytes, #bytes + 1, size + 1)
   if not name or #name > {MAX_NAME} or name == "." or name == ".." then return end
-  if find(name, "^{_PLAIN}+$") then headers:replace("{NAMED_HEADER}", name) end
+  if find(name, "^{_PLAIN}+$") then
+    headers:replace("{NAMED_HEADER}", name)
+    handle:streamInfo():dynamicMetadata():set("{TELL_NAMESPACE}", "{MODEL_KEY}", name)
+  end
 end
 """
 

@@ -83,12 +83,13 @@ async def test_each_call_is_counted_once(version: str, repository: Path, names: 
         assert status["logs"] == 1
 
 
+@pytest.mark.parametrize("by", ["header", "message"])
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_grpc_calls_that_a_header_names_are_too(version: str, repository: Path, names: list[str]) -> None:
+async def test_grpc_calls_are_too(version: str, by: str, repository: Path, names: list[str]) -> None:
     async with edge_of(version, repository, names) as stack, grpc.aio.insecure_channel(stack.edge.target) as channel:
         call = calls.tfs_grpc(names[0], IMAGE)
         predict = channel.unary_unary(call.method)
-        named = (("x-tbms-model", names[0]),)
+        named = (("x-tbms-model", names[0]),) if by == "header" else ()
         await predict(call.message, metadata=named)
         await until(stack, lambda status: status["known"]["models"] and status["known"]["taken"], "taken")
         for _ in range(40):
@@ -96,6 +97,9 @@ async def test_grpc_calls_that_a_header_names_are_too(version: str, repository: 
         await until(stack, lambda status: total(status) >= 41, "all told")
         await asyncio.sleep(0.5)
         assert (await stack.edge.status())["calls"] == {"routed": 1, "known": 40}
+        async with aiohttp.ClientSession(stack.edge.admin) as admin, admin.get("/metrics") as reply:
+            told = 'tbms_calls_total{outcome="known",protocol="tfs-grpc",verb="predict"} 40.0'
+            assert told in await reply.text()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
