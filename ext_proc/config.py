@@ -4,6 +4,7 @@ Rooms own their sections (`mesh.routing.settings` and so on); this module compos
 error as: file, path in the file, what was expected, and the value that was found.
 """
 
+from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from ext_proc.errors import ConfigError
 from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
 from mesh.discovery.settings import NodeList
+from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
@@ -70,6 +72,7 @@ class Config(Settings):
     residency: ResidencySettings = ResidencySettings()
     warm: WarmSettings = WarmSettings()
     nodes: NodeList = ()
+    discovery: DiscoveryList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
@@ -78,7 +81,11 @@ class Config(Settings):
     @cached_property
     def model_table(self) -> ModelTable:
         """The models section, resolved, once. Raises ConfigError for a cycle or an unknown name in it."""
-        return ModelTable(self.broker, self.models, known_models(node.node() for node in self.nodes))
+        return ModelTable(self.broker, self.models, self._known_models())
+
+    def _known_models(self) -> Set[str] | None:
+        """None where nodes are discovered: nobody knows yet what they hold."""
+        return None if self.discovery else known_models(node.node() for node in self.nodes)
 
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""
