@@ -7,9 +7,10 @@ from pydantic import Field
 
 from mesh.discovery.node_source import NodeSource
 from mesh.discovery.sources.dns import DnsSettings, DnsSource
+from mesh.discovery.sources.etcd import EtcdSettings, EtcdSource
 from mesh.discovery.sources.static import StaticSettings, StaticSource
 
-SourceSettings = Annotated[StaticSettings | DnsSettings, Field(discriminator="kind")]
+SourceSettings = Annotated[StaticSettings | DnsSettings | EtcdSettings, Field(discriminator="kind")]
 DiscoveryList = Annotated[tuple[SourceSettings, ...], Field(max_length=16)]
 """The type of the `discovery` section."""
 
@@ -26,5 +27,7 @@ def open_source(settings: SourceSettings) -> NodeSource:
             return StaticSource(tuple(node.node() for node in settings.nodes))
         case DnsSettings():
             return DnsSource(settings)
+        case EtcdSettings():
+            return EtcdSource(settings)
         case _ as never:
             assert_never(never)
