@@ -90,6 +90,11 @@ class Config(Settings):
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""
         _ = self.model_table
+        if self.envoy.endpoints_dir is not None and any(source.kind == "envoy" for source in self.discovery):
+            raise ConfigError(
+                "discovery: kind envoy reads which nodes Envoy knows, and with envoy.endpoints_dir Envoy knows those "
+                "which this server writes: it would hear its own echo"
+            )
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(

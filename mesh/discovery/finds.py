@@ -3,6 +3,7 @@
 Services are not trusted: an entry that makes no node is left out with a sentence that says why, and the others stay.
 """
 
+from ipaddress import ip_address
 from typing import Any
 
 from pydantic import ValidationError
@@ -61,3 +62,14 @@ def joined(ip: str, port: int | None) -> str | None:
     if port is None:
         return None
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def id_of_address(ip: str) -> str:
+    """An address as a node's id: 10.0.0.3, and fd00-0-0-0-0-0-0-3 for fd00::3. What is no address stays as it is."""
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return ip
+    if address.version == 4:
+        return str(address)
+    return "-".join(format(int(group, 16), "x") for group in address.exploded.partition("%")[0].split(":"))

@@ -1,4 +1,4 @@
-"""The sources of nodes: one file each, with its settings. The `discovery` section of the configuration lists them."""
+"""The sources of nodes: one file each, with its settings. The `discovery` section lists them."""
 
 from collections.abc import Sequence
 from typing import Annotated, assert_never
@@ -7,10 +7,14 @@ from pydantic import Field
 
 from mesh.discovery.node_source import NodeSource
 from mesh.discovery.sources.dns import DnsSettings, DnsSource
+from mesh.discovery.sources.envoy import EnvoySource, EnvoySourceSettings
 from mesh.discovery.sources.etcd import EtcdSettings, EtcdSource
+from mesh.discovery.sources.kuma import KumaSettings, KumaSource
 from mesh.discovery.sources.static import StaticSettings, StaticSource
 
-SourceSettings = Annotated[StaticSettings | DnsSettings | EtcdSettings, Field(discriminator="kind")]
+SourceSettings = Annotated[
+    StaticSettings | DnsSettings | EtcdSettings | EnvoySourceSettings | KumaSettings, Field(discriminator="kind")
+]
 DiscoveryList = Annotated[tuple[SourceSettings, ...], Field(max_length=16)]
 """The type of the `discovery` section."""
 
@@ -29,5 +33,9 @@ def open_source(settings: SourceSettings) -> NodeSource:
             return DnsSource(settings)
         case EtcdSettings():
             return EtcdSource(settings)
+        case EnvoySourceSettings():
+            return EnvoySource(settings)
+        case KumaSettings():
+            return KumaSource(settings)
         case _ as never:
             assert_never(never)

@@ -7,13 +7,12 @@ discover by DNS pay for it.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from mesh.address import parse_endpoint
-from mesh.discovery.finds import Finds, joined
+from mesh.discovery.finds import Finds, id_of_address, joined
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.ports import NodePorts
 from mesh.discovery.settings import EndpointText
@@ -131,7 +130,7 @@ async def _by_address(settings: DnsSettings, lookups: _LookUps) -> NodeSet:
     assert settings.ports is not None
     finds = Finds()
     for ip in await lookups.addresses(settings.name, settings.family):
-        finds.add({"id": _id_of(ip), "zone": settings.zone, **settings.ports.at(ip)})
+        finds.add({"id": id_of_address(ip), "zone": settings.zone, **settings.ports.at(ip)})
     return finds.node_set()
 
 
@@ -168,14 +167,6 @@ async def _addresses(target: str, settings: DnsSettings, lookups: _LookUps) -> l
         return await lookups.addresses(target, settings.family)
     except MeshError as error:
         return error
-
-
-def _id_of(ip: str) -> str:
-    """An address as a node's id: 10.0.0.3, and fd00-0-0-0-0-0-0-3 for fd00::3."""
-    address = ip_address(ip)
-    if address.version == 4:
-        return str(address)
-    return "-".join(format(int(group, 16), "x") for group in address.exploded.split(":"))
 
 
 def _resolver(settings: DnsSettings) -> LookUp:
