@@ -30,8 +30,9 @@ class Sidecar:
     """The server and its Envoy, started and stopped one by one or (`async with`) together.
 
     `http` is the base URL of the Envoy listener, `target` its `ip:port` for gRPC channels, `admin` and `envoy_admin`
-    the base URLs of the two admin ports. `sections` are merged into the configuration (one level deep; lists replace). Raises
-    ProcessError when one of the two does not come up, ConfigError when the sections make no configuration.
+    the base URLs of the two admin ports. `sections` are merged into the configuration (one level deep; lists
+    replace). Raises ProcessError when one of the two does not come up, ConfigError when the sections make no
+    configuration.
     """
 
     def __init__(
