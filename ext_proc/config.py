@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from ext_proc.batching.settings import BatchingSettings
 from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
+from ext_proc.known.settings import KnownMapSettings
 from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
 from mesh.discovery.settings import NodeList
@@ -75,8 +77,12 @@ class Config(Settings):
     discovery: DiscoveryList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    batching: BatchingSettings | None = Field(
+        None, description="Gather calls to nodes that no tbms stands before at this edge. A node has `node.batching`."
+    )
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
+    known: KnownMapSettings = KnownMapSettings()
 
     @cached_property
     def model_table(self) -> ModelTable:
@@ -95,12 +101,24 @@ class Config(Settings):
                 "discovery: kind envoy reads which nodes Envoy knows, and with envoy.endpoints_dir Envoy knows those "
                 "which this server writes: it would hear its own echo"
             )
+        if self.node is not None and self.batching is not None:
+            raise ConfigError("batching: this process is a node, and nodes gather by `node.batching`")
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(
                 f"warm.replica_load: {each:g} is less than routing.load_step, {step:g}: loads below the step count "
                 "as equal, so a further copy would get no calls"
             )
+        if self.known.file is not None:
+            self._check_known()
+
+    def _check_known(self) -> None:
+        if self.node is not None:
+            raise ConfigError("known.file: a node writes no map; it belongs into the configuration of an edge")
+        if self.envoy.watch_responses:
+            raise ConfigError("known.file: envoy.watch_responses wants the server to see every call to its reply")
+        if not self.envoy.request_ids:
+            raise ConfigError("known.file: envoy.request_ids is off, and calls are shared among nodes by their id")
 
 
 def load(path: Path) -> Config:

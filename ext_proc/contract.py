@@ -21,6 +21,10 @@ MODEL_HEADER = "x-tbms-model"
 SEGMENT_SAFE = "!$&'()*+,;=@:"
 """Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
+# The name of a gRPC call's model, and nothing beyond it, as Envoy itself has read it (`parts.grpc_names`): out of the
+# message, or out of the header above. A client's own is removed, and no Envoy sends it on.
+NAMED_HEADER = "x-tbms-named"
+
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
 HOP_HEADER = "x-tbms-hop"
@@ -31,8 +35,6 @@ CALL_HEADER = "x-tbms-call"
 """From an edge to a node: what is left of the call's time, and how it may share a batch; `ext_proc.batching.terms`."""
 CLAIM_HEADER = "x-tbms-session"
 """From an edge to a node: the session that the call belongs to; `mesh.session_claim`."""
-NO_CLAIM = "-"
-"""In its place on a candidate's call of ours, where the node is to be told nothing and still is the only one."""
 STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.
@@ -73,3 +75,18 @@ GATHERED_PATHS = (
     r"|/v1/models/[^?]*:(predict|classify|regress)(\?.*)?|/v2/models/[^?]*/infer(\?.*)?"
 )
 GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cross-request(=\??1)?(;.*)?"}
+
+# The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
+# filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
+KNOWN_FILTER = "tbms-known"
+
+# Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
+TELL_NAMESPACE = "tbms"
+TELL_KEY = "tell"
+
+# What a call may say beyond the name of its model. Whoever says any of it asks the server: the map knows names only,
+# and a client's own copy of what steers has to be removed, by the server where no listener does it.
+BEYOND_THE_NAME = (*RACE_HEADERS, SPLIT_KEY_HEADER, SESSION_HEADER, *STEERING_HEADERS)
+
+# And a gRPC deadline goes on only as one that the server would take.
+GRPC_TIMEOUT = "[0-9]{1,8}[HMSmun]"

@@ -31,7 +31,6 @@ PAGE = (Path(__file__).parents[1] / "docs/bounds.md").read_text()
 WORDS = re.compile(r"(?:^|_)(?:max|most|limit|limits|bytes|longest|largest|backlog|shown)(?:_|$)", re.IGNORECASE)
 
 NO_BOUNDS = {
-    "ext_proc.batching.device._LONGEST_WAY": "of an estimate",
     "ext_proc.edge.sessions._KEY_BYTES": "of a digest",
     "ext_proc.wire.v2.sequence._MAX_ID": "of the protocol",
     "ext_proc.broker.estimates._MOST_MS": "the ends of a histogram",
@@ -41,6 +40,7 @@ NO_BOUNDS = {
     "ext_proc.planning.curve.MAX_ROWS": "of a command line",
     "ext_proc.planning.plan.MOST_BYTES": "of the configuration",
     "ext_proc.planning.plan.MOST_GPUS": "of a command line",
+    "ext_proc.envoy_config.parts.grpc_names.READ_BYTES": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS_KIB": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.http2.frames.MIN_FRAME_BYTES": "of the protocol",
@@ -57,6 +57,7 @@ NO_BOUNDS = {
     "mesh.discovery.registry.LONGEST_PAUSE": "a pause of ours",
     "mesh.discovery.registration.etcd._LONGEST_PAUSE": "a pause of ours",
     "mesh.discovery.flapping.LONGEST_HOLD": "a pause of ours",
+    "mesh.discovery.json_http._SHOWN": "of a line of the log",
     "mesh.discovery.json_http._PARSE_APART_BYTES": "where work is done, not whether",
     "mesh.model_cache.loaders.tfserving._POLL_MOST": "a pause of ours",
     "mesh.model_cache.loaders.triton._POLL_MOST": "a pause of ours",
@@ -69,6 +70,11 @@ NO_BOUNDS = {
     "models.limit_ms": "an operator's limit for one model",
     "envoy.limits.body_buffer_bytes": "Envoy's",
     "envoy.limits.longest_tloc_seconds": "Envoy's",
+    "batching.default.max_bytes": "as `node.batching.default.max_bytes`",
+    "batching.default.max_rows": "as `node.batching.default.max_rows`",
+    "batching.models.max_bytes": "as `node.batching.default.max_bytes`",
+    "batching.models.max_rows": "as `node.batching.default.max_rows`",
+    "envoy.limits.named_message_bytes": "Envoy's: docs/limits-of-envoy.md",
     "node.batching.models.max_bytes": "of one model: `node.batching.default.max_bytes`",
     "node.batching.models.max_rows": "of one model: `node.batching.default.max_rows`",
     "node.cache.back_off.most_seconds": "a pause of ours",

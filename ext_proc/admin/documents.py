@@ -87,6 +87,25 @@ class SourceStatus(TypedDict):
     """Nodes of it that come and go, and are let in later."""
 
 
+class KnownMapStatus(TypedDict):
+    """The map of known calls: as the server has written it, and as its Envoy has it."""
+
+    file: str
+    version: str | None
+    """Of what the file says; None while it says what it said before this process."""
+    models: int
+    bytes: int
+    age_seconds: float | None
+    envoys_version: str | None
+    """Of what is in force in Envoy; None where it has not told."""
+    taken: bool | None
+    """Whether that is what the file says; None where Envoy cannot be asked."""
+    refused: int
+    """Files that Envoy has refused."""
+    cause: str | None
+    """Why Envoy could not be asked."""
+
+
 class EdgeStatus(TypedDict):
     """What the edge role adds."""
 
@@ -98,6 +117,7 @@ class EdgeStatus(TypedDict):
     """Model -> node id -> state there (`mesh.residency`), of the first models in the order of their names."""
     models_not_shown: int
     sessions: NotRequired[SessionsStatus]
+    known: NotRequired[KnownMapStatus]
 
 
 class ModelVersionStatus(TypedDict):
@@ -118,6 +138,7 @@ class ModelVersionStatus(TypedDict):
     attempts: int
     retry_seconds: float
     needs: Sequence[str]
+    batcher: NotRequired[str]
 
 
 class Amounts(TypedDict):

@@ -60,6 +60,13 @@ class BatchTimes:
         residual = seconds - self.expected(rows)
         self._variance += (residual * residual - self._variance) / min(self._n, 1 / (1 - _KEPT))
 
+    def shift(self, seconds: float) -> None:
+        """All batches that were taken in took so much longer than was said then."""
+        self._y += seconds * self._w
+        self._xy += seconds * self._x
+        if self._n:
+            self._fit()
+
     def _fit(self) -> None:
         """The line: neither its start nor its slope is below 0, which no device can do."""
         spread = self._w * self._xx - self._x * self._x

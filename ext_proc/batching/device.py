@@ -10,20 +10,31 @@ from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.slots import FixedSlots, GradientSlots, Slots
 from ext_proc.batching.waiting import Batch
 
-# The way to the device and back is not known apart from the batch's own time. So much of it, and no more than so many
-# seconds, the next batch is handed over before the last one should have ended.
-_WAY, _LONGEST_WAY = 0.2, 0.005
+# The way to the device and back: until it is known, so much of a batch's time.
+_WAY = 0.2
+_NEWS = 0.05  # weight, in the end, of one more batch that had no way in its time
+# The next batch is handed over by so many ways before the reply to the last one is due. One that comes early waits at
+# the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
+_EARLY = 1.25
 _TURN = 5.0  # a turn of so many times what its switch costs: at most a fifth of the device's time is lost to switches
 _SWITCH_KEPT = 0.8  # weight of what switches have cost so far when one more is seen
 
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """What is known of one model: its batch times, its batches that run, its queues by key."""
+    """What is known of one model: its batch times, its batches that run, its queues by key.
+
+    A batch takes `times` on the device, and `way` seconds to it and back.
+    """
 
     name: str
     settings: ModelBatching
     times: BatchTimes = field(default_factory=BatchTimes)
+    server_batches: bool = False
+    """Whether its server gathers by itself, as the last call said."""
+    way: float = 0.0
+    followers: int = 0
+    """Batches that have waited at the device: those have no way in their times."""
     running: int = 0
     queues: dict[Hashable, BatchQueue] = field(default_factory=dict)
     switch: float = 0.0
@@ -34,6 +45,22 @@ class Model:
         """What going over to it is expected to cost."""
         return max(0.0, self.switch) if self.settings.switch_ms is None else self.settings.switch_ms / 1000
 
+    def expected(self, rows: int) -> float:
+        """Seconds from handing over a batch of so many rows, to a device that is free, to its reply."""
+        return self.way + self.times.expected(rows)
+
+    def cautious(self, rows: int) -> float:
+        """As `expected`: what most batches keep."""
+        return self.way + self.times.cautious(rows)
+
+    def tell_apart(self, rows: int, seconds: float) -> None:
+        """A batch that waited at the device took so long there. Device and way together are known from the others."""
+        self.followers += 1
+        news = max(_NEWS, 1 / self.followers) * (seconds - self.times.expected(rows))
+        longer = min(max(news, -self.times.constant), self.way)
+        self.way -= longer
+        self.times.shift(longer)
+
     @property
     def own_slots(self) -> int:
         """Calls that a server which gathers by itself is given at once: without a setting those of two batches."""
@@ -42,16 +69,20 @@ class Model:
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """A batch at the model server. `started` is None while it waits there behind another one.
+    """A batch at the model server, handed over at `handed`.
 
-    `switched`: another model ran before it. `beside`: batches on the device with it, itself included.
+    `switched`: another model ran before it. `beside`: batches on the device with it, itself included. Its reply is
+    due the batch's time after `started`; None while it waits there behind another one. `found_free`: it did not wait.
     """
 
     batch: Batch
     model: Model
     switched: bool
     beside: int
+    handed: float
     started: float | None
+    found_free: bool
+    server_batches: bool
 
 
 class Device:
@@ -84,19 +115,19 @@ class Device:
 
     def width(self, model: Model) -> int:
         """Batches of the model that may run at once."""
-        if model.settings.server_batches:
+        if model.server_batches:
             return model.own_slots
         return min(model.settings.slots or self._slots.count, self._slots.count)
 
     def is_free(self, model: Model) -> bool:
         """Whether a batch of the model would run at once."""
-        if model.settings.server_batches:
+        if model.server_batches:
             return model.running < model.own_slots
         return not self.all_busy and model.running < (model.settings.slots or inf)
 
     def has_room(self, model: Model) -> bool:
         """Whether one of the model may be handed over all the same, to run after another one."""
-        if model.settings.server_batches:
+        if model.server_batches:
             return False
         most = inf if model.settings.slots is None else model.settings.slots + self._ahead
         return self._busy < self._slots.count + self._ahead and model.running < most
@@ -105,9 +136,13 @@ class Device:
         """Seconds that going over to the model is expected to cost."""
         return 0.0 if model is self.last else model.switch_seconds
 
-    def until_free(self, now: float) -> float:
-        """Seconds until a batch that is handed over now should start."""
-        on_device = [one for one in self._running.values() if not one.model.settings.server_batches]
+    def until_free(self, now: float, model: Model | None = None) -> float:
+        """Seconds until a batch that is handed over now should start; of a `model` that may have slots of its own."""
+        if model is not None and model.server_batches:
+            own = [one for one in self._running.values() if one.server_batches and one.model is model]
+            ends = [one.started + model.times.expected(one.batch.rows) for one in own if one.started is not None]
+            return max(0.0, min(ends, default=now) - now)
+        on_device = [one for one in self._running.values() if not one.server_batches]
         ends = [one.started + one.model.times.expected(one.batch.rows) for one in on_device if one.started is not None]
         before = sum(one.model.times.expected(one.batch.rows) for one in on_device if one.started is None)
         return max(0.0, min(ends, default=now) - now) + before / self._slots.count
@@ -120,20 +155,21 @@ class Device:
         own = not self.all_busy  # it is the model's own instances that are taken
         ends = inf
         for one in self._running.values():
-            if one.model.settings.server_batches or (own and one.model is not model):
+            if one.server_batches or (own and one.model is not model):
                 continue
             if one.started is None:
                 return inf
-            expected = one.model.times.expected(one.batch.rows)
-            if expected > 0:
-                ends = min(ends, one.started + expected - min(_LONGEST_WAY, _WAY * expected))
+            if one.model.times.observations:
+                expected = one.model.times.expected(one.batch.rows)
+                ends = min(ends, one.started + expected - min(_EARLY * one.model.way, expected))
         return ends
 
     def start(self, batch: Batch, model: Model, now: float) -> None:
         """A batch was handed over."""
-        started = now if self.is_free(model) else None
-        own = model.settings.server_batches
-        self._running[batch.number] = Running(batch, model, not own and model is not self.last, self._busy + 1, started)
+        free, own = self.is_free(model), model.server_batches
+        started = now + model.way if free else None
+        switched = not own and model is not self.last
+        self._running[batch.number] = Running(batch, model, switched, self._busy + 1, now, started, free, own)
         model.running += 1
         if not own:
             self._busy += 1
@@ -147,11 +183,11 @@ class Device:
         model = ended.model
         model.running -= 1
         if ended.started is not None and answered:
-            self._observe(ended, now - ended.started)
-        if not model.settings.server_batches:
+            self._observe(ended, now)
+        if not ended.server_batches:
             self._busy -= 1
             if (follower := self._follower(model)) is not None:
-                follower.started = now
+                follower.started = max(now, follower.handed + follower.model.way)
         return ended
 
     def _follower(self, model: Model) -> Running | None:
@@ -159,14 +195,24 @@ class Device:
         waiting = [one for one in self._running.values() if one.started is None]
         return next((one for one in waiting if one.model is model), next(iter(waiting), None))
 
-    def _observe(self, ended: Running, seconds: float) -> None:
-        model, rows = ended.model, ended.batch.rows
-        expected = model.times.expected(rows)
-        if not model.settings.server_batches:
+    def _observe(self, ended: Running, now: float) -> None:
+        model, rows, times = ended.model, ended.batch.rows, ended.model.times
+        assert ended.started is not None
+        if ended.found_free:
+            whole = now - ended.handed
+            if not times.observations:
+                model.way = _WAY * max(0.0, whole - (model.switch_seconds if ended.switched else 0.0))
+            seconds = max(0.0, whole - model.way)
+        else:
+            seconds = now - ended.started
+            if not ended.switched:
+                model.tell_apart(rows, seconds)
+        expected = times.expected(rows)
+        if not ended.server_batches:
             self._slots.observe(ended.beside, expected, seconds)
         if not ended.switched:
-            model.times.observe(rows, seconds)
-        elif model.times.observations and model.settings.switch_ms is None:
+            times.observe(rows, seconds)
+        elif times.observations and model.settings.switch_ms is None:
             model.switch += (1 - _SWITCH_KEPT) * (seconds - expected - model.switch)
         else:
-            model.times.observe(rows, max(0.0, seconds - model.switch_seconds))
+            times.observe(rows, max(0.0, seconds - model.switch_seconds))

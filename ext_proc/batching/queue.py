@@ -37,8 +37,8 @@ class _Earliest:
         return (heap[0][0], heap[0][2]) if heap else (inf, None)
 
     def tidy(self, waiting: int) -> None:
-        """Lets go of calls that have left, once they are most of what is kept."""
-        if len(self._heap) > 64 and len(self._heap) > 4 * waiting:
+        """Lets go of calls that have left, once they are half of what is kept: their bodies are kept with them."""
+        if len(self._heap) > 2 * waiting:
             self._heap = [entry for entry in self._heap if entry[2].state is State.WAITING]
             heapify(self._heap)
 

@@ -31,6 +31,9 @@ MAX_KEYS = 256
 """Most keys of one model whose calls are gathered at once; calls of any further key go alone."""
 MAX_MODELS = 10_000
 """Most models whose batch times are remembered."""
+# What is foreseen of a queue is wrong by some share of it, and an answer that is late by a little is work for nothing:
+# an overloaded device had better keep its queue shorter than the limits allow.
+_DOUBT = 1.25
 _LEAD = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
 _LEAST_RETRY = 0.05  # seconds; nobody is told to come back earlier
 
@@ -80,6 +83,7 @@ class Scheduler:
     def add(self, call: Waiting, now: float) -> list[Effect]:
         """A call has come."""
         model = self._model(call.model)
+        model.server_batches = call.server_batches
         due = call.deadline if call.deadline != inf else call.arrived + self._patience
         call.order = (-call.priority, due, self._arrivals)
         self._arrivals += 1
@@ -133,10 +137,9 @@ class Scheduler:
         """
         effects: list[Effect] = []
         ended = self._device.end(number, now, answered=False)
-        times = ended.model.times
         left = [call for call in ended.batch.members if call.state is State.SENT]
         for call in left:
-            if call.deadline < now + times.expected(call.rows):
+            if call.deadline < now + ended.model.expected(call.rows):
                 self._drop(call, Dropped.LATE, now, effects)
         left = [call for call in left if call.state is State.SENT]
         size = max(1, ceil(len(left) / groups))
@@ -167,11 +170,14 @@ class Scheduler:
 
     @staticmethod
     def _queue_of(key: Hashable, model: Model) -> BatchQueue:
-        if key not in model.queues and len(model.queues) >= MAX_KEYS:
-            key = None
         queue = model.queues.get(key)
-        if queue is None:
-            queue = model.queues[key] = BatchQueue(model.name, key, model.settings)
+        if queue is not None:
+            return queue
+        if len(model.queues) >= MAX_KEYS:
+            key = None
+            if (queue := model.queues.get(key)) is not None:
+                return queue
+        queue = model.queues[key] = BatchQueue(model.name, key, model.settings)
         return queue
 
     def _make_room(self, call: Waiting, now: float, effects: list[Effect]) -> bool:
@@ -188,23 +194,24 @@ class Scheduler:
         return True
 
     def _foreseen(self, call: Waiting, model: Model, now: float) -> float:
-        """When the call would be answered, as far as that can be told: after all that is more urgent than it is."""
+        """When the call should be answered at the latest: after all that is more urgent than it is, in a full batch."""
         if call.deadline == inf:
             return now
-        expected = model.times.expected
         if self._device.is_free(model):
-            return now + expected(call.rows)
-        start = now + self._device.until_free(now)
+            return now + model.expected(call.rows)
+        before, rows = 0.0, call.rows
         for queue, other in self._queues.items():
+            batches = 0
             if other is not model:
-                before = queue.batches() if queue.due < call.due else 0
+                shared = not (model.server_batches or other.server_batches)
+                batches = queue.batches() if shared and queue.due < call.due else 0
             elif queue.key == call.key or queue.alone:
+                rows = rows if call.key is None else max(rows, min(rows + queue.rows, model.settings.max_rows))
                 calls = queue.calls_before(call.order)
-                before = calls if queue.alone else int(calls / len(queue) * queue.rows) // model.settings.max_rows
-            else:
-                before = 0
-            start += before * other.times.expected(queue.next_rows()) / self._device.width(other)
-        return start + expected(call.rows)
+                batches = calls if queue.alone else int(calls / len(queue) * queue.rows) // model.settings.max_rows
+            before += batches * other.times.expected(queue.next_rows()) / self._device.width(other)
+        wait = max(model.way, self._device.until_free(now, model))
+        return now + wait + _DOUBT * before + model.times.expected(rows)
 
     def _send_all(self, now: float, effects: list[Effect]) -> None:
         """Sends what may leave now, drops what is late, and sets the next time to look."""
@@ -256,7 +263,7 @@ class Scheduler:
         return Leaving.URGENT if self._urgent_at(queue, model) <= now else None
 
     def _urgent_at(self, queue: BatchQueue, model: Model) -> float:
-        return queue.deadline - model.times.cautious(queue.next_rows()) - _LEAD
+        return queue.deadline - model.cautious(queue.next_rows()) - _LEAD
 
     def _cost(self, queue: BatchQueue) -> float:
         """Seconds on the device of its next batch."""
@@ -265,7 +272,7 @@ class Scheduler:
 
     def _slack(self, queue: BatchQueue, model: Model, now: float) -> float:
         """Seconds that its most urgent call can still wait."""
-        needs = model.times.cautious(queue.next_rows()) + self._device.switch_to(model)
+        needs = model.cautious(queue.next_rows()) + self._device.switch_to(model)
         return queue.due - now - needs - _LEAD
 
     def _worth(self, queue: BatchQueue, model: Model) -> float:
@@ -296,7 +303,7 @@ class Scheduler:
     def _most_rows(self, queue: BatchQueue, model: Model, now: float) -> int:
         """Rows that its most urgent call leaves time for: a larger batch takes longer."""
         most, slope = queue.settings.max_rows, model.times.slope
-        left = queue.deadline - now - model.times.cautious(0)
+        left = queue.deadline - now - model.cautious(0)
         if slope <= 0 or left <= 0 or left >= most * slope:  # late in any case: then with all the company there is
             return most
         return max(1, int(left / slope))
@@ -310,7 +317,7 @@ class Scheduler:
 
     @staticmethod
     def _latest_start(call: Waiting, model: Model) -> float:
-        return call.deadline - model.times.expected(call.rows)
+        return call.deadline - model.expected(call.rows)
 
     def _remove(self, call: Waiting) -> None:
         queue = call.queue

@@ -7,15 +7,55 @@ node:
       digits: {max_rows: 32, cross_request: true}
       resnet: {max_rows: 64, allowed_rows: [1, 8, 32, 64], cross_request: true, cross_lag_ms: 5}
       bert: {server_batches: true, slots: 16}
+      words: {cross_request: true, pad: [{input: ids, buckets: [32, 64, 128]}]}
 """
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from mesh.settings import ModelName, Settings
 
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000, allow_inf_nan=False)]
+
+
+Dimension = Annotated[int, Field(ge=1, le=31)]
+Size = Annotated[int, Field(ge=1, le=16_777_216)]
+
+
+class PaddedOutput(Settings):
+    """An output of which one dimension is as large as that of a padded input."""
+
+    name: str = Field(min_length=1, max_length=255, description="The output, as replies name it.")
+    dim: Dimension = Field(1, description="Its dimension that is cut back; 0 would be the rows.")
+
+
+class InputPadding(Settings):
+    """How one input of a model is padded, so that calls of different sizes share a batch."""
+
+    input: str = Field(min_length=1, max_length=255, description="The input, as calls name it.")
+    dim: Dimension = Field(1, description="Its dimension that differs from call to call; 0 would be the rows.")
+    buckets: tuple[Size, ...] = Field(
+        min_length=1,
+        max_length=64,
+        description="The sizes that it is padded to, ascending: each call to the least that is enough. Larger ones "
+        "share batches with calls of their own size only.",
+    )
+    value: Annotated[int, Field(ge=-(2**63), le=2**64 - 1)] | FiniteFloat | Annotated[str, Field(max_length=1024)] = (
+        Field(0, description="What is added behind. 0: the zero of any type, of strings the empty one.")
+    )
+    outputs: tuple[PaddedOutput, ...] = Field(
+        (),
+        max_length=64,
+        description="Outputs that are as large in one dimension as the padded input; each caller gets as much of them "
+        "as its own input has. All others are left as they are.",
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError("buckets is a list of different sizes, the smallest first")
+        return self
 
 
 class ModelBatching(Settings):
@@ -40,6 +80,17 @@ class ModelBatching(Settings):
         description="Batch sizes that the model was made for, ascending; a batch of any other size is filled up with "
         "copies of its last row. Empty: any size.",
     )
+    pad: tuple[InputPadding, ...] = Field(
+        (),
+        max_length=64,
+        description="Inputs that may differ from call to call in a dimension beside the rows, and are padded to share "
+        "a batch: only for a model that makes nothing of the padding. A call that finds no company goes as it came.",
+    )
+    share_protocols: bool = Field(
+        False,
+        description="Calls over gRPC and REST share batches, where both have their data as raw bytes: V2's, to Triton "
+        "or tbms model-server. Such batches go to the model server over gRPC.",
+    )
     split: bool = Field(
         True, description="A call of more than `max_rows` is asked in pieces. Without it such a call is refused."
     )
@@ -54,10 +105,11 @@ class ModelBatching(Settings):
         description="Batch only while the model gives the same bytes in company as alone; see `check_share`. Without "
         "it what differs is counted, and no more.",
     )
-    server_batches: bool = Field(
-        False,
-        description="The model's server gathers by itself (Triton's dynamic_batching, TF Serving's batching "
-        "file): calls are ordered, shed and withdrawn here, and handed over one by one.",
+    server_batches: bool | None = Field(
+        None,
+        description="The model's server gathers by itself: calls are ordered, shed and withdrawn here, and handed over "
+        "one by one. Without it as Triton says of the model (dynamic_batching, sequence_batching); TF Serving does not "
+        "tell whether it has a batching file.",
     )
     switch_ms: Milliseconds | None = Field(
         None, description="What it costs the device to go over to this model from another one. Without it: measured."
@@ -69,6 +121,12 @@ class ModelBatching(Settings):
             raise ValueError("allowed_rows is a list of different sizes, the smallest first")
         if self.allowed_rows and self.allowed_rows[-1] != self.max_rows:
             raise ValueError(f"the last of allowed_rows is {self.allowed_rows[-1]}, and max_rows is {self.max_rows}")
+        if len({(each.input, each.dim) for each in self.pad}) < len(self.pad):
+            raise ValueError("pad has an input's dimension twice")
+        if self.pad and self.server_batches:
+            raise ValueError("pad is for batches that are gathered here, and server_batches says that none are")
+        if self.share_protocols and self.server_batches:
+            raise ValueError("share_protocols is for batches that are gathered here, and server_batches says none are")
         return self
 
 
@@ -107,6 +165,9 @@ class BatchingSettings(Settings):
     check_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         0.001,
         description="Share of the calls answered in company that are asked once more alone, and compared.",
+    )
+    log: bool = Field(
+        False, description="Write a line to the log for each batch, at level info; `tbms plan --log` reads them."
     )
     queue_calls: int = Field(4096, ge=1, le=1_000_000, description="Most calls that wait, those of all models.")
     queue_bytes: int = Field(

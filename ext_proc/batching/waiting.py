@@ -24,7 +24,8 @@ class Waiting:
 
     Calls with equal `key` may share a batch; None: this one goes alone. `size` is in bytes. `deadline` is when its
     answer has to be here, the way back left out, and `lag_end` when it stops waiting for company; both may be infinite.
-    `payload` is the shell's.
+    `server_batches`: the model server gathers by itself, and has slots for the model that are no device's. `payload` is
+    the shell's.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Waiting:
     lag_end: float = inf
     priority: int = 0
     race: str | None = None
+    server_batches: bool = False
     payload: object = None
     state: State = field(default=State.WAITING, init=False)
     order: tuple[int, float, int] = field(default=(0, 0.0, 0), init=False)

@@ -21,12 +21,15 @@ class Work:
 
 def started_work(log: Iterable[Note], costs_ms: Sequence[float]) -> Work:
     """The work that was started, by its purpose; `costs_ms` is the estimated work of each rank."""
-    begun = {(rank, what) for _, what, rank, _ in log if what in ("start", "granted", "exempt")}
-    hedged = {rank for rank, what in begun if what != "start"}
-    started = {rank for rank, what in begun if what == "start"}
+    hedged, started = set(), set()
+    for _, what, rank, _ in log:
+        if what == "start":
+            started.add(rank)
+        elif what in ("granted", "exempt"):
+            hedged.add(rank)
     rescue = started - hedged - {0}
     return Work(
         primary=costs_ms[0] if 0 in started else 0.0,
-        hedged=sum(costs_ms[rank] for rank in hedged),
-        rescue=sum(costs_ms[rank] for rank in rescue),
+        hedged=sum([costs_ms[rank] for rank in hedged]),
+        rescue=sum([costs_ms[rank] for rank in rescue]),
     )

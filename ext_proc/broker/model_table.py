@@ -44,6 +44,10 @@ class ModelTable:
         """The names for which a call may be raced, renamed, copied or bound to a node though no header says so."""
         return tuple(sorted(self.stateful.union(self._steering)))
 
+    def needs_decision(self, model: str) -> bool:
+        """Whether a call that says no more than this name is more than just routed."""
+        return model in self._planned or model in self.stateful
+
     def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0, *, bound: bool = False) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 
@@ -70,7 +74,7 @@ class ModelTable:
     def _race(self, call: Call, options: CallOptions, seed: int, bound: bool) -> Plan | None:
         key = _key(options, seed)
         ranks, passed = self._resolver.resolve(_named(call), key)
-        configured = _first(entry.limit_ms for entry in passed)
+        configured = _first([entry.limit_ms for entry in passed])
         self._check(options, configured)
         if options.primary is not None:
             ranks = self._resolver.expand(options.primary, key)
@@ -81,15 +85,15 @@ class ModelTable:
             _check_alone(call, options, ranks[0])
             ranks, backups = ranks[:1], ()
         elif backups is None:
-            backups = _first(entry.backups or None for entry in passed) or ()
+            backups = _first([entry.backups or None for entry in passed]) or ()
         ranks += tuple(one for backup in backups for one in self._resolver.expand(backup, key))
-        asked = sum(len(members(rank)) for rank in ranks)
+        asked = sum([len(members(rank)) for rank in ranks])
         if asked > self._settings.max_candidates:
             header = "backup" if options.backups is not None else "primary"
             most = self._settings.max_candidates
             raise _invalid(header, f"the call would ask {asked} models; at most {most} are allowed.")
         limit_ms = self._limit(options, configured)
-        fallback = _first(entry.fallback.get(call.protocol) for entry in passed)
+        fallback = _first([entry.fallback.get(call.protocol) for entry in passed])
         races = options.limit is not None if bound else options.races
         races = races or configured is not None or fallback is not None or len(ranks) > 1
         races = races or isinstance(ranks[0], Mix)
@@ -98,7 +102,7 @@ class ModelTable:
             model=call.model,
             candidates=ranks,
             limit_ms=limit_ms,
-            answer=wish.answer or _first(entry.answer for entry in passed) or AnswerMode.BEST,
+            answer=wish.answer or _first([entry.answer for entry in passed]) or AnswerMode.BEST,
             cross_request=_first((wish.cross_request, *(entry.cross_request for entry in passed))),
             cross_lag_ms=_first((wish.cross_lag_ms, *(entry.cross_lag_ms for entry in passed))),
             priority=_first((wish.priority, *(entry.priority for entry in passed))) or 0,
@@ -183,7 +187,10 @@ def _same(candidate: Candidate, call: Call) -> bool:
 
 
 def _first(values: Iterable[T | None]) -> T | None:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _estimated(target: RankedTarget, ms: float) -> RankedTarget:

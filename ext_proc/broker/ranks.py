@@ -22,6 +22,9 @@ class RankState(Enum):
     DROPPED = auto()  # useless: a better rank has a result
 
 
+_OUT = (RankState.FAILED, RankState.DROPPED)
+
+
 class CallState(Enum):
     """State of one call of a rank. PENDING: not started, or on the wire; `RankState` tells which."""
 
@@ -56,7 +59,7 @@ class Rank:
         self.index = index
         self.target = target
         self.candidates = members(target)
-        self.cost_ms = sum(min(estimate.ms, limit_ms) for estimate in estimates)
+        self.cost_ms = sum([min(estimate.ms, limit_ms) for estimate in estimates])
         self.due: int | None = due
         self.latest = latest
         self.state = RankState.WAITING
@@ -96,7 +99,7 @@ class Rank:
 
 def ranks_of(plan: Plan, estimates: Sequence[Sequence[Estimate]], limit_us: int, margin_us: int) -> list[Rank]:
     """The ranks of a plan, all waiting. `estimates` by rank and member; a mix is as slow as its slowest member."""
-    slowest = [max(of_rank, key=lambda estimate: estimate.ms) for of_rank in estimates]
+    slowest = [of_rank[0] if len(of_rank) == 1 else max(of_rank, key=_ms) for of_rank in estimates]
     dues = starts(slowest, limit_us, margin_us)
     return [
         Rank(index, target, of_rank, due, latest_start(slow, limit_us, margin_us), plan.limit_ms)
@@ -104,6 +107,10 @@ def ranks_of(plan: Plan, estimates: Sequence[Sequence[Estimate]], limit_us: int,
             zip(plan.candidates, estimates, slowest, dues, strict=True)
         )
     ]
+
+
+def _ms(estimate: Estimate) -> float:
+    return estimate.ms
 
 
 def successor_of(failed: Rank, ranks: Sequence[Rank]) -> Rank | None:
@@ -114,12 +121,15 @@ def successor_of(failed: Rank, ranks: Sequence[Rank]) -> Rank | None:
 
 def last_useful(ranks: Sequence[Rank]) -> Rank:
     """The last rank that may still be of use: neither failed nor dropped. There is one while the race is on."""
-    return next(rank for rank in reversed(ranks) if rank.state not in (RankState.FAILED, RankState.DROPPED))
+    for rank in reversed(ranks):
+        if rank.state not in _OUT:
+            return rank
+    raise AssertionError("a race that is on has a rank that may be of use")
 
 
 def is_hedge(rank: Rank, ranks: Sequence[Rank]) -> bool:
     """Whether its calls would run beside those of a better rank."""
-    return any(better.state is RankState.RUNNING for better in ranks[: rank.index])
+    return rank.index > 0 and any(better.state is RankState.RUNNING for better in ranks[: rank.index])
 
 
 def ask_budget(budget: HedgeBudget, rank: Rank, ranks: Sequence[Rank], at: int) -> str:

@@ -1,8 +1,11 @@
 """Which Envoy bootstrap fits a configuration: that of an edge, or that of a node."""
 
+from pathlib import Path
+
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.config import Config
 from ext_proc.envoy_config import GatheredCalls, render, render_node
+from ext_proc.known.file import make_if_absent
 
 
 def bootstrap_for(config: Config, version: str) -> str:
@@ -20,7 +23,25 @@ def bootstrap_for(config: Config, version: str) -> str:
         )
     names = dict.fromkeys((*config.envoy.body_models, *config.model_table.names))
     envoy = config.envoy.model_copy(update={"body_models": tuple(names)})
-    return render(envoy, version=version, server=server, nodes=[node.node() for node in config.nodes])
+    nodes = [node.node() for node in config.nodes]
+    return render(envoy, version=version, server=server, nodes=nodes, known=config.known.file)
+
+
+def lay_map(config: Config) -> str | None:
+    """Sees to it that the map of known calls lies where Envoy will look for it; a sentence if that is somebody else's.
+
+    The bootstrap may be written on another machine than the one on which Envoy starts.
+    """
+    if config.known.file is None:
+        return None
+    file = Path(config.known.file)
+    try:
+        if file.exists() or (file.parent.is_dir() and make_if_absent(file)):
+            return None
+        cause = "its folder is not on this machine"
+    except OSError as error:
+        cause = str(error)
+    return f"Envoy needs {file} before it starts, and it is not there ({cause}); `tbms serve` writes it when it starts."
 
 
 def _gathered(batching: BatchingSettings) -> GatheredCalls:

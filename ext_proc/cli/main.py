@@ -45,11 +45,14 @@ def envoy_config(
     config: ConfigFile,
     envoy_version: Annotated[str, typer.Option(help="The Envoy that will read it: 1.36 or newer.")] = "1.40",
 ) -> None:
-    """Print an Envoy bootstrap that fits the configuration file."""
-    from ext_proc.cli.envoy_config import bootstrap_for
+    """Print an Envoy bootstrap that fits the configuration file, and see that its map of known calls exists."""
+    from ext_proc.cli.envoy_config import bootstrap_for, lay_map
     from ext_proc.config import load
 
-    typer.echo(bootstrap_for(load(config), envoy_version), nl=False)
+    loaded = load(config)
+    typer.echo(bootstrap_for(loaded, envoy_version), nl=False)
+    if (warning := lay_map(loaded)) is not None:
+        typer.echo(warning, err=True)
 
 
 @app.command("model-server")
@@ -129,6 +132,7 @@ def plan(
     ] = None,
     version: Annotated[int | None, typer.Option(min=0, help="One version of the model.")] = None,
     curve: Annotated[Path | None, typer.Option(help="Batch times of a file that --save-curve wrote.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Batch times of the log of a node with node.batching.log.")] = None,
     perf_analyzer: Annotated[
         list[str] | None, typer.Option(help="ROWS=FILE: a CSV of Triton's perf_analyzer -b ROWS; one for each size.")
     ] = None,
@@ -171,7 +175,8 @@ def plan(
     if check_batching:
         raise typer.Exit(command.check(target, max_rows, outputs))
     lag = None if lag_ms is None else lag_ms / 1e3
-    source = command.Source(target, curve, tuple(perf_analyzer or ()), batch_ms, row_ms, max_rows, repeats)
+    logged = None if log is None else (log, model)
+    source = command.Source(target, curve, logged, tuple(perf_analyzer or ()), batch_ms, row_ms, max_rows, repeats)
     command.run(source, Wishes(model, qps, lag, gpus, gpus_per_node, price), outputs)
 
 

@@ -15,17 +15,20 @@ from ext_proc.contract import (
     HOP_HEADER,
     MAX_RETRIES_HEADER,
     MODEL_HEADER,
-    NO_CLAIM,
     PRIMARY_HEADER,
+    RESIDENCY_ASK,
     RESIDENCY_HEADER,
     SESSION_HEADER,
     SPLIT_KEY_HEADER,
     TLOC_HEADER,
 )  # fmt: skip
+from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.sessions import Session, Sessions, session_of_header, session_of_sequence
-from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Route, Seat
+from ext_proc.known.forms import form_of
+from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Respond, Route, Seat
 from ext_proc.processing.request import Head, ReplyPart, Version
+from ext_proc.upstream.handing_on import handed_on
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import write_model
@@ -35,11 +38,12 @@ from ext_proc.worker_thread import off_loop
 from mesh.node import Node
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
+from mesh.routing.placement import Placement
 
 # What nodes tell an edge is not for clients.
 _KEPT_BACK = HeaderMutation(remove=(RESIDENCY_HEADER,))
 # On a candidate call it is our own.
-_OWN = (CALL_HEADER,)
+_OWN = (CALL_HEADER, CLAIM_HEADER)
 # On a call that only one node may get.
 _BOUND = ((MAX_RETRIES_HEADER, "0"),)
 
@@ -67,11 +71,24 @@ class HeldForSequence:
     arrival: float
 
 
+@dataclass(frozen=True, slots=True)
+class HeldForCompany:
+    """What the edge keeps of a call that is to be gathered: its terms when it came (monotonic seconds), its nodes."""
+
+    terms: Terms
+    now: float
+    placement: Placement
+
+
 RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
 """Answers a held call by its plan; the number is the call's arrival (monotonic seconds)."""
 
 CountUnbrokered = Callable[[Version, InferenceProtocol], None]
 """Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
+
+
+NoteForm = Callable[[str, int], None]
+"""Is told of each call that only has to be routed, and that a map could know: its model, and its `Form`."""
 
 
 class EdgePolicy:
@@ -93,6 +110,8 @@ class EdgePolicy:
         *,
         body_limit: int,
         follows_replies: bool = False,
+        note_form: NoteForm | None = None,
+        gathering: EdgeGathering | None = None,
     ) -> None:
         self._placing = placing
         self._sessions = sessions
@@ -102,19 +121,19 @@ class EdgePolicy:
         self._count_unbrokered = count_unbrokered
         self._wall = wall
         self._seed = 0
+        self._gathering = gathering
         self.model_table = model_table
         self.body_limit = body_limit
         self.follows_replies = follows_replies
+        self._note_form = note_form
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """The nodes for a call, or a hold where it is to be raced. Raises CallError."""
         headers = head.headers
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
-            asked = call.model if self._wants_residency(nodes, call.model, now) else ""
-            claim = headers.get(CLAIM_HEADER)
-            keeps = _OWN if claim is None or claim == NO_CLAIM else (*_OWN, CLAIM_HEADER)
-            return Route(nodes, headers=() if claim is None else _BOUND, wants_residency=asked, keeps=keeps)
+            asks = headers.get(RESIDENCY_HEADER) == RESIDENCY_ASK
+            return Route(nodes, wants_residency=call.model if asks else "", keeps=_OWN)
         named = headers.get(SESSION_HEADER)
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)
@@ -136,8 +155,11 @@ class EdgePolicy:
             if not isinstance(decision, Hold):
                 return decision
             context = decision.context
+        if isinstance(context, HeldForCompany):
+            return await self._in_company(held, context)
         assert isinstance(context, HeldRace)
-        held = replace(held, seat=context.seat)
+        if context.seat is not None:
+            held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
         return self._renamed_body(held, context.plan, context.arrival)
@@ -167,11 +189,38 @@ class EdgePolicy:
             seat, target = self._sessions.seat(call, session, primary, now)
             plan = _for_target(plan, call, target)
         if plan is None:
-            return self._send(head, call, call, now, seat)
+            if self._note_form is not None and seat is None and (form := form_of(head, call)):
+                self._note_form(call.model, form)
+            return self._send_as_it_is(head, call, now, seat)
         if (plan.races or plan.shadows) and self._can_race(head, call):
             arrival = now - self._waited(head) if arrival is None else arrival
             return Hold(collect=True, context=HeldRace(plan, arrival, seat))
         return self._go_on(head, call, _alone(plan), now, seat)
+
+    def _send_as_it_is(
+        self, head: Head, call: Call, now: float, seat: Seat | None, plan: Plan | None = None
+    ) -> Decision:
+        """The nodes for a call that keeps its name; or a hold where it is gathered here, for a node that does not."""
+        gathering = self._gathering
+        if gathering is None or seat is not None:
+            return self._send(head, call, call, now, seat, plan)
+        terms = NO_TERMS if plan is None else self._terms(head, plan)
+        if not gathering.wants(call, terms) or not self._can_race(head, call):
+            return self._send(head, call, call, now, seat, plan)
+        placement = self._placing.pick(call, call.model, now)
+        if gathering.takes(placement.nodes[0]):
+            return Hold(collect=True, context=HeldForCompany(terms, now, placement))
+        return self._send(head, call, call, now, seat, plan, placement)
+
+    async def _in_company(self, held: Held, wanted: HeldForCompany) -> Respond:
+        assert self._gathering is not None
+        nodes = wanted.placement.endpoints(held.call.protocol.kind)
+        lease = self._placing.lease(wanted.placement)
+        try:
+            response = await self._gathering.ask(held, wanted.terms, wanted.now, nodes)
+        finally:
+            lease.release()
+        return handed_on(response, held.call.protocol)
 
     def _send(
         self,
@@ -181,6 +230,7 @@ class EdgePolicy:
         now: float,
         seat: Seat | None,
         plan: Plan | None = None,
+        placement: Placement | None = None,
     ) -> Route:
         """The nodes for a call that goes out now, for the model that it is to be of.
 
@@ -189,7 +239,7 @@ class EdgePolicy:
         model = wanted.model
         told: tuple[tuple[str, str], ...] = ()
         if seat is None:
-            placement = self._placing.pick(call, model, now)
+            placement = placement or self._placing.pick(call, model, now)
         else:
             placement = self._placing.at(call, seat.node_id, model, now)
             told = (*_BOUND, (CLAIM_HEADER, seat.claim)) if seat.claim else _BOUND
@@ -245,7 +295,7 @@ class EdgePolicy:
         """The call goes on, to another name where it has one: an alias, a label or a split."""
         model = _only(plan)
         if (model.model, model.version, model.label) == (call.model, call.version, call.label):
-            return self._send(head, call, call, now, seat, plan)
+            return self._send_as_it_is(head, call, now, seat, plan)
         if call.protocol.is_grpc:
             if head.body_can_come:
                 return Hold(collect=True, context=HeldRace(plan, now, seat))

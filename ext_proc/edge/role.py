@@ -4,24 +4,32 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
-from ext_proc.admin.documents import ProcessStatus, StatusDocument
+from ext_proc.admin.documents import EdgeDocument, ProcessStatus, StatusDocument
+from ext_proc.batching.terms import NO_TERMS
 from ext_proc.broker.budget import TokenBucket
+from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
+from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
 from ext_proc.edge.sessions import Sessions
-from ext_proc.edge.status import edge_status
+from ext_proc.edge.status import edge_status, known_status
+from ext_proc.gathering.gatherer import wants
+from ext_proc.known.forms import GRPC_FORMS
+from ext_proc.known.keeper import MapKeeper
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
+from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
@@ -30,6 +38,7 @@ from ext_proc.upstream.hop_mark import HopMark
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.residency.load_waits import LoadWaits
+from mesh.routing.known import KnownModels
 from mesh.routing.router import Router
 from mesh.routing.sessions import SessionCounts
 
@@ -40,12 +49,14 @@ class EdgeRole:
     name = "edge"
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
+        self._config = config
         self._clock = clock
         self._cache_map = CacheMap()
         load_waits = LoadWaits()
         self._router = Router(config.routing, self._cache_map, load_waits)
         hints = ReplyHints(self._cache_map, config.residency.remember)
         self._sessions = Sessions(self._router)
+        self._map_keeper = self._keeper_of_map()
         folder = config.envoy.endpoints_dir
         self._files = None if folder is None else EndpointFiles(Path(folder), lambda: self._population.complete)
         listeners = () if self._files is None else (self._files,)
@@ -55,9 +66,17 @@ class EdgeRole:
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
-        candidates = Candidates(placing, hop, self._body_limit)
+        candidates = Candidates(placing, hop, hints, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
-        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock)
+        self._gathering: EdgeGathering | None = None
+        batches: tuple[Collector, ...] = ()
+        if (batching := config.batching) is not None:
+            metrics = BatchMetrics(batching.models.__contains__)
+            self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock)
+            metrics.schedulers = self._gathering.schedulers
+            batches = (metrics,)
+        in_company = None if self._gathering is None else self._gathering.candidate
+        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
         self.policy = EdgePolicy(
             placing,
             self._sessions,
@@ -69,16 +88,38 @@ class EdgeRole:
             time.time,
             body_limit=config.limits.body_bytes,
             follows_replies=config.envoy.watch_responses,
+            note_form=None if self._map_keeper is None else self._map_keeper.known.called,
+            gathering=self._gathering,
         )
         self._collectors: tuple[Collector, ...] = (
-            self._population, unbrokered, *report.collectors(), *self._racer.collectors(),
+            self._population, unbrokered, *report.collectors(), *self._racer.collectors(), *batches,
             EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
+            *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
         )  # fmt: skip
+
+    def _keeper_of_map(self) -> MapKeeper | None:
+        """The keeper of the map of known calls, where there is one."""
+        config = self._config
+        if config.known.file is None:
+            return None
+        known = KnownModels(config.known, self._router, self._needs_decision(config.model_table), GRPC_FORMS)
+        keeper = MapKeeper(known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
+        self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
+        return keeper
+
+    def _needs_decision(self, table: ModelTable) -> Callable[[str], bool]:
+        """Which models' calls are more than just routed: by the table, or since they are gathered here."""
+        batching = self._config.batching
+        if batching is None:
+            return table.needs_decision
+        return lambda model: table.needs_decision(model) or wants(batching, model, NO_TERMS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
-        async with self._racer.running(), self._population.running():
+        gathering = nullcontext() if self._gathering is None else self._gathering.running()
+        keeping = nullcontext() if self._map_keeper is None else self._map_keeper.running()
+        async with self._racer.running(), gathering, self._population.running(), keeping:
             if self._files is not None:
                 await self._files.written.wait()
             yield
@@ -86,6 +127,8 @@ class EdgeRole:
     def reload(self, config: Config) -> None:
         """Nodes, models and limits; `config` has been checked."""
         self.policy.model_table = config.model_table
+        if self._map_keeper is not None:
+            self._map_keeper.models_changed(self._needs_decision(config.model_table))
         self.policy.body_limit = config.limits.body_bytes
         self._population.replace(configured_nodes(config))
 
@@ -106,10 +149,13 @@ class EdgeRole:
     def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
         self._sessions.expire(self._clock())
-        return {
+        document: EdgeDocument = {
             "role": "edge", **process,
             **edge_status(self._population, self._router, self._cache_map, self._sessions),
         }  # fmt: skip
+        if self._map_keeper is not None:
+            document["known"] = known_status(self._map_keeper, self._clock())
+        return document
 
     def collectors(self) -> Iterable[Collector]:
         """The metrics of nodes, races, copies and calls that are not raced."""

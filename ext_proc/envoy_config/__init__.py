@@ -18,16 +18,19 @@ __all__ = ["EnvoyLimits", "EnvoySettings", "GatheredCalls", "render", "render_en
 # imported when something is rendered.
 
 
-def render(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> str:
+def render(
+    settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node], known: str | None = None
+) -> str:
     """The bootstrap for an Envoy of this version ("1.38", "1.40.0"), as YAML.
 
-    `server` is where Envoy reaches the external processor: `unix:/path` or `host:port`.
+    `server` is where Envoy reaches the external processor: `unix:/path` or `host:port`. `known` is the file of known
+    calls, which has to be there when Envoy starts.
     Raises ConfigError for a version that is not supported, and for an address that Envoy could not use.
     """
     from ext_proc.envoy_config.bootstrap.edge import edge_bootstrap
     from ext_proc.envoy_config.parts.text import to_yaml
 
-    return to_yaml(edge_bootstrap(settings, version=version, server=server, nodes=nodes))
+    return to_yaml(edge_bootstrap(settings, version=version, server=server, nodes=nodes, known=known))
 
 
 def render_node(

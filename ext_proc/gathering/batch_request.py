@@ -1,20 +1,24 @@
 """The request that a batch goes out as, and whether a failed one may be asked again in parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ext_proc.contract import STEERING_HEADERS, TLOC_HEADER
+from ext_proc.broker import deadline
+from ext_proc.contract import STEERING_HEADERS
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response
+from ext_proc.upstream.handing_on import GRPC
 from ext_proc.upstream.headers import lines_of
 from ext_proc.wire.batch import Member, Written, padding
-from ext_proc.wire.codecs import CODECS
+from ext_proc.wire.call import Call
+from ext_proc.wire.codecs import batches_of
+from ext_proc.wire.v2.across import INFER_PATH, rest_reply
 
 # Written anew, or of the connection to Envoy only.
 _NOT_SENT_ON = frozenset(
-    {*STEERING_HEADERS, TLOC_HEADER, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
+    {*STEERING_HEADERS, *deadline.HEADERS, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 )
 # What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
 _OF_ALL = frozenset({"content-type", "accept"})
@@ -36,16 +40,33 @@ _DIVISIBLE_GRPC = frozenset(
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged."""
+    """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged.
+
+    `call` is what the member was read as: of a call over REST that shares batches with those over gRPC, one over gRPC.
+    `mark`: headers of ours for the Envoy that it goes out by.
+    """
 
     held: Held
     member: Member | None
+    call: Call
     whole: bool = True
+    mark: Headers = ()
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it is asked in another protocol than its own, if it is not alone."""
+        return self.call.protocol is not self.held.call.protocol
+
+    @property
+    def is_cut_alone(self) -> bool:
+        """Whether its reply has to be cut even if nobody else's rows are in it."""
+        return not self.whole and (self.crosses or (self.member is not None and bool(self.member.trims)))
 
 
-def single_request(held: Held, timeout: float) -> Request:
+def single_request(part: Part, timeout: float) -> Request:
     """The call itself, with all its headers; `timeout` in seconds."""
-    return _request(held, lines_of(held.head, _NOT_SENT_ON), _body(held), timeout)
+    held = part.held
+    return _request(held, lines_of(held.head, _NOT_SENT_ON) + part.mark, _body(held), timeout)
 
 
 def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float) -> Request:
@@ -53,26 +74,34 @@ def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], 
 
     Of their headers it has those that they have in common: what tells their form, and `key_headers`.
     """
-    held = parts[0].held
-    codec = CODECS[held.call.protocol].batches
+    # One that is in its own protocol has the headers of that.
+    first = next((part for part in parts if not part.crosses), parts[0])
+    held = first.held
+    codec = batches_of(first.call)
     members = [part.member for part in parts if part.member is not None]
     missing = rows - sum(member.rows for member in members)
     written = codec.merge(members + padding(codec, members[-1], missing))
     replaced = {key for key, _ in written.headers}
-    kept = [key for key in (*_OF_ALL, *key_headers) if key in held.head.headers and key not in replaced]
+    of_all = key_headers if first.crosses else (*_OF_ALL, *key_headers)
+    kept = [key for key in of_all if key in held.head.headers and key not in replaced]
     headers: Headers = tuple((key, held.head.headers[key].encode("latin-1")) for key in kept)
     headers += tuple((key, value.encode("latin-1")) for key, value in written.headers)
-    return _request(held, headers, (written.body,), timeout)
+    headers += first.mark
+    request = _request(held, headers, (written.body,), timeout)
+    return replace(request, path=INFER_PATH, headers=GRPC + headers, is_grpc=True) if first.crosses else request
 
 
 def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Response]:
     """The reply to a batch as one for each part. Raises ReplyMismatch."""
-    codec = CODECS[parts[0].held.call.protocol].batches
+    codec = batches_of(parts[0].call)
     members = [part.member for part in parts if part.member is not None]
     missing = rows - sum(member.rows for member in members)
     texts = {key: value.decode("latin-1") for key, value in response.headers}
     cut = codec.cut(texts, response.body, members + padding(codec, members[-1], missing))
-    return [_replaced(response, written.body, written.headers) for written in cut[: len(members)]]
+    return [
+        _over_rest(response, written) if part.crosses else _replaced(response, written.body, written.headers)
+        for part, written in zip(parts, cut, strict=False)
+    ]
 
 
 def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> Response:
@@ -81,8 +110,15 @@ def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> R
     pieces = [
         Written(one.body, tuple((key, value.decode("latin-1")) for key, value in one.headers)) for one in responses
     ]
-    written = CODECS[held.call.protocol].batches.join(texts, pieces, member)
+    written = batches_of(held.call).join(texts, pieces, member)
     return _replaced(responses[0], written.body, written.headers)
+
+
+def _over_rest(response: Response, written: Written) -> Response:
+    """The reply to a call over REST, cut out of one over gRPC."""
+    written = rest_reply(written.body)
+    headers = tuple((key, value.encode("latin-1")) for key, value in written.headers)
+    return Response(200, headers, written.body, None, node=response.node)
 
 
 def is_divisible(response: Response) -> bool:

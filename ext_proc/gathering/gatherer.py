@@ -30,11 +30,15 @@ from ext_proc.gathering.batch_request import (
     whole_body,
 )
 from ext_proc.gathering.company_check import CompanyChecks
+from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
-from ext_proc.wire.codecs import CODECS
+from ext_proc.wire.buckets import in_buckets
+from ext_proc.wire.call import Call, Verb
+from ext_proc.wire.codecs import batches_of
+from ext_proc.wire.v2.across import Apart, crossing
 from ext_proc.worker_thread import off_loop
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,8 @@ UNFIT = "unfit"
 """Why calls of such a model go alone, beside the reasons of `AloneReason`."""
 MAX_UNFIT = 10_000
 """Most models that are remembered so."""
+GATHERED_VERBS = frozenset({Verb.PREDICT, Verb.INFER, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE})
+"""What may be gathered: calls that ask a model for an inference, each with one reply."""
 
 
 _LAST = Terms(shares=False, priority=-MAX_PRIORITY - 1)
@@ -73,6 +79,9 @@ class BatchReport(Protocol):
 
     def alone(self, model: str, reason: str) -> None:
         """A call goes alone that might have shared a batch."""
+
+    def apart(self, model: str, reason: str) -> None:
+        """A call shares no batch with those of other protocols, though its model is to."""
 
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """A batch leaves; `waits` are seconds that its members waited."""
@@ -115,13 +124,16 @@ class Gatherer:
         report: BatchReport,
         clock: Callable[[], float],
         chance: Callable[[], float] = random,
+        *,
+        group: asyncio.TaskGroup | None = None,
     ) -> None:
+        """With a `group` that is running its tasks are run by that, until `stop`, and `running` is not needed."""
         self.settings = settings
         self.scheduler = Scheduler(settings)
         self._upstream = upstream
         self._report = report
         self._clock = clock
-        self._group = asyncio.TaskGroup()
+        self._group = asyncio.TaskGroup() if group is None else group
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
         self._unfit: dict[str, float] = {}  # models that were found to be no company, and when that was
@@ -134,31 +146,47 @@ class Gatherer:
             try:
                 yield
             finally:
-                self._wake_up.at(None)
-                for task in self._tasks:
-                    task.cancel()
+                self.stop()
+
+    def stop(self) -> None:
+        """No batch goes out any more, and those on their way are given up."""
+        self._wake_up.at(None)
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call waits here, and none is on its way."""
+        return not self._tasks and not self.scheduler.calls
 
     def wants(self, model: str, terms: Terms) -> bool:
         """Whether a call is to be gathered, or at least ordered and shed, here."""
-        return model in self.settings.models or self._shares(self.settings.default, terms)
+        return wants(self.settings, model, terms)
 
-    async def ask(self, held: Held, terms: Terms, arrived: float) -> Response:
+    async def ask(
+        self, held: Held, terms: Terms, arrived: float, *, server_batches: bool = False, mark: Headers = ()
+    ) -> Response:
         """The model server's reply to a call whose body is here; for gRPC, unpacked.
+
+        `server_batches`: its server gathers by itself, as far as is known; the settings go before. `mark`: headers of
+        ours for Envoy, which a batch has from its first call.
 
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
         settings = self.settings.of(held.call.model)
-        member = await self._member(held, terms, settings)
+        if settings.server_batches is None:
+            settings = settings.model_copy(update={"server_batches": server_batches})
+        call, member = await self._member(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
-            return await self._wait(Part(held, member), terms, arrived, settings)
+            return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings)
         if not settings.split or len(pieces) > self.settings.queue_calls:
             most = f"{settings.max_rows} rows and {settings.max_bytes} bytes"
             raise CallError(
                 Reason.TOO_LARGE, f"the call has {member.rows} rows of {member.size} bytes, over the limit of {most}"
             )
-        parts = CODECS[held.call.protocol].batches.split(member, pieces)
-        responses = await _all([self._wait(Part(held, part, whole=False), terms, arrived, settings) for part in parts])
+        parts = [Part(held, piece, call, whole=False, mark=mark) for piece in batches_of(call).split(member, pieces)]
+        responses = await _all([self._wait(part, terms, arrived, settings) for part in parts])
         bad = next((response for response in responses if not response.ok), None)
         if bad is not None:
             return bad
@@ -169,27 +197,32 @@ class Gatherer:
             cause = f"the replies to the pieces of a call of {member.rows} rows cannot be joined: {mismatch}"
             raise CallError(Reason.BROKEN_MODEL, cause) from mismatch
 
-    async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> Member | None:
-        """What may be merged of a call; None if it goes alone."""
-        if settings.server_batches or not self._shares(settings, terms):
-            return None
-        model = held.call.model
-        codec, body = CODECS[held.call.protocol].batches, whole_body(held)
+    async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> tuple[Call, Member | None]:
+        """What may be merged of a call, and what it was read as; None if it goes alone."""
+        call = held.call
+        if settings.server_batches or not shares(settings, terms):
+            return call, None
+        model = call.model
+        codec, body = batches_of(held.call), whole_body(held)
         read = await off_loop(len(body), codec.read, held.call, held.head.headers, body)
         if isinstance(read, Alone):
             self._report.alone(model, read.reason)
-            return None
+            return call, None
         since = self._unfit.get(model)
         if since is not None:
             if self._clock() < since + UNFIT_SECONDS:
                 self._report.alone(model, UNFIT)
-                return None
+                return call, None
             del self._unfit[model]
-        return read
-
-    @staticmethod
-    def _shares(settings: ModelBatching, terms: Terms) -> bool:
-        return settings.cross_request if terms.shares is None else terms.shares
+        if settings.share_protocols:
+            crossed = crossing(call, read)
+            if isinstance(crossed, Apart):
+                self._report.apart(model, crossed)
+            else:
+                call, read = crossed
+        if settings.pad:
+            read = await off_loop(read.size, in_buckets, read, settings.pad, settings.max_bytes)
+        return call, read
 
     async def _wait(self, part: Part, terms: Terms, arrived: float, settings: ModelBatching) -> Response:
         held, member = part.held, part.member
@@ -206,6 +239,7 @@ class Gatherer:
             lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
+            server_batches=bool(settings.server_batches),
             payload=place,
         )
         self._perform(self.scheduler.add(waiting, now))
@@ -214,6 +248,8 @@ class Gatherer:
         except asyncio.CancelledError:
             self._perform(self.scheduler.withdraw(waiting, self._clock()))
             raise
+        finally:
+            del place, waiting  # an error's traceback holds this frame, and would hold the call with it
 
     def _key_headers(self, held: Held) -> Hashable:
         headers = held.head.headers
@@ -262,11 +298,11 @@ class Gatherer:
         places = [_place(member) for member in batch.members]
         parts = [place.part for place in places]
         size = sum(member.size for member in batch.members)
-        alone = len(parts) == 1 and batch.rows == batch.members[0].rows
+        alone = len(parts) == 1 and batch.rows == batch.members[0].rows and not parts[0].is_cut_alone
         timeout = self.settings.batch_seconds
         try:
             if alone and parts[0].whole:
-                request = single_request(parts[0].held, timeout)
+                request = single_request(parts[0], timeout)
             else:
                 request = await off_loop(size, batch_request, parts, batch.rows, self.settings.key_headers, timeout)
             async with asyncio.timeout(timeout):
@@ -279,7 +315,12 @@ class Gatherer:
             if not response.ok and len(parts) > 1 and is_divisible(response):
                 return Outcome.AGAIN, 2
             for place in places:
-                place.give(response)
+                if place.part.crosses and not alone:
+                    place.refuse(
+                        CallError(Reason.UNAVAILABLE, f"the model server failed on a batch: {_words(response)}")
+                    )
+                else:
+                    place.give(response)
             return (Outcome.ANSWERED if response.ok else Outcome.FAILED), 0
         try:
             replies = await off_loop(len(response.body), cut_reply, response, parts, batch.rows)
@@ -308,6 +349,16 @@ class Gatherer:
         self._unfit[model] = self._clock()
 
 
+def wants(settings: BatchingSettings, model: str, terms: Terms) -> bool:
+    """Whether a call is to be gathered, or at least ordered and shed."""
+    return model in settings.models or shares(settings.default, terms)
+
+
+def shares(settings: ModelBatching, terms: Terms) -> bool:
+    """Whether a call may have company: it says so, or its model's settings do."""
+    return settings.cross_request if terms.shares is None else terms.shares
+
+
 def piece_rows(member: Member, settings: ModelBatching) -> list[int]:
     """The rows of each piece of a call that is larger than a batch may be; empty if it is not."""
     most, rows = settings.max_rows, member.rows
@@ -317,6 +368,12 @@ def piece_rows(member: Member, settings: ModelBatching) -> list[int]:
         return []
     whole, rest = divmod(rows, most)
     return [most] * whole + ([rest] if rest else [])
+
+
+def _words(response: Response) -> str:
+    """The model server's own, of an error over gRPC."""
+    told = dict(response.trailers or response.headers).get("grpc-message", b"")
+    return f"{told.decode('latin-1')} (gRPC status {response.grpc_status})".lstrip()
 
 
 async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:

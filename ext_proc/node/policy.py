@@ -1,12 +1,12 @@
 """The node's policy: a call whose model is not loaded is held until it is, every other call passes."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
-from ext_proc.gathering.gatherer import Gatherer
+from ext_proc.gathering.gatherer import GATHERED_VERBS, Gatherer
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.node.refusals import refusal
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Respond, Route
@@ -26,9 +26,6 @@ _STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
 # What a model server answers, or Envoy in its place, when it is away, or was started again and has lost its models.
 _SUSPECT_HTTP = frozenset({404, 503})
 _SUSPECT_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
-
-# What may be gathered: calls that ask a model for an inference, each with one reply.
-_GATHERED_VERBS = frozenset({Verb.PREDICT, Verb.INFER, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class NodePolicy:
         if (
             claim is None
             and self._gatherer is not None
-            and call.verb in _GATHERED_VERBS
+            and call.verb in GATHERED_VERBS
             and _can_be_answered(head, call)
         ):
             terms = read_terms(head.headers)
@@ -104,12 +101,13 @@ class NodePolicy:
             if call.protocol.is_grpc:
                 limit = self.body_limit
                 held = await off_loop(held.most_plain(limit), held.unpacked, limit)
-            response = await self._gatherer.ask(held, wanted.terms, wanted.arrived)
+            batches = bool(lease.entry.batcher)
+            response = await self._gatherer.ask(held, wanted.terms, wanted.arrived, server_batches=batches)
         finally:
             lease.release()
         change = self._heard(held.head, call, response.status, response.grpc_status)
         told = () if change is None else tuple((key, value.encode("ascii")) for key, value in change.headers)
-        return handed_on(replace(response, headers=response.headers + told), call.protocol)
+        return handed_on(response, call.protocol, told)
 
     async def _loaded(self, held: Held) -> ModelLease:
         """A lease on the model, loaded within the call's limit. Raises CallError and CacheError."""

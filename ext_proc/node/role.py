@@ -21,6 +21,7 @@ from ext_proc.node.policy import NodePolicy
 from ext_proc.node.registering import Registering
 from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
+from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.upstream.client import Upstream
@@ -99,7 +100,9 @@ class NodeRole(Collector):
         async with Upstream(self._egress, lambda: self._body_limit) as upstream:
             self._upstream = upstream
             gatherer = Gatherer(settings, upstream, self._batches, self._clock)
-            self._batches.scheduler = gatherer.scheduler
+            scheduler = gatherer.scheduler
+            self._batches.schedulers = lambda: [scheduler]
+            self._batches.log = BatchLog(settings, self._clock, lambda: scheduler.slots) if settings.log else None
             async with gatherer.running():
                 yield gatherer
 

@@ -13,7 +13,7 @@ from ext_proc.errors import CallError, TbmsError
 from ext_proc.planning.exactness import Answer
 from ext_proc.wire.batch import Alone, BatchCodec, Member, Written
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.codecs import CODECS, GRPC_CODECS
+from ext_proc.wire.codecs import CODECS, GRPC_CODECS, batches_of
 from ext_proc.wire.output_arrays import OutputError
 from ext_proc.wire.v2.rest_outputs import HEADER
 
@@ -55,7 +55,7 @@ class Recorded:
 
     @property
     def _codec(self) -> BatchCodec:
-        return CODECS[self.call.protocol].batches
+        return batches_of(self.call)
 
     def _answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
         try:
@@ -78,7 +78,7 @@ def read_recorded(
     for name, (member, _) in zip(files, found, strict=True):
         if member.key != first.key:
             raise TbmsError(f"{name}: its tensors have other names, types or shapes than those of {next(iter(files))}")
-    codec = CODECS[protocol].batches
+    codec = batches_of(call)
     rows = chain.from_iterable(codec.split(member, [1] * member.rows) for member, _ in found)
     return Recorded(call, _path(call), headers, tuple(row for row, _ in zip(rows, range(most_rows), strict=False)))
 
@@ -86,7 +86,7 @@ def read_recorded(
 def _member(call: Call, body: bytes, name: str) -> tuple[Member, dict[str, str]]:
     try:
         headers, body = _grpc(call, body, name) if call.protocol.is_grpc else _rest(call, body)
-        member = CODECS[call.protocol].batches.read(call, headers, body)
+        member = batches_of(call).read(call, headers, body)
     except CallError as error:
         raise TbmsError(f"{name}: {error.message}") from None
     if isinstance(member, Alone):

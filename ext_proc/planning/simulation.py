@@ -1,22 +1,24 @@
-"""Calls in virtual time: the scheduler itself, before devices whose batches take what a curve says.
+"""Calls in virtual time: the scheduler itself, before devices whose batches take what is said.
 
-Nothing is modelled but the device and the arrivals, so what is planned is what the scheduler does.
+Nothing is modelled but the device, the way to it and the arrivals, so what is planned is what the scheduler does.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import islice
+from itertools import count, islice
 from math import ceil, inf
 
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings
-from ext_proc.batching.waiting import Batch, Effect, Send, Waiting
+from ext_proc.batching.waiting import Batch, Drop, Effect, Send, Waiting
 from ext_proc.planning.curve import Curve
 
 Exponential = Callable[[float], float]
 """Draws seconds from one event to the next, of so many a second on average: `random.Random(seed).expovariate`."""
+
+Cost = Callable[[str, int], float]
+"""Seconds of a batch on the device, by model and rows."""
 
 _TICK = 9  # digits of a second: what is nearer in time happens at once, calls before ends of batches
 
@@ -61,58 +63,105 @@ def simulate(
 
     The first `warm_up` calls do not count.
     """
-    return _Run(settings, curve).lags(model, arrivals, calls, warm_up)
+    # A curve's times have the way to the device and back in them: handed over ahead, nothing would be saved here.
+    system = Simulation(settings.model_copy(update={"ahead": 0}), lambda _, rows: curve.seconds(rows))
+    waiting = [Waiting(model, "", 1, 1, at) for at in islice(arrivals, calls + warm_up)]
+    system.arrive(waiting)
+    system.run()
+    assert not system.dropped, "calls without a limit are never late, and the queue holds all"
+    sizes = [batch.rows for _, batch in system.sent]
+    sizes = sizes[len(sizes) * warm_up // len(waiting) :]
+    counted = sorted(system.answered[call] - call.arrived for call in waiting[warm_up:])
+    return Lags(counted, sum(sizes) / len(sizes))
 
 
-class _Run:
-    def __init__(self, settings: BatchingSettings, curve: Curve) -> None:
-        # A curve's times have the way to the device and back in them: handed over ahead, nothing would be saved here.
-        self._scheduler = Scheduler(settings.model_copy(update={"ahead": 0}))
-        self._free = settings.slots or 1
-        self._curve = curve
-        self._handed = deque[Batch]()  # batches that wait at the device
-        self._ends: list[tuple[float, int]] = []
-        self._batches: dict[int, Batch] = {}
-        self._ended: dict[int, float] = {}  # by call
-        self._sizes: list[int] = []
+@dataclass
+class Simulation:
+    """Runs calls against a scheduler. Batches run one after the other on each slot of its device.
 
-    def lags(self, model: str, arrivals: Iterator[float], calls: int, warm_up: int) -> Lags:
-        times = list(islice(arrivals, calls + warm_up))
-        coming = iter(enumerate(times))
-        upcoming = next(coming, None)
-        while upcoming is not None or self._ends:
-            end = self._ends[0][0] if self._ends else inf
-            if upcoming is not None and round(upcoming[1] - end, _TICK) <= 0:
-                number, now = upcoming
-                call = Waiting(model, "", 1, 1, now, payload=number)
-                self._perform(self._scheduler.add(call, now), now)
-                upcoming = next(coming, None)
+    `switch`: seconds that the device needs to go over to a model; `way`: seconds to the device, or back, drawn anew
+    for each; `fails`: whether a batch does. `answered`: when, by call; `dropped`: the effect, by call; `sent`: when,
+    and what.
+    """
+
+    settings: BatchingSettings
+    cost: Cost
+    switch: Callable[[str], float] = lambda model: 0.0
+    way: Callable[[], float] = lambda: 0.0
+    fails: Callable[[Batch], bool] = lambda batch: False
+    now: float = 0.0
+    answered: dict[Waiting, float] = field(default_factory=dict)
+    failed: list[Waiting] = field(default_factory=list)
+    dropped: dict[Waiting, Drop] = field(default_factory=dict)
+    sent: list[tuple[float, Batch]] = field(default_factory=list)
+    most_running: int = 0
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(self.settings)
+        # When each slot of the device is free, and what ran there last.
+        self._free = [(0.0, "")] * (self.settings.slots or 1)
+        self._events: list[tuple[float, bool, int, float, Callable[[], list[Effect]]]] = []
+        self._numbers = count()
+
+    def at(self, when: float, event: Callable[[], list[Effect]], *, ends: bool = False) -> None:
+        """Something happens at a time; `ends`: after all else that happens then."""
+        heappush(self._events, (round(when, _TICK), ends, next(self._numbers), when, event))
+
+    def arrive(self, calls: Iterable[Waiting]) -> None:
+        """Calls come at the time that they say."""
+        for call in calls:
+            self.at(call.arrived, lambda call=call: self.scheduler.add(call, self.now))  # type: ignore[misc]
+
+    def run(self, until: float = inf) -> None:
+        """Until nothing happens any more, or until a time."""
+        while True:
+            wake = self.scheduler.wake_up
+            upcoming = self._events[0][3] if self._events else inf
+            if wake is not None and wake < upcoming:
+                if wake > until:
+                    return
+                self.now = max(self.now, wake)
+                self._perform(self.scheduler.timer(self.now))
+                assert self.scheduler.wake_up != wake or self.now < wake, "the same wake-up for ever"
+            elif self._events and upcoming <= until:
+                *_, when, event = heappop(self._events)
+                self.now = max(self.now, when)
+                self._perform(event())
             else:
-                self._end(*heappop(self._ends))
-        sizes = self._sizes[len(self._sizes) * warm_up // len(times) :]
-        counted = sorted(self._ended[number] - times[number] for number in range(warm_up, len(times)))
-        return Lags(counted, sum(sizes) / len(sizes))
+                return
 
-    def _end(self, now: float, number: int) -> None:
-        batch = self._batches.pop(number)
-        for member in batch.members:
-            assert isinstance(member.payload, int)
-            self._ended[member.payload] = now
-        self._free += 1
-        if self._handed:
-            self._start(self._handed.popleft(), now)
-        self._perform(self._scheduler.finished(number, now, answered=True), now)
+    def lags(self) -> list[float]:
+        """From arrival to answer, of the calls that were answered."""
+        return [end - call.arrived for call, end in self.answered.items()]
 
-    def _perform(self, effects: Sequence[Effect], now: float) -> None:
+    def in_time(self) -> int:
+        """Calls that were answered by their deadline."""
+        return sum(end <= call.deadline + 1e-9 for call, end in self.answered.items())
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
-            assert isinstance(effect, Send), "calls without a limit are never late, and the queue holds all"
-            if self._free:
-                self._start(effect.batch, now)
+            if isinstance(effect, Send):
+                self._start(effect.batch)
             else:
-                self._handed.append(effect.batch)
+                assert effect.call not in self.dropped
+                self.dropped[effect.call] = effect
+        self.most_running = max(self.most_running, self.scheduler.running)
 
-    def _start(self, batch: Batch, now: float) -> None:
-        self._free -= 1
-        self._batches[batch.number] = batch
-        self._sizes.append(batch.rows)
-        heappush(self._ends, (now + self._curve.seconds(batch.rows), batch.number))
+    def _start(self, batch: Batch) -> None:
+        self.sent.append((self.now, batch))
+        free, last = heappop(self._free)
+        seconds = self.cost(batch.model, batch.rows) + (self.switch(batch.model) if last != batch.model else 0.0)
+        end = max(self.now + self.way(), free) + seconds
+        heappush(self._free, (end, batch.model))
+        self.at(end + self.way(), lambda: self._end(batch), ends=True)
+
+    def _end(self, batch: Batch) -> list[Effect]:
+        if not self.fails(batch):
+            for member in batch.members:
+                assert member not in self.answered
+                self.answered[member] = self.now
+            return self.scheduler.finished(batch.number, self.now, answered=True)
+        if len(batch.members) > 1:
+            return self.scheduler.ask_again(batch.number, self.now)
+        self.failed += batch.members
+        return self.scheduler.finished(batch.number, self.now, answered=False)

@@ -29,7 +29,7 @@ class BodyMode(IntEnum):
 
 
 # The modes that the machine knows; any other is a mistake in the filter's configuration.
-SUPPORTED_MODES = frozenset({BodyMode.NONE, BodyMode.BUFFERED, BodyMode.FULL_DUPLEX})
+SUPPORTED_MODES = {int(mode): mode for mode in (BodyMode.NONE, BodyMode.BUFFERED, BodyMode.FULL_DUPLEX)}
 
 
 # What an Envoy can do depends on its version; one that does not tell is taken for the newest.
@@ -104,6 +104,8 @@ class ReplyPart:
 
 
 def _attribute(message: ProcessingRequest, name: str) -> str | None:
+    if not message.attributes:
+        return None
     for values in message.attributes.values():
         if name in values.fields:
             return values.fields[name].string_value
@@ -149,11 +151,12 @@ def parse(data: bytes) -> ProcessingRequest:
 def head_of(message: ProcessingRequest, envoy: Version = NEWEST) -> Head:
     """The head in the first message of a stream from that Envoy."""
     request = message.request_headers
-    mode: int = message.protocol_config.request_body_mode
-    if mode not in SUPPORTED_MODES:
-        raise StreamError(f"the filter sends bodies in mode {mode}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
+    number: int = message.protocol_config.request_body_mode
+    mode = SUPPORTED_MODES.get(number)
+    if mode is None:
+        raise StreamError(f"the filter sends bodies in mode {number}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
     headers, repeated = _read_headers(request.headers)
-    return Head(headers, request.end_of_stream, BodyMode(mode), envoy, _received(message), repeated)
+    return Head(headers, request.end_of_stream, mode, envoy, _received(message), repeated)
 
 
 def _read_headers(headers: HeaderMap) -> tuple[dict[str, str], Mapping[str, tuple[str, ...]]]:
@@ -162,18 +165,14 @@ def _read_headers(headers: HeaderMap) -> tuple[dict[str, str], Mapping[str, tupl
     A list of text means the same in one line (RFC 9110, section 5.3), but gRPC hands metadata on value by value, and
     binary values that are joined are no base64 any more (PROTOCOL-HTTP2.md of gRPC).
     """
-    values: dict[str, str] = {}
-    repeated: dict[str, list[str]] = {}
-    for header in headers.headers:
-        # Envoy fills raw_value; value is what older filters and other implementations fill.
-        value = header.raw_value.decode("latin-1") or header.value
-        key = header.key
-        if key not in values:
-            values[key] = value
-            continue
-        repeated.setdefault(key, [values[key]]).append(value)
-    if not repeated:
+    # Envoy fills raw_value; value is what older filters and other implementations fill.
+    pairs = [(header.key, header.raw_value.decode("latin-1") or header.value) for header in headers.headers]
+    values = dict(pairs)
+    if len(values) == len(pairs):
         return values, _NONE_REPEATED
-    for key, lines in repeated.items():
-        values[key] = ", ".join(lines)
-    return values, {key: tuple(lines) for key, lines in repeated.items()}
+    lines: dict[str, list[str]] = {}
+    for key, value in pairs:
+        lines.setdefault(key, []).append(value)
+    repeated = {key: tuple(several) for key, several in lines.items() if len(several) > 1}
+    values.update({key: ", ".join(several) for key, several in repeated.items()})
+    return values, repeated

@@ -70,6 +70,16 @@ def _is_of_one_call(headers: Iterable[tuple[str, object]]) -> bool:
     return any(key in _OF_ONE_CALL for key, _ in headers)
 
 
+def _parted(headers: _Lines) -> tuple[_Lines, _Lines]:
+    """Those that many answers have in common, and those of one call.
+
+    The second are a message of their own, with nothing else in it: protobuf takes two of them, one behind the other,
+    for one that has the lines of both (protobuf.dev/programming-guides/encoding, "Last One Wins").
+    """
+    own = tuple([pair for pair in headers if pair[0] in _OF_ONE_CALL])
+    return (tuple([pair for pair in headers if pair[0] not in _OF_ONE_CALL]), own) if own else (headers, own)
+
+
 def continue_reply(change: HeaderMutation) -> bytes:
     """Lets a reply go on with other headers; there are few such changes, and they are the same for many replies."""
     return _CONTINUED_REPLY[change]
@@ -165,8 +175,10 @@ def answer(reply: Respond) -> list[bytes]:
     if reply.trailers is None:
         return [_immediate(reply.status, reply.headers, reply.body, None)]
     # Calls that share a batch have their reply's headers in common.
-    start = (reply.status, reply.headers)
-    head = _streamed_head(start) if _is_of_one_call(reply.headers) else _STREAMED_HEADS[start]
+    common, own = _parted(reply.headers)
+    head = _STREAMED_HEADS[reply.status, common]
+    if own:
+        head += _streamed_head((0, own))
     tail = _STREAMED_TAILS[reply.trailers]
     if not reply.body:
         return [head, tail]
@@ -176,8 +188,10 @@ def answer(reply: Respond) -> list[bytes]:
 
 
 def _immediate(status: int, headers: _Lines, body: bytes, grpc_status: int | None) -> bytes:
-    start = (status, headers, grpc_status)
-    head = _immediate_head(start) if _is_of_one_call(headers) else _IMMEDIATE_HEADS[start]
+    common, own = _parted(headers)
+    head = _IMMEDIATE_HEADS[status, common, grpc_status]
+    if own:
+        head += _immediate_head((0, own, None))
     return len_field(_IMMEDIATE, head + len_field(_IMMEDIATE_BODY, body))
 
 
@@ -185,7 +199,8 @@ def _immediate_head(reply: tuple[int, _Lines, int | None]) -> bytes:
     """An ImmediateResponse without its body."""
     status, headers, grpc_status = reply
     response = pb.ImmediateResponse()
-    response.status.code = status
+    if status:
+        response.status.code = status
     response.headers.set_headers.extend(_options(headers))
     if grpc_status is not None:
         response.grpc_status.status = grpc_status
@@ -196,7 +211,8 @@ def _streamed_head(reply: tuple[int, _Lines]) -> bytes:
     status, headers = reply
     message = pb.ProcessingResponse()
     head = message.streamed_immediate_response.headers_response
-    head.headers.headers.append(pb.HeaderValue(key=":status", raw_value=b"%d" % status))
+    if status:
+        head.headers.headers.append(pb.HeaderValue(key=":status", raw_value=b"%d" % status))
     head.headers.headers.extend(_values(_joined(headers)))
     return message.SerializeToString()
 

@@ -36,8 +36,10 @@ def compose(held: Held, plan: Plan, outcome: Outcome) -> Respond:
 
 def _response(response: Response, protocol: InferenceProtocol, header: str) -> Respond:
     told = ((ANSWER_HEADER, header.encode("ascii")),)
-    headers = tuple(pair for pair in response.headers if pair[0] != ANSWER_HEADER) + told
-    return handed_on(replace(response, headers=headers), protocol)
+    if any(key == ANSWER_HEADER for key, _ in response.headers):
+        headers = tuple([pair for pair in response.headers if pair[0] != ANSWER_HEADER])
+        response = replace(response, headers=headers)
+    return handed_on(response, protocol, told)
 
 
 def _cause(plan: Plan, outcome: Fail) -> CallError:

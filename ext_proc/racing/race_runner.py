@@ -6,22 +6,23 @@ happens (an answer, a failure, the timer) is told to the race within the callbac
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from ext_proc.batching.terms import Terms
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Outcome, Start, Why
 from ext_proc.broker.estimates import Estimates
-from ext_proc.broker.plan import Mix, Plan
+from ext_proc.broker.plan import Candidate, Mix, Plan
 from ext_proc.broker.race import Race
 from ext_proc.contract import ANSWER_HEADER, NOBODY_ANSWERED
 from ext_proc.errors import CallError, Reason, TbmsError, kept
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.answer import compose
-from ext_proc.racing.candidate_request import Candidates
+from ext_proc.racing.candidate_request import Candidates, terms_of
 from ext_proc.racing.member_replies import FittingReplies, MemberReply, fitting, read_member
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
@@ -42,13 +43,20 @@ class Caller(Protocol):
         """Raises UpstreamError; gives the call up on the wire when cancelled."""
 
 
+AskInCompany = Callable[[Held, Candidate, Terms, Request], Awaitable[Response] | None]
+"""The reply to a candidate that is gathered into a batch instead of going out by the request; None: it is not.
+
+Raises CallError.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
     called once for every race, after its answer is on its way. `race_tokens` never end, and none is another process's.
-    `clock` in seconds, monotonic.
+    `clock` in seconds, monotonic. `ask_in_company`: whether a batch takes a candidate along.
     """
 
     group: asyncio.TaskGroup
@@ -60,6 +68,16 @@ class RaceRunner:
     report: Callable[[Race, Held], None]
     race_tokens: Iterator[str]
     clock: Callable[[], float]
+    ask_in_company: AskInCompany | None = None
+
+    async def send(self, held: Held, start: Start, plan: Plan, race: str, request: Request) -> Response:
+        """The reply to a candidate. Raises UpstreamError and CallError."""
+        if self.ask_in_company is not None:
+            terms = terms_of(start, plan, race)
+            reply = self.ask_in_company(held, start.candidate, terms, request)
+            if reply is not None:
+                return await reply
+        return await self.upstream.call(request)
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
         """Races the call: the answer, an error included. To be cancelled when the client goes away."""
@@ -146,8 +164,12 @@ class _RaceRun:
         expected_wait = RESIDENT
         try:
             plan = self._race.plan
-            with shared.candidates.placed(self._held, start, plan, self._token, began) as (request, expected_wait):
-                response = await shared.upstream.call(request)
+            request, lease, expected_wait = shared.candidates.placed(self._held, start, plan, self._token, began)
+            try:
+                response = await shared.send(self._held, start, plan, self._token, request)
+            finally:
+                lease.release()
+            shared.candidates.replied(start.candidate, response, shared.clock())
         except asyncio.CancelledError:
             now = shared.clock()
             shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)
@@ -192,5 +214,5 @@ def _is_refusal(response: Response | None, error: TbmsError | None) -> bool:
         said = (value for key, value in (*response.headers, *(response.trailers or ())) if key == ANSWER_HEADER)
         return any(value.startswith(_NOBODY_ANSWERED) for value in said)
     if isinstance(error, CallError):
-        return error.reason is Reason.UNAVAILABLE
+        return error.reason is Reason.UNAVAILABLE or error.why is not None
     return isinstance(error, UpstreamError) and error.refused

@@ -68,8 +68,12 @@ class Shadows:
         start = Start(rank=0, member=0, candidate=candidate, remaining_ms=plan.limit_ms, hedge=False)
         try:
             async with asyncio.timeout(plan.limit_ms / 1000):
-                with self._candidates.placed(held, start, plan, None, self._clock()) as (request, _):
+                request, lease, _ = self._candidates.placed(held, start, plan, None, self._clock())
+                try:
                     response = await self._upstream.call(request)
+                finally:
+                    lease.release()
+                self._candidates.replied(candidate, response, self._clock())
         except (UpstreamError, CallError, TimeoutError) as error:
             logger.debug("shadow failed", extra={"model": candidate.title, "cause": str(error)})
             self.copies.labels("failed").inc()

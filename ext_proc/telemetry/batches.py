@@ -9,6 +9,8 @@ from prometheus_client.registry import Collector
 
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.waiting import Batch, Dropped
+from ext_proc.telemetry.batch_log import BatchLog
+from ext_proc.telemetry.tallies import Spread
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -21,11 +23,19 @@ class BatchMetrics(Collector):
 
     def __init__(self, named: Callable[[str], bool]) -> None:
         self._named = named
-        self.scheduler: Scheduler | None = None
+        self.schedulers: Callable[[], Sequence[Scheduler]] = tuple
         """Where calls wait, for the gauges."""
+        self.log: BatchLog | None = None
+        """Is told of each batch that has ended, where that is wanted."""
         self._alone = Counter(
             "tbms_calls_alone",
             "Calls that share no batch, by why.",
+            ["model", "why"],
+            registry=None,
+        )
+        self._apart = Counter(
+            "tbms_calls_apart",
+            "Calls that share batches with those of their own protocol only, though their model is to share, by why.",
             ["model", "why"],
             registry=None,
         )
@@ -40,12 +50,11 @@ class BatchMetrics(Collector):
         self._checked = Counter(
             "tbms_batch_checks", "Answers in company compared with those alone.", ["model", "same"], registry=None
         )
-        self._rows = Histogram("tbms_batch_rows", "Rows of a batch.", ["model"], buckets=_ROWS, registry=None)
-        self._calls = Histogram("tbms_batch_calls", "Calls of a batch.", ["model"], buckets=_ROWS, registry=None)
-        self._waits = Histogram(
-            "tbms_batch_wait_seconds", "From a call's arrival until its batch leaves.", ["model"], buckets=_SECONDS,
-            registry=None,
-        )  # fmt: skip
+        self._rows = Spread("tbms_batch_rows", "Rows of a batch.", ["model"], _ROWS)
+        self._calls = Spread("tbms_batch_calls", "Calls of a batch.", ["model"], _ROWS)
+        self._waits = Spread(
+            "tbms_batch_wait_seconds", "From a call's arrival until its batch leaves.", ["model"], _SECONDS
+        )
         self._took = Histogram(
             "tbms_batch_seconds", "From a batch's leaving to its reply.", ["model"], buckets=_SECONDS, registry=None
         )
@@ -54,21 +63,25 @@ class BatchMetrics(Collector):
         """See `BatchReport`."""
         self._alone.labels(self._label(model), reason).inc()
 
+    def apart(self, model: str, reason: str) -> None:
+        """See `BatchReport`."""
+        self._apart.labels(self._label(model), reason).inc()
+
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """See `BatchReport`."""
         model = self._label(batch.model)
         self._batches.labels(model, batch.why.value).inc()
-        self._rows.labels(model).observe(batch.rows)
-        self._calls.labels(model).observe(len(batch.members))
-        observe = self._waits.labels(model).observe
-        for seconds in waits:
-            observe(seconds)
+        self._rows.observe((model,), batch.rows)
+        self._calls.observe((model,), len(batch.members))
+        self._waits.observe((model,), *waits)
 
     def ended(self, batch: Batch, seconds: float, outcome: str) -> None:
         """See `BatchReport`."""
         model = self._label(batch.model)
         self._ended.labels(model, outcome).inc()
         self._took.labels(model).observe(seconds)
+        if self.log is not None:
+            self.log(batch, seconds, outcome)
 
     def dropped(self, model: str, why: Dropped) -> None:
         """See `BatchReport`."""
@@ -81,16 +94,20 @@ class BatchMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         for metric in (
-            self._alone, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
+            self._alone, self._apart, self._batches, self._ended, self._dropped, self._checked, self._rows, self._calls,
             self._waits, self._took,
         ):  # fmt: skip
             yield from metric.collect()
-        if self.scheduler is None:
+        schedulers = self.schedulers()
+        if not schedulers:
             return
-        yield GaugeMetricFamily("tbms_batch_queue_calls", "Calls that wait for a batch.", self.scheduler.calls)
-        yield GaugeMetricFamily("tbms_batch_queue_bytes", "Bytes of the calls that wait.", self.scheduler.bytes)
-        yield GaugeMetricFamily("tbms_batches_running", "Batches at the model server.", self.scheduler.running)
-        yield GaugeMetricFamily("tbms_batch_slots", "Batches that the device runs at once.", self.scheduler.slots)
+        for name, what, amount in (
+            ("tbms_batch_queue_calls", "Calls that wait for a batch.", sum(each.calls for each in schedulers)),
+            ("tbms_batch_queue_bytes", "Bytes of the calls that wait.", sum(each.bytes for each in schedulers)),
+            ("tbms_batches_running", "Batches at the model server.", sum(each.running for each in schedulers)),
+            ("tbms_batch_slots", "Batches that the device runs at once.", sum(each.slots for each in schedulers)),
+        ):
+            yield GaugeMetricFamily(name, what, amount)
 
     def _label(self, model: str) -> str:
         return model if self._named(model) else "(other)"

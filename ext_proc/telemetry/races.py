@@ -3,16 +3,18 @@
 import logging
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge
 from prometheus_client.registry import Collector
 
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Fail, Fallback
 from ext_proc.broker.plan import members
 from ext_proc.broker.race import Race
-from ext_proc.broker.record import race_record
+from ext_proc.broker.record import race_json
 from ext_proc.broker.schedule import micros
 from ext_proc.processing.decision import Held
+from ext_proc.telemetry.logs import JSON
+from ext_proc.telemetry.tallies import Spread, Tally
 
 logger = logging.getLogger("tbms.races")
 
@@ -27,19 +29,13 @@ class RaceReport:
     def __init__(self, budget: HedgeBudget) -> None:
         self._budget = budget
         self._models: set[str] = set()
-        self._races = Counter("tbms_races", "Races, by how they ended.", ["outcome", "why"], registry=None)
-        self._in_time = Counter(
-            "tbms_races_in_time", "Races by whether an answer was given by the limit.", ["answered"], registry=None
+        self._races = Tally("tbms_races", "Races, by how they ended.", ["outcome", "why"])
+        self._in_time = Tally("tbms_races_in_time", "Races by whether an answer was given by the limit.", ["answered"])
+        self._candidates = Tally(
+            "tbms_candidates", "Candidate calls, by what became of them.", ["model", "rank", "fate"]
         )
-        self._candidates = Counter(
-            "tbms_candidates", "Candidate calls, by what became of them.", ["model", "rank", "fate"], registry=None
-        )
-        self._elapsed = Histogram(
-            "tbms_race_seconds", "Arrival to answer.", ["model", "rank"], buckets=_SECONDS, registry=None
-        )
-        self._slack = Histogram(
-            "tbms_race_slack_seconds", "Time that was left to the limit.", buckets=_SECONDS, registry=None
-        )
+        self._elapsed = Spread("tbms_race_seconds", "Arrival to answer.", ["model", "rank"], _SECONDS)
+        self._slack = Spread("tbms_race_slack_seconds", "Time that was left to the limit.", [], _SECONDS)
         self._level = Gauge("tbms_hedge_budget_ms", "Work that hedges may still start.", registry=None)
         self._level.set_function(lambda: budget.level_ms)
 
@@ -50,18 +46,17 @@ class RaceReport:
     def __call__(self, race: Race, held: Held) -> None:
         """Counts a race that is over, and logs its record."""
         kind, why, rank = _ending(race)
-        self._races.labels(kind, why).inc()
+        self._races.counts[kind, why] += 1
         outcome = race.outcome
         if outcome is not None:
             answered = isinstance(outcome, Answer) and outcome.left_ms >= 0
-            self._in_time.labels("yes" if answered else "no").inc()
-            self._elapsed.labels(self._label(race.plan.model), rank).observe(outcome.elapsed_ms / 1000)
-            self._slack.observe(max(0.0, outcome.left_ms) / 1000)
+            self._in_time.counts[("yes" if answered else "no",)] += 1
+            self._elapsed.observe((self._label(race.plan.model), rank), outcome.elapsed_ms / 1000)
+            self._slack.observe((), max(0.0, outcome.left_ms) / 1000)
         for model, place, fate in _fates(race):
-            self._candidates.labels(self._label(model), place, fate).inc()
+            self._candidates.counts[self._label(model), place, fate] += 1
         if logger.isEnabledFor(logging.INFO):
-            request_id = held.head.headers.get("x-request-id")
-            logger.info("race", extra={**race_record(race), "request_id": request_id})
+            logger.info("race", extra={JSON: race_json(race, held.head.headers.get("x-request-id"))})
 
     def _label(self, model: str) -> str:
         if model in self._models:

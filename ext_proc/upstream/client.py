@@ -13,7 +13,7 @@ from math import ceil
 from types import TracebackType
 from typing import Self
 
-from ext_proc.contract import UPSTREAM_HEADER
+from ext_proc.contract import RESIDENCY_HEADER, UPSTREAM_HEADER
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.grpc_framing import prefix
 from ext_proc.grpc_status import GrpcStatus
@@ -46,6 +46,7 @@ _STATUS_OF_HTTP = {
     503: GrpcStatus.UNAVAILABLE,
     504: GrpcStatus.UNAVAILABLE,
 }
+_NOT_ITS_OWN = HOP_BY_HOP | {UPSTREAM_HEADER, RESIDENCY_HEADER}
 _SCHEME = literal(b":scheme", b"http")
 _GRPC_FIELDS = literal(b"te", b"trailers") + literal(b"grpc-accept-encoding", b"identity")
 
@@ -62,7 +63,8 @@ class UpstreamError(TbmsError):
 class Request:
     """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` is in seconds.
 
-    The body is pieces, which are sent as they are: candidates share what is the same for all of them.
+    The body is pieces, which are sent as they are: candidates share what is the same for all of them. `nodes` are those
+    that it is placed on (`ip:port`, best first), where it is.
     """
 
     path: str
@@ -72,6 +74,7 @@ class Request:
     body: Pieces
     timeout: float
     is_grpc: bool
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Response:
     trailers: Headers | None
     grpc_status: int = GrpcStatus.OK
     node: str = ""
+    residency: str | None = None
+    """What the node says of the model, where it was asked."""
 
     @property
     def ok(self) -> bool:
@@ -174,7 +179,8 @@ def header_block(request: Request) -> bytes:
 
 def rest_response(reply: HttpResponse) -> Response:
     """A reply to a call of REST."""
-    return Response(reply.status, _own(reply.headers), reply.body, None, node=_node(reply.headers))
+    node, residency = _said(reply.headers)
+    return Response(reply.status, _own(reply.headers), reply.body, None, node=node, residency=residency)
 
 
 def grpc_response(reply: HttpResponse, limit: int) -> Response:
@@ -195,7 +201,7 @@ def grpc_response(reply: HttpResponse, limit: int) -> Response:
             body = unframe((reply.body,), encoding, limit)
         except CallError as error:
             raise UpstreamError(f"the answer cannot be read: {error.message}") from error
-    return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), code, _node(reply.headers))
+    return Response(200, _own(headers, _GRPC), body, status + _own(trailers, _GRPC), code, *_said(reply.headers))
 
 
 def _code(status: bytes | None) -> int | None:
@@ -206,11 +212,16 @@ def _code(status: bytes | None) -> int | None:
 
 
 def _own(headers: Headers, others: frozenset[str] = frozenset()) -> Headers:
-    """The headers that are the node's own."""
-    return tuple(
-        pair for pair in headers if pair[0] not in HOP_BY_HOP and pair[0] not in others and pair[0] != UPSTREAM_HEADER
-    )
+    """The headers that are the model server's own."""
+    return tuple([pair for pair in headers if pair[0] not in _NOT_ITS_OWN and pair[0] not in others])
 
 
-def _node(headers: Headers) -> str:
-    return next((value.decode("latin-1") for key, value in headers if key == UPSTREAM_HEADER), "")
+def _said(headers: Headers) -> tuple[str, str | None]:
+    """Which node has answered, and its word on the model."""
+    node, residency = "", None
+    for key, value in headers:
+        if key == UPSTREAM_HEADER:
+            node = value.decode("latin-1")
+        elif key == RESIDENCY_HEADER:
+            residency = value.decode("latin-1")
+    return node, residency

@@ -10,9 +10,9 @@ GRPC: Headers = (("content-type", b"application/grpc"),)
 """What every answer of gRPC begins with."""
 
 
-def handed_on(response: Response, protocol: InferenceProtocol) -> Respond:
-    """The answer: status, headers, body and, for gRPC, trailers as they came."""
+def handed_on(response: Response, protocol: InferenceProtocol, told: Headers = ()) -> Respond:
+    """The answer: status, headers, body and, for gRPC, trailers as they came. `told` are headers of ours."""
     if not protocol.is_grpc:
-        return Respond(response.status, response.headers, response.body)
-    headers = GRPC + tuple(pair for pair in response.headers if pair[0] != "content-type")
+        return Respond(response.status, response.headers + told, response.body)
+    headers = GRPC + tuple([pair for pair in response.headers if pair[0] != "content-type"]) + told
     return Respond(200, headers, frame(response.body) if response.grpc_status == 0 else b"", response.trailers or ())

@@ -22,10 +22,16 @@ HOP_BY_HOP = frozenset(
 
 def lines_of(head: Head, without: frozenset[str]) -> Headers:
     """The headers of a call, line by line as they came, but for these and for the pseudo-headers."""
-    headers, repeated = head.headers, head.repeated
-    kept = (key for key in headers if key not in without and not key.startswith(":"))
-    lines = ((key, line) for key in kept for line in repeated.get(key, (headers[key],)))
-    return tuple((key, line.encode("latin-1")) for key, line in lines)
+    lines: list[tuple[str, bytes]] = []
+    repeated = head.repeated
+    for key, value in head.headers.items():
+        if key in without or key[:1] == ":":
+            continue
+        if key in repeated:
+            lines += [(key, line.encode("latin-1")) for line in repeated[key]]
+        else:
+            lines.append((key, value.encode("latin-1")))
+    return tuple(lines)
 
 
 def write_status(code: int, message: str) -> Headers:

@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, cast
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
-from ext_proc.wire.layouts import AnyLayout, Misfit, Prefixed, StringFields
+from ext_proc.wire.forms import Form, OwnForm, Trim, names_of, trimmed
+from ext_proc.wire.layouts import Misfit, Prefixed, StringFields
 from ext_proc.wire.names import quoted
 
 MAX_RANK = 32
@@ -29,7 +30,7 @@ class AloneReason(StrEnum):
     """Why a call cannot share a batch. The value is the name used in metrics."""
 
     NO_TENSORS = "no-tensors"  # it asks for no inference
-    EXAMPLES = "examples"  # Classify, Regress and MultiInference
+    EXAMPLES = "examples"  # MultiInference: of several signatures
     STREAM = "stream"
     NO_BATCH_DIMENSION = "no-batch-dimension"  # an input is a scalar
     NO_ROWS = "no-rows"
@@ -55,16 +56,23 @@ class Alone:
 class Member:
     """A call, or a piece of one, that may share a batch with those of an equal key.
 
-    `rows` is the size of its first dimension, at least 1; `size` the bytes that it adds to a merged body. The other
-    fields are the codec's own; they hold views of the body, which so lives as long as the member.
+    `rows` is the size of its first dimension, at least 1; `size` the bytes that it adds to a merged body; `common` what
+    calls must have in common beside the form; `trims` what is cut back of its reply. The other fields are the codec's
+    own; they hold views of the body, which so lives as long as the member.
     """
 
-    key: Hashable
+    common: Hashable
     rows: int
     size: int
-    form: Any
+    form: Form
     id: bytes
     columns: tuple[Any, ...]
+    trims: tuple[Trim, ...] = ()
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for those that may share a batch."""
+        return self.common, self.form
 
 
 class Written(NamedTuple):
@@ -113,42 +121,10 @@ def padding(codec: BatchCodec, member: Member, rows: int) -> list[Member]:
     return [last] * rows
 
 
-class Cut(Protocol):
-    """What a form knows of one tensor."""
+class Tensors(NamedTuple, Generic[OwnForm]):
+    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts."""
 
-    @property
-    def name(self) -> str:
-        """As it is told in errors."""
-
-    @property
-    def layout(self) -> AnyLayout:
-        """How its data are parted into rows."""
-
-
-class Form(Protocol):
-    """What messages must have in common to be one: it compares and hashes by what it says."""
-
-    @property
-    def tensors(self) -> Sequence[Cut]:
-        """In the order of the columns."""
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """Of a request: the outputs that it asks for by name. Empty: all."""
-
-
-def names_of(form: Form) -> list[str]:
-    """The names of its tensors."""
-    return [tensor.name for tensor in form.tensors]
-
-
-class Tensors(NamedTuple):
-    """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts.
-
-    `form` is a `Form`, of the codec's own type.
-    """
-
-    form: Any
+    form: OwnForm
     id: bytes
     rows: int
     columns: tuple[Any, ...]
@@ -176,26 +152,23 @@ def check_number(tensors: int) -> None:
         raise NotShared(AloneReason.TOO_MANY)
 
 
-_REASONS = {
-    Verb.CLASSIFY: AloneReason.EXAMPLES,
-    Verb.REGRESS: AloneReason.EXAMPLES,
-    Verb.MULTI_INFERENCE: AloneReason.EXAMPLES,
-    Verb.STREAM_INFER: AloneReason.STREAM,
-    Verb.PREDICT: None,
-    Verb.INFER: None,
-}
+_REASONS = {Verb.MULTI_INFERENCE: AloneReason.EXAMPLES, Verb.STREAM_INFER: AloneReason.STREAM}
 _PACKINGS = ("accept-encoding", "grpc-accept-encoding")
 """Headers of a call that its reply may depend on: the packings that the client takes."""
 
 
-class TensorBatches(ABC):
-    """A `BatchCodec` in terms of how a protocol's messages are read and written."""
+class TensorBatches(ABC, Generic[OwnForm]):
+    """A `BatchCodec` in terms of how a protocol's messages are read and written.
+
+    `verbs` are those of the calls whose messages it reads; others go alone.
+    """
+
+    verbs = frozenset({Verb.PREDICT, Verb.INFER})
 
     def read(self, call: Call, headers: Mapping[str, str], body: bytes) -> Member | Alone:
         """See `BatchCodec`."""
-        reason = _REASONS.get(call.verb, AloneReason.NO_TENSORS)
-        if reason is not None:
-            return Alone(reason)
+        if call.verb not in self.verbs:
+            return Alone(_REASONS.get(call.verb, AloneReason.NO_TENSORS))
         if headers.get("content-encoding", "identity") != "identity":
             return Alone(AloneReason.COMPRESSED)
         try:
@@ -213,11 +186,11 @@ class TensorBatches(ABC):
             return Alone(AloneReason.MISFIT)
         except (CallError, ValueError, RecursionError):
             return Alone(AloneReason.NOT_UNDERSTOOD)
-        return _member((call, request.form, *map(headers.get, _PACKINGS)), request)
+        return _member((call, *map(headers.get, _PACKINGS)), request)
 
     def merge(self, members: Sequence[Member]) -> Written:
         """See `BatchCodec`."""
-        form: Form = members[0].form
+        form = cast(OwnForm, members[0].form)  # the codec has read it itself
         pieces = zip(*[member.columns for member in members], strict=True)
         columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_request(form, Draft(b"", sum([member.rows for member in members]), columns))
@@ -239,15 +212,17 @@ class TensorBatches(ABC):
         drafts = [
             Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)
         ]
-        return self._write_replies(reply.form, drafts)
+        if not any(member.trims for member in members):
+            return self._write_replies(reply.form, drafts)
+        return [self._write_trimmed(reply.form, *each) for each in zip(drafts, members, strict=True)]
 
     def split(self, member: Member, rows: Sequence[int]) -> list[Member]:
         """See `BatchCodec`."""
-        form: Form = member.form
+        form = member.form
         columns = [tensor.layout.cut(column, rows) for tensor, column in zip(form.tensors, member.columns, strict=True)]
         pieces = zip(*columns, strict=True)
         return [
-            _member(member.key, Tensors(form, member.id, count, piece))
+            _member(member.common, Tensors(form, member.id, count, piece), member.trims)
             for count, piece in zip(rows, pieces, strict=True)
         ]
 
@@ -265,36 +240,44 @@ class TensorBatches(ABC):
         columns = [tensor.layout.join(piece) for tensor, piece in zip(form.tensors, pieces, strict=True)]
         return self._write_replies(form, [Draft(parts[0].id, rows, columns)])[0]
 
-    def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _write_trimmed(self, form: OwnForm, draft: Draft, member: Member) -> Written:
+        """A reply to a padded request as one to what was asked. Raises ReplyMismatch."""
+        try:
+            form, columns = trimmed(form, draft.rows, [column[0] for column in draft.columns], member.trims)
+        except ValueError as fault:
+            raise ReplyMismatch(f"The reply to a padded call cannot be cut back: {fault}.") from None
+        return self._write_replies(form, [draft._replace(columns=[(column,) for column in columns])])[0]
+
+    def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         try:
             return self._read_reply(headers, body)
         except (NotShared, CallError, ValueError) as fault:
             raise ReplyMismatch(f"The reply cannot be cut into rows: {str(fault).removesuffix('.')}.") from None
 
-    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+    def _reply_like(self, first: Tensors[OwnForm], other: Tensors[OwnForm]) -> Tensors[OwnForm]:
         """The other reply with its outputs in the order of the first, if that is the server's choice."""
         return other
 
     @abstractmethod
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         """Raises NotShared; Misfit for data that do not fill their shape; CallError and ValueError."""
 
     @abstractmethod
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         """Raises as `_read_request`."""
 
     @abstractmethod
-    def _write_request(self, form: Any, request: Draft) -> Written:
+    def _write_request(self, form: OwnForm, request: Draft) -> Written:
         """The request, which has no id."""
 
     @abstractmethod
-    def _write_replies(self, form: Any, replies: Sequence[Draft]) -> list[Written]:
+    def _write_replies(self, form: OwnForm, replies: Sequence[Draft]) -> list[Written]:
         """Replies of one form."""
 
 
-def _member(key: Hashable, request: Tensors) -> Member:
+def _member(common: Hashable, request: Tensors[Any], trims: tuple[Trim, ...] = ()) -> Member:
     size = sum([len(data.encode() if isinstance(data, str) else data) for data in request.columns])
-    return Member(key, request.rows, size, request.form, request.id, request.columns)
+    return Member(common, request.rows, size, request.form, request.id, request.columns, trims)
 
 
 def _check_outputs(form: Form, wanted: frozenset[str]) -> None:

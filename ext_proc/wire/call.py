@@ -14,15 +14,15 @@ class InferenceProtocol(StrEnum):
     V2_GRPC = "v2-grpc"
     V2_REST = "v2-rest"
 
-    @property
-    def is_grpc(self) -> bool:
-        """Whether calls are framed gRPC messages and errors a grpc-status."""
-        return self is InferenceProtocol.TFS_GRPC or self is InferenceProtocol.V2_GRPC
+    # Attributes and no properties: every call asks for them several times.
+    is_grpc: bool
+    """Whether calls are framed gRPC messages and errors a grpc-status."""
+    kind: ProtocolKind
+    """Which endpoint of a node takes such calls."""
 
-    @property
-    def kind(self) -> ProtocolKind:
-        """Which endpoint of a node takes such calls."""
-        return "grpc" if self.is_grpc else "rest"
+    def __init__(self, name: str) -> None:
+        self.is_grpc = name.endswith("-grpc")
+        self.kind = "grpc" if self.is_grpc else "rest"
 
 
 class Verb(StrEnum):

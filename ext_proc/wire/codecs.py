@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
-from ext_proc.wire.call import InferenceProtocol
+from ext_proc.wire.batch import BatchCodec
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.codec import Codec, GrpcCodec, RestCodec
 from ext_proc.wire.tfs.grpc import TfsGrpc
+from ext_proc.wire.tfs.grpc_examples import TfsGrpcExamples
 from ext_proc.wire.tfs.rest import TfsRest
+from ext_proc.wire.tfs.rest_examples import TfsRestExamples
 from ext_proc.wire.v2.grpc import V2Grpc
 from ext_proc.wire.v2.rest import V2Rest
 
@@ -18,3 +21,17 @@ REST_CODECS: Mapping[InferenceProtocol, RestCodec] = {
     InferenceProtocol.V2_REST: V2Rest(),
 }
 CODECS: Mapping[InferenceProtocol, Codec] = {**GRPC_CODECS, **REST_CODECS}
+
+_EXAMPLES: Mapping[tuple[InferenceProtocol, Verb], BatchCodec] = {
+    (protocol, verb): codec
+    for protocol, codec in (
+        (InferenceProtocol.TFS_GRPC, TfsGrpcExamples()),
+        (InferenceProtocol.TFS_REST, TfsRestExamples()),
+    )
+    for verb in codec.verbs
+}
+
+
+def batches_of(call: Call) -> BatchCodec:
+    """How calls like this one share a batch."""
+    return _EXAMPLES.get((call.protocol, call.verb)) or CODECS[call.protocol].batches

@@ -76,6 +76,14 @@ class Reader:
             at += 1
         self.at = at
 
+    def comma(self) -> None:
+        """Steps over the comma between two items. Raises Misfit."""
+        self.blanks()
+        if not self.text.startswith(",", self.at):
+            raise Misfit("fewer items than there should be")
+        self.at += 1
+        self.blanks()
+
     def _open(self, mark: str) -> None:
         self.blanks()
         if not self.text.startswith(mark, self.at):
@@ -186,21 +194,13 @@ def _cut_stepwise(data: str, counts: Sequence[int]) -> list[str]:
         start = reader.at
         for number in range(count):
             if number:
-                _comma(reader)
+                reader.comma()
             reader.value()
         pieces.append(data[start : reader.at])
         if reader.at < len(data):
-            _comma(reader)
+            reader.comma()
     reader.end()
     return pieces
-
-
-def _comma(reader: Reader) -> None:
-    reader.blanks()
-    if not reader.text.startswith(",", reader.at):
-        raise Misfit("fewer items than there should be")
-    reader.at += 1
-    reader.blanks()
 
 
 class Value(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, unquote
 
-from ext_proc.contract import MODEL_HEADER, SEGMENT_SAFE
+from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import Call
 from ext_proc.wire.codec import Method
@@ -35,6 +35,8 @@ def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None"
     if content_type != "application/grpc" and not is_grpc(content_type):  # the usual one costs no call
         return None
     model = headers.get(MODEL_HEADER)
+    if model is None:
+        model = headers.get(NAMED_HEADER)
     if model is not None:
         return _BY_HEADER[path, model]
     return Unnamed(method, headers.get("grpc-encoding", "identity"), limit)

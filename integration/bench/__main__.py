@@ -13,6 +13,7 @@ BENCHMARKS = {
     "cache": "integration.bench.cache.benchmark",
     "deadline": "integration.bench.deadline.benchmark",
     "hostile": "integration.bench.hostile.benchmark",
+    "known-map": "integration.bench.known_map.benchmark",
     "routing": "integration.bench.routing.benchmark",
 }
 

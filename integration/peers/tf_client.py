@@ -116,6 +116,30 @@ class TfClient:
             }
         )
 
+    async def examples(
+        self,
+        method: str,
+        target: str,
+        model: str,
+        examples: Sequence[Mapping[str, Array]],
+        *,
+        context: Mapping[str, Array] | None = None,
+        signature: str | None = None,
+        timeout: float = 30.0,
+    ) -> TfReply:
+        """Call Classify or Regress with examples that TensorFlow builds, each of features by kind and values."""
+        return await self._ask(
+            {
+                "method": method,
+                "target": target,
+                "model": model,
+                "signature": signature,
+                "examples": list(examples),
+                "context": context,
+                "timeout": timeout,
+            }
+        )
+
     async def _ask(self, order: dict[str, Any]) -> TfReply:
         if self._process.stdout is None or self._process.stdout.at_eof():
             raise TfClientError("the client process has ended")

@@ -3,7 +3,9 @@
 Reads JSON lines from stdin, answers JSON lines on stdout, in the order in which the calls end:
   {"id", "method", "target", "request": base64, "metadata": [[k, v]...], "timeout"}     a request as bytes, or
   {"id", "method": "Predict", "target", "model", "version", "label", "signature", "arrays": {name: [dtype, values]}}
-      a request that TensorFlow itself builds
+      a request that TensorFlow itself builds, or
+  {"id", "method", "target", "model", "signature", "examples": [{feature: [kind, values]}], "context": {...} or null}
+      one of Classify or Regress; `kind` is float, int64 or bytes, whose values are text
   -> {"id", "code", "details", "response": base64, "initial", "trailing", "arrays": {name: [dtype, values]}}
 `arrays` of the answer are a PredictResponse's outputs as TensorFlow itself reads them.
 """
@@ -67,9 +69,24 @@ def _request(order: dict[str, Any]) -> Any:
         request.model_spec.version.value = order["version"]
     if order.get("label") is not None:
         request.model_spec.version_label = order["label"]
+    if "examples" in order:
+        given = request.input.example_list
+        if order["context"] is not None:
+            given = request.input.example_list_with_context
+            given.context.CopyFrom(_example(order["context"]))
+        given.examples.extend(map(_example, order["examples"]))
+        return request
     for name, (dtype, values) in order["arrays"].items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(values, dtype=tf.as_dtype(dtype)))
     return request
+
+
+def _example(features: dict[str, Any]) -> Any:
+    example = tf.train.Example()
+    for name, (kind, values) in features.items():
+        listed = getattr(example.features.feature[name], f"{kind}_list").value
+        listed.extend([value.encode() for value in values] if kind == "bytes" else values)
+    return example
 
 
 def _arrays(response: Any) -> dict[str, Any]:

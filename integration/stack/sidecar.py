@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from ext_proc.cli.envoy_config import bootstrap_for
+from ext_proc.cli.envoy_config import bootstrap_for, lay_map
 from ext_proc.config import load
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
@@ -74,6 +74,10 @@ class Sidecar:
                 self._sections.setdefault(name, {}).update(section)
             else:
                 self._sections[name] = list(section)
+        if "node" not in self._sections and not self._sections["envoy"].get("watch_responses"):
+            # Soon enough for tests to meet it: most make a few calls and are done.
+            known = {"file": str(folder / "known.pb"), "seconds": 0.1}
+            self._sections["known"] = {**known, **self._sections.get("known", {})}
         self.server = Process("tbms server", [TBMS, "serve", "--config", self.config], folder / "server.log")
         self.envoy = Process(
             f"Envoy {envoy}",
@@ -95,11 +99,17 @@ class Sidecar:
             self.write_config()
             await asyncio.to_thread(self._render_bootstrap)
             await self.start_server()
-            await self.envoy.start(answers(f"{self.envoy_admin}/ready"))
+            await self._start_envoy()
         except BaseException:
             await self.stop()
             raise
         return self
+
+    async def start_envoy_first(self) -> None:
+        """Starts Envoy alone, as a mesh may; `start_server` is to follow."""
+        self.write_config()
+        await asyncio.to_thread(self._render_bootstrap)
+        await self._start_envoy()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
@@ -131,10 +141,15 @@ class Sidecar:
             document: dict[str, Any] = json.loads(await reply.read())
             return document
 
+    async def _start_envoy(self) -> None:
+        await self.envoy.start(answers(f"{self.envoy_admin}/ready"))
+
     def _render_bootstrap(self) -> None:
         # As `tbms envoy-config` does, without two seconds of imports each time.
         with _rendering:
-            text = bootstrap_for(load(self.config), self.version)
+            config = load(self.config)
+            text = bootstrap_for(config, self.version)
+        lay_map(config)
         self._bootstrap.write_text(text, encoding="utf-8")
 
 

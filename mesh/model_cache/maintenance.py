@@ -11,12 +11,15 @@ from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import CacheError
 from mesh.model_cache.files import Found
 from mesh.model_cache.held_sessions import HeldSessions
+from mesh.model_cache.loaders.loader import Loader, ServerAway
 from mesh.model_cache.loads.jobs import Jobs
 from mesh.model_cache.loads.unloading import Unloading
 from mesh.model_cache.tasks import Spawn
 from mesh.model_cache.versions import Versions
 
 logger = logging.getLogger(__name__)
+
+_ASKED_AT_ONCE = 16
 
 
 class Maintenance:
@@ -30,6 +33,7 @@ class Maintenance:
         jobs: Jobs,
         unloading: Unloading,
         sessions: HeldSessions,
+        loader: Loader,
     ) -> None:
         self._cache = cache
         self._spawn = spawn
@@ -37,6 +41,7 @@ class Maintenance:
         self._jobs = jobs
         self._unloading = unloading
         self._sessions = sessions
+        self._loader = loader
 
     def take_in(self, found: Iterable[Found]) -> None:
         """Enter into the books what an earlier process has left on the disk, least recently used first."""
@@ -53,11 +58,13 @@ class Maintenance:
             model: await cache.offload(config_pbtxt.needs_of, cache.files.model(model))
             for model in {key.model for key in held}
         }
+        batchers = await self._batchers(held)
         now = cache.clock()
         for key in sorted(held):
             entry = cache.open(key)
             cache.relate(entry, needs[key.model])
             entry.begun = True
+            entry.batcher = batchers[key]
             entry.memory_bytes = cache.memory_estimate(key.model, entry.disk_bytes)
             cache.move(entry, ModelState.AVAILABLE)
             self._versions.serve_as_newest(entry, now)
@@ -66,6 +73,18 @@ class Maintenance:
                 if entry.state is ModelState.ABSENT and entry.complete:
                     await cache.remove_files(entry)
         self._unloading.carry_out(cache.make_reserve())
+
+    async def _batchers(self, held: frozenset[Key]) -> dict[Key, str]:
+        places = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+        async def ask(key: Key) -> tuple[Key, str]:
+            async with places:
+                try:
+                    return key, await self._loader.batcher(key)
+                except ServerAway:
+                    return key, ""
+
+        return dict(await asyncio.gather(*map(ask, held)))
 
     def refill(self, lost: list[CacheEntry]) -> None:
         """The model server was restarted and lost these, most recently used first: load them again in that order."""

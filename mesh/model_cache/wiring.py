@@ -73,7 +73,7 @@ def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[Cac
         jobs,
         load_times,
         versions,
-        Maintenance(cache, tasks.spawn, versions, jobs, unloading, sessions),
+        Maintenance(cache, tasks.spawn, versions, jobs, unloading, sessions, loader),
         Commands(cache, store_index, versions, planning, jobs, unloading),
         NodeReport(cache, store_index, versions, jobs, load_times),
         sessions,

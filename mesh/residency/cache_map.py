@@ -10,7 +10,7 @@ a few MiB. A row is never changed in place: what was derived from a row still ho
 as the row is the same object and `generation` has not moved.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mesh.residency.state import Residency
 
@@ -23,6 +23,10 @@ class CacheMap:
     def __init__(self) -> None:
         self.generation = 0
         """Moves when a node comes (the same row may then speak of another one), goes, or changes its source."""
+        self.changes = 0
+        """Moves with whatever becomes known."""
+        self.on_loss: Callable[[str], None] = lambda model: None
+        """Is called with a model when a node holds it no longer, with an empty name when a node announces its end."""
         self._rows: dict[str, bytes] = {}
         self._indices: dict[str, int] = {}
         self._ids: list[str | None] = []
@@ -67,6 +71,9 @@ class CacheMap:
         if leaving is not (node_id in self._leaving):
             (self._leaving.add if leaving else self._leaving.discard)(node_id)
             self.generation += 1
+            self.changes += 1
+            if leaving:
+                self.on_loss("")
 
     def forget(self, node_id: str) -> None:
         """Nothing is known of the node any more: it left, or its live report was lost."""
@@ -101,6 +108,11 @@ class CacheMap:
     def has_declarations(self) -> bool:
         """Whether any node is taken at its declaration."""
         return bool(self._declared)
+
+    @property
+    def is_any_live(self) -> bool:
+        """Whether any node is."""
+        return bool(self._live)
 
     def is_live(self, node_id: str) -> bool:
         """Whether the node reports what it holds."""
@@ -172,3 +184,6 @@ class CacheMap:
             self._rows[model] = row
         else:
             self._rows.pop(model, None)
+        self.changes += 1
+        if known == Residency.AVAILABLE:
+            self.on_loss(model)

@@ -4,7 +4,7 @@ The router keeps the nodes and whether they are alive, their loads, and over how
 candidates of a model come from `shortlist`, and who of them gets the call is the `choice`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
@@ -16,7 +16,7 @@ from mesh.routing.demand import Demand
 from mesh.routing.load import InFlight, Loads
 from mesh.routing.placement import RESIDENT, ExpectedWait, NodeStanding, NoNode, Placement
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.shortlist import NodeState, Shortlists
+from mesh.routing.shortlist import NodeState, Shortlist, Shortlists
 
 
 class Router:
@@ -40,14 +40,23 @@ class Router:
         self._load_waits = load_waits
         self._loads = Loads(settings)
         self._nodes: dict[str, NodeState] = {}
+        self._endpoints: dict[str, Node] = {}
         self._spread: dict[str, int] = {}
         self._shortlists = Shortlists(cache_map, settings.memo_models)
+        self.generation = 0
+        """Moves when nodes come, go or change, when one dies or lives again, and when a model is spread otherwise."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Is called when a node may not be asked any more, or not where it was."""
         self.update(())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes known, alive or not."""
         return tuple(known.node for known in self._nodes.values())
+
+    def at(self, endpoint: str) -> Node | None:
+        """The node that takes calls at `ip:port`, alive or not."""
+        return self._endpoints.get(endpoint)
 
     def node(self, node_id: str) -> Node | None:
         """The node of that id, alive or not."""
@@ -77,8 +86,11 @@ class Router:
             known.node = node
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
+        self._endpoints = {endpoint: node for node in self.nodes for endpoint in node.endpoints}
         self._loads.population(known.load for known in self._nodes.values())
         self._shortlists.population(tuple(self._nodes.values()))
+        self.generation += 1
+        self.on_loss()
 
     def set_alive(self, node_id: str, alive: bool) -> None:
         """A node was proven dead, or answers again. An unknown id has no effect: the node may just have left."""
@@ -86,6 +98,9 @@ class Router:
         if known is not None and known.alive is not alive:
             known.alive = known.load.counted = alive
             self._loads.recount()
+            self.generation += 1
+            if not alive:
+                self.on_loss()
 
     def is_alive(self, node_id: str) -> bool:
         """Whether the node is known and not proven dead."""
@@ -138,6 +153,10 @@ class Router:
         self.demand.called(model, now)
         return Placement((known.node,))
 
+    def shortlist(self, model: str, protocol_kind: ProtocolKind) -> Shortlist:
+        """The candidates of the model, another object once another list."""
+        return self._shortlists.of(model, protocol_kind)
+
     def spread_of(self, model: str) -> int:
         """Over how many nodes calls for the model are spread."""
         return self._spread.get(model, self.settings.replicas)
@@ -145,6 +164,8 @@ class Router:
     def set_spread(self, model: str, spread: int) -> None:
         """Calls for the model are spread over so many nodes from now on, at least one."""
         spread = max(1, spread)
+        if spread != self.spread_of(model):
+            self.generation += 1
         if spread == self.settings.replicas:
             self._spread.pop(model, None)
         else:
@@ -164,6 +185,8 @@ class Router:
 
         A node that reports nothing is taken to hold the model, as it is for picking.
         """
+        if not self.cache_map.is_any_live:
+            return RESIDENT
         self._loads.tick(now)
         chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
         return self.wait_on(chosen[0].node.id if chosen else "", model, now)
@@ -189,6 +212,10 @@ class Router:
             )
             for rank, each in self._shortlists.afresh(model, protocol_kind)
         )
+
+    def tick(self, now: float) -> None:
+        """Loads are those of `now` from here on, as they are with each pick."""
+        self._loads.tick(now)
 
     def load(self, node_id: str) -> float:
         """Calls in flight on that node, known and estimated, as of the last pick. 0 for an unknown node."""

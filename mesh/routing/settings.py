@@ -87,3 +87,20 @@ class RoutingSettings(Settings):
         if "max_replicas" in self.model_fields_set and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas is {self.max_replicas}, less than replicas, which is {self.replicas}")
         return self
+
+
+class KnownSettings(Settings):
+    """What is known of calls before they come: see `mesh.routing.known`."""
+
+    models: int = Field(
+        default=5_000,
+        ge=1,
+        le=100_000,
+        description="Models that are known at once; of more the most called are. Each costs Envoy 20 us a change.",
+    )
+    seconds: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=3600.0,
+        description="How long changes are gathered. A holder that goes is not waited for.",
+    )

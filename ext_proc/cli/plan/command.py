@@ -15,8 +15,9 @@ from random import Random
 from rich.console import Console
 
 from ext_proc.cli.plan import report
-from ext_proc.cli.plan.measuring import Measured, Target, Tell, company_finding, measured
+from ext_proc.cli.plan.measuring import Target, Tell, company_finding, measured
 from ext_proc.errors import CallError, TbmsError
+from ext_proc.planning.batch_log import Logged, read_log
 from ext_proc.planning.curve import MAX_ROWS, Curve, straight
 from ext_proc.planning.curve_files import read_curve, read_perf_analyzer, write_curve
 from ext_proc.planning.exactness import Verdict
@@ -33,13 +34,15 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where batch times come from: exactly one of the four that may be None or empty is set.
+    """Where batch times come from: exactly one of the five that may be None or empty is set.
 
-    `max_rows` is the largest batch that counts, `repeats` how often each size is timed.
+    `max_rows` is the largest batch that counts, `repeats` how often each size is timed; `log` is a file, and the model
+    that is meant in it.
     """
 
     server: Target | None = None
     curve: Path | None = None
+    log: tuple[Path, str] | None = None
     perf_analyzer: Sequence[str] = ()
     batch_ms: float | None = None
     row_ms: float = 0.0
@@ -117,11 +120,12 @@ def protocol_of(api: str) -> InferenceProtocol:
     raise TbmsError(f"--api: one of {', '.join(known)} was expected (found {api!r}){meant}")
 
 
-async def _times(source: Source, tell: Tell) -> Measured | tuple[Curve, None]:
+async def _times(source: Source, tell: Tell) -> tuple[Curve, int | None]:
     """The batch times of a source, for up to its `max_rows`; and bytes of a row, where they are known."""
     given = {
         "--server": source.server,
         "--curve": source.curve,
+        "--log": source.log,
         "--perf-analyzer": source.perf_analyzer or None,
         "--batch-ms": source.batch_ms,
     }
@@ -136,13 +140,25 @@ async def _times(source: Source, tell: Tell) -> Measured | tuple[Curve, None]:
         return await measured(source.server, most or DEFAULT_MAX_ROWS, source.repeats, tell)
     if source.batch_ms is not None:
         return _line(source.batch_ms, source.row_ms, most or DEFAULT_MAX_ROWS), None
-    if source.curve is not None:
+    row_bytes: int | None = None
+    if source.log is not None:
+        curve, row_bytes = _logged(*source.log)
+    elif source.curve is not None:
         curve = read_curve(_text(source.curve, "--curve"), f"--curve {source.curve}")
     else:
         curve = read_perf_analyzer(_perf_files(source.perf_analyzer))
     if most is not None and most > curve.max_rows:
         raise TbmsError(f"--max-rows: the batch times end at {curve.max_rows} rows (found {most})")
-    return (curve if most is None else curve.up_to(most)), None
+    return (curve if most is None else curve.up_to(most)), row_bytes
+
+
+def _logged(path: Path, model: str) -> Logged:
+    """Line by line: a log may be long."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return read_log(lines, model, f"--log {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TbmsError(f"--log {path}: cannot be read: {error}") from None
 
 
 def _line(batch_ms: float, row_ms: float, max_rows: int) -> Curve:

@@ -11,23 +11,39 @@ from ext_proc.envoy_config.bootstrap.clusters import edge_clusters
 from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.filter import edge_filter
+from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
+from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark
+from ext_proc.envoy_config.parts.known import known_filter
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.settings import EnvoySettings
+from mesh.address import parse_address
 from mesh.node import Node
 
 
-def edge_bootstrap(settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node]) -> Bootstrap:
+def edge_bootstrap(
+    settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node], known: str | None = None
+) -> Bootstrap:
     """An edge's bootstrap, as a typed message. Raises ConfigError as `render` does."""
-    return assembled(settings, edge_listeners(settings, version), edge_clusters(settings, server, nodes))
+    return assembled(settings, edge_listeners(settings, version, known), edge_clusters(settings, server, nodes))
 
 
-def edge_listeners(settings: EnvoySettings, version: str) -> list[Listener]:
-    """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks."""
-    processor = edge_filter(settings, version)
-    clients = _listener("clients", settings.listen, settings, [kept_from_clients(), processor], FROM_CLIENTS)
+def edge_listeners(settings: EnvoySettings, version: str, known: str | None = None) -> list[Listener]:
+    """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks.
+
+    `known` is the file of known calls, those of clients: candidate calls say of themselves where they go.
+    On a TCP port anyone on the machine can call the egress, so that the server is asked whether a call is its own; a
+    Unix socket has no other callers than those who may open it.
+    """
+    filters = [kept_from_clients()]
+    if known is not None:
+        filters += [*grpc_name_filters(settings.limits.named_message_bytes), known_filter(known), told_filter()]
+    filters.append(edge_filter(settings, version, known=known is not None))
+    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS)
     clients = buffering(clients, settings, version)
-    found = [clients, _listener("egress", settings.egress, settings, [processor], FROM_SERVER)]
+    knows_caller = bool(parse_address(settings.egress).path)
+    placed = nodes_of_hop_mark() if knows_caller else edge_filter(settings, version)
+    found = [clients, _listener("egress", settings.egress, settings, [placed], FROM_SERVER)]
     if settings.direct_listen is not None:
         found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))
     return found

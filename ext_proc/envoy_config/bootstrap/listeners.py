@@ -34,6 +34,8 @@ from mesh.address import parse_address
 IDLE_MARGIN_SECONDS = 30.0
 # Time for a client to send its headers; the body has none.
 HEADERS_SECONDS = 30.0
+# The permissions of an egress on a Unix socket: whoever may open it passes for the server.
+EGRESS_MODE = 0o660
 # An empty list of internal addresses would mean every private one.
 NOBODY = CidrRange(address_prefix="255.255.255.255", prefix_len=32)
 
@@ -83,7 +85,8 @@ def listener(
     chain = FilterChain(
         filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
     )
-    return Listener(name=name, address=envoy_address(parse_address(where)), filter_chains=[chain])
+    address = envoy_address(parse_address(where), EGRESS_MODE if name == "egress" else 0)
+    return Listener(name=name, address=address, filter_chains=[chain])
 
 
 def buffering(made: Listener, settings: EnvoySettings, version: str) -> Listener:

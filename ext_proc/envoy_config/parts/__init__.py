@@ -1,6 +1,7 @@
 """What tbms needs of any Envoy, a mesh's sidecar included, as typed messages.
 
     filter          the edge's and the node's ext_proc filter: a matcher over headers with one processor per branch
+    known           calls whose nodes the server has written down, so that Envoy need not ask
     processor       one branch of it: the ext_proc filter's own configuration
     server_cluster  the cluster of the external processor
     override_host   load balancing by the nodes that the server names

@@ -30,10 +30,13 @@ def discovery(address: Address) -> ClusterDiscoveryType:
     return ClusterDiscoveryType.STRICT_DNS if is_name else ClusterDiscoveryType.STATIC
 
 
-def envoy_address(address: Address) -> EnvoyAddress:
-    """An address as Envoy's type: a pipe for a Unix socket, a socket address for the rest."""
+def envoy_address(address: Address, mode: int = 0) -> EnvoyAddress:
+    """An address as Envoy's type: a pipe for a Unix socket, a socket address for the rest.
+
+    `mode` are the permissions of a Unix socket that Envoy listens on; 0: those of its umask.
+    """
     if address.path:
-        return EnvoyAddress(pipe=Pipe(path=address.path))
+        return EnvoyAddress(pipe=Pipe(path=address.path, mode=mode))
     return EnvoyAddress(socket_address=SocketAddress(address=address.host, port_value=address.port))
 
 

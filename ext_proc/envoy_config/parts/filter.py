@@ -16,16 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
-from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.google.protobuf import Any
-from envoy_data_plane.xds.type.matcher.v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherOnMatch,
-)
+from envoy_data_plane.xds.type.matcher.v3 import MatcherOnMatch
 
 from ext_proc.contract import (
     CONTROL_PATHS,
@@ -37,11 +29,14 @@ from ext_proc.contract import (
     SEGMENT_SAFE,
     SESSION_HEADER,
 )
+from ext_proc.envoy_config.parts.known import is_known, skip
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
     any_of,
-    equals,
+    chosen,
+    execute,
+    is_grpc,
     matches,
     none_of,
     one_of_names,
@@ -49,7 +44,7 @@ from ext_proc.envoy_config.parts.matching import (
     starts,
 )
 from ext_proc.envoy_config.parts.processor import OUTAGE_SECONDS, Branch, ProcessorBranch, external_processor
-from ext_proc.envoy_config.parts.text import extension, xds_extension
+from ext_proc.envoy_config.parts.text import extension
 from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
 from ext_proc.envoy_config.settings import FilterSettings, GatheredCalls
 
@@ -70,9 +65,10 @@ class BodyCalls:
     to_answer: bool = False
 
 
-def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
+def edge_filter(settings: FilterSettings, version: str, *, known: bool = False) -> HttpFilter:
     """An edge's HTTP filter for an Envoy of this version. It stands right before the router.
 
+    With `known` it leaves calls alone whose nodes a filter before it has named (`parts.known`).
     Raises ConfigError for a version that is not supported.
     """
     # The clock of a race starts when Envoy gets the call. On another machine the server's clock is another one.
@@ -91,6 +87,7 @@ def edge_filter(settings: FilterSettings, version: str) -> HttpFilter:
         # Without the server nobody knows the one node that may get it.
         strict=present(SESSION_HEADER),
         server_asks=Branch.CLOSED,
+        skipped=is_known() if known else None,
     )
 
 
@@ -133,11 +130,13 @@ def _filter(
     server_asks: Branch,
     settled: Predicate | None = None,
     strict: Predicate | None = None,
+    skipped: Predicate | None = None,
 ) -> HttpFilter:
     """The filter of one role: the first predicate that holds decides, and a call for which none does is `open`.
 
     `settled` are calls that are open whatever else they say, `strict` those that are closed unless they are
-    `body_calls`. `server_asks` is the branch of `body_calls` from Envoy 1.40 on, where the server asks for the body.
+    `body_calls`, and of those that are `skipped` the server hears nothing at all. `server_asks` is the branch of
+    `body_calls` from Envoy 1.40 on, where the server asks for the body.
     """
     access = body_access(version)
     choices = [(matches(":path", CONTROL_PATHS), branches[Branch.CLOSED])]
@@ -145,7 +144,7 @@ def _filter(
         choices.append((settled, branches[Branch.OPEN]))
     for calls in body_calls:
         if access is BodyAccess.BUFFERED and calls.rest:
-            rest = all_of(calls.predicate, none_of(_is_grpc()))
+            rest = all_of(calls.predicate, none_of(is_grpc()))
             choices.append((rest, replace(branches[Branch.BUFFER], timed=calls.timed)))
         if access is BodyAccess.BUFFERED and calls.to_answer:
             continue
@@ -154,36 +153,21 @@ def _filter(
             choices.append((calls.predicate, replace(branches[branch], timed=calls.timed)))
     if strict is not None:
         choices.append((strict, branches[Branch.CLOSED]))
-    composite = ExtensionWithMatcher(
-        xds_matcher=Matcher(
-            matcher_list=MatcherMatcherList(
-                matchers=[
-                    MatcherMatcherListFieldMatcher(predicate=predicate, on_match=_action(branch, version))
-                    for predicate, branch in choices
-                ]
-            ),
-            on_no_match=_action(branches[Branch.OPEN], version),
-        ),
-        extension_config=extension("envoy.filters.http.composite", Composite()),
-    )
-    return HttpFilter(name="tbms", typed_config=Any.pack(composite))
+    cases = [(predicate, _action(branch, version)) for predicate, branch in choices]
+    if skipped is not None:
+        cases.insert(0, (skipped, skip()))
+    return chosen("tbms", cases, _action(branches[Branch.OPEN], version))
 
 
 def _action(branch: ProcessorBranch, version: str) -> MatcherOnMatch:
     processor = extension("envoy.filters.http.ext_proc", external_processor(branch, version))
-    return MatcherOnMatch(action=xds_extension(branch.kind.value, ExecuteFilterAction(typed_config=processor)))
-
-
-def _is_grpc() -> Predicate:
-    """As `ext_proc.wire.content_type` has it: grpc-web is another framing."""
-    plain, tails = "application/grpc", ("+", ";")
-    return any_of(equals("content-type", plain), *[starts("content-type", f"{plain}{tail}") for tail in tails])
+    return execute(branch.kind.value, processor)
 
 
 def _unnamed() -> Predicate:
     """gRPC calls whose model only the body names."""
     in_body = any_of(*[starts(":path", prefix) for prefix in NAMED_IN_BODY])
-    return all_of(_is_grpc(), none_of(present(MODEL_HEADER)), in_body)
+    return all_of(is_grpc(), none_of(present(MODEL_HEADER)), in_body)
 
 
 def _gathered(calls: GatheredCalls) -> Predicate:

@@ -12,18 +12,25 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import ELSEWHERE_HEADER, HOP_HEADER, NODE_HEADER, RESIDENCY_HEADER, STEERING_HEADERS
+from ext_proc.contract import (
+    ELSEWHERE_HEADER,
+    HOP_HEADER,
+    NAMED_HEADER,
+    NODE_HEADER,
+    RESIDENCY_HEADER,
+    STEERING_HEADERS,
+)
 from ext_proc.envoy_config.parts.text import extension
 
 # Removed on arrival. Clients can neither choose a node nor pass as the server.
-FROM_CLIENTS = STEERING_HEADERS
+FROM_CLIENTS = (*STEERING_HEADERS, NAMED_HEADER)
 # The server's own calls carry the hop mark.
 FROM_SERVER = (NODE_HEADER,)
 # Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency, and tells it
 # of sessions and of the terms of a call.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)
 # Removed at an edge's router, so after the route was chosen by them: they end here.
-AT_EDGES_ROUTER = (NODE_HEADER, HOP_HEADER, "x-envoy-external-address")
+AT_EDGES_ROUTER = (NODE_HEADER, HOP_HEADER, NAMED_HEADER, "x-envoy-external-address")
 # Removed at a node's router, which is the last: with the server away, too, none of them reaches a model server.
 AT_NODES_ROUTER = (*STEERING_HEADERS, "x-envoy-external-address")
 # Removed from the replies of nodes at the edge's router, where retries have seen it.

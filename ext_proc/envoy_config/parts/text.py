@@ -38,16 +38,24 @@ def to_yaml(message: betterproto2.Message) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a mapping or list that fits into one line as one line, and every value in full."""
+    """Writes a mapping or list that fits into one line as one line, a text of several lines as such a block, and every
+    value in full.
+    """
 
     def represent_mapping(self, tag: str, mapping: Anything, flow_style: bool | None = None) -> yaml.MappingNode:
         return super().represent_mapping(tag, mapping, _fits(mapping))
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
 
     def represent_sequence(self, tag: str, sequence: Anything, flow_style: bool | None = None) -> yaml.SequenceNode:
         return super().represent_sequence(tag, sequence, _fits(sequence))
 
     def ignore_aliases(self, data: Anything) -> bool:
         return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def _fits(data: Anything) -> bool:

@@ -5,8 +5,10 @@ numbers, as every protobuf library does, unknown ones last, and no values change
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from math import prod
+from typing import NamedTuple, Self, cast
 
 from ext_proc.wire.batch import (
     MAX_RANK,
@@ -17,8 +19,8 @@ from ext_proc.wire.batch import (
     Tensors,
     Written,
     check_number,
-    names_of,
 )
+from ext_proc.wire.forms import names_of
 from ext_proc.wire.layouts import Binary, Bytes, StringFields
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import FIXED32, LEN, MAX_FIELDS, VARINT, len_field, varint, varint_field
@@ -36,7 +38,10 @@ from ext_proc.wire.protobuf.spans import (
     take,
     take_one,
 )
+from ext_proc.wire.ragged import Value, changed, element, resized_binary
 from ext_proc.wire.tfs.tensor_layouts import CONTENT, LAST_TYPED, content_layout, typed_field, typed_layout
+from mesh.protos import tfs_pb2 as tfs
+from mesh.tensors.dtypes import BY_TF
 
 MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
 MAX_FILL = 65_536
@@ -68,6 +73,19 @@ class _Tensor(NamedTuple):
         dims = [len_field(_DIM, varint_field(_SIZE, size) if size else b"") for size in (rows, *self.tail)]
         return b"".join((self.dtype, len_field(_SHAPE, b"".join(dims)), self.version))
 
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {self.name: self.tail}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Bytes) -> tuple[Self, Bytes]:
+        """See `Cut`."""
+        dtype = BY_TF.get(cast(tfs.DataType, integer(self.dtype, spans(self.dtype, 0, len(self.dtype))[0])))
+        one = element(self.layout, dtype, value)
+        data = resized_binary(self.layout, self.tail, rows, data, dim, size, one)
+        tail = changed(self.tail, dim, size)
+        return self._replace(tail=tail, layout=replace(self.layout, elements=prod(tail))), data
+
 
 class _Form(NamedTuple):
     """A message but for its rows and data: the field of its tensors, and what goes before and after them."""
@@ -78,11 +96,15 @@ class _Form(NamedTuple):
     after: bytes
     wanted: frozenset[str]
 
+    def with_tensor(self, place: int, tensor: _Tensor) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
-class TfsGrpcBatches(TensorBatches):
+
+class TfsGrpcBatches(TensorBatches[_Form]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         fields = grouped(body, 0, len(body))
         spec = joined(body, take_one(fields, _MODEL_SPEC))
         filtered = fields.get(tag_of(_OUTPUT_FILTER), ())
@@ -94,14 +116,14 @@ class TfsGrpcBatches(TensorBatches):
         tensors = tuple([tensor for tensor, _ in found])
         return Tensors(_Form(_INPUTS, spec, tensors, rest(body, fields), frozenset(wanted)), b"", rows, filled)
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         fields = grouped(body, 0, len(body))
         rows, found = _tensors(body, fields, _OUTPUTS, MAX_REPLY_FIELDS)
         tensors = tuple([tensor for tensor, _ in found])
         form = _Form(_OUTPUTS, b"", tensors, rest(body, fields), frozenset())
         return Tensors(form, b"", rows, tuple([data for _, data in found]))
 
-    def _reply_like(self, first: Tensors, other: Tensors) -> Tensors:
+    def _reply_like(self, first: Tensors[_Form], other: Tensors[_Form]) -> Tensors[_Form]:
         names = names_of(first.form)
         by_name = dict(zip(names_of(other.form), zip(other.form.tensors, other.columns, strict=True), strict=True))
         if by_name.keys() != set(names):

@@ -6,7 +6,8 @@ they are of numbers, of strings or of truth values.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
 from ext_proc.wire.batch import AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.json_text import (
@@ -24,18 +25,45 @@ from ext_proc.wire.json_text import (
     write_text,
 )
 from ext_proc.wire.layouts import Misfit
+from ext_proc.wire.ragged import Value, changed, element_text, in_objects, resized_lists
+from mesh.tensors.dtypes import BOOL, DOUBLE, STRING
 
 _INSTANCES, _INPUTS = "instances", "inputs"
 _PREDICTIONS, _OUTPUTS = "predictions", "outputs"
 _KINDS: dict[type, str] = {int: "number", float: "number", str: "string", bytes: "string", bool: "bool"}
+_DTYPES = {"number": DOUBLE, "string": STRING, "bool": BOOL}
+"""What is written for new elements: of numbers JSON does not say more."""
 
 
 class _Column(NamedTuple):
-    """Data that are written as one array. `said` are (name, shape of a row, kinds) of the tensors in it."""
+    """Data that are written as one array: of `objects`, or of the rows of one tensor.
+
+    `said` are (name, shape of a row, kinds) of the tensors in it; a name is "" where none is given.
+    """
 
     name: str
     layout: Items
     said: frozenset[tuple[str, tuple[int, ...], frozenset[str]]]
+    objects: bool
+
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {name: tail for name, tail, _ in self.said}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: str) -> tuple[Self, str]:
+        """See `Cut`."""
+        was = next(each for each in self.said if each[0] == name)
+        _, tail, kinds = was
+        one = element_text(_DTYPES[next(iter(kinds), "number")], value)
+
+        def change(text: str) -> str:
+            return resized_lists(text, tail, dim, size, one)
+
+        data = in_objects(data, name, change) if self.objects else change(data)
+        tail = changed(tail, dim, size)
+        layout = self.layout if self.objects else replace(self.layout, lists=lists_in(tail))
+        return self._replace(layout=layout, said=self.said - {was} | {(name, tail, kinds)}), data
 
 
 class _Form(NamedTuple):
@@ -45,11 +73,15 @@ class _Form(NamedTuple):
     tensors: tuple[_Column, ...]
     wanted: frozenset[str] = frozenset()
 
+    def with_tensor(self, place: int, tensor: _Column) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
 
-class TfsRestBatches(TensorBatches):
+
+class TfsRestBatches(TensorBatches[_Form]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         document = _Document(body.decode(), _INSTANCES, _INPUTS)
         parts: list[str | Gap] = ["{"]
         for name, value in document.others.items():
@@ -68,7 +100,7 @@ class TfsRestBatches(TensorBatches):
             parts += (f'"{_INPUTS}":[', Gap(DATA, 0), "]}")
         return document.tensors(put_together(parts), found)
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[_Form]:
         document = _Document(read_text(body), _PREDICTIONS, _OUTPUTS)
         gaps = [(*each.span, Gap(DATA, at)) for at, each in enumerate(document.found)]
         return document.tensors(cut_out(document.text, gaps), document.found)
@@ -113,7 +145,7 @@ class _Document:
                 self._array(name)
         reader.end()
 
-    def tensors(self, text: Template, found: Sequence[_Found]) -> Tensors:
+    def tensors(self, text: Template, found: Sequence[_Found]) -> Tensors[_Form]:
         """The message in this text with these columns."""
         if self.rows_format and len(found) > 1:  # it has both
             raise NotShared(AloneReason.NOT_UNDERSTOOD)
@@ -134,10 +166,11 @@ class _Document:
             # TF Serving begins a line for each object, and puts plain rows one after the other.
             separator += self.text[start + 1 : span[0]] or " "
         if values and isinstance(values[0], dict) and not _is_base64(values[0]):
-            self.found.append(_Found(_Column(name, Items(1, 0, separator), _objects(values)), len(values), span))
+            self.found.append(_Found(_Column(name, Items(1, 0, separator), _objects(values), True), len(values), span))
             return
         shape, kinds = shape_of(values)
-        column = _Column(name, Items(1, lists_in(shape[1:]), separator), frozenset([_tensor("", shape[1:], kinds)]))
+        said = frozenset([_tensor(name if self.named else "", shape[1:], kinds)])
+        column = _Column(name, Items(1, lists_in(shape[1:]), separator), said, False)
         self.found.append(_Found(column, len(values), span))
 
 

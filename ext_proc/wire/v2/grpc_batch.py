@@ -5,11 +5,13 @@ with their fields in the order of their numbers, as every protobuf library does,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from math import prod
+from typing import NamedTuple, Self
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
-from ext_proc.wire.layouts import AnyLayout, Bytes
+from ext_proc.wire.layouts import Binary, Bytes
 from ext_proc.wire.names import decode
 from ext_proc.wire.protobuf.fields import LEN, MAX_FIELDS, VARINT, Pieces, len_field, varint
 from ext_proc.wire.protobuf.spans import (
@@ -26,8 +28,10 @@ from ext_proc.wire.protobuf.spans import (
     take,
     take_one,
 )
+from ext_proc.wire.ragged import Value, changed, element, resized_binary
 from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
 from ext_proc.wire.v2.tensor_layouts import contents_field, raw_layout, typed_layout
+from mesh.tensors.dtypes import BY_V2
 
 MAX_REPLY_FIELDS = 1 << 20  # strings of one output; each takes about half a microsecond
 _REMEMBERED = 1024  # bytes of a message without id and data, up to which it is remembered
@@ -44,7 +48,7 @@ class _Tensor(NamedTuple):
 
     name: str
     tail: tuple[int, ...]  # its shape but for the rows
-    layout: AnyLayout
+    layout: Binary
     contents: tuple[int, int]  # number and wire type of its typed values; 0: raw
     start: bytes
     parameters: bytes
@@ -54,6 +58,23 @@ class _Tensor(NamedTuple):
         """Its fields before its contents, for so many rows."""
         shape = b"".join(map(varint, (rows, *self.tail)))
         return b"".join((self.start, len_field(_SHAPE, shape), self.parameters))
+
+    @property
+    def datatype(self) -> str:
+        """As the message tells it."""
+        return content(self.start, take_one(grouped(self.start, 0, len(self.start)), _DATATYPE)).decode("latin-1")
+
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {self.name: self.tail}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Bytes) -> tuple[Self, Bytes]:
+        """See `Cut`."""
+        one = element(self.layout, BY_V2.get(self.datatype), value)
+        data = resized_binary(self.layout, self.tail, rows, data, dim, size, one)
+        tail = changed(self.tail, dim, size)
+        return self._replace(tail=tail, layout=replace(self.layout, elements=prod(tail))), data
 
     def with_contents(self, head: bytes, pieces: Pieces) -> Pieces:
         """The field of a message that it is, with these typed values."""
@@ -70,7 +91,7 @@ class _Tensor(NamedTuple):
         return [varint(tag_of(_TENSORS)) + varint(size), start, *pieces, self.unknown]
 
 
-class _Form(NamedTuple):
+class GrpcForm(NamedTuple):
     """A message but for its id, rows and data."""
 
     start: bytes  # its fields before the id
@@ -81,20 +102,31 @@ class _Form(NamedTuple):
     unknown: bytes
     wanted: frozenset[str]
 
+    @property
+    def model(self) -> tuple[str, str]:
+        """The model and its version, as a reply tells them."""
+        fields = grouped(self.start, 0, len(self.start))
+        name, version = (content(self.start, take_one(fields, number)) for number in (_NAME, _VERSION))
+        return decode(name), decode(version, "version")
 
-class V2GrpcBatches(TensorBatches):
+    def with_tensor(self, place: int, tensor: _Tensor) -> Self:
+        """See `Form`."""
+        return self._replace(tensors=(*self.tensors[:place], tensor, *self.tensors[place + 1 :]))
+
+
+class V2GrpcBatches(TensorBatches[GrpcForm]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[GrpcForm]:
         return _read(body, _RAW_INPUT, MAX_FIELDS)
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[GrpcForm]:
         return _read(body, _RAW_OUTPUT, MAX_REPLY_FIELDS)
 
-    def _write_request(self, form: _Form, request: Draft) -> Written:
+    def _write_request(self, form: GrpcForm, request: Draft) -> Written:
         return Written(_write(form, request, _heads(form, request.rows)))
 
-    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+    def _write_replies(self, form: GrpcForm, replies: Sequence[Draft]) -> list[Written]:
         heads = {rows: _heads(form, rows) for rows in {reply.rows for reply in replies}}
         return [Written(_write(form, reply, heads[reply.rows])) for reply in replies]
 
@@ -107,7 +139,7 @@ class _Told(NamedTuple):
     place: int
 
 
-def _read(body: bytes, raw: int, limit: int) -> Tensors:
+def _read(body: bytes, raw: int, limit: int) -> Tensors[GrpcForm]:
     """A message whose raw data are in this field."""
     fields = grouped(body, 0, len(body))
     its_id = content(body, take_one(fields, _ID))
@@ -133,7 +165,7 @@ def _read(body: bytes, raw: int, limit: int) -> Tensors:
     return Tensors(form, its_id, told[0].rows, tuple(columns))
 
 
-def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]]:
+def _parse(data: bytes, raw: int, typed: bool) -> tuple[GrpcForm, tuple[_Told, ...]]:
     """The form of a message without its id and data, and its tensors in the order of the form."""
     fields = grouped(data, 0, len(data))
     start = joined(data, [*take_one(fields, _NAME), *take_one(fields, _VERSION)])
@@ -151,7 +183,7 @@ def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]
     if raw == _RAW_INPUT:
         requested = take(fields, _REQUESTED)
         told.sort(key=lambda each: each.tensor.name)  # clients may have them in any order
-    form = _Form(
+    form = GrpcForm(
         start,
         joined(data, parameters),
         tuple([each.tensor for each in told]),
@@ -161,6 +193,16 @@ def _parse(data: bytes, raw: int, typed: bool) -> tuple[_Form, tuple[_Told, ...]
         frozenset([_requested(data[span[2] : span[3]]) for span in requested]),
     )
     return form, tuple(told)
+
+
+def read_reply(message: bytes) -> Tensors[GrpcForm]:
+    """Raises NotShared, CallError and ValueError."""
+    return _read(message, _RAW_OUTPUT, MAX_REPLY_FIELDS)
+
+
+def form_of(message: bytes) -> GrpcForm:
+    """The form of a request without id and data, whose data are raw. Raises NotShared."""
+    return _parse(message, _RAW_INPUT, False)[0]
 
 
 _remembered = lru_cache(2048)(_parse)
@@ -230,14 +272,14 @@ def _keys(data: bytes, entries: Sequence[Span]) -> list[str]:
     ]
 
 
-def _heads(form: _Form, rows: int) -> list[bytes]:
+def _heads(form: GrpcForm, rows: int) -> list[bytes]:
     """Each tensor for so many rows; complete, if it has no contents."""
     if not form.raw:
         return [tensor.head(rows) for tensor in form.tensors]
     return [len_field(_TENSORS, tensor.head(rows) + tensor.unknown) for tensor in form.tensors]
 
 
-def _write(form: _Form, message: Draft, heads: Sequence[bytes]) -> bytes:
+def _write(form: GrpcForm, message: Draft, heads: Sequence[bytes]) -> bytes:
     out: list[Bytes] = [form.start]
     if message.id:
         out.append(len_field(_ID, message.id))

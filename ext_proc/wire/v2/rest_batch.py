@@ -7,8 +7,9 @@ written, but for its id, the rows and the data.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.json_text import (
@@ -32,11 +33,21 @@ from ext_proc.wire.json_text import (
     unescaped,
     write_text,
 )
-from ext_proc.wire.layouts import AnyLayout, Bytes, Misfit
+from ext_proc.wire.layouts import Binary, Bytes, Misfit
+from ext_proc.wire.ragged import (
+    Value,
+    changed,
+    element,
+    element_text,
+    resized_binary,
+    resized_items,
+    resized_lists,
+)
 from ext_proc.wire.v2.batch_parameters import check_request, check_tensor
 from ext_proc.wire.v2.rest_outputs import HEADER
 from ext_proc.wire.v2.tensor_layouts import raw_layout
 from mesh.digits import number
+from mesh.tensors.dtypes import BY_V2
 
 _SIZE = "binary_data_size"
 _REMEMBERED = 2048  # characters of a message but for its data, up to which it is remembered
@@ -53,20 +64,51 @@ _KINDS: dict[str, set[type]] = {
 
 
 class _Tensor(NamedTuple):
-    """A tensor but for its rows and data. `depth` of lists in the JSON; 0: binary data."""
+    """A tensor but for its rows and data. `depth` of lists in the JSON; 0: binary data. `tail`: the shape of a row."""
 
     name: str
-    layout: AnyLayout
+    layout: Binary | Items
     depth: int
+    datatype: str
+    tail: tuple[int, ...]
+
+    @property
+    def tails(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Cut`."""
+        return {self.name: self.tail}
+
+    def resized(self, name: str, dim: int, size: int, value: Value, rows: int, data: Any) -> tuple[Self, Any]:
+        """See `Cut`."""
+        layout, dtype, tail = self.layout, BY_V2.get(self.datatype), changed(self.tail, dim, size)
+        if isinstance(layout, Binary):
+            one = element(layout, dtype, value)
+            data = resized_binary(layout, self.tail, rows, data, dim, size, one)
+            return self._replace(tail=tail, layout=replace(layout, elements=math.prod(tail))), data
+        text = element_text(BY_V2[self.datatype], value)
+        if self.depth > 1:
+            data = resized_lists(data, self.tail, dim, size, text)
+            layout = replace(layout, lists=lists_in(tail))
+        else:
+            data = resized_items(layout, self.tail, rows, data, dim, size, text)
+            layout = replace(layout, per_row=math.prod(tail))
+        return self._replace(tail=tail, layout=layout), data
 
 
-class _Form(NamedTuple):
+class RestForm(NamedTuple):
     """A message but for its id, rows and data."""
 
     text: Template
     tensors: tuple[_Tensor, ...]
     told: bool  # whether HEADER says how long the JSON is
     wanted: frozenset[str]
+
+    def with_tensor(self, place: int, tensor: _Tensor) -> Self:
+        """See `Form`: the text tells the shape."""
+        at = [number for number, gap in enumerate(self.text.gaps, 1) if gap.what == ROWS][place]
+        texts = list(self.text.texts)
+        texts[at] = "".join([f",{size}" for size in tensor.tail]) + texts[at][texts[at].index("]") :]
+        tensors = (*self.tensors[:place], tensor, *self.tensors[place + 1 :])
+        return self._replace(text=self.text._replace(texts=tuple(texts)), tensors=tensors)
 
 
 class _Said(NamedTuple):
@@ -91,23 +133,23 @@ class _Skeleton(NamedTuple):
     wanted: frozenset[str]
 
 
-class V2RestBatches(TensorBatches):
+class V2RestBatches(TensorBatches[RestForm]):
     """See `TensorBatches`."""
 
-    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_request(self, headers: Mapping[str, str], body: bytes) -> Tensors[RestForm]:
         return _read(headers, body, "inputs")
 
-    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors:
+    def _read_reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[RestForm]:
         return _read(headers, body, "outputs")
 
-    def _write_request(self, form: _Form, request: Draft) -> Written:
+    def _write_request(self, form: RestForm, request: Draft) -> Written:
         return _write(form, request)
 
-    def _write_replies(self, form: _Form, replies: Sequence[Draft]) -> list[Written]:
+    def _write_replies(self, form: RestForm, replies: Sequence[Draft]) -> list[Written]:
         return [_write(form, reply) for reply in replies]
 
 
-def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
+def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors[RestForm]:
     """A message whose list of tensors has this name."""
     told = headers.get(HEADER)
     at = len(body) if told is None else number(told, 18)
@@ -123,18 +165,19 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors:
     for each in said.tensors:
         if each.value >= 0:
             value = values[each.value]
-            found.append((_Tensor(each.name, *_items(value.value, each)), value.text))
+            layout, depth = _items(value.value, each)
+            found.append((_Tensor(each.name, layout, depth, each.datatype, each.shape[1:]), value.text))
             continue
-        layout = raw_layout(each.datatype, each.shape[1:])
-        if layout is None:
+        raw = raw_layout(each.datatype, each.shape[1:])
+        if raw is None:
             raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        found.append((_Tensor(each.name, layout, 0), view[at : at + each.size]))
+        found.append((_Tensor(each.name, raw, 0, each.datatype, each.shape[1:]), view[at : at + each.size]))
         at += each.size
     if at != len(body):
         raise NotShared(AloneReason.MISFIT)
     its_id = values[said.id].value if said.id >= 0 else ""
     return Tensors(
-        _Form(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
+        RestForm(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
         write_text(unescaped(its_id)) if its_id else b"",
         said.tensors[0].shape[0],
         tuple([found[at][1] for at in said.order]),
@@ -248,7 +291,7 @@ def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Templ
     return put_together(parts)
 
 
-def _write(form: _Form, message: Draft) -> Written:
+def _write(form: RestForm, message: Draft) -> Written:
     values = {Gap(ROWS): str(message.rows)}
     blobs: list[Bytes] = []
     for at, (tensor, pieces) in enumerate(zip(form.tensors, message.columns, strict=True)):

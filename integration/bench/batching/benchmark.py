@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from integration.bench.batching.devices import MAX_ROWS, THEORY, write_on_device
+from integration.bench.batching.network import Network
 from integration.bench.cpu import cpu_seconds
 from integration.bench.open_loop import Play, Sample, open_loop
 from integration.bench.routing.h2load import Load, Request, h2load
@@ -37,8 +38,10 @@ async def measure() -> dict[str, float]:
     """Runs every case, prints what was seen, and returns the ratios."""
     with tempfile.TemporaryDirectory(prefix="tbms-bench-") as name:
         folder = Path(name)
+        network = Network()
+        await network.run(folder)
         async with _node(folder) as node:
-            return await _Bench(node, folder).run()
+            return await _Bench(node, folder, network).run()
 
 
 @asynccontextmanager
@@ -69,7 +72,8 @@ async def _node(folder: Path) -> AsyncIterator[CachedNode]:
 
 
 class _Bench:
-    def __init__(self, node: CachedNode, folder: Path) -> None:
+    def __init__(self, node: CachedNode, folder: Path, network: Network) -> None:
+        self._network = network
         self._node = node
         self._folder = folder
         self._body = folder / "body.json"
@@ -110,6 +114,14 @@ class _Bench:
                 f"{scheduled / 8:.0f}/s scheduled, {served / 8:.0f}/s first come first served",
             ),
             ("CPU of the server a call", f"{cpu_us:.0f} us"),
+            *(
+                (
+                    f"an ONNX network, {'gathered' if gathered else 'one by one'}",
+                    f"{self._network.rate(gathered):.0f}/s, p99 {self._network.p99_ms(gathered):.0f} ms;"
+                    f" alone {self._network.light_ms(gathered):.1f} ms",
+                )
+                for gathered in (True, False)
+            ),
         )
         return {
             "saturation_vs_theory": rates["o"] / THEORY,
@@ -123,6 +135,7 @@ class _Bench:
             "shared_gpu_vs_fcfs": scheduled / max(1, served),
             "overload_goodput_vs_capacity": in_time / (THEORY * 6.0),
             "batcher_cpu_us_per_call": cpu_us,
+            **self._network.ratios(),
         }
 
     async def _saturated(self) -> tuple[list[Load], list[Load], float]:

@@ -20,10 +20,13 @@ instance_group [{ kind: KIND_CPU count: 2 }]
 _GATHERS = "dynamic_batching { }\n"
 
 # A device runs one batch at a time, whatever is in it; a model that did not run last has to be brought there first.
-# Each model has two instances, so that one batch can be on its way while another one runs, as with a GPU.
+# Each model has two instances, so that one batch can be on its way while another one runs, as with a GPU. Like a GPU it
+# goes on with what is there by itself, however long the processes around it need to wake: a file holds until when it
+# has work, and which model ran last.
 _ON_DEVICE = f"""
 import fcntl
 import os
+import struct
 import time
 import triton_python_backend_utils as pb
 
@@ -35,13 +38,14 @@ class TritonPythonModel:
     def execute(self, requests):
         fcntl.flock(self._device, fcntl.LOCK_EX)
         try:
-            if os.pread(self._device, 100, 0) != self._name:
-                time.sleep({SWITCH_SECONDS})
-                os.ftruncate(self._device, 0)
-                os.pwrite(self._device, self._name, 0)
-            time.sleep({BATCH_SECONDS})
+            found = os.pread(self._device, 100, 0)
+            until, last = (struct.unpack("d", found[:8])[0], found[8:]) if found else (0.0, b"")
+            until = max(until, time.monotonic()) + {BATCH_SECONDS} + (0.0 if last == self._name else {SWITCH_SECONDS})
+            os.ftruncate(self._device, 0)
+            os.pwrite(self._device, struct.pack("d", until) + self._name, 0)
         finally:
             fcntl.flock(self._device, fcntl.LOCK_UN)
+        time.sleep(max(0.0, until - time.monotonic()))
         tensors = [pb.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
         return [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
 """

@@ -61,6 +61,10 @@ class TimedServer:
         """See Loader."""
         return frozenset(self._held)
 
+    async def batcher(self, key: Key) -> str:
+        """See Loader."""
+        return ""
+
     async def lost(self) -> None:
         """Never returns: this server is not lost."""
         await asyncio.get_running_loop().create_future()

@@ -1,15 +1,17 @@
 """`make bench NAME=routing`: what the way through tbms costs, against the same Envoy without it.
 
 One Envoy process with one worker has two listeners to the same upstream, a second Envoy that answers by itself:
-one listener asks the server for every call, the other does not. Rounds alternate between the two, so that a noisy
-machine disturbs both; a ratio is the median of the rounds' ratios.
+one listener asks the server for every call, the other does not. Calls that are known go out on the first without the
+server. Rounds alternate between the two, so that a noisy machine disturbs both; a ratio is the median of the rounds'
+ratios.
 """
 
+import asyncio
 import re
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -25,10 +27,15 @@ from mesh.node import Node
 from mesh.protos import tfs_pb2
 
 _MODEL = "bench"
+# The node declares this one, so that its calls become known; of the other nobody says that it holds it.
+_KNOWN_MODEL = "known"
 _ROUNDS = 5
 _SECONDS = 2.0
 _WARM_UP = 400
 _GRPC = {"content-type": "application/grpc", "te": "trailers"}
+# A raced call, and what keeps its backup from starting: it may not while the primary still runs.
+_RACED = {"content-type": "application/json", "tloc": "60000", "backup": "other"}
+_NO_HEDGES = {"hedge_share": 0}
 # 64 in flight, over as many connections as a few client processes hold.
 _BUSY = (8, 8)
 _ALONE = (1, 1)
@@ -77,8 +84,11 @@ class Bench:
         self._edge = edge
         self._direct = direct
 
-    async def compare(self, request: Request, in_flight: tuple[int, int]) -> Pair:
-        """Sends the request on both ways, alternating; each round takes about `_SECONDS`."""
+    async def compare(self, request: Request, in_flight: tuple[int, int], *, known: bool = False) -> Pair:
+        """Sends the request on both ways, alternating; each round takes about `_SECONDS`.
+
+        Of calls that are `known` the server hears nothing, of all others everything.
+        """
         direct_count = await self._calibrate(self._direct, request, in_flight)
         tbms_count = await self._calibrate(self._edge.http, request, in_flight)
         direct, tbms = [], []
@@ -87,9 +97,20 @@ class Bench:
             before = await self._routed()
             tbms.append(await self._round(self._edge.http, request, tbms_count, in_flight))
             # A call may pass Envoy without the server if that is slow: such a round would measure nothing.
-            if await self._routed() - before != tbms_count:
-                raise LoadError(f"The server did not route all of {tbms_count} calls of {request.path}.")
+            if await self._routed() - before != (0 if known else tbms_count):
+                way = "heard of calls that are known" if known else f"did not route all of {tbms_count} calls"
+                raise LoadError(f"The server {way}: {request.path}.")
         return Pair(direct, tbms)
+
+    async def until_known(self, request: Request) -> None:
+        """Returns once such calls no longer reach the server."""
+        async with asyncio.timeout(30):
+            while True:
+                before = await self._routed()
+                await h2load(self._edge.http, request, 10, 1, 1)
+                if await self._routed() == before:
+                    return
+                await asyncio.sleep(0.1)
 
     async def _calibrate(self, base: str, request: Request, in_flight: tuple[int, int]) -> int:
         clients, streams = in_flight
@@ -105,7 +126,9 @@ class Bench:
     async def _routed(self) -> int:
         async with aiohttp.ClientSession() as http, http.get(f"{self._edge.admin}/metrics") as reply:
             text = await reply.text()
-        counts = re.findall(r'^tbms_calls_total\{[^}]*outcome="routed"[^}]*\} ([\d.e+]+)$', text, re.MULTILINE)
+        # A raced call is answered by the server. Its candidate is not among these: Envoy routes it without asking.
+        decided = r'^tbms_calls_total\{[^}]*outcome="(?:routed|answered)"[^}]*\} ([\d.e+]+)$'
+        counts = re.findall(decided, text, re.MULTILINE)
         return int(sum(map(float, counts)))
 
 
@@ -115,19 +138,34 @@ async def measure() -> dict[str, float]:
         folder = Path(name)
         requests = _requests(folder)
         async with answerer(folder) as upstream:
-            node = Node("upstream", grpc=upstream, rest=upstream)
+            node = Node("upstream", grpc=upstream, rest=upstream, models=frozenset({_KNOWN_MODEL}))
             direct = f"127.0.0.1:{free_port()}"
-            sections: dict[str, Section] = {"envoy": {"direct_listen": direct}, "server": {"log": {"level": "warning"}}}
+            sections: dict[str, Section] = {
+                "envoy": {"direct_listen": direct, "egress": f"unix:{folder}/egress.sock"},
+                "server": {"log": {"level": "warning"}},
+                "broker": _NO_HEDGES,
+            }
             async with Sidecar(folder, [node], sections=sections) as edge:
                 bench = Bench(edge, f"http://{direct}")
                 busy = {case: await bench.compare(request, _BUSY) for case, request in requests.items()}
-                alone = await bench.compare(requests["rest_headers"], _ALONE)
+                alone = {"rest_headers": await bench.compare(requests["rest_headers"], _ALONE)}
+                raced = replace(requests["rest_headers"], headers=_RACED)
+                busy["raced"] = await bench.compare(raced, _BUSY)
+                alone["raced"] = await bench.compare(raced, _ALONE)
+                for case, request in _known_requests(folder, requests).items():
+                    await bench.until_known(request)
+                    busy[case] = await bench.compare(request, _BUSY, known=True)
+                    if case == "known_rest":
+                        alone[case] = await bench.compare(request, _ALONE, known=True)
     _print(busy, alone)
     return {
         **{f"{case}_throughput": pair.throughput for case, pair in busy.items()},
-        "rest_headers_added_p50_ms": alone.added(0.5),
-        "rest_headers_added_p99_ms": alone.added(0.99),
+        "known_rest_added_p50_ms": alone["known_rest"].added(0.5),
+        "rest_headers_added_p50_ms": alone["rest_headers"].added(0.5),
+        "rest_headers_added_p99_ms": alone["rest_headers"].added(0.99),
         "rest_headers_server_cpu": busy["rest_headers"].server_cpu,
+        "raced_server_cpu": busy["raced"].server_cpu,
+        "raced_added_p50_ms": alone["raced"].added(0.5),
     }
 
 
@@ -142,10 +180,20 @@ def _requests(folder: Path) -> dict[str, Request]:
     return requests
 
 
-def framed_predict(size: int) -> bytes:
+def _known_requests(folder: Path, requests: dict[str, Request]) -> dict[str, Request]:
+    """The same calls for the model that is known."""
+    known = {"known_rest": replace(requests["rest_headers"], path=f"/v1/models/{_KNOWN_MODEL}:predict")}
+    for case, size in (("grpc_1k", 1 << 10), ("grpc_4m", 4 << 20)):
+        body = folder / f"known_{case}"
+        body.write_bytes(framed_predict(size, _KNOWN_MODEL))
+        known[f"known_{case}"] = replace(requests[case], body=body)
+    return known
+
+
+def framed_predict(size: int, model: str = _MODEL) -> bytes:
     """A Predict call of `size` bytes of tensor, as one gRPC message: flag, length, protobuf."""
     request = tfs_pb2.PredictRequest()
-    request.model_spec.name = _MODEL
+    request.model_spec.name = model
     tensor = request.inputs["x"]
     tensor.dtype = tfs_pb2.DT_FLOAT
     tensor.tensor_shape.dim.add(size=size // 4)
@@ -154,7 +202,7 @@ def framed_predict(size: int) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def _print(busy: dict[str, Pair], alone: Pair) -> None:
+def _print(busy: dict[str, Pair], alone: dict[str, Pair]) -> None:
     table = Table(title=f"Medians of {_ROUNDS} rounds, alternating; one Envoy worker", title_justify="left")
     for heading in (
         "case",
@@ -167,7 +215,7 @@ def _print(busy: dict[str, Pair], alone: Pair) -> None:
         "server CPU us/call",
     ):
         table.add_column(heading, justify="left" if heading in ("case", "way") else "right")
-    cases = [(name, 64, pair) for name, pair in busy.items()] + [("rest_headers", 1, alone)]
+    cases = [(name, 64, pair) for name, pair in busy.items()] + [(name, 1, pair) for name, pair in alone.items()]
     for name, in_flight, pair in cases:
         for way, rounds in (("direct", pair.direct), ("tbms", pair.tbms)):
             table.add_row(

@@ -101,6 +101,9 @@ class CacheEntry:
     needs: tuple[Need, ...] = ()
     """The models that it needs itself, known since it was promised room or adopted; see `Relations.relate`."""
 
+    batcher: str = ""
+    """What makes the model server gather calls of it of its own accord; see `Loader.batcher`."""
+
     def move(self, state: ModelState, now: float, cause: str = "") -> None:
         """Go to another state; `cause` says why, for /status. Raises IllegalTransition."""
         if state not in LEGAL[self.state]:

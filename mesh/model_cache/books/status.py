@@ -29,6 +29,8 @@ class ModelStatus:
     """Until it may be tried again; 0 where it may be now."""
     needs: tuple[str, ...]
     """The models that it needs, as `name` or `name:version`, as far as that is known."""
+    batcher: str
+    """What makes the model server gather its calls of its own accord; empty where nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +64,5 @@ def describe(entry: CacheEntry, waiting: int, pinned: bool, attempts: int, retry
         attempts=attempts,
         retry_seconds=max(retry_at - now, 0.0),
         needs=tuple(map(str, entry.needs)),
+        batcher=entry.batcher,
     )

@@ -53,6 +53,12 @@ class Loader(Protocol):
         """
         ...
 
+    async def batcher(self, key: Key) -> str:
+        """What of a model that the server holds makes it gather calls of its own accord; empty: it does not, or it does
+        not tell. Raises ServerAway.
+        """
+        ...
+
     async def lost(self) -> None:
         """Return when the connection to the server, once it stands, is lost: it may have ended, with all it held."""
         ...

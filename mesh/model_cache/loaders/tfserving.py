@@ -108,6 +108,10 @@ class TfServingLoader:
         self._available = (self._available - lost) | found
         return held
 
+    async def batcher(self, key: Key) -> str:
+        """TF Serving does not tell whether it was started with a batching file."""
+        return ""
+
     async def lost(self) -> None:
         """Return when the connection to TF Serving is lost."""
         await lost(self._channel)

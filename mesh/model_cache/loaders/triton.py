@@ -24,6 +24,7 @@ from mesh.model_cache.loaders.version_policy import override
 _SERVICE = "/inference.GRPCInferenceService/"
 EMBEDDED = "tbms"
 """The name that our own model server gives in its metadata."""
+_BATCHERS = frozenset({"dynamic_batching", "sequence_batching"})
 _POLL_FIRST, _POLL_MOST = 0.005, 0.25  # seconds between looks at a model that goes
 
 
@@ -40,6 +41,7 @@ class TritonLoader:
         self._unload = method(channel, _SERVICE + "RepositoryModelUnload", pb.RepositoryModelUnloadResponse)
         self._metadata = method(channel, _SERVICE + "ServerMetadata", pb.ServerMetadataResponse)
         self._ready = method(channel, _SERVICE + "ModelReady", pb.ModelReadyResponse)
+        self._config = method(channel, _SERVICE + "ModelConfig", pb.ModelConfigResponse)
         self._statistics = method(channel, _SERVICE + "ModelStatistics", pb.ModelStatisticsResponse)
         # Weak: a lock goes when nobody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -87,6 +89,18 @@ class TritonLoader:
             for each in index.models
             if each.state == "READY" and (version := number(each.version, 19)) is not None
         )
+
+    async def batcher(self, key: Key) -> str:
+        """`dynamic_batching` or `sequence_batching`, where the configuration that Triton has made of the model has one.
+
+        It may have what its file has not: Triton completes the configuration of some backends by itself.
+        """
+        try:
+            reply = await self._config(pb.ModelConfigRequest(name=key.model, version=str(key.version)))
+        except RpcFailed:  # unloaded meanwhile, or a server without that part of the protocol
+            return ""
+        chosen: str | None = reply.config.WhichOneof("scheduling_choice")
+        return chosen if chosen in _BATCHERS else ""
 
     async def lost(self) -> None:
         """Return when the connection to Triton is lost."""

@@ -60,6 +60,7 @@ class Loading:
             try:
                 async with asyncio.timeout(cache.settings.load_seconds):
                     loaded = await self._loader.load(key, cache.files.model(key.model))
+                    entry.batcher = await self._loader.batcher(key)
             except ServerAway as error:
                 logger.warning("model server went away under a load", extra={"model": str(key), "error": str(error)})
                 self._server.gone()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ext_proc.broker.plan import AnswerMode
-from ext_proc.broker.record import RaceRecord, race_record, read_records
+from ext_proc.broker.record import RaceRecord, race_json, read_records
 from ext_proc.broker.replay import replay, replay_all, reproduces
 from ext_proc.broker.whatif import WhatIf, what_if
 from ext_proc.errors import TbmsError
@@ -33,7 +33,7 @@ def record_one(
             arena.result(ends[1])
         else:
             arena.sleep_until_wake_up()
-    loaded: dict[str, Any] = json.loads(json.dumps(race_record(arena.race)))
+    loaded: dict[str, Any] = json.loads(f'{{"event": "race", {race_json(arena.race)}}}')
     return loaded
 
 

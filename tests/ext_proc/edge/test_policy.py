@@ -215,7 +215,7 @@ class TestTerms:
 class TestHopMark:
     def test_ours_is_routed_where_it_says_and_never_raced(self) -> None:
         head = rest("bert", x_tbms_hop=HOP.write(("10.9.9.9:1",)), tloc="50", backup="svm")
-        assert decided(edge(), head) == Route(("10.9.9.9:1",), keeps=("x-tbms-call",))
+        assert decided(edge(), head) == Route(("10.9.9.9:1",), keeps=("x-tbms-call", "x-tbms-session"))
 
     def test_a_forged_one_has_no_effect(self) -> None:
         forged = HopMark("f" * 32).write(("10.9.9.9:1",))
@@ -430,10 +430,11 @@ def test_an_unheard_node_is_asked_and_its_answer_kept_back() -> None:
     assert router.cache_map.holders("plain") == {"node-0": AVAILABLE, "node-1": AVAILABLE}
 
 
-def test_a_candidates_call_asks_when_it_comes_back() -> None:
+def test_a_candidates_call_asks_where_it_says_so() -> None:
     ours = edge()
     ours._hints.silence(Node("node-0", grpc=GRPC[0], rest=REST[0]))
-    hop = rest("plain", x_tbms_hop=HOP.write((REST[0], REST[1])))
-    route = ours.decide(hop, named(hop), 0.0)
-    assert isinstance(route, Route)
-    assert (route.wants_residency, route.nodes) == ("plain", (REST[0], REST[1]))
+    for asks, about in (({"x_tbms_residency": "?1"}, "plain"), ({}, "")):
+        hop = rest("plain", x_tbms_hop=HOP.write((REST[0], REST[1])), **asks)
+        route = ours.decide(hop, named(hop), 0.0)
+        assert isinstance(route, Route)
+        assert (route.wants_residency, route.nodes) == (about, (REST[0], REST[1]))

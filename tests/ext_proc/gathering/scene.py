@@ -14,6 +14,7 @@ from ext_proc.batching.waiting import Batch, Dropped
 from ext_proc.gathering.gatherer import Gatherer, Outcome
 from ext_proc.processing.decision import Held
 from ext_proc.processing.request import BodyMode, Head
+from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 
@@ -35,8 +36,15 @@ def held(*rows: float, model: str = "m", headers: dict[str, str] | None = None, 
     return Held(head, Call(InferenceProtocol.V2_REST, Verb.INFER, model), (text,))
 
 
-def reply(model: str, rows: Sequence[float]) -> Response:
-    outputs = [{"name": "y", "datatype": "FP64", "shape": [len(rows), 1], "data": [2 * row for row in rows]}]
+def held_long(*numbers: float) -> Held:
+    """A call with one row of so many numbers."""
+    content = {"inputs": [{"name": "x", "shape": [1, len(numbers)], "datatype": "FP64", "data": list(numbers)}]}
+    return held(body=json.dumps(content).encode())
+
+
+def reply(model: str, rows: Sequence[float], width: int) -> Response:
+    shape = [len(rows) // width, width]
+    outputs = [{"name": "y", "datatype": "FP64", "shape": shape, "data": [2 * row for row in rows]}]
     return Response(200, JSON, json.dumps({"model_name": model, "outputs": outputs}).encode(), None)
 
 
@@ -74,15 +82,16 @@ class ModelServer:
             raise
         body = b"".join(request.body)
         try:
-            rows = json.loads(body)["inputs"][0]["data"]
+            asked = json.loads(body)["inputs"][0]
         except ValueError:
             return Response(400, JSON, b'{"error":"no JSON"}', None)
+        rows, width = asked["data"], (*asked["shape"], 1, 1)[1]
         self.batches.append(rows)
         if POISON in rows:
             return Response(500, JSON, b'{"error":"poisoned"}', None)
         if self.minds_company and len(rows) > 1:
             rows = [row + 0.001 for row in rows]
-        return reply(request.path.split("/")[3], rows[:1] if self.forgets_rows else rows)
+        return reply(request.path.split("/")[3], rows[:1] if self.forgets_rows else rows, width)
 
 
 @dataclass
@@ -90,13 +99,18 @@ class Report:
     """Counts what it is told."""
 
     reasons: Counter[str] = field(default_factory=Counter)
+    apart_for: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     refused: Counter[Dropped] = field(default_factory=Counter)
     batches: list[Batch] = field(default_factory=list)
     checks: list[bool] = field(default_factory=list)
+    log: BatchLog | None = None
 
     def alone(self, model: str, reason: str) -> None:
         self.reasons[reason] += 1
+
+    def apart(self, model: str, reason: str) -> None:
+        self.apart_for[reason] += 1
 
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         assert len(waits) == len(batch.members)
@@ -104,6 +118,8 @@ class Report:
 
     def ended(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
         self.outcomes[outcome] += 1
+        if self.log is not None:
+            self.log(batch, seconds, outcome)
 
     def dropped(self, model: str, why: Dropped) -> None:
         self.refused[why] += 1

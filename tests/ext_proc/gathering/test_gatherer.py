@@ -1,18 +1,22 @@
 """Calls in, batches out: what each caller gets, whatever becomes of the others."""
 
 import asyncio
+import gc
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from ext_proc.batching.settings import BatchingSettings, ModelBatching
+from ext_proc.batching.settings import BatchingSettings, InputPadding, ModelBatching, PaddedOutput
 from ext_proc.batching.terms import Terms
 from ext_proc.batching.waiting import Dropped
 from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.gatherer import UNFIT_SECONDS, Outcome
+from ext_proc.processing.decision import Held
+from ext_proc.upstream.client import Response
 from integration.virtual_time import run
-from tests.ext_proc.gathering.scene import POISON, SECONDS, Scene, answer_of, held, scene
+from tests.ext_proc.gathering.scene import POISON, SECONDS, Scene, answer_of, held, held_long, scene
 
 
 def playing(play: Callable[[Scene], Awaitable[None]], **batching: Any) -> None:
@@ -233,6 +237,53 @@ def test_a_batch_is_filled_up_and_nobody_sees_it() -> None:
     playing(play, default=ModelBatching(cross_request=True, max_rows=4, allowed_rows=(2, 4)))
 
 
+def long_answer(response: Response) -> list[float]:
+    (output,) = json.loads(response.body)["outputs"]
+    assert output["shape"] == [1, len(output["data"])]
+    numbers: list[float] = output["data"]
+    return numbers
+
+
+def test_calls_of_unequal_sizes_share_a_batch_in_a_common_bucket() -> None:
+    async def play(stage: Scene) -> None:
+        first = stage.ask(held_long(0.0))
+        await begun(stage)
+        calls = [stage.ask(held_long(1.0)), stage.ask(held_long(2.0, 3.0, 4.0)), stage.ask(held_long(*[5.0] * 5))]
+        assert long_answer(await first) == [0.0]
+        assert [long_answer(await call) for call in calls] == [[2.0], [4.0, 6.0, 8.0], [10.0] * 5]
+        # Without company a call goes as it came.
+        assert stage.server.batches == [[0.0], [1.0, 9.0, 9.0, 9.0, 2.0, 3.0, 4.0, 9.0], [5.0] * 5]
+
+    padding = InputPadding(input="x", buckets=(4, 8), value=9, outputs=(PaddedOutput(name="y"),))
+    playing(play, default=ModelBatching(cross_request=True, max_rows=8, pad=(padding,)))
+
+
+def test_pieces_of_a_padded_call_are_cut_back_even_without_company() -> None:
+    async def play(stage: Scene) -> None:
+        content = {"inputs": [{"name": "x", "shape": [3, 1], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}]}
+        response = await stage.ask(held(body=json.dumps(content).encode()))
+        assert answer_of(response) == [2.0, 4.0, 6.0]
+        assert stage.server.batches == [[1.0, 0.0, 2.0, 0.0], [3.0, 0.0]]
+
+    padding = InputPadding(input="x", buckets=(2,), outputs=(PaddedOutput(name="y"),))
+    playing(play, default=ModelBatching(cross_request=True, max_rows=2, pad=(padding,)))
+
+
+def test_a_model_whose_output_is_not_as_large_as_configured_is_batched_no_more() -> None:
+    async def play(stage: Scene) -> None:
+        first = stage.ask(held_long(0.0))
+        await begun(stage)
+        calls = [stage.ask(held_long(1.0)), stage.ask(held_long(2.0, 3.0))]
+        await first
+        assert [long_answer(await call) for call in calls] == [[2.0], [4.0, 6.0]]
+        assert stage.server.batches[2:] == [[1.0], [2.0, 3.0]]
+        await stage.ask(held_long(1.0))
+        assert stage.report.reasons == {"unfit": 1}
+
+    padding = InputPadding(input="x", buckets=(4,), outputs=(PaddedOutput(name="y", dim=2),))
+    playing(play, default=ModelBatching(cross_request=True, max_rows=8, pad=(padding,)))
+
+
 def test_a_call_that_cannot_be_in_time_is_refused_at_once() -> None:
     async def play(stage: Scene) -> None:
         await stage.ask(held(0.0))
@@ -350,3 +401,25 @@ class TestChecks:
     def test_nobody_would_look(self) -> None:
         with pytest.raises(ValueError, match="check_share is 0"):
             BatchingSettings(default=ModelBatching(exact=True), check_share=0)
+
+
+def test_a_call_is_let_go_with_its_end_and_not_by_the_garbage_collector() -> None:
+    async def play(stage: Scene) -> None:
+        first = stage.ask(held(0.0))
+        await begun(stage)
+        with pytest.raises(CallError):
+            await stage.ask(held(7.0), Terms(limit_ms=1.0))
+        gone = stage.ask(held(7.0))
+        await begun(stage)
+        gone.cancel()
+        await asyncio.wait([first, gone, stage.ask(held(7.0))])
+        stage.server.requests.clear()
+        stage.report.batches.clear()
+
+    gc.collect()
+    gc.disable()
+    try:
+        playing(play)
+        assert not [each for each in gc.get_objects() if isinstance(each, Held) and b"7.0" in b"".join(each.chunks)]
+    finally:
+        gc.enable()

@@ -29,11 +29,13 @@ class Models:
 
     held: int = 0
     suspected: int = 0
+    batcher: str = ""
     node_report: "Models" = field(init=False)
     sessions: "Models" = field(init=False)
+    entry: "Models" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.node_report = self.sessions = self
+        self.node_report = self.sessions = self.entry = self
 
     def try_acquire(self, model: str, version: str | None, label: str | None) -> "Models":
         self.held += 1
@@ -65,14 +67,14 @@ class Asked:
         default_factory=lambda: BatchingSettings(models={"listed": ModelBatching(cross_request=True)})
     )
     terms: list[Terms] = field(default_factory=list)
+    server_batches: bool | None = None
 
     def wants(self, model: str, terms: Terms) -> bool:
         return Gatherer.wants(cast(Any, self), model, terms)
 
-    _shares = staticmethod(Gatherer._shares)
-
-    async def ask(self, held: Held, terms: Terms, arrived: float) -> Response:
+    async def ask(self, held: Held, terms: Terms, arrived: float, *, server_batches: bool) -> Response:
         self.terms.append(terms)
+        self.server_batches = server_batches
         await asyncio.sleep(self.seconds)
         if isinstance(self.answer, CallError):
             raise self.answer
@@ -182,3 +184,17 @@ def test_an_edge_that_asks_is_told_the_residency_and_a_doubtful_reply_is_looked_
         assert models.suspected == 1
 
     run(main())
+
+
+@pytest.mark.parametrize("batcher", ["", "dynamic_batching"])
+def test_the_gatherer_is_told_whether_the_models_server_gathers(batcher: str) -> None:
+    async def check() -> None:
+        asked, models = Asked(OK), Models()
+        models.batcher = batcher
+        deciding = policy(asked, models)
+        decision = deciding.decide(head(SHARING), call(), 0.0)
+        assert isinstance(decision, Hold)
+        await deciding.resolve(Held(head(SHARING), call(), (b"{}",), context=decision.context))
+        assert asked.server_batches is bool(batcher)
+
+    run(check())

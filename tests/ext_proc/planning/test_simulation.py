@@ -1,4 +1,4 @@
-"""Virtual time: the same as the simulated device of the scheduler's own tests."""
+"""Virtual time: what happens at once, and what a device makes of batches."""
 
 from itertools import islice
 from random import Random
@@ -7,24 +7,26 @@ import pytest
 
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.planning.curve import straight
-from ext_proc.planning.simulation import Lags, evenly, poisson, simulate
-from tests.ext_proc.batching.simulated import Simulated, call
-
-CURVE = straight(0.010, 0.001, 8)
+from ext_proc.planning.simulation import Lags, Simulation, evenly, poisson, simulate
+from tests.ext_proc.batching.calls import call, fixed
 
 
-@pytest.mark.parametrize("slots", [1, 3])
-@pytest.mark.parametrize("qps", [40, 200, 420])
-def test_every_lag_is_that_of_the_other_device(qps: float, slots: int) -> None:
-    model = ModelBatching(cross_request=True, max_rows=8)
-    settings = BatchingSettings(slots=slots, ahead=0, models={"m": model}, queue_calls=10_000)
-    rate = qps * slots
-    found = simulate(settings, "m", CURVE, poisson(rate, Random(7).expovariate), 400)
-    other = Simulated(settings, lambda model, rows: CURVE.seconds(rows), slots=slots)
-    other.arrive([call(at=at) for at in islice(poisson(rate, Random(7).expovariate), 400)])
-    other.run()
-    assert found.lags == pytest.approx(sorted(other.lags()))
-    assert found.rows == pytest.approx(sum(batch.rows for _, batch in other.sent) / len(other.sent))
+def test_batches_wait_for_a_slot_of_the_device_and_take_the_way_both_ways() -> None:
+    system = Simulation(BatchingSettings(ahead=1), fixed(0.020), way=lambda: 0.002)
+    calls = [call(key=None) for _ in range(3)]
+    system.arrive(calls)
+    system.run()
+    assert [system.answered[one] for one in calls] == pytest.approx([0.024, 0.044, 0.064])
+
+
+def test_each_slot_of_the_device_runs_a_batch() -> None:
+    system = Simulation(BatchingSettings(slots=2, ahead=0), fixed(0.020), switch=lambda model: 0.005)
+    calls = [call("a", key=None), call("b", key=None), call("b", key=None)]
+    system.arrive(calls)
+    system.run()
+    ends = sorted(system.answered[one] for one in calls)
+    assert ends[:2] == pytest.approx([0.025, 0.025])
+    assert system.most_running == 2
 
 
 def test_a_call_that_comes_as_a_batch_ends_is_in_the_next_one() -> None:

@@ -7,6 +7,9 @@ from ext_proc.processing import response
 from ext_proc.processing.decision import Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.processing.response import answer
+from ext_proc.protos import ext_proc_pb2 as pb
+
+Lines = tuple[tuple[str, bytes], ...]
 
 REPEATED = (("set-cookie", b"a=1"), ("x-mine", b"1"), ("set-cookie", b"b=2"))
 
@@ -28,6 +31,22 @@ def test_a_grpc_answer_joins_text_and_keeps_the_last_of_binary_values() -> None:
     ):
         told = [(one.key, one.raw_value) for one in headers if one.key != ":status"]
         assert told == [("x-two", b"a, b"), ("x-bin", b"Ag")]
+
+
+@pytest.mark.parametrize("trailers", [None, (("grpc-status", b"0"),)], ids=["rest", "grpc"])
+def test_what_is_of_one_call_stands_beside_what_many_have_in_common(trailers: Lines | None) -> None:
+    """As Envoy's parser reads it: the same as if all had been written as one."""
+    told = (("tbms-answer", b"m;rank=0"),)
+    whole = pb.ProcessingResponse.FromString(answer(Respond(201, REPEATED, b"{}", trailers))[0])
+    parted = pb.ProcessingResponse.FromString(answer(Respond(201, REPEATED + told, b"{}", trailers))[0])
+    if trailers is None:
+        ours = parted.immediate_response.headers.set_headers.pop()
+        assert ours.append_action == pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+        header = ours.header
+    else:
+        header = parted.streamed_immediate_response.headers_response.headers.headers.pop()
+    assert ((header.key, header.raw_value),) == told
+    assert parted == whole
 
 
 def test_no_reply_with_a_path_of_a_client_is_remembered() -> None:

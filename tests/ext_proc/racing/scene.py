@@ -21,6 +21,8 @@ from ext_proc.racing.race_runner import RaceRunner
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.hints import ReplyHints
 from mesh.routing.placement import RESIDENT, ExpectedWait
 
 LIMIT = 1 << 20
@@ -132,6 +134,11 @@ class Nodes:
         self.load -= 1
 
 
+def heard() -> ReplyHints:
+    """Every node tells what it holds by a stream of its own."""
+    return ReplyHints(CacheMap(), 10.0)
+
+
 @dataclass
 class Scene:
     """A race runner and what it works with."""
@@ -153,7 +160,7 @@ async def scene(
     """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
     upstream, nodes, reports = Scripted(scripts), Nodes(wait_of), []
     estimates, budget = Estimates(BrokerSettings()), TokenBucket(0.2, 500.0)
-    candidates = Candidates(nodes, HopMark("0" * 32), lambda: LIMIT)
+    candidates = Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT)
     async with asyncio.TaskGroup() as group:
         race_runner = RaceRunner(
             group,

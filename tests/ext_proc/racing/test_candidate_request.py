@@ -16,8 +16,12 @@ from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import InferenceProtocol
 from ext_proc.wire.framing import frame
 from ext_proc.wire.naming import name_call
+from mesh.node import Node
 from mesh.protos import tfs_pb2
-from tests.ext_proc.racing.scene import NODE, Nodes, held, plan
+from mesh.residency.cache_map import CacheMap
+from mesh.residency.hints import ReplyHints
+from mesh.residency.state import Residency
+from tests.ext_proc.racing.scene import NODE, Nodes, heard, held, plan, rest_reply
 
 HOP = HopMark("s" * 32)
 
@@ -32,9 +36,9 @@ def request(
     if call.call.protocol.is_grpc:
         call = call.unpacked(limit)
     start = Start(rank, 0, candidate, ms, False)
-    with Candidates(nodes, HOP, lambda: limit).placed(call, start, by, "r1.2", 0.0) as (made, _):
-        assert nodes.load == 1
-    assert nodes.load == 0
+    made, lease, _ = Candidates(nodes, HOP, heard(), lambda: limit).placed(call, start, by, "r1.2", 0.0)
+    assert nodes.load == 1
+    lease.release()
     return made
 
 
@@ -74,7 +78,7 @@ def test_the_same_model_keeps_the_path_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "steering",
     ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "x-tbms-call",
-     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms", "x-tbms-session", "x-envoy-max-retries"],
+     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms", "x-tbms-session", "x-envoy-max-retries", "x-tbms-residency"],
 )  # fmt: skip
 def test_what_steers_is_not_sent_on(steering: str) -> None:
     made = request(held(**{steering: "forged"}), Candidate("svm"))
@@ -144,8 +148,25 @@ def test_the_model_header_names_what_naming_reads(name: str) -> None:
 def test_a_call_of_a_session_goes_to_its_seat_and_says_what_that_says() -> None:
     for call, claim in ((held("bert"), "a claim"), (tfs_call("bert"), "a claim"), (held("bert"), "")):
         made = dict(request(replace(call, seat=Seat("node-1", claim)), Candidate("bert")).headers)
-        assert made["x-tbms-session"] == (claim.encode() or b"-")
+        assert made.get("x-tbms-session") == (claim.encode() or None)
         assert made["x-tbms-hop"] == HOP.write(("node-1",)).encode()
+        assert made["x-envoy-max-retries"] == b"0"
+
+
+def test_a_node_that_is_not_heard_is_asked_how_the_model_stands_there() -> None:
+    cache_map, node = CacheMap(), Node("node-1", rest=NODE)
+    hints = ReplyHints(cache_map, 10.0)
+    candidates, start = Candidates(Nodes(), HOP, hints, lambda: 100), Start(0, 0, Candidate("svm"), 5, False)
+    asked = []
+    for now in (0.0, 1.0, 2.0):
+        made, _, _ = candidates.placed(held(), start, PLAN, None, now)
+        asked.append(dict(made.headers).get("x-tbms-residency"))
+        hints.silence(node)
+    assert asked == [None, b"?1", None], "once in a while is enough"
+    for word in (None, "", "?1", "available" * 100, "\x00", "available"):
+        assert cache_map.holders("svm") == {}
+        candidates.replied(Candidate("svm"), replace(rest_reply(), residency=word), 3.0)
+    assert cache_map.holders("svm") == {"node-1": Residency.AVAILABLE}
 
 
 def test_a_rest_path_with_any_name_is_read_back() -> None:
@@ -153,12 +174,12 @@ def test_a_rest_path_with_any_name_is_read_back() -> None:
     assert name_call({":path": made.path}, 100).model == "модель"
 
 
-def test_the_load_of_the_node_ends_with_the_call_however_it_ends() -> None:
+def test_a_call_that_cannot_be_written_is_no_load_of_the_node() -> None:
     nodes = Nodes()
-    candidates = Candidates(nodes, HOP, lambda: 100)
-    start = Start(0, 0, Candidate("svm"), 5, False)
-    with pytest.raises(ZeroDivisionError), candidates.placed(held(), start, PLAN, None, 0.0):
-        raise ZeroDivisionError
+    candidates = Candidates(nodes, HOP, heard(), lambda: 100)
+    start = Start(0, 0, Candidate("svm", label="stable"), 5, False)
+    with pytest.raises(CallError):
+        candidates.placed(held("bert", InferenceProtocol.V2_REST), start, PLAN, None, 0.0)
     assert nodes.load == 0
 
 

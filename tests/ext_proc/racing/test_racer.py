@@ -10,7 +10,7 @@ from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
 from ext_proc.upstream.hop_mark import HopMark
 from integration.virtual_time import run
-from tests.ext_proc.racing.scene import LIMIT, Nodes, Script, Scripted, held, plan, rest_reply
+from tests.ext_proc.racing.scene import LIMIT, Nodes, Script, Scripted, heard, held, plan, rest_reply
 
 
 class Upstream(Scripted):
@@ -38,7 +38,7 @@ def test_a_call_is_answered_while_its_copy_goes_its_own_way() -> None:
         racer = Racer(
             BrokerSettings(),
             upstream,  # type: ignore[arg-type]
-            Candidates(nodes, HopMark("0" * 32), lambda: LIMIT),
+            Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT),
             TokenBucket(0.2, 500.0),
             lambda race, call: reports.append((race, call)),
             iter(["r1"]),

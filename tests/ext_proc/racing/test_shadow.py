@@ -12,7 +12,7 @@ from ext_proc.racing.shadow import MOST, MOST_BYTES, Shadows
 from ext_proc.upstream.client import UpstreamError
 from ext_proc.upstream.hop_mark import HopMark
 from integration.virtual_time import run
-from tests.ext_proc.racing.scene import LIMIT, Nodes, Script, Scripted, held, plan, rest_reply
+from tests.ext_proc.racing.scene import LIMIT, Nodes, Script, Scripted, heard, held, plan, rest_reply
 
 
 @dataclass
@@ -29,7 +29,7 @@ def playing(play: Callable[[Stage], Awaitable[None]], **scripts: Script) -> None
     async def main() -> None:
         upstream, nodes = Scripted(scripts), Nodes()
         async with asyncio.TaskGroup() as group:
-            candidates = Candidates(nodes, HopMark("0" * 32), lambda: LIMIT)
+            candidates = Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT)
             shadows = Shadows(group, upstream, candidates, asyncio.get_running_loop().time)
             await play(Stage(shadows, upstream, nodes))
             shadows.stop()

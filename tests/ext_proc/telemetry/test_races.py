@@ -168,7 +168,7 @@ def test_no_record_is_made_where_the_log_does_not_take_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made: list[object] = []
-    monkeypatch.setattr("ext_proc.telemetry.races.race_record", lambda race: made.append(race) or {})
+    monkeypatch.setattr("ext_proc.telemetry.races.race_json", lambda race, _: made.append(race) or "")
     report = RaceReport(arena("a").budget)
     for level in (logging.WARNING, logging.INFO):
         caplog.set_level(level, logger="tbms.races")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tests.fuzz.target import Target
 from tests.fuzz.targets import (
     addresses,
+    batches,
     configuration,
     header_block,
     http2_client,
@@ -26,6 +27,7 @@ from tests.fuzz.targets import (
 
 TARGETS: Mapping[str, Target] = {
     "addresses": addresses.TARGET,
+    "batches": batches.TARGET,
     "configuration": configuration.TARGET,
     "header-block": header_block.TARGET,
     "http2-client": http2_client.TARGET,

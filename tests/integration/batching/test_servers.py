@@ -13,14 +13,17 @@ import pytest_asyncio
 from onnx import TensorProto, helper
 from tritonclient.grpc import service_pb2 as v2
 
+from ext_proc.wire.batch import Member
 from ext_proc.wire.call import InferenceProtocol
+from ext_proc.wire.codecs import batches_of
+from ext_proc.wire.v2.across import Crossing, crossing, rest_reply
 from ext_proc.wire.v2.rest_outputs import HEADER
 from integration.peers.triton import Triton, missing, triton, write_model
 from mesh.protos import tfs_pb2 as tfs
 from mesh.tensors import tf as tf_tensors
 from mesh.tensors.dtypes import BY_NUMPY, Array
 from mesh.tensors.v2 import to_raw
-from tests.integration.batching.asking import Request, call_of, check
+from tests.integration.batching.asking import Request, ask, call_of, check
 from tests.mesh.model_server import graphs
 from tests.mesh.model_server.running import Running, running
 
@@ -189,6 +192,35 @@ async def test_embedded_tfs_rest(embedded: Running, model: str, rows: bool, name
     await check(embedded.grpc, embedded.rest, call_of(TFS_REST, model), requests)
 
 
+async def check_across(grpc_target: str, rest_target: str, model: str, calls: Sequence[dict[str, Array]]) -> None:
+    """Every call over REST and over gRPC, all in one batch: each gets what it gets alone, headers included."""
+    asked = {"parameters": {"binary_data_output": True}}
+    over = [(call_of(V2_REST, model), request) for request in v2_rest(model, calls, True, **asked)]
+    over += [(call_of(V2_GRPC, model), request) for request in v2_grpc(model, calls, False)]
+    codec = batches_of(call_of(V2_GRPC, model))
+    found = []
+    for call, request in over:
+        member = batches_of(call).read(call, request.headers, request.body)
+        assert isinstance(member, Member), member
+        crossed = crossing(call, member)
+        assert isinstance(crossed, Crossing), crossed
+        found.append(crossed)
+    members = [crossed.member for crossed in found]
+    assert len({member.key for member in members}) == 1
+    whole = await ask(grpc_target, rest_target, found[0].call, Request(codec.merge(members).body))
+    for (call, request), part in zip(over, codec.cut({}, whole.body, members), strict=True):
+        alone = await ask(grpc_target, rest_target, call, request)
+        if call.protocol is V2_REST:
+            part = rest_reply(part.body)
+        assert part.body == alone.body
+        assert dict(part.headers) == dict(alone.headers)
+
+
+@pytest.mark.parametrize("model", CALLS)
+async def test_embedded_across_protocols(embedded: Running, model: str) -> None:
+    await check_across(embedded.grpc, embedded.rest, model, CALLS[model])
+
+
 ECHO = """
 import triton_python_backend_utils as pb
 
@@ -248,3 +280,9 @@ async def test_triton_grpc(a_triton: Triton, model: str, typed: bool) -> None:
 async def test_triton_rest(a_triton: Triton, model: str, binary_in: bool, binary_out: bool) -> None:
     requests = v2_rest(model, of_triton(model), binary_in, parameters={"binary_data_output": binary_out})
     await check(a_triton.grpc, a_triton.rest, call_of(V2_REST, model), requests)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("model", ECHOES)
+async def test_triton_across_protocols(a_triton: Triton, model: str) -> None:
+    await check_across(a_triton.grpc, a_triton.rest, model, of_triton(model))

@@ -2,63 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
 import pytest
 import pytest_asyncio
 from onnx import TensorProto
 
-from ext_proc.wire.batch import Member
 from ext_proc.wire.call import InferenceProtocol
-from ext_proc.wire.codecs import CODECS
 from integration.peers.tf_client import TfClient
 from mesh.protos import tfs_pb2 as tfs
-from tests.integration.batching.asking import METHODS, Request, ask, call_of
+from tests.integration.batching.asking import METHODS, call_of
+from tests.integration.batching.merging import merging
 from tests.mesh.model_server import graphs
 from tests.mesh.model_server.running import Running, running
 
-CODEC = CODECS[InferenceProtocol.TFS_GRPC].batches
-
-
-class Merging:
-    """A server that waits for `size` calls, and answers them by one call to another server."""
-
-    def __init__(self, behind: Running, size: int) -> None:
-        self._behind = behind
-        self._size = size
-        self._waiting: list[tuple[Member, asyncio.Future[bytes]]] = []
-        self.rows: list[int] = []
-
-    async def predict(self, body: bytes, context: Any) -> bytes:
-        call = call_of(InferenceProtocol.TFS_GRPC, "m")
-        member = CODEC.read(call, {}, body)
-        assert isinstance(member, Member), member
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append((member, future))
-        if len(self._waiting) == self._size:
-            members = [each for each, _ in self._waiting]
-            assert len({each.key for each in members}) == 1
-            self.rows = sorted(each.rows for each in members)
-            reply = await ask(self._behind.grpc, self._behind.rest, call, Request(CODEC.merge(members).body))
-            for part, (_, waiting) in zip(CODEC.cut({}, reply.body, members), self._waiting, strict=True):
-                waiting.set_result(part.body)
-        return await future
-
-
-@asynccontextmanager
-async def merging(behind: Running, size: int) -> AsyncIterator[tuple[str, Merging]]:
-    server, merger = grpc.aio.server(), Merging(behind, size)
-    service, method = METHODS[InferenceProtocol.TFS_GRPC].removeprefix("/").split("/")
-    handler = grpc.unary_unary_rpc_method_handler(merger.predict)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}", merger
-    finally:
-        await server.stop(None)
+CALL = call_of(InferenceProtocol.TFS_GRPC, "m")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -92,7 +50,7 @@ async def test_calls_get_what_they_get_alone(server: Running, tensorflow: TfClie
     calls = CALLS[model]
     alone = [await tensorflow.predict(server.grpc, model, arrays, version=1) for arrays in calls]
     assert [reply.code for reply in alone] == [0] * len(calls), alone
-    async with merging(server, len(calls)) as (target, merger):
+    async with merging(server.grpc, CALL, METHODS[CALL.protocol], len(calls)) as (target, merger):
         merged = await asyncio.gather(*(tensorflow.predict(target, model, arrays, version=1) for arrays in calls))
     assert [(reply.code, reply.details) for reply in merged] == [(0, "")] * len(calls)
     assert merger.rows == sorted(len(next(iter(arrays.values()))[1]) for arrays in calls)

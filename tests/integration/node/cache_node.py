@@ -60,6 +60,9 @@ class CountedLoader:
     async def held(self, known: Iterable[Key]) -> frozenset[Key]:
         return await self._loader.held(known)
 
+    async def batcher(self, key: Key) -> str:
+        return await self._loader.batcher(key)
+
     async def lost(self) -> None:
         await self._loader.lost()
 

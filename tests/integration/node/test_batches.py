@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 import pytest_asyncio
 from tritonclient.grpc import service_pb2
 
+from ext_proc.batching.record import read_batches
+from ext_proc.planning.batch_log import read_log
 from integration.peers.triton import missing, triton, write_model
 from integration.stack.cached_node import CachedNode, CachedSpec, Served
 from mesh.protos import tfs_pb2
@@ -218,7 +221,8 @@ async def before_triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     repository = folder / "cache" / "models"
     repository.mkdir(parents=True)
     async with triton(repository) as server:
-        spec = CachedSpec("node", batching={"models": {"m": {"max_rows": 32, "cross_request": True}}})
+        model = {"max_rows": 32, "cross_request": True, "share_protocols": True}
+        spec = CachedSpec("node", batching={"models": {"m": model}, "log": True, "check_share": 0})
         async with CachedNode(spec, shelf, folder, Served(server.grpc, server.rest)) as running:
             yield running
 
@@ -248,6 +252,43 @@ async def test_a_poisoned_call_among_32_fails_alone_in_tritons_words(before_trit
 
 
 @pytest.mark.triton
+async def test_calls_over_rest_and_over_grpc_share_batches_and_get_tritons_own_bytes(before_triton: CachedNode) -> None:
+    async with rest_client(before_triton.agent.http) as http, channel(before_triton.agent.target) as through:
+
+        async def ask(number: int, extra: dict[str, str]) -> Any:
+            if number % 2:
+                path, body, headers = v2_binary(number)
+                return told(await rest(http, path, body, {**headers, "accept-encoding": "identity", **extra}))
+            method, message = v2_grpc(number)
+            reply: GrpcReply = await unary(through, method, message, tuple(extra.items()))
+            assert reply.code == "OK", reply.details
+            return reply.message, reply.trailing
+
+        await same_bytes_in_fewer_batches(before_triton, ask, most=CALLS // 3)
+        poisoned = np.array([[666, 0]], np.float32).tobytes()
+        path, body, headers = v2_binary(0)
+        bad = rest(http, path, body[: -len(poisoned)] + poisoned, {**headers, **SHARING})
+        failed, *others = await asyncio.gather(bad, *[ask(number, SHARING) for number in range(CALLS)])
+        assert failed.status == 500
+        assert b"a row that cannot be" in failed.body
+        assert others == [await ask(number, ALONE) for number in range(CALLS)]
+    calls = await counted(before_triton, "tbms_batch_calls_sum")
+    sent = await counted(before_triton, "tbms_batch_calls_count")
+    assert calls['model="m"'] > sent['model="m"']
+
+
+@pytest.mark.triton
+async def test_the_log_of_a_node_tells_its_batches(before_triton: CachedNode) -> None:
+    async with rest_client(before_triton.agent.http) as http:
+        await ask_all(http, [float(number) for number in range(9)])
+    sent = sum((await counted(before_triton, "tbms_batch_rows_sum")).values())
+    assert before_triton.agent.server is not None
+    lines = before_triton.agent.server.log.read_text().splitlines()
+    assert sum(record.rows for record in read_batches(lines)) == sent
+    assert read_log(lines, "m", "server.log").row_bytes > 0
+
+
+@pytest.mark.triton
 async def test_five_hundred_clients_come_and_go_and_each_gets_its_own(before_triton: CachedNode) -> None:
     """A quarter of them hang up at some moment; nobody else notices."""
     dice = random.Random(7)
@@ -272,3 +313,51 @@ async def test_five_hundred_clients_come_and_go_and_each_gets_its_own(before_tri
         text = (await admin.get(f"{before_triton.agent.admin}/metrics")).text
     assert "tbms_batch_queue_calls 0.0" in text
     assert re.search(r"^tbms_cache_in_flight 0.0$", text, re.M)
+
+
+@pytest.mark.triton
+async def test_what_triton_gathers_itself_is_handed_over_one_by_one(tmp_path: Path) -> None:
+    """Nothing is configured: the node hears of the batcher from Triton, after a load and of what it already holds."""
+    if reason := missing():
+        pytest.skip(reason)
+    shelf, folder = tmp_path / "shelf", tmp_path / "node"
+    for name, batcher in (("m", "dynamic_batching { max_queue_delay_microseconds: 50000 }"), ("plain", "")):
+        write_model(shelf, name, CONFIG + batcher, POISONED)
+    repository = folder / "cache" / "models"
+    repository.mkdir(parents=True)
+    settings = {"max_rows": 32, "cross_request": True}
+    spec = CachedSpec("node", batching={"models": {"m": settings, "plain": settings}, "check_share": 0})
+    async with triton(repository) as server:
+        for adopted in (False, True):
+            async with CachedNode(spec, shelf, folder, Served(server.grpc, server.rest)) as node:
+                async with rest_client(node.agent.http) as http:
+                    for model in ("m", "plain"):
+                        (await infer(http, model, 0.0)).raise_for_status()
+                    before = await executions(server.rest, "m")
+                    replies = await asyncio.gather(*[infer(http, "m", float(number)) for number in range(CALLS)])
+                assert [reply.json()["outputs"][0]["data"] for reply in replies] == [
+                    [2.0 * number, 0.0] for number in range(CALLS)
+                ]
+                rows = await counted(node, "tbms_batch_rows_sum")
+                sent = await counted(node, "tbms_batch_rows_count")
+                assert rows['model="m"'] == sent['model="m"'] == CALLS + 1
+                assert await executions(server.rest, "m") - before < CALLS, adopted
+                async with httpx.AsyncClient(trust_env=False) as admin:
+                    status = (await admin.get(f"{node.agent.admin}/status")).json()
+                assert {each["model"]: each["batcher"] for each in status["models"]} == {
+                    "m": "dynamic_batching",
+                    "plain": "",
+                }
+
+
+async def infer(http: httpx.AsyncClient, model: str, value: float) -> httpx.Response:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [value, 0.0]}
+    return await http.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]})
+
+
+async def executions(rest: str, model: str) -> int:
+    """How often Triton has run the model."""
+    async with httpx.AsyncClient(trust_env=False) as direct:
+        stats = (await direct.get(f"http://{rest}/v2/models/{model}/stats")).json()
+    count: int = stats["model_stats"][0]["execution_count"]
+    return count

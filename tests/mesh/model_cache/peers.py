@@ -101,6 +101,7 @@ class MemoryServer:
         self.broken: dict[str, str] = {}
         self.reads_zeros = True
         self.stubborn: set[Key] = set()
+        self.batchers: dict[str, str] = {}
         self.memory: dict[str, int] = {}
         self.needs: dict[str, set[str]] = {}
         """What each model calls: any version will do, and it must be there for as long as the model is."""
@@ -161,6 +162,9 @@ class MemoryServer:
         await asyncio.sleep(0.01)
         self._answer()
         return frozenset(self.held_now)
+
+    async def batcher(self, key: Key) -> str:
+        return self.batchers.get(key.model, "")
 
     async def lost(self) -> None:
         await self._disconnected.wait()

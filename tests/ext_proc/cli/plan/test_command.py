@@ -102,6 +102,26 @@ def test_files_there_and_back(tmp_path: Path) -> None:
     assert halved["capacity"] == pytest.approx(8 / 0.021)
 
 
+def logged(**fields: object) -> str:
+    record = {"event": "batch", "v": 1, "model": "bert", "left": 1.0, "ms": 20.0, "rows": 4, "bytes": 4000}
+    return json.dumps({**record, "outcome": "answered", "slots": 1, **fields})
+
+
+def test_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    lines = [logged(left=at, ms=20 + rows, rows=rows, bytes=5_000_000 * rows) for at, rows in enumerate([1, 4, 8] * 5)]
+    log.write_text("\n".join(['{"event": "ready"}', "no JSON", *lines]), encoding="utf-8")
+    arguments = ["plan", "--model", "bert", "--log", str(log), "--lag-ms", "100", "--json"]
+    result = RUN.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    points = json.loads(result.output)["curve"]
+    assert [(point["rows"], round(point["seconds"], 6)) for point in points] == [(1, 0.021), (4, 0.024), (8, 0.028)]
+    result = RUN.invoke(app, arguments[:-1])
+    assert "max_bytes: 40" in result.output  # eight rows of the log
+    assert fails("--log", str(tmp_path / "no")).startswith(f"--log {tmp_path / 'no'}: cannot be read")
+    assert fails("--log", str(log), "--max-rows", "9") == "--max-rows: the batch times end at 8 rows (found 9)"
+
+
 def test_files_of_perf_analyzer(tmp_path: Path) -> None:
     head = "Concurrency,Inferences/Second,Server Queue,Server Compute Infer\n"
     options = []
@@ -132,7 +152,7 @@ def test_without_matplotlib_no_picture_is_promised(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "exactly one of --server, --curve, --perf-analyzer, --batch-ms (found none)"),
+        ([], "exactly one of --server, --curve, --log, --perf-analyzer, --batch-ms (found none)"),
         (["--batch-ms", "20", "--curve", "x.csv"], "(found --curve and --batch-ms)"),
         (["--batch-ms", "0"], "--batch-ms: a number over 0 was expected (found 0)"),
         (["--batch-ms", "nan"], "--batch-ms: a number over 0 was expected (found nan)"),

@@ -49,7 +49,7 @@ def test_batches_go_to_the_model_server_by_a_listener_that_asks_nobody(version: 
     document = node_document(version, settings, gathered=GatheredCalls())
     inbound, egress = document["static_resources"]["listeners"]
     assert (inbound["name"], egress["name"]) == ("models", "egress")
-    assert egress["address"] == {"pipe": {"path": "/tmp/tbms-egress.sock"}}
+    assert egress["address"] == {"pipe": {"path": "/tmp/tbms-egress.sock", "mode": 0o660}}
     assert [each["name"] for each in manager(document, "egress")["http_filters"]] == ["envoy.filters.http.router"]
     (towards,), (sent,) = (manager(document, name)["route_config"]["virtual_hosts"] for name in ("models", "egress"))
     assert sent == towards, "the same model server, and nothing is asked twice that it may have seen"

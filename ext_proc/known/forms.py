@@ -1,0 +1,75 @@
+"""In which forms calls come that a map may know, and how each of them says its model."""
+
+from enum import IntFlag
+from urllib.parse import quote
+
+from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
+from ext_proc.processing.request import Head
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from mesh.node import ProtocolKind
+
+GRPC_METHODS = (
+    "/tensorflow.serving.PredictionService/Predict",
+    "/tensorflow.serving.PredictionService/Classify",
+    "/tensorflow.serving.PredictionService/Regress",
+    "/tensorflow.serving.PredictionService/MultiInference",
+    "/inference.GRPCInferenceService/ModelInfer",
+)
+"""Whose calls are known by their `x-tbms-named`."""
+
+_TFS_SAFE = "!$&'()*+,;=@"
+_V2_SAFE = "!$&'()*+,;=:@"
+
+
+class Form(IntFlag):
+    """A form of calls; a model has an entry of the map for each in which it is called."""
+
+    TFS_PREDICT = 1
+    TFS_CLASSIFY = 2
+    TFS_REGRESS = 4
+    V2_INFER = 8
+    GRPC = 16
+
+    @property
+    def kind(self) -> ProtocolKind:
+        """The endpoint of a node that takes such calls."""
+        return "grpc" if self is Form.GRPC else "rest"
+
+
+FORMS = tuple(Form)
+GRPC_FORMS = int(Form.GRPC)
+
+_REST = {
+    (InferenceProtocol.TFS_REST, Verb.PREDICT): Form.TFS_PREDICT,
+    (InferenceProtocol.TFS_REST, Verb.CLASSIFY): Form.TFS_CLASSIFY,
+    (InferenceProtocol.TFS_REST, Verb.REGRESS): Form.TFS_REGRESS,
+    (InferenceProtocol.V2_REST, Verb.INFER): Form.V2_INFER,
+}
+_REST_BITS = {key: int(form) for key, form in _REST.items()}
+
+
+def form_of(head: Head, call: Call) -> int:
+    """The form of a call that says its model and no version; 0 if no map could know it."""
+    if call.version is not None or call.label is not None:
+        return 0
+    if call.protocol.is_grpc:
+        named = NAMED_HEADER in head.headers or MODEL_HEADER in head.headers
+        return GRPC_FORMS if named and head.headers.get(":path") in GRPC_METHODS else 0
+    return _REST_BITS.get((call.protocol, call.verb), 0)
+
+
+def spelling(form: Form, model: str) -> str:
+    """What a call in that form says where its model is this one: its path, or its `x-tbms-named`.
+
+    The one spelling that a map knows; a call that spells the name otherwise asks the server.
+    """
+    match form:
+        case Form.TFS_PREDICT:
+            return f"/v1/models/{quote(model, safe=_TFS_SAFE)}:predict"
+        case Form.TFS_CLASSIFY:
+            return f"/v1/models/{quote(model, safe=_TFS_SAFE)}:classify"
+        case Form.TFS_REGRESS:
+            return f"/v1/models/{quote(model, safe=_TFS_SAFE)}:regress"
+        case Form.V2_INFER:
+            return f"/v2/models/{quote(model, safe=_V2_SAFE)}/infer"
+    return quote(model, safe=SEGMENT_SAFE)

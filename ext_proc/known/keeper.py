@@ -1,0 +1,169 @@
+"""The keeper of the map: writes what is known into its file, and sees whether Envoy takes it."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
+from ext_proc.known.file import make_if_absent, replace_file
+from ext_proc.known.map_file import MapWriter
+from ext_proc.wake_up import WakeUp
+from mesh.routing.known import KnownModels
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 50
+_FIRST_PAUSE, _REST = 0.025, 5.0
+"""Seconds between two questions to Envoy: after a file, and when nothing is to be learnt; in between more and more."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What the file says, and since when (seconds of the keeper's clock)."""
+
+    version: str
+    models: int
+    bytes: int
+    at: float
+
+
+class MapKeeper:
+    """Keeps the file at `path` true to `known` while `running`. `clock` in seconds, monotonic.
+
+    `envoy_admin` is where Envoy's admin interface listens (`ip:port` or `unix:/path`).
+    """
+
+    def __init__(
+        self, known: KnownModels, path: Path, envoy_admin: str, most_models: int, clock: Callable[[], float]
+    ) -> None:
+        self.known = known
+        self.path = path
+        self._admin = envoy_admin
+        self._clock = clock
+        self._writer = MapWriter(most_models)
+        self._token = secrets.token_hex(4)
+        self._due, self._to_follow = asyncio.Event(), asyncio.Event()
+        self._timer = WakeUp(self._due.set, clock)
+        self._last: Taken | None = None
+        self.written: Written | None = None
+        """None before the first table."""
+        self.writes = 0
+        self.failures = 0
+        """Files that could not be written."""
+        self.refused = 0
+        """Files that Envoy has refused."""
+        self.away: str | None = None
+        """Why Envoy could not be asked the last time."""
+
+    @property
+    def taken(self) -> bool | None:
+        """Whether Envoy has in force what the file says; None where it cannot be asked."""
+        if self.away is not None or self._last is None or self.written is None:
+            return None
+        return self._last.version == self.written.version
+
+    @property
+    def envoys_version(self) -> str | None:
+        """The version that Envoy has in force, as it told last."""
+        return None if self._last is None else self._last.version
+
+    def lost(self, model: str) -> None:
+        """A holder of the model goes, or (empty) a node: calls are not to go there any more."""
+        self.known.lost(model, self._clock())
+        self._timer.at(self.known.wake_up)
+
+    def models_changed(self, needs_decision: Callable[[str], bool]) -> None:
+        """Other models need decisions now; see `KnownModels`."""
+        self.known.needs_decision = needs_decision
+        self.lost("")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The map is kept for the length of the block, and left in its place: Envoy goes on without the server."""
+        await asyncio.to_thread(self._make)
+        async with asyncio.TaskGroup() as tasks:
+            doing = [tasks.create_task(self._keep()), tasks.create_task(self._follow())]
+            try:
+                yield
+            finally:
+                self._timer.at(None)
+                for task in doing:
+                    task.cancel()
+
+    def _make(self) -> None:
+        try:
+            make_if_absent(self.path)
+        except OSError as error:
+            self._failed(error)
+
+    async def _keep(self) -> None:
+        known, version = self.known, 0
+        await self._ask()
+        known.start(self._clock())
+        while True:
+            self._timer.at(known.wake_up)
+            await self._due.wait()
+            self._due.clear()
+            for _ in known.look(self._clock()):
+                await asyncio.sleep(0)
+            if known.version != version and await self._write():
+                version = known.version
+
+    async def _write(self) -> bool:
+        models = self.known.models
+        for start in range(0, len(models), _CHUNK):
+            self._writer.prepare(models[start : start + _CHUNK])
+            await asyncio.sleep(0)
+        self.writes += 1
+        version = f"{self._token}.{self.writes}"
+        content = self._writer.write(models, version)
+        try:
+            await asyncio.to_thread(replace_file, self.path, content)
+        except OSError as error:
+            self._failed(error)
+            return False
+        self.written = Written(version, len(models), len(content), self._clock())
+        self._to_follow.set()
+        return True
+
+    def _failed(self, error: OSError) -> None:
+        self.failures += 1
+        logger.error("the map of known calls cannot be written", extra={"file": str(self.path), "cause": str(error)})
+
+    async def _follow(self) -> None:
+        """Asks Envoy what it has: often after each file until it has taken or refused it, and now and then."""
+        pause = _FIRST_PAUSE
+        while True:
+            pause = _REST if await self._is_settled() else min(2 * pause, _REST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._to_follow.wait()
+                self._to_follow.clear()
+                pause = _FIRST_PAUSE
+
+    async def _is_settled(self) -> bool:
+        before = self._last
+        await self._ask()
+        if before is None or self._last is None or self._last.refused <= before.refused:
+            return self.taken is True
+        self.refused += 1
+        logger.error(
+            "Envoy has refused the map of known calls, and keeps the one before",
+            extra={
+                "file": str(self.path),
+                "envoys_version": self._last.version,
+                "cause": "Envoy's log tells it, after 'Filesystem config update rejected'",
+            },
+        )
+        return True
+
+    async def _ask(self) -> None:
+        try:
+            self._last, self.away = await ask_envoy(self._admin), None
+        except EnvoyAway as error:
+            self.away = str(error)

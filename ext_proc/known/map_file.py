@@ -1,0 +1,116 @@
+"""The map of known calls as the content of its file: what Envoy is told, byte for byte.
+
+A call is known where all of this holds: it is a POST, it says nothing beyond the name of its model (`BEYOND_THE_NAME`),
+and its path is one of the map's (REST), or its method one of `GRPC_METHODS` and its `x-tbms-named` one of the map's
+names: what it says in `x-tbms-model`, or else in its message. Then Envoy writes the nodes where the server would write
+them. Every other call is the server's.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ext_proc.contract import (
+    BEYOND_THE_NAME,
+    GRPC_TIMEOUT,
+    KNOWN_FILTER,
+    NAMED_HEADER,
+    NODES_KEY,
+    NODES_NAMESPACE,
+    TELL_KEY,
+    TELL_NAMESPACE,
+)
+from ext_proc.known import matchers
+from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
+from mesh.bounded import Memo
+from mesh.routing.known import PARTS, KnownModel, Shares
+
+_SHARED_BY = "x-request-id"
+"""Envoy makes one for each call that has none. A client that sends its own can have its own calls at one node only."""
+
+Cases = tuple[bytes, bytes]
+"""The cases of one model, REST and gRPC."""
+
+
+class MapWriter:
+    """Writes maps. Remembers its cases for `models` models at least, since most stay as they are."""
+
+    def __init__(self, models: int) -> None:
+        self._cases: Memo[tuple[KnownModel, Cases]] = Memo(models)
+        self._actions: dict[tuple[tuple[str, ...], bool], bytes] = {}
+
+    def prepare(self, models: Iterable[KnownModel]) -> None:
+        """Writes the cases of these models ahead, so that `write` has less to do in one go."""
+        for model in models:
+            self._of(model)
+
+    def write(self, models: Sequence[KnownModel], version: str) -> bytes:
+        """The content of the file for these models. `version` is a word of ours, which Envoy tells again."""
+        cases = [self._of(model) for model in models]
+        rest, grpc = [case for case, _ in cases if case], [case for _, case in cases if case]
+        self._actions.clear()  # of nodes that may have gone
+        return matchers.discovery_response(KNOWN_FILTER, version, _matcher(rest, grpc))
+
+    def _of(self, model: KnownModel) -> Cases:
+        known = self._cases.get(model.name)
+        if known is None or known[0] is not model:
+            known = model, self._written(model)
+            self._cases.put(model.name, known)
+        return known[1]
+
+    def _written(self, model: KnownModel) -> Cases:
+        cases = {"rest": b"", "grpc": b""}
+        for form in FORMS:
+            shares = model.shares.get(form.kind, ())
+            if model.forms & form and shares:
+                on_match = self._on_match(shares, tells=model.tells and form is Form.GRPC)
+                cases[form.kind] += matchers.exact_case(spelling(form, model.name), on_match)
+        return cases["rest"], cases["grpc"]
+
+    def _on_match(self, shares: Shares, *, tells: bool) -> bytes:
+        (*some, (_, last)) = shares
+        otherwise = self._action(last, tells)
+        if not some:
+            return otherwise
+        cases, below = [], 0
+        for parts, nodes in some:
+            below += parts
+            cases.append((matchers.hashes_below(_SHARED_BY, below, PARTS), self._action(nodes, tells)))
+        return matchers.to_matcher(matchers.first_match(cases, otherwise))
+
+    def _action(self, nodes: tuple[str, ...], tells: bool) -> bytes:
+        action = self._actions.get((nodes, tells))
+        if action is None:
+            entries = [(NODES_NAMESPACE, NODES_KEY, ",".join(nodes))]
+            if tells:
+                entries.append((TELL_NAMESPACE, TELL_KEY, "1"))
+            action = self._actions[nodes, tells] = matchers.to_metadata(*entries)
+        return action
+
+
+def _matcher(rest: list[bytes], grpc: list[bytes]) -> bytes:
+    cases = []
+    if rest:
+        cases.append((_REST, matchers.to_matcher(matchers.exact_match(":path", rest))))
+    if grpc:
+        cases.append((_GRPC, matchers.to_matcher(matchers.exact_match(NAMED_HEADER, grpc))))
+    return matchers.first_match(cases) if cases else b""
+
+
+def _only_the_name() -> list[bytes]:
+    said = [matchers.present(name) for name in BEYOND_THE_NAME]
+    # A gRPC deadline is the caller's own; but one that is none is refused, and the server has the words for it.
+    wrong = matchers.none_of(matchers.matches("grpc-timeout", GRPC_TIMEOUT))
+    said.append(matchers.all_of([matchers.present("grpc-timeout"), wrong]))
+    return [matchers.equals(":method", "POST"), matchers.none_of(matchers.any_of(said))]
+
+
+def _is_grpc() -> bytes:
+    """As `ext_proc.wire.content_type` has it."""
+    plain = "application/grpc"
+    tails = [matchers.starts("content-type", plain + tail) for tail in "+;"]
+    return matchers.any_of([matchers.equals("content-type", plain), *tails])
+
+
+_REST = matchers.all_of(_only_the_name())
+_GRPC = matchers.all_of(
+    [matchers.any_of([matchers.equals(":path", path) for path in GRPC_METHODS]), *_only_the_name(), _is_grpc()]
+)

@@ -1,0 +1,261 @@
+"""What is known of calls before they come: for each model that needs no decision, its nodes in order, with shares.
+
+Envoy sends such calls by itself (docs/known-calls.md), so this process hears of them no more. What is known is decided
+anew every `seconds`, and at once when a holder goes; a table comes out only where it differs from the one before.
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mesh.bounded import Memo
+from mesh.names import name_fault
+from mesh.node import ProtocolKind
+from mesh.residency.state import Residency
+from mesh.routing.choice import choose
+from mesh.routing.load import NodeLoad
+from mesh.routing.router import Router
+from mesh.routing.settings import KnownSettings
+from mesh.routing.shortlist import NodeState, Shortlist
+
+PARTS = 60
+"""Shares of calls are counted in these: equal ones of two to six nodes come out even."""
+
+Shares = tuple[tuple[int, tuple[str, ...]], ...]
+"""How many of PARTS calls go to which nodes, `ip:port`, the first for calls, the later ones for retries."""
+
+_STEP = 4
+"""Parts by which some share has to be another one before the table changes for it."""
+_KEEPS = 1.5
+"""So many times as much in demand is a model that takes another one's place."""
+_UNSEEN_SECONDS = 600.0
+"""Time constant by which the demand of a model fades whose calls are not seen."""
+_CHUNK = 50
+"""Models that one step goes over: a millisecond or two at the most."""
+_GAP = 0.1
+"""Seconds between two tables at least: Envoy's file watch takes as long."""
+_GAP_PER_MODEL = 1e-4
+"""How many of PARTS calls go to which nodes (`ip:port`): the first gets the call, the others serve its retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """One model: `forms` are bits, one for each form in which calls for it come; see `KnownModels`."""
+
+    name: str
+    forms: int
+    shares: Mapping[ProtocolKind, Shares]
+    tells: bool = False
+    """Whether one of the nodes has the node role, and is told the model where only a message names it."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A model's place in the table: what is known, from what that follows, and how much the model was in demand."""
+
+    model: KnownModel
+    basis: object
+    rate: float
+    at: float
+
+
+class KnownModels:
+    """The table of known calls. Pure: times are seconds of one monotonic clock.
+
+    `needs_decision` says of a model's name whether its calls are more than just routed. Forms are bits, whose meaning
+    is the caller's; those in `grpc_forms` need a node's gRPC endpoint, the others its REST endpoint.
+
+    `sees_all` says whether the router is told of known calls, too (`Router.demand`). If not, a model that is known
+    stays so for as long as it is held, and gives up its place only to one that is more in demand.
+    """
+
+    def __init__(
+        self, settings: KnownSettings, router: Router, needs_decision: Callable[[str], bool], grpc_forms: int
+    ) -> None:
+        self._settings = settings
+        self._router = router
+        self._grpc_forms = grpc_forms
+        self.needs_decision = needs_decision
+        self.sees_all = False
+        self._seen: Memo[int] = Memo(settings.models)
+        self._table: dict[str, _Place] = {}
+        self._changed_at = -math.inf
+        self._busy = False
+        self._hurries = self._looking = False
+        self._looked_at: object = None
+        """What the last look went by; None where something has come that it has not seen."""
+        self.models: tuple[KnownModel, ...] = ()
+        """What is known, as `look` has found it last."""
+        self.version = 0
+        """Moves when `models` become others; 0 before the first look."""
+        self.wake_up = -math.inf
+        """When `look` is to be called next."""
+
+    def __contains__(self, model: str) -> bool:
+        return model in self._table
+
+    def called(self, model: str, form: int) -> None:
+        """A call for the model that only had to be routed has come in that form."""
+        seen = self._seen.get(model)
+        if seen is None or not seen & form:
+            self._seen.put(model, (seen or 0) | form)
+            self._looked_at = None
+
+    def lost(self, model: str, now: float) -> None:
+        """A holder of the model goes, or (empty) a node, or models need decisions from now on: `wake_up` is soon."""
+        if model in self._table or self._looking or not model:
+            self._hurries, self._looked_at = True, None
+            self.wake_up = min(self.wake_up, self._soon(now))
+
+    def start(self, now: float) -> None:
+        """The first look is after `seconds`: by then nodes have told what they hold."""
+        self.wake_up = self._later(now)
+
+    def look(self, now: float) -> Iterator[None]:
+        """Works the table out anew, some models at each step; `version` has moved if it became another one.
+
+        Other calls of this object may come between the steps: the next look takes up what they tell, at the latest.
+        """
+        self.wake_up, self._hurries = self._later(now), False
+        self._router.tick(now)
+        self._busy = self._is_busy()
+        conditions = (self._router.generation, self._busy)
+        looked_at = (conditions, self._router.cache_map.changes)
+        rests = not (self._busy or self.sees_all or len(self._table) >= self._settings.models)
+        if rests and looked_at == self._looked_at:
+            return
+        self._looked_at, self._looking = looked_at, True
+        fresh: dict[str, _Place] = {}
+        names = [*self._table, *[name for name in self._seen if name not in self._table]]
+        for number, name in enumerate(names, start=1):
+            place = self._place(name, conditions, now)
+            if place is not None:
+                fresh[name] = place
+            if number % _CHUNK == 0:
+                yield
+        if len(fresh) > self._settings.models:
+            most = heapq.nlargest(self._settings.models, fresh.values(), key=lambda place: self._worth(place, now))
+            fresh = {place.model.name: place for place in most}
+        before, self._table, self._looking = self._table, fresh, False
+        same = fresh.keys() == before.keys() and all(fresh[name].model is before[name].model for name in fresh)
+        if same and self.version:
+            return
+        self.version += 1
+        self.models = tuple([place.model for place in fresh.values()])
+        self._changed_at = now
+        self.wake_up = self._soon(now) if self._hurries else self._later(now)
+
+    def _place(self, name: str, conditions: object, now: float) -> _Place | None:
+        known = self._table.get(name)
+        rate = self._router.demand.rate(name, now)
+        if self.needs_decision(name) or (rate == 0.0 and (known is None or self.sees_all)):
+            return None
+        forms = (self._seen.get(name) or 0) | (known.model.forms if known is not None else 0)
+        kinds: list[ProtocolKind] = []
+        if forms & ~self._grpc_forms:
+            kinds.append("rest")
+        if forms & self._grpc_forms:
+            kinds.append("grpc")
+        lists = [self._router.shortlist(name, kind) for kind in kinds]
+        basis = (forms, lists, self._router.spread_of(name), conditions)
+        if known is not None and known.basis == basis and not self._crowded(known.model):
+            if rate > self._faded(known, now):
+                known.rate, known.at = rate, now
+            return known
+        if known is None and name_fault(name) is not None:
+            return None
+        before = {} if known is None else known.model.shares
+        shares = {
+            kind: found
+            for kind, shortlist in zip(kinds, lists, strict=True)
+            if (found := self._shares(name, kind, shortlist, before.get(kind, ())))
+        }
+        if not shares:
+            return None
+        tells = any(node.node.residency is not None for each in lists for tier in each.tiers for node in tier[1])
+        model = KnownModel(name, forms, shares, tells)
+        if known is None:
+            return _Place(model, basis, rate, now)
+        return _Place(known.model if model == known.model else model, basis, max(rate, self._faded(known, now)), now)
+
+    def _shares(self, name: str, kind: ProtocolKind, shortlist: Shortlist, before: Shares) -> Shares:
+        """Empty where the node that would get the call is not known to hold the model."""
+        router = self._router
+        spread = router.spread_of(name)
+        order = choose(shortlist, spread, spread + router.settings.retries, _no_pressure)
+        if not order or not self._holds(order[0], name):
+            return ()
+        ranks, holders = shortlist.tiers[0]
+        group, near = ranks[holders.index(order[0])] // spread, order[0].remote
+        sharers = [order[0]] + [
+            node
+            for node in order[1:spread]
+            if node.remote is near and self._holds(node, name) and ranks[holders.index(node)] // spread == group
+        ]
+        endpoints = {id(node): endpoint for node in order if (endpoint := node.node.endpoint(kind)) is not None}
+        fresh = tuple(
+            (parts, (endpoints[id(node)], *[where for other, where in endpoints.items() if other != id(node)]))
+            for node, parts in zip(sharers, self._parts(sharers), strict=True)
+        )
+        if [nodes for _, nodes in fresh] == [nodes for _, nodes in before] and all(
+            abs(new - old) < _STEP for (new, _), (old, _) in zip(fresh, before, strict=True)
+        ):
+            return before
+        return fresh
+
+    def _parts(self, sharers: list[NodeState]) -> list[int]:
+        """PARTS by weight, and less for a node that is busier than the others."""
+        if len(sharers) == 1:
+            return [PARTS]
+        loads = [self._router.load(node.node.id) / node.node.weight for node in sharers]
+        floor, mean = self._router.settings.load_floor, sum(loads) / len(loads)
+        if max(loads) <= floor:
+            loads = [mean] * len(loads)
+        wanted = [node.node.weight * (mean + floor) / (load + floor) for node, load in zip(sharers, loads, strict=True)]
+        scale, given = PARTS / sum(wanted), 0.0
+        parts: list[int] = []
+        for each in wanted:  # the rest of rounding goes on to the next
+            given += each * scale
+            parts.append(max(1, round(given) - sum(parts)))
+        parts[parts.index(max(parts))] += PARTS - sum(parts)
+        return parts
+
+    def _holds(self, node: NodeState, model: str) -> bool:
+        """Whether the node lives, stays, and has said or declares that it holds the model."""
+        cache_map, node_id = self._router.cache_map, node.node.id
+        if cache_map.state(node_id, model) is not Residency.AVAILABLE or cache_map.is_leaving(node_id):
+            return False
+        return node.alive and (cache_map.is_live(node_id) or cache_map.is_declared(node_id))
+
+    def _is_busy(self) -> bool:
+        """Whether loads matter for shares."""
+        floor = self._router.settings.load_floor
+        return any(self._router.load(node.id) > floor * node.weight for node in self._router.nodes)
+
+    def _crowded(self, model: KnownModel) -> bool:
+        """Whether shares are to be looked at again though nothing has happened but load."""
+        return self._busy and any(len(shares) > 1 for shares in model.shares.values())
+
+    def _worth(self, place: _Place, now: float) -> float:
+        name = place.model.name
+        if name not in self._table:
+            return place.rate
+        rate = self._router.demand.rate(name, now) if self.sees_all else self._faded(place, now)
+        return rate * _KEEPS
+
+    def _faded(self, place: _Place, now: float) -> float:
+        return place.rate * math.exp(-max(now - place.at, 0.0) / _UNSEEN_SECONDS)
+
+    def _soon(self, now: float) -> float:
+        return max(now, self._changed_at + self._gap())
+
+    def _later(self, now: float) -> float:
+        return now + max(self._settings.seconds, self._gap())
+
+    def _gap(self) -> float:
+        return max(_GAP, _GAP_PER_MODEL * len(self._table))
+
+
+def _no_pressure(load: NodeLoad) -> tuple[bool, int]:
+    return False, 0

@@ -1,0 +1,58 @@
+"""The filter of known calls stands before ours on the clients' listener only, and ours leaves known calls alone."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ext_proc.envoy_config import EnvoySettings, render
+from ext_proc.known.file import make_if_absent
+from tests.ext_proc.envoy_config.documents import NODES, SOCKET, VERSIONS, Document, manager
+
+FILE = "/run/tbms/known.pb"
+
+
+def document(version: str, known: str | None = FILE) -> Document:
+    found: Document = yaml.safe_load(render(EnvoySettings(), version=version, server=SOCKET, nodes=NODES, known=known))
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_clients_listener_has_it_and_the_servers_own_does_not(version: str) -> None:
+    clients, egress = (manager(document(version), name)["http_filters"] for name in ("clients", "egress"))
+    assert [each["name"] for each in clients] == [
+        "envoy.filters.http.header_mutation",
+        "tbms-whole-message",
+        "tbms-grpc-name",
+        "tbms-known",
+        "tbms-told",
+        "tbms",
+        "envoy.filters.http.router",
+    ]
+    source = clients[3]["config_discovery"]
+    assert source["config_source"]["path_config_source"] == {"path": FILE}
+    assert source["type_urls"] == ["type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"]
+    assert [each["name"] for each in egress] == ["tbms", "envoy.filters.http.router"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ours_skips_what_has_its_nodes_before_it_looks_at_anything_else(version: str) -> None:
+    ours = manager(document(version))["http_filters"][5]["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
+    first = ours[0]
+    single = first["predicate"]["single_predicate"]
+    assert single["input"]["typed_config"]["filter"] == "envoy.lb"
+    assert single["input"]["typed_config"]["path"] == [{"key": "tbms-nodes"}]
+    assert single["custom_match"]["typed_config"]["value"] == {"present_match": True}
+    assert first["on_match"]["action"]["typed_config"]["@type"].endswith("matcher.action.v3.SkipFilter")
+    without = manager(document(version, None))["http_filters"]
+    assert [each["name"] for each in without] == [
+        "envoy.filters.http.header_mutation",
+        "tbms",
+        "envoy.filters.http.router",
+    ]
+    assert without[1]["typed_config"]["xds_matcher"]["matcher_list"]["matchers"] == ours[1:]
+
+
+def test_the_empty_map_is_small(tmp_path: Path) -> None:
+    make_if_absent(tmp_path / "known.pb")
+    assert (tmp_path / "known.pb").stat().st_size < 400
