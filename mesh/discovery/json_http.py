@@ -94,9 +94,12 @@ class JsonLines:
         self._what = what
         self._content = content
         self._buffer = bytearray()
+        self.ended = False
+        """Whether the stream has ended where it `may_end`."""
 
-    async def next(self, patience: float) -> Any | None:
-        """The next document; None if none came for `patience` seconds. Raises MeshError at the end of the stream."""
+    async def next(self, patience: float, *, may_end: bool = False) -> Any | None:
+        """The next document; None if none came for `patience` seconds. At the end of the stream it raises MeshError, or
+        is None and `ended` with `may_end`."""
         scanned = 0
         try:
             async with asyncio.timeout(patience):
@@ -105,6 +108,9 @@ class JsonLines:
                     if scanned > MOST_LINE_BYTES:
                         raise MeshError(f"{self._what}: a line is longer than {MOST_LINE_BYTES} bytes")
                     chunk = await self._content.readany()
+                    if not chunk and may_end:
+                        self.ended = True
+                        return None
                     if not chunk:
                         raise MeshError(f"{self._what}: the stream ended")
                     self._buffer += chunk

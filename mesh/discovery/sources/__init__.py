@@ -9,11 +9,13 @@ from mesh.discovery.node_source import NodeSource
 from mesh.discovery.sources.dns import DnsSettings, DnsSource
 from mesh.discovery.sources.envoy import EnvoySource, EnvoySourceSettings
 from mesh.discovery.sources.etcd import EtcdSettings, EtcdSource
+from mesh.discovery.sources.kubernetes import KubernetesSettings, KubernetesSource
 from mesh.discovery.sources.kuma import KumaSettings, KumaSource
 from mesh.discovery.sources.static import StaticSettings, StaticSource
 
 SourceSettings = Annotated[
-    StaticSettings | DnsSettings | EtcdSettings | EnvoySourceSettings | KumaSettings, Field(discriminator="kind")
+    StaticSettings | DnsSettings | EtcdSettings | EnvoySourceSettings | KumaSettings | KubernetesSettings,
+    Field(discriminator="kind"),
 ]
 DiscoveryList = Annotated[tuple[SourceSettings, ...], Field(max_length=16)]
 """The type of the `discovery` section."""
@@ -37,5 +39,7 @@ def open_source(settings: SourceSettings) -> NodeSource:
             return EnvoySource(settings)
         case KumaSettings():
             return KumaSource(settings)
+        case KubernetesSettings():
+            return KubernetesSource(settings)
         case _ as never:
             assert_never(never)

@@ -10,6 +10,7 @@ import pytest
 
 from integration.peers.dns_server import DnsServer, dns_server
 from integration.peers.etcd import Etcd
+from integration.peers.kubernetes_api import KubernetesApi, kubernetes_api, pod, ports
 from integration.peers.kuma_overview import Overview, dataplane, overview
 from mesh.node import Node
 
@@ -83,6 +84,39 @@ class ByKuma:
         self._plane.items = [item for item in self._plane.items if item["name"] != node.id]
 
 
+class ByKubernetes:
+    """A slice for each node, as all of them share an address and differ in their ports."""
+
+    def __init__(self, api: KubernetesApi, folder: Path) -> None:
+        self._api = api
+        api.token = "of-the-test"
+        context = {"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "ml"}}
+        document = {
+            "current-context": "here", "contexts": [context],
+            "clusters": [{"name": "c", "cluster": {"server": api.url}}],
+            "users": [{"name": "u", "user": {"token": "of-the-test"}}],
+        }  # fmt: skip
+        (folder / "kubeconfig").write_text(json.dumps(document))
+        self.section = {
+            "kind": "kubernetes", "service": "models", "grpc": "grpc", "rest": "http",
+            "kubeconfig": str(folder / "kubeconfig"),
+        }  # fmt: skip
+
+    async def join(self, node: Node) -> None:
+        numbers = {"grpc": int((node.grpc or "").rpartition(":")[2]), "http": int((node.rest or "").rpartition(":")[2])}
+        endpoints = [pod(node.id, "127.0.0.1")]
+        await self._api.put(node.id, "models", addressType="IPv4", ports=ports(**numbers), endpoints=endpoints)
+
+    async def leave(self, node: Node) -> None:
+        await self._api.delete(node.id)
+
+
+@asynccontextmanager
+async def by_kubernetes(folder: Path) -> AsyncIterator[Way]:
+    async with kubernetes_api() as api:
+        yield ByKubernetes(api, folder)
+
+
 @asynccontextmanager
 async def by_dns(_: Path) -> AsyncIterator[Way]:
     async with dns_server() as server:
@@ -106,5 +140,5 @@ async def by_kuma(folder: Path) -> AsyncIterator[Way]:
 
 
 WAYS: dict[str, Callable[[Path], AbstractAsyncContextManager[Way]]] = {
-    "dns": by_dns, "etcd": by_etcd, "kuma": by_kuma,
+    "dns": by_dns, "etcd": by_etcd, "kuma": by_kuma, "kubernetes": by_kubernetes,
 }  # fmt: skip
