@@ -6,6 +6,7 @@ from typing import Annotated, assert_never
 from pydantic import Field
 
 from mesh.discovery.node_source import NodeSource
+from mesh.discovery.sources.consul import ConsulSettings, ConsulSource
 from mesh.discovery.sources.dns import DnsSettings, DnsSource
 from mesh.discovery.sources.envoy import EnvoySource, EnvoySourceSettings
 from mesh.discovery.sources.etcd import EtcdSettings, EtcdSource
@@ -14,7 +15,13 @@ from mesh.discovery.sources.kuma import KumaSettings, KumaSource
 from mesh.discovery.sources.static import StaticSettings, StaticSource
 
 SourceSettings = Annotated[
-    StaticSettings | DnsSettings | EtcdSettings | EnvoySourceSettings | KumaSettings | KubernetesSettings,
+    StaticSettings
+    | DnsSettings
+    | EtcdSettings
+    | EnvoySourceSettings
+    | KumaSettings
+    | KubernetesSettings
+    | ConsulSettings,
     Field(discriminator="kind"),
 ]
 DiscoveryList = Annotated[tuple[SourceSettings, ...], Field(max_length=16)]
@@ -41,5 +48,7 @@ def open_source(settings: SourceSettings) -> NodeSource:
             return KumaSource(settings)
         case KubernetesSettings():
             return KubernetesSource(settings)
+        case ConsulSettings():
+            return ConsulSource(settings)
         case _ as never:
             assert_never(never)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from integration.peers.consul_agent import ConsulAgent, consul_agent
 from integration.peers.dns_server import DnsServer, dns_server
 from integration.peers.etcd import Etcd
 from integration.peers.kubernetes_api import KubernetesApi, kubernetes_api, pod, ports
@@ -117,6 +118,25 @@ async def by_kubernetes(folder: Path) -> AsyncIterator[Way]:
         yield ByKubernetes(api, folder)
 
 
+class ByConsul:
+    def __init__(self, agent: ConsulAgent) -> None:
+        self._agent = agent
+        self.section = {"kind": "consul", "url": agent.url, "service": "models"}
+
+    async def join(self, node: Node) -> None:
+        grpc, rest = ((endpoint or "").rpartition(":")[2] for endpoint in (node.grpc, node.rest))
+        await self._agent.put(node.id, "127.0.0.1", grpc=grpc, rest=rest)
+
+    async def leave(self, node: Node) -> None:
+        await self._agent.delete(node.id)
+
+
+@asynccontextmanager
+async def by_consul(_: Path) -> AsyncIterator[Way]:
+    async with consul_agent() as agent:
+        yield ByConsul(agent)
+
+
 @asynccontextmanager
 async def by_dns(_: Path) -> AsyncIterator[Way]:
     async with dns_server() as server:
@@ -140,5 +160,5 @@ async def by_kuma(folder: Path) -> AsyncIterator[Way]:
 
 
 WAYS: dict[str, Callable[[Path], AbstractAsyncContextManager[Way]]] = {
-    "dns": by_dns, "etcd": by_etcd, "kuma": by_kuma, "kubernetes": by_kubernetes,
+    "dns": by_dns, "etcd": by_etcd, "kuma": by_kuma, "kubernetes": by_kubernetes, "consul": by_consul,
 }  # fmt: skip
