@@ -50,6 +50,8 @@ MAX_RETRIES_HEADER = "x-envoy-max-retries"
 # Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
+KNOWN_KEY = "tbms-known"
+"""The same, where the map of known calls has named them and the server was not asked: so the log tells which it was."""
 
 # Initial metadata of each ext_proc stream: the Envoy that the filter was rendered for, since what it can do differs.
 ENVOY_VERSION_METADATA = "x-tbms-envoy"
@@ -60,6 +62,10 @@ TIME_ATTRIBUTE = "request.time"
 
 # The gRPC service that Envoy's filter calls.
 PROCESS_METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+# The gRPC service to which Envoy's access logs go, and the name of that of calls, which is the only one understood.
+ACCESS_LOG_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+ACCESS_LOG_NAME = "tbms-calls"
 
 # The calls that change or tell what one node serves: an RE2 expression for the whole path. The server refuses them,
 # each codec in its own words; an Envoy whose server is away must not let them through to a node.

@@ -41,6 +41,7 @@ NO_BOUNDS = {
     "ext_proc.planning.plan.MOST_BYTES": "of the configuration",
     "ext_proc.planning.plan.MOST_GPUS": "of a command line",
     "ext_proc.envoy_config.parts.grpc_names.READ_BYTES": "Envoy's: docs/limits-of-envoy.md",
+    "ext_proc.envoy_config.parts.access_log.BUFFER_BYTES": "when Envoy sends what it has",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS_KIB": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.http2.frames.MIN_FRAME_BYTES": "of the protocol",

@@ -27,6 +27,10 @@ class ProcessStatus(TypedDict):
     """Path of the configuration file."""
     streams: int
     """Streams of Envoy that are open: calls in work."""
+    calls: NotRequired[Mapping[str, int]]
+    """Calls since the start, by how they ended for us: `known` are those that the map carried."""
+    logs: NotRequired[int]
+    """Access logs of Envoy that are open, one for each of its workers; without them known calls are not counted."""
 
 
 class NodeResidencyStatus(TypedDict):

@@ -10,9 +10,11 @@ from pathlib import Path
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
+from ext_proc.access_log.accounts import EdgeAccounts
 from ext_proc.admin.documents import EdgeDocument, ProcessStatus, StatusDocument
 from ext_proc.batching.terms import NO_TERMS
 from ext_proc.broker.budget import TokenBucket
+from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
@@ -64,6 +66,8 @@ class EdgeRole:
 
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
+        estimates = Estimates(broker)
+        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all)
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, hints, self._body_limit)
@@ -76,7 +80,7 @@ class EdgeRole:
             metrics.schedulers = self._gathering.schedulers
             batches = (metrics,)
         in_company = None if self._gathering is None else self._gathering.candidate
-        self._racer = Racer(broker, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
+        self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
         self.policy = EdgePolicy(
             placing,
             self._sessions,
@@ -106,6 +110,10 @@ class EdgeRole:
         keeper = MapKeeper(known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
         self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
         return keeper
+
+    def _sees_all(self, all_of_them: bool) -> None:
+        if self._map_keeper is not None:
+            self._map_keeper.known.sees_all = all_of_them
 
     def _needs_decision(self, table: ModelTable) -> Callable[[str], bool]:
         """Which models' calls are more than just routed: by the table, or since they are gathered here."""
@@ -149,6 +157,7 @@ class EdgeRole:
     def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
         self._sessions.expire(self._clock())
+        self._router.tick(self._clock())
         document: EdgeDocument = {
             "role": "edge", **process,
             **edge_status(self._population, self._router, self._cache_map, self._sessions),

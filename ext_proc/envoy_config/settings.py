@@ -93,6 +93,10 @@ class FilterSettings(Settings):
     watch_responses: bool = Field(
         False, description="Keep the server's stream until the response's headers, so that it counts calls in flight."
     )
+    accounts: bool = Field(
+        True,
+        description="Tell the server of calls once they have ended: all known ones, and some others.",
+    )
     repeat_lost: bool = Field(
         True,
         description="Ask another node when one dies under an inference. Turn it off where asking twice does harm.",
@@ -106,7 +110,7 @@ class EnvoySettings(FilterSettings):
     listen: Listener = Field("0.0.0.0:8080", description="Where clients call: HTTP/1.1, HTTP/2 and gRPC.")
     egress: LocalListener = Field(
         "127.0.0.1:8090",
-        description="Where the server sends its own candidate calls. On a Unix socket Envoy need not ask it about them: "
+        description="Where the server sends its own candidate calls. On a Unix socket Envoy need not ask it of them: "
         "races cost a quarter less. Who may open that socket (mode 0660) passes for the server.",
     )
     admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")

@@ -12,8 +12,8 @@ from ext_proc.contract import (
     BEYOND_THE_NAME,
     GRPC_TIMEOUT,
     KNOWN_FILTER,
+    KNOWN_KEY,
     NAMED_HEADER,
-    NODES_KEY,
     NODES_NAMESPACE,
     TELL_KEY,
     TELL_NAMESPACE,
@@ -79,7 +79,7 @@ class MapWriter:
     def _action(self, nodes: tuple[str, ...], tells: bool) -> bytes:
         action = self._actions.get((nodes, tells))
         if action is None:
-            entries = [(NODES_NAMESPACE, NODES_KEY, ",".join(nodes))]
+            entries = [(NODES_NAMESPACE, KNOWN_KEY, ",".join(nodes))]
             if tells:
                 entries.append((TELL_NAMESPACE, TELL_KEY, "1"))
             action = self._actions[nodes, tells] = matchers.to_metadata(*entries)

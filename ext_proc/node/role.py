@@ -56,6 +56,10 @@ class NodeRole(Collector):
         self._registering = Registering(() if registration is None else open_registrations(registration))
 
     @property
+    def accounts(self) -> None:
+        """Nobody: every call is asked about, and its stream lasts until its reply has ended."""
+
+    @property
     def policy(self) -> NodePolicy:
         """Decides about calls, while `running`."""
         if self._policy is None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from prometheus_client.registry import Collector
 
 from ext_proc import config as configuration
+from ext_proc.access_log.service import AccessLogService
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.admin.server import Admin
-from ext_proc.contract import PROCESS_METHOD
+from ext_proc.contract import ACCESS_LOG_METHOD, PROCESS_METHOD
 from ext_proc.errors import ConfigError
 from ext_proc.http2.limits import Limits, MiB
+from ext_proc.http2.session import Open
 from ext_proc.process.grpc_server import GrpcServer
 from ext_proc.process.heap import Heap
 from ext_proc.process.lifecycle import Stop
@@ -21,6 +23,7 @@ from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
+from ext_proc.telemetry.access_logs import AccessLogReport
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.telemetry.refusals import Refusals
@@ -41,6 +44,8 @@ class App:
         self._metrics = Metrics()
         self._collectors: list[Collector] = [self._metrics]
         self._role = role_of(self._config, self._clock)
+        accounts = self._role.accounts
+        self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)
         self._handed_over = False
         self._started = time.time()
 
@@ -55,7 +60,12 @@ class App:
             service = ExtProcService(self._role.policy, self._metrics, Refusals(), tasks, self._clock)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
-            server = GrpcServer(settings, {PROCESS_METHOD: service.open}, limits)
+            log = self._log
+            sessions: dict[str, Open] = {PROCESS_METHOD: service.open}
+            if log is not None:
+                sessions[ACCESS_LOG_METHOD] = log.open
+                self._collectors.append(AccessLogReport(lambda: log.streams))
+            server = GrpcServer(settings, sessions, limits)
             self._collectors.append(ListenerReport(lambda: server.accept_failures))
             admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
@@ -79,6 +89,8 @@ class App:
         self._role.leave()
         await stop.allow(self._role.left(), seconds)
         self._handed_over = True
+        if self._log is not None:
+            self._log.stop_serving()
         await stop.allow(server.stop(max(0.0, until - clock())))
         if stop.at_once.is_set():
             logger.warning("asked to stop at once", extra={"streams": self._metrics.streams})
@@ -119,5 +131,7 @@ class App:
                 "draining": self._metrics.draining,
                 "config": str(self._path),
                 "streams": self._metrics.streams,
+                "calls": self._metrics.by_outcome(),
+                "logs": 0 if self._log is None else self._log.streams,
             }
         )

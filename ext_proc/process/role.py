@@ -7,6 +7,7 @@ from typing import Protocol
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.registry import Collector
 
+from ext_proc.access_log.service import Accounts
 from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.config import Config
 from ext_proc.processing.policy import RequestPolicy
@@ -20,6 +21,10 @@ class Role(Protocol):
     @property
     def policy(self) -> RequestPolicy:
         """Decides about calls. May be used while `running`."""
+
+    @property
+    def accounts(self) -> Accounts | None:
+        """Who is told of plain calls that have ended; None where nobody asks for it."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Everything behind the policy works for the length of the block."""

@@ -27,6 +27,7 @@ class Racer:
     def __init__(
         self,
         settings: BrokerSettings,
+        estimates: Estimates,
         upstream: Upstream,
         candidates: Candidates,
         budget: HedgeBudget,
@@ -42,7 +43,7 @@ class Racer:
             self._group,
             upstream,
             candidates,
-            Estimates(settings),
+            estimates,
             budget,
             settings.margin_ms,
             report,

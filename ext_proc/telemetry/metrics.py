@@ -12,6 +12,8 @@ from ext_proc.wire.call import Call
 
 # How a call ended for us.
 ROUTED, PASSED, ANSWERED, REFUSED, CANCELLED = "routed", "passed", "answered", "refused", "cancelled"
+# Or that it went by the map, and we heard of it when it had ended.
+KNOWN = "known"
 
 
 class Metrics(Collector):
@@ -26,6 +28,13 @@ class Metrics(Collector):
     def count(self, call: Call | None, outcome: str) -> None:
         """One call ended with `outcome`."""
         self.calls[(call.protocol, call.verb, outcome) if call else ("", "", outcome)] += 1
+
+    def by_outcome(self) -> dict[str, int]:
+        """How many calls ended how."""
+        outcomes: Counter[str] = Counter()
+        for (_, _, outcome), count in self.calls.items():
+            outcomes[outcome] += count
+        return dict(outcomes)
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of calls, streams and reloads, for prometheus-client."""

@@ -1,8 +1,8 @@
 """The hop mark: how the server knows its own candidate calls when they come back to it through Envoy.
 
 A random secret of the process, followed by the nodes that the call was placed on. A call that carries it
-is routed there and never brokered again. Clients cannot forge it, and it never leaves the last sidecar. Where nobody but
-the server can call, Envoy reads it itself; see `ext_proc.envoy_config.parts.hop`.
+is routed there and never brokered again. Clients cannot forge it, and it never leaves the last sidecar. Where nobody
+but the server can call, Envoy reads it itself; see `ext_proc.envoy_config.parts.hop`.
 """
 
 import hmac

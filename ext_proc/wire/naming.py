@@ -42,6 +42,21 @@ def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None"
     return Unnamed(method, headers.get("grpc-encoding", "identity"), limit)
 
 
+def is_method(path: str) -> bool:
+    """Whether the path is that of a gRPC method whose calls name a model."""
+    return path in _METHODS
+
+
+def name_logged(path: str, model: str | None) -> Call | None:
+    """What a call with this path asked for, whose `x-tbms-model` was `model`; None where the two do not tell."""
+    try:
+        if path not in _METHODS:
+            return _BY_PATH[path]
+        return None if model is None else _BY_HEADER[path, model]
+    except CallError:
+        return None
+
+
 class Unnamed:
     """A gRPC call whose body has to be read; it is fed chunks until it has found the model.
 

@@ -26,13 +26,18 @@ class Demand:
         self._window = window
         self._counts: Memo[_Count] = Memo(models)
 
-    def called(self, model: str, now: float) -> None:
-        """A call for the model was routed."""
+    @property
+    def memory(self) -> float:
+        """After how many seconds a call counts no more."""
+        return -self._window * math.log(_FADED)
+
+    def called(self, model: str, now: float, calls: int = 1) -> None:
+        """So many calls for the model were routed."""
         count = self._counts.get(model)
         if count is None:
             count = _Count(now)
             self._counts.put(model, count)
-        count.calls = self._faded(count, now) + 1.0
+        count.calls = self._faded(count, now) + calls
         count.at = max(count.at, now)
 
     def rate(self, model: str, now: float) -> float:

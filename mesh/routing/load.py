@@ -1,9 +1,12 @@
 """How busy each node is, and whether that is more than its share.
 
-Load is counted in calls in flight. A pick counts as one call that fades with a time constant of `call_seconds`; at a
-steady rate that is rate x duration, the number in flight (Little's law). So it stays for a plain call, of which this
-process hears nothing more once it is routed. A call whose end will be seen is counted exactly instead, by a lease that
-its maker takes right after the pick.
+Load is counted in calls in flight. Of a plain call this process hears nothing more once it is routed, so each pick is
+an estimate. Where it is known how long such calls take of late, it counts as one call for as long; else as one that
+fades with a time constant of `call_seconds`. At a steady rate both are rate x duration, the number in flight (Little's
+law). A call whose end will be seen is counted exactly instead, by a lease that its maker takes right after the pick. A
+call that was sent without this process, and of which it heard at its end, counts by its own duration.
+
+Nothing here waits for word of an end that may never come: what is not leased goes by itself.
 
 The bound is that of "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam, 2016):
 no node takes a call that brings it over ceil(factor x average x its share of the weight).
@@ -11,10 +14,16 @@ no node takes a call that brings it over ceil(factor x average x its share of th
 
 import math
 from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Any
 
 from mesh.routing.settings import RoutingSettings
 
 _RESCALE_AT = 50.0  # time constants after which the fading counts are brought back to scale (e^50 is far from overflow)
+
+
+MAX_EXPECTED = 100_000
+"""Ends that are expected at once; further calls fade as if nothing were known of them."""
 
 
 class NodeLoad:
@@ -29,6 +38,10 @@ class NodeLoad:
         self.recent = 0.0  # faded picks, times the gain of `Loads`
         self.unit = 1.0  # what one call counts on it, beside one on a node of mean weight
         self.idle_below = 1.0
+
+
+_Expected = list[Any]
+"""Calls whose end is expected: when, a number for equal times, where, and how many: 0 once others count them."""
 
 
 class Loads:
@@ -54,6 +67,10 @@ class Loads:
         self._recent = 0.0
         self._weight = 0.0
         self._bound = 0.0  # for each unit of weight
+        self._now = 0.0
+        self._expected: list[_Expected] = []  # a heap
+        self._number = 0
+        self._last: _Expected | None = None  # of the last pick
 
     def population(self, nodes: Iterable[NodeLoad]) -> None:
         """These are the nodes from now on; weights may have changed."""
@@ -74,6 +91,10 @@ class Loads:
 
     def tick(self, now: float) -> None:
         """Let the estimates fade up to `now` (seconds, monotonic; an earlier one than before fades nothing)."""
+        self._now = max(self._now, now)
+        while self._expected and self._expected[0][0] <= now:
+            _, _, node, calls = heappop(self._expected)
+            self._over(node, calls)
         age = (now - self._landmark) / self._call_seconds
         if age > _RESCALE_AT:
             fade = math.exp(-age)
@@ -99,14 +120,49 @@ class Loads:
         over = load + 1.0 > self._floor and load + 1.0 > math.ceil(self._bound * node.weight)
         return over, 0 if load < node.idle_below else 1 + int((load - node.idle_below) / node.unit)
 
-    def picked(self, node: NodeLoad) -> None:
-        """A call was routed to that node."""
-        node.recent += self._gain
+    def picked(self, node: NodeLoad, seconds: float | None = None) -> None:
+        """A call was routed to that node. `seconds`: how long such calls take of late, None where that is not known."""
+        self._last = None
+        if seconds is None:
+            self._fading(node, 1.0)
+        else:
+            self._last = self._expect(node, 1, seconds)
+
+    def ended(self, node: NodeLoad, calls: int, seconds: float) -> None:
+        """So many calls have ended on that node, of that mean duration, of which nothing was counted before.
+
+        They count as the ones that are there now, which are not heard of before they end. Short ones are told in bulk:
+        they count as a mean over `call_seconds`.
+        """
+        if seconds > self._call_seconds:
+            self._expect(node, calls, seconds)
+        else:
+            self._fading(node, calls * seconds / self._call_seconds)
+
+    def _expect(self, node: NodeLoad, calls: int, seconds: float) -> _Expected | None:
+        if len(self._expected) >= MAX_EXPECTED:
+            self._fading(node, calls)
+            return None
+        self._number += 1
+        expected: _Expected = [self._now + seconds, self._number, node, calls]
+        heappush(self._expected, expected)
+        node.in_flight += calls
         if node.counted:
-            self._recent += self._gain
+            self._in_flight += calls
+        return expected
+
+    def _fading(self, node: NodeLoad, calls: float) -> None:
+        gained = calls * self._gain
+        node.recent += gained
+        if node.counted:
+            self._recent += gained
 
     def started(self, node: NodeLoad) -> None:
         """The call last routed to that node is one whose end will be seen: known from now on, not estimated."""
+        last, self._last = self._last, None
+        if last is not None and last[2] is node:
+            last[3] = 0  # it is counted already, and from now on as one that does not end by itself
+            return
         surplus = min(node.recent, self._gain)
         node.recent -= surplus
         node.in_flight += 1
@@ -116,11 +172,13 @@ class Loads:
 
     def finished(self, node: NodeLoad) -> None:
         """A started call has ended, however it ended."""
-        if node.in_flight == 0:
-            return
-        node.in_flight -= 1
+        self._over(node, 1)
+
+    def _over(self, node: NodeLoad, calls: int) -> None:
+        calls = min(calls, node.in_flight)
+        node.in_flight -= calls
         if node.counted:
-            self._in_flight -= 1
+            self._in_flight -= calls
 
 
 class InFlight:

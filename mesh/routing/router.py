@@ -13,6 +13,7 @@ from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.choice import choose, settle, why_none
 from mesh.routing.demand import Demand
+from mesh.routing.durations import LONGEST, Durations
 from mesh.routing.load import InFlight, Loads
 from mesh.routing.placement import RESIDENT, ExpectedWait, NodeStanding, NoNode, Placement
 from mesh.routing.settings import RoutingSettings
@@ -36,11 +37,12 @@ class Router:
     def __init__(self, settings: RoutingSettings, cache_map: CacheMap, load_waits: LoadWaits) -> None:
         self.settings = settings
         self.demand = Demand(settings.demand_seconds, settings.memo_models)
+        self.durations = Durations(settings.demand_seconds, settings.memo_models)
         self.cache_map = cache_map
         self._load_waits = load_waits
         self._loads = Loads(settings)
         self._nodes: dict[str, NodeState] = {}
-        self._endpoints: dict[str, Node] = {}
+        self._by_endpoint: dict[str, NodeState] = {}
         self._spread: dict[str, int] = {}
         self._shortlists = Shortlists(cache_map, settings.memo_models)
         self.generation = 0
@@ -56,7 +58,8 @@ class Router:
 
     def at(self, endpoint: str) -> Node | None:
         """The node that takes calls at `ip:port`, alive or not."""
-        return self._endpoints.get(endpoint)
+        known = self._by_endpoint.get(endpoint)
+        return None if known is None else known.node
 
     def node(self, node_id: str) -> Node | None:
         """The node of that id, alive or not."""
@@ -86,7 +89,7 @@ class Router:
             known.node = node
             known.load.weight = node.weight
             known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
-        self._endpoints = {endpoint: node for node in self.nodes for endpoint in node.endpoints}
+        self._by_endpoint = {each: known for known in self._nodes.values() for each in known.node.endpoints}
         self._loads.population(known.load for known in self._nodes.values())
         self._shortlists.population(tuple(self._nodes.values()))
         self.generation += 1
@@ -119,7 +122,7 @@ class Router:
         chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
         if not chosen:
             raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
-        self._loads.picked(chosen[0].load)
+        self._loads.picked(chosen[0].load, self.durations.of(model, now))
         self.demand.called(model, now)
         return Placement(tuple([each.node for each in chosen]))
 
@@ -149,9 +152,24 @@ class Router:
         if known.node.endpoint(protocol_kind) is None:
             raise NoNode(f"The model server that the call belongs to does not speak {protocol_kind}.")
         self._loads.tick(now)
-        self._loads.picked(known.load)
+        self._loads.picked(known.load, self.durations.of(model, now))
         self.demand.called(model, now)
         return Placement((known.node,))
+
+    def call_seconds(self, model: str, now: float) -> float:
+        """How long a call of the model takes of late; where that is not known, how long any is taken to."""
+        seconds = self.durations.of(model, now)
+        return self.settings.call_seconds if seconds is None else seconds
+
+    def known_calls(self, endpoint: str, calls: int, seconds: float, now: float) -> None:
+        """So many calls, of that mean duration, have ended on the node there (`ip:port`), of which no pick was counted.
+
+        Of no effect where no such node is known: it may just have left.
+        """
+        known = self._by_endpoint.get(endpoint)
+        if known is not None:
+            self._loads.tick(now)
+            self._loads.ended(known.load, calls, min(seconds, LONGEST))
 
     def shortlist(self, model: str, protocol_kind: ProtocolKind) -> Shortlist:
         """The candidates of the model, another object once another list."""

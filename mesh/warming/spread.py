@@ -38,7 +38,8 @@ class Spread:
                 self._begin_round()
                 return
             rate = self._router.demand.rate(model, now)
-            copies = self._set_spread(model, rate * self._router.settings.call_seconds, len(self._requests.nodes))
+            load = rate * self._router.call_seconds(model, now)
+            copies = self._set_spread(model, load, len(self._requests.nodes))
             if rate == 0.0 or (copies == 1 and not self._joining) or not self._requests.is_held(model):
                 continue
             eligible = self._requests.eligible(model)

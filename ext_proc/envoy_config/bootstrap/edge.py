@@ -10,6 +10,7 @@ from ext_proc.envoy_config.bootstrap.assembly import assembled
 from ext_proc.envoy_config.bootstrap.clusters import edge_clusters
 from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
+from ext_proc.envoy_config.parts.access_log import calls_log
 from ext_proc.envoy_config.parts.filter import edge_filter
 from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
@@ -55,4 +56,6 @@ def _listener(
     # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
     routes = edge_routes(settings, names_node=settings.upstream_header or name == "egress")
     hold = settings.limits.longest_tloc_seconds
-    return listener(name, where, settings, filters, removed, routes, local_replies(), hold)
+    # What goes out at `egress` the server sees end by itself.
+    calls = [calls_log()] if settings.accounts and name == "clients" else []
+    return listener(name, where, settings, filters, removed, routes, local_replies(), hold, calls)

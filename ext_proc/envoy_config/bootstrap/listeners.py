@@ -1,5 +1,7 @@
 """One HTTP listener: an HTTP connection manager that leaves calls as they were written, and the access log."""
 
+from collections.abc import Sequence
+
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.core.v3 import CidrRange
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
@@ -49,8 +51,9 @@ def listener(
     routes: VirtualHost,
     replies: LocalReplyConfig,
     hold: float,
+    calls: Sequence[AccessLog] = (),
 ) -> Listener:
-    """The listener at the address `where`. `removed` are headers that callers may not set.
+    """The listener at the address `where`. `removed` are headers that callers may not set, `calls` logs of its calls.
 
     A call may be held for `hold` seconds: no idle timeout ends it earlier.
     """
@@ -67,7 +70,7 @@ def listener(
         server_header_transformation=ServerHeader.PASS_THROUGH,
         stream_idle_timeout=seconds(hold + IDLE_MARGIN_SECONDS),
         request_headers_timeout=seconds(HEADERS_SECONDS),
-        access_log=_access_log(settings.access_log),
+        access_log=[*_access_log(settings.access_log), *calls],
         # Nobody is trusted because of an address: x-envoy-* of clients (retries, timeouts) are removed, and
         # x-forwarded-for stays as it came.
         use_remote_address=name != "egress",

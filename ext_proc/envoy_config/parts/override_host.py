@@ -8,22 +8,27 @@ from envoy_data_plane.envoy.extensions.load_balancing_policies.override_host.v3 
 )
 from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
 
-from ext_proc.contract import NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import KNOWN_KEY, NODES_KEY, NODES_NAMESPACE
 from ext_proc.envoy_config.parts.text import extension
 
 
 def override_host() -> LoadBalancingPolicy:
-    """The nodes that the server named, in order; any healthy one where it named none, or none that is healthy.
+    """The nodes that the server or the map of known calls named, in order; any healthy one where no node was named, or
+    none that is there.
 
     For the cluster of the nodes, which has to hold every endpoint that the server may name, spelled alike. There is no
     header among the sources: a client's own header would be obeyed.
     """
-    path = [MetadataKeyPathSegment(key=NODES_KEY)]
     override = OverrideHost(
-        override_host_sources=[OverrideHostOverrideHostSource(metadata=MetadataKey(key=NODES_NAMESPACE, path=path))],
+        override_host_sources=[_source(NODES_KEY), _source(KNOWN_KEY)],
         fallback_policy=_policy("envoy.load_balancing_policies.least_request", LeastRequest()),
     )
     return _policy("envoy.load_balancing_policies.override_host", override)
+
+
+def _source(key: str) -> OverrideHostOverrideHostSource:
+    path = [MetadataKeyPathSegment(key=key)]
+    return OverrideHostOverrideHostSource(metadata=MetadataKey(key=NODES_NAMESPACE, path=path))
 
 
 def _policy(name: str, config: OverrideHost | LeastRequest) -> LoadBalancingPolicy:

@@ -204,7 +204,7 @@ def nodes(on_match: MatcherOnMatch) -> tuple[str, ...]:
     metadata = config.metadata[0]
     assert metadata.metadata_namespace == "envoy.lb"
     assert metadata.value is not None
-    return tuple((metadata.value.fields["tbms-nodes"].string_value or "").split(","))
+    return tuple((metadata.value.fields["tbms-known"].string_value or "").split(","))
 
 
 def holds(predicate: MatcherMatcherListPredicate | None, headers: Mapping[str, str]) -> bool:

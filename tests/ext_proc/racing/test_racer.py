@@ -4,6 +4,7 @@ import asyncio
 from typing import Self
 
 from ext_proc.broker.budget import TokenBucket
+from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.racing.candidate_request import Candidates
@@ -37,6 +38,7 @@ def test_a_call_is_answered_while_its_copy_goes_its_own_way() -> None:
         clock = asyncio.get_running_loop().time
         racer = Racer(
             BrokerSettings(),
+            Estimates(BrokerSettings()),
             upstream,  # type: ignore[arg-type]
             Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT),
             TokenBucket(0.2, 500.0),

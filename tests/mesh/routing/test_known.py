@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+import pytest
+
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
@@ -313,15 +315,18 @@ def test_a_model_whose_calls_are_not_seen_stays() -> None:
     assert list(fleet.table()) == ["m"]
 
 
-def test_a_model_whose_calls_are_seen_goes_when_there_are_none() -> None:
-    fleet = Fleet()
-    fleet.known.sees_all = True
-    fleet.holds("m", 1)
-    fleet.call("m")
+@pytest.mark.parametrize(("sees_all", "known"), [(True, "new"), (False, "old")])
+def test_where_all_calls_are_seen_a_place_goes_to_who_is_called_now(sees_all: bool, known: str) -> None:
+    fleet = Fleet(models=1)
+    fleet.known.sees_all = sees_all
+    fleet.holds("old", 0)
+    fleet.call("old", times=1000)
     fleet.look()
-    assert not fleet.look()
-    assert fleet.look(1000.0)
-    assert fleet.table() == {}
+    fleet.now += 300.0
+    fleet.holds("new", 0)
+    fleet.call("new", times=3)
+    assert fleet.look() is sees_all
+    assert list(fleet.table()) == [known]
 
 
 def test_the_most_called_are_known_and_a_place_is_lost_only_to_one_called_clearly_more() -> None:

@@ -119,3 +119,60 @@ def test_with_known_calls_some_node_is_always_within_its_bound_and_none_is_broug
         running += 1
         share = taker.weight / sum(weights)
         assert taker.in_flight <= max(1, math.ceil(factor * running * share + 1e-9))
+
+
+def test_a_pick_whose_duration_is_known_counts_for_as_long_and_then_goes() -> None:
+    book, (node,) = loads([1.0])
+    book.tick(1.0)
+    book.picked(node, 5.0)
+    assert book.of(node) == 1.0
+    book.tick(5.9)
+    assert book.of(node) == 1.0
+    book.tick(6.0)
+    assert book.of(node) == 0.0
+
+
+def test_a_lease_takes_over_a_pick_whose_duration_was_known() -> None:
+    book, (node, other) = loads([1.0, 1.0])
+    book.tick(1.0)
+    book.picked(node, 5.0)
+    book.started(node)
+    assert book.of(node) == 1.0
+    book.tick(60.0)
+    assert book.of(node) == 1.0, "until it ends, whatever others took"
+    book.finished(node)
+    assert book.of(node) == book.of(other) == 0.0
+
+
+def test_a_lease_on_another_node_takes_over_nothing() -> None:
+    book, (node, other) = loads([1.0, 1.0])
+    book.tick(1.0)
+    book.picked(node, 5.0)
+    book.started(other)
+    assert (book.of(node), book.of(other)) == (1.0, 1.0)
+    book.tick(6.0)
+    assert (book.of(node), book.of(other)) == (0.0, 1.0)
+
+
+def test_beyond_the_bound_of_expected_ends_calls_fade(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.routing.load.MAX_EXPECTED", 2)
+    book, (node,) = loads([1.0])
+    book.tick(1.0)
+    for _ in range(3):
+        book.picked(node, 5.0)
+    assert book.of(node) == pytest.approx(3.0)
+    book.tick(2.0)
+    assert book.of(node) == pytest.approx(2.0, abs=0.001)
+
+
+def test_a_node_that_left_takes_what_was_expected_of_it_along() -> None:
+    book, (gone, stays) = loads([1.0, 1.0])
+    book.tick(1.0)
+    book.picked(gone, 5.0)
+    book.picked(stays, 5.0)
+    gone.counted = False
+    book.population([stays])
+    book.tick(10.0)
+    assert (book.of(gone), book.of(stays)) == (0.0, 0.0)
+    book.picked(stays, 5.0)
+    assert book.of(stays) == 1.0

@@ -1,0 +1,72 @@
+"""What ended calls mean for the edge: loads of nodes, demand for models, and how long calls take.
+
+No call is counted twice. One that the server routed was counted when it was: its end tells how long such calls take,
+and nothing else. One that the map of known calls sent is counted when it has ended, and then as what it was.
+"""
+
+from collections.abc import Callable, Iterable
+
+from ext_proc.access_log.entries import EndedCall
+from ext_proc.broker.estimates import Estimates
+from ext_proc.broker.plan import Candidate
+from ext_proc.wire.call import Verb
+from mesh.bounded import ByteMemo
+from mesh.routing.placement import RESIDENT
+from mesh.routing.router import Router
+
+_INFERENCE = frozenset(
+    {Verb.PREDICT, Verb.INFER, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE, Verb.SESSION_RUN, Verb.STREAM_INFER}
+)
+
+
+class EdgeAccounts:
+    """See `service.Accounts`. What it keeps is kept by the router and the estimates, within their bounds."""
+
+    def __init__(self, router: Router, estimates: Estimates, sees_all: Callable[[bool], None]) -> None:
+        """`sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
+        that what came before counts no more.
+        """
+        self._router = router
+        self._estimates = estimates
+        self._sees_all = sees_all
+        self._since = 0.0
+        self._hears = False
+
+    def logs(self, count: int, now: float) -> None:
+        """See `service.Accounts.logs`."""
+        if not count or not self._hears:
+            self._since = now
+            self._sees_all(False)
+        self._hears = count > 0
+
+    def ended(self, calls: Iterable[EndedCall], now: float) -> None:
+        """See `Accounts.ended`."""
+        router = self._router
+        if self._hears and now - self._since > router.demand.memory:
+            self._sees_all(True)
+        called: dict[str, int] = {}
+        busy: dict[str, list[float]] = {}
+        for call, node, known, seconds, answer_seconds in calls:
+            if known:
+                busy.setdefault(node, []).append(seconds)
+            if call is None:
+                continue
+            if known:
+                called[call.model] = called.get(call.model, 0) + 1
+                if answer_seconds is not None:
+                    # Of others it is not told whether they waited for a load.
+                    candidate = _CANDIDATES[call.model, call.version, call.label]
+                    self._estimates.observe(candidate, RESIDENT, 1000 * answer_seconds, now)
+            if node and call.verb in _INFERENCE:
+                router.durations.took(call.model, seconds, now)
+        for model, count in called.items():
+            router.demand.called(model, now, count)
+        for node, times in busy.items():
+            router.known_calls(node, len(times), sum(times) / len(times), now)
+
+
+def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:
+    return Candidate(*asked)
+
+
+_CANDIDATES = ByteMemo(_candidate)

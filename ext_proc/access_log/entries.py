@@ -1,0 +1,148 @@
+"""A message of Envoy's access log, read: the plain calls that have ended, and what is counted of each.
+
+Most of what an entry says is the same for many calls (path, node, metadata) and is remembered by its bytes, so that an
+entry costs some microseconds.
+"""
+
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from ext_proc.contract import ACCESS_LOG_NAME, KNOWN_KEY, MODEL_HEADER, NODES_KEY, NODES_NAMESPACE
+from ext_proc.errors import TbmsError
+from ext_proc.protos import access_log_pb2 as pb
+from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from ext_proc.wire.naming import is_method, name_logged
+from mesh.address import Address
+from mesh.bounded import ByteMemo
+
+MAX_MESSAGE = 256 * 1024
+"""Bytes of a message: Envoy sends what fills its buffer, 16 KiB, and one entry more, of at most 96 KiB of headers."""
+MAX_ENTRIES = 1024
+"""Entries of a message: those of an Envoy have some hundred bytes each, so that its buffer holds a tenth of this."""
+
+_NAME = ACCESS_LOG_NAME.encode()
+_MODEL_HEADER = MODEL_HEADER.encode()
+_NANO = 1e-9
+_END = pb.DOWNSTREAM_END
+_GRPC = frozenset(each for each in InferenceProtocol if each.is_grpc)
+_IN_HEADER = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "")
+"""Stands for the calls of a gRPC method, whose path names no model."""
+
+
+class LogError(TbmsError):
+    """A message is not one of the log of calls; the text says why."""
+
+
+class EndedCall(NamedTuple):
+    """A plain call that has ended. `call` is what it asked for, None where its headers do not say.
+
+    `node` is the `ip:port` that was asked last, "" where none was. `known`: the map of known calls named it, so that
+    the server has heard nothing of the call before. `seconds` is how long the node was busy with the call: from the
+    first byte to it until the last one of its reply, or until the caller went away. `answer_seconds` counts from the
+    whole request on, and is None unless the call succeeded.
+    """
+
+    call: Call | None
+    node: str
+    known: bool
+    seconds: float
+    answer_seconds: float | None
+
+
+def check_log(message: pb.StreamAccessLogsMessage) -> None:
+    """Raises LogError unless the first message of a stream says that the stream is a log of calls."""
+    name = message.identifier.log_name
+    if name != _NAME:
+        raise LogError(f"the log has the name {name[:64]!r}, not {ACCESS_LOG_NAME!r}")
+
+
+def read_message(data: bytes) -> pb.StreamAccessLogsMessage:
+    """The message in `data`. Raises LogError for what is none, and for one that is too large."""
+    if len(data) > MAX_MESSAGE:
+        raise LogError(f"a message of {len(data)} bytes is over the limit of {MAX_MESSAGE} bytes")
+    try:
+        message = pb.StreamAccessLogsMessage.FromString(data)
+    except DecodeError:
+        raise LogError("a message is not a StreamAccessLogsMessage") from None
+    count = len(message.http_logs.log_entry)
+    if count > MAX_ENTRIES:
+        raise LogError(f"a message of {count} entries is over the limit of {MAX_ENTRIES}")
+    return message
+
+
+def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
+    """The calls of a message that have ended, of those to which the server or the map had named a node."""
+    found = []
+    for entry in message.http_logs.log_entry:
+        common = entry.common_properties
+        known = _KNOWN[common.metadata]
+        if known is None or common.access_log_type != _END:
+            continue
+        request, response = entry.request, entry.response
+        path = request.path
+        call = _BY_PATH[path]
+        if call is _IN_HEADER:
+            call = _call_of_header(path, request)
+        status = response.response_code.value
+        first = common.time_to_first_upstream_tx_byte
+        last = common.time_to_last_upstream_rx_byte if status else common.duration
+        began = first.seconds + first.nanos * _NANO
+        ended = last.seconds + last.nanos * _NANO
+        answer = None
+        if status == 200 and (call is None or call.protocol not in _GRPC or _is_ok(response)):
+            whole = common.time_to_last_rx_byte
+            answer = max(0.0, ended - max(began, whole.seconds + whole.nanos * _NANO))
+        busy = max(0.0, ended - began) if began else 0.0
+        found.append(EndedCall(call, _ADDRESSES[common.upstream_remote_address], known, busy, answer))
+    return found
+
+
+def _by_path(path: bytes) -> Call | None:
+    text = path.decode("latin-1")
+    return _IN_HEADER if is_method(text) else name_logged(text, None)
+
+
+def _call_of_header(path: bytes, request: pb.HTTPRequestProperties) -> Call | None:
+    for header in request.request_headers:
+        if header.key == _MODEL_HEADER:
+            return name_logged(path.decode("latin-1"), header.value.decode("latin-1"))
+    return None
+
+
+def _is_ok(response: pb.HTTPResponseProperties) -> bool:
+    """Whether a gRPC call has ended with OK; its status is in the trailers, or in the headers where there are none."""
+    for header in (*response.response_trailers, *response.response_headers):
+        if header.key == b"grpc-status":
+            return header.value == b"0"
+    return False
+
+
+def _address(data: bytes) -> str:
+    try:
+        found = pb.Address.FromString(data).socket_address
+    except DecodeError:
+        return ""
+    return str(Address(found.address, found.port_value)) if found.port_value else ""
+
+
+def _is_known(data: bytes) -> bool | None:
+    """Whether the metadata of a call say that the map named its node; None where nobody did.
+
+    Where both did, which is not to be, the server has counted the call.
+    """
+    try:
+        named = pb.Metadata.FromString(data).filter_metadata
+    except DecodeError:
+        return None
+    if NODES_NAMESPACE not in named:
+        return None
+    keys = named[NODES_NAMESPACE].fields
+    if NODES_KEY in keys:
+        return False
+    return True if KNOWN_KEY in keys else None
+
+
+_BY_PATH = ByteMemo(_by_path)
+_ADDRESSES = ByteMemo(_address)
+_KNOWN = ByteMemo(_is_known)
