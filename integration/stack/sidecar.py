@@ -128,6 +128,10 @@ class Sidecar:
         """Starts the server; returns once it says that it is ready."""
         await self.server.start(answers(f"{self.admin}/readyz"))
 
+    def add_to(self, section: str, settings: Section) -> None:
+        """Adds settings to a section of the configuration that is written next."""
+        self._sections.setdefault(section, {}).update(settings)
+
     def write_config(self) -> None:
         """Writes the configuration as it stands now, in one step: a server that watches the file takes it up."""
         document = {**self._sections, "nodes": [_as_settings(node) for node in self.nodes]}
