@@ -4,6 +4,7 @@ Rooms own their sections (`mesh.routing.settings` and so on); this module compos
 error as: file, path in the file, what was expected, and the value that was found.
 """
 
+import re
 from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings
 from mesh.warming.settings import WarmSettings
+
+_USER = re.compile(r"//.*@")  # of a URL: who writes a password there is told of it without showing it
 
 
 class TlsSettings(Settings):
@@ -160,6 +163,6 @@ def _wording(name: str, fault: Any) -> str:
         return f"{name}: {where}: no such setting"
     if fault["type"] == "secret":
         return f"{name}: {where}: {fault['msg']}"
-    value = repr(fault["input"])
+    value = _USER.sub("//***@", repr(fault["input"]))
     shown = value if len(value) <= 80 else value[:77] + "..."
     return f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')} (found {shown})"
