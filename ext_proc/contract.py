@@ -35,7 +35,9 @@ CALL_HEADER = "x-tbms-call"
 """From an edge to a node: what is left of the call's time, and how it may share a batch; `ext_proc.batching.terms`."""
 CLAIM_HEADER = "x-tbms-session"
 """From an edge to a node: the session that the call belongs to; `mesh.session_claim`."""
-STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER)
+RETRIES_HEADER = "x-tbms-retries"
+"""On a candidate's call of ours: how often Envoy may ask again. It takes `MAX_RETRIES_HEADER` from no caller."""
+STEERING_HEADERS = (NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER, RETRIES_HEADER)
 
 # In replies: the node that answered, and a node's word that another one should be asked.
 UPSTREAM_HEADER = "x-tbms-upstream"

@@ -18,6 +18,7 @@ from ext_proc.contract import (
     PRIMARY_HEADER,
     RESIDENCY_ASK,
     RESIDENCY_HEADER,
+    RETRIES_HEADER,
     SESSION_HEADER,
     SPLIT_KEY_HEADER,
     TLOC_HEADER,
@@ -133,7 +134,8 @@ class EdgePolicy:
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
             asks = headers.get(RESIDENCY_HEADER) == RESIDENCY_ASK
-            return Route(nodes, wants_residency=call.model if asks else "", keeps=_OWN)
+            bound = _BOUND if headers.get(RETRIES_HEADER) == "0" else ()
+            return Route(nodes, headers=bound, wants_residency=call.model if asks else "", keeps=_OWN)
         named = headers.get(SESSION_HEADER)
         if named is not None:
             return self._decide(head, call, session_of_header(call, named), now)

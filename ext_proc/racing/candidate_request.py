@@ -17,6 +17,7 @@ from ext_proc.contract import (
     NODE_HEADER,
     RESIDENCY_ASK,
     RESIDENCY_HEADER,
+    RETRIES_HEADER,
     UPSTREAM_TIMEOUT_HEADER,
 )  # fmt: skip
 from ext_proc.http2.headers import Headers
@@ -36,12 +37,13 @@ from mesh.routing.placement import ExpectedWait
 _NOT_SENT_ON = deadline.HEADERS | {
     CALL_HEADER, CLAIM_HEADER, HOP_HEADER, MODEL_HEADER, "host", NODE_HEADER, RESIDENCY_HEADER, "grpc-timeout",
     "grpc-encoding", "grpc-accept-encoding", UPSTREAM_TIMEOUT_HEADER, MAX_RETRIES_HEADER,
+    RETRIES_HEADER,
 }  # fmt: skip
 # A candidate is given a little more than is left: it is the race that ends it, in time. A node or an Envoy whose timer
 # is a moment early would else answer that it failed, where the truth is that the time is up.
 _GRACE_MS = 2.0
 # On a call that only one node may get.
-_BOUND: Headers = ((MAX_RETRIES_HEADER, b"0"),)
+_BOUND: Headers = ((RETRIES_HEADER, b"0"),)
 _ASK: Headers = ((RESIDENCY_HEADER, RESIDENCY_ASK.encode("ascii")),)
 
 

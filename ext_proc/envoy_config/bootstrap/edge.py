@@ -14,7 +14,7 @@ from ext_proc.envoy_config.parts.access_log import calls_log
 from ext_proc.envoy_config.parts.filter import edge_filter
 from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
-from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark
+from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark, retries_of_server
 from ext_proc.envoy_config.parts.known import known_filter
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.settings import EnvoySettings
@@ -43,8 +43,8 @@ def edge_listeners(settings: EnvoySettings, version: str, known: str | None = No
     clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS)
     clients = buffering(clients, settings, version)
     knows_caller = bool(parse_address(settings.egress).path)
-    placed = nodes_of_hop_mark() if knows_caller else edge_filter(settings, version)
-    found = [clients, _listener("egress", settings.egress, settings, [placed], FROM_SERVER)]
+    placing = [nodes_of_hop_mark(), retries_of_server()] if knows_caller else [edge_filter(settings, version)]
+    found = [clients, _listener("egress", settings.egress, settings, placing, FROM_SERVER)]
     if settings.direct_listen is not None:
         found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))
     return found

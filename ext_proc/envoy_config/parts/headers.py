@@ -18,6 +18,7 @@ from ext_proc.contract import (
     NAMED_HEADER,
     NODE_HEADER,
     RESIDENCY_HEADER,
+    RETRIES_HEADER,
     STEERING_HEADERS,
 )
 from ext_proc.envoy_config.parts.text import extension
@@ -30,7 +31,7 @@ FROM_SERVER = (NODE_HEADER,)
 # of sessions and of the terms of a call.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)
 # Removed at an edge's router, so after the route was chosen by them: they end here.
-AT_EDGES_ROUTER = (NODE_HEADER, HOP_HEADER, NAMED_HEADER, "x-envoy-external-address")
+AT_EDGES_ROUTER = (NODE_HEADER, HOP_HEADER, NAMED_HEADER, RETRIES_HEADER, "x-envoy-external-address")
 # Removed at a node's router, which is the last: with the server away, too, none of them reaches a model server.
 AT_NODES_ROUTER = (*STEERING_HEADERS, "x-envoy-external-address")
 # Removed from the replies of nodes at the edge's router, where retries have seen it.

@@ -1,5 +1,9 @@
 """The server's own calls where Envoy knows that they are: it reads their nodes itself, and asks nobody."""
 
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import (
     Config,
     ConfigKeyValuePair,
@@ -10,7 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import HOP_HEADER, NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import HOP_HEADER, MAX_RETRIES_HEADER, NODES_KEY, NODES_NAMESPACE, RETRIES_HEADER
 
 
 def nodes_of_hop_mark() -> HttpFilter:
@@ -25,3 +29,17 @@ def nodes_of_hop_mark() -> HttpFilter:
     )
     config = Config(request_rules=[ConfigRule(header=HOP_HEADER, on_header_present=told, remove=True)])
     return HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=Any.pack(config))
+
+
+def retries_of_server() -> HttpFilter:
+    """The filter that believes the server how often its call may be asked again; where it says nothing, the route does.
+
+    Envoy takes its own header for that off every call that comes in, so that it is written here.
+    """
+    said = HeaderValueOption(
+        header=HeaderValue(key=MAX_RETRIES_HEADER, value=f"%REQ({RETRIES_HEADER})%"),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+    mutations = Mutations(request_mutations=[HeaderMutation(append=said)])
+    config = HeaderMutationFilter(mutations=mutations)
+    return HttpFilter(name="envoy.filters.http.header_mutation", typed_config=Any.pack(config))

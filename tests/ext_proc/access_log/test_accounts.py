@@ -32,7 +32,7 @@ class Edge:
         return self.router.demand.rate("bert", now) * RoutingSettings().demand_seconds
 
     def load(self, now: float) -> float:
-        self.router.expected_wait("bert", now, "rest")  # loads are as of a question
+        self.router.tick(now)
         return sum(self.router.load(node.id) for node in (A, B))
 
 

@@ -407,6 +407,8 @@ class TestLimits:
         route = edge.decide(rest("plain", **marked))
         assert route.nodes == ("10.9.9.9:1",)
         assert (route.headers, "x-tbms-session" in route.keeps) == ((), True)
+        route = edge.decide(rest("plain", **marked, x_tbms_retries="0"))
+        assert (route.headers, "x-tbms-retries" in route.keeps) == ((("x-envoy-max-retries", "0"),), False)
         assert not edge.counts()
 
 

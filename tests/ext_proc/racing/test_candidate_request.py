@@ -78,7 +78,8 @@ def test_the_same_model_keeps_the_path_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "steering",
     ["tloc", "backup", "primary", "tbms-key", "x-tbms-hop", "x-tbms-node", "x-tbms-model", "x-tbms-call",
-     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms", "x-tbms-session", "x-envoy-max-retries", "x-tbms-residency"],
+     "grpc-timeout", "x-envoy-upstream-rq-timeout-ms", "x-tbms-session", "x-envoy-max-retries", "x-tbms-residency",
+     "x-tbms-retries"],
 )  # fmt: skip
 def test_what_steers_is_not_sent_on(steering: str) -> None:
     made = request(held(**{steering: "forged"}), Candidate("svm"))
@@ -150,7 +151,7 @@ def test_a_call_of_a_session_goes_to_its_seat_and_says_what_that_says() -> None:
         made = dict(request(replace(call, seat=Seat("node-1", claim)), Candidate("bert")).headers)
         assert made.get("x-tbms-session") == (claim.encode() or None)
         assert made["x-tbms-hop"] == HOP.write(("node-1",)).encode()
-        assert made["x-envoy-max-retries"] == b"0"
+        assert made["x-tbms-retries"] == b"0"
 
 
 def test_a_node_that_is_not_heard_is_asked_how_the_model_stands_there() -> None:

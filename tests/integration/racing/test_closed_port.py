@@ -25,11 +25,13 @@ async def half_gone(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     need_envoy(request.param)
     grpc, rest = free_ports(2)
     gone = Node("gone", grpc=f"127.0.0.1:{grpc}", rest=f"127.0.0.1:{rest}", models=frozenset({"bert"}))
-    sections = {"broker": RULES, "probe": {"enabled": False}}
+    folder = tmp_path_factory.mktemp("gone")
+    egress = {} if request.param == "1.38" else {"egress": f"unix:{folder}/egress.sock"}
+    sections = {"broker": RULES, "probe": {"enabled": False}, "envoy": egress}
     async with puppet() as show:
         nodes = [gone, replace(show.node, models=frozenset({"svm"}))]
         async with (
-            Sidecar(tmp_path_factory.mktemp("gone"), nodes, envoy=request.param, sections=sections) as edge,
+            Sidecar(folder, nodes, envoy=request.param, sections=sections) as edge,
             Client(edge) as client,
         ):
             yield Stage(edge, client, show)

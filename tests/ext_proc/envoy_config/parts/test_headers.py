@@ -38,7 +38,7 @@ def test_steering_headers_of_clients_are_removed_before_the_route_is_chosen(vers
 @pytest.mark.parametrize("version", VERSIONS)
 def test_on_a_unix_socket_envoy_reads_the_hop_mark_itself(version: str) -> None:
     document = edge_document(EnvoySettings(egress="unix:/tmp/tbms-egress.sock"), version)
-    reading, routing = manager(document, "egress")["http_filters"]
+    reading, _, routing = manager(document, "egress")["http_filters"]
     (rule,) = reading["typed_config"]["request_rules"]
     assert (rule["header"], rule["remove"], routing["name"]) == ("x-tbms-hop", True, "envoy.filters.http.router")
     told = rule["on_header_present"]

@@ -41,7 +41,7 @@ def test_ours_skips_what_has_its_nodes_before_it_looks_at_anything_else(version:
     first = ours[0]
     single = first["predicate"]["single_predicate"]
     assert single["input"]["typed_config"]["filter"] == "envoy.lb"
-    assert single["input"]["typed_config"]["path"] == [{"key": "tbms-nodes"}]
+    assert single["input"]["typed_config"]["path"] == [{"key": "tbms-known"}]
     assert single["custom_match"]["typed_config"]["value"] == {"present_match": True}
     assert first["on_match"]["action"]["typed_config"]["@type"].endswith("matcher.action.v3.SkipFilter")
     without = manager(document(version, None))["http_filters"]
