@@ -19,7 +19,7 @@ from mesh.errors import MeshError
 from mesh.settings import Settings
 
 _SPACING = 0.1  # seconds between two queries, should a server answer at once each time
-_LONGEST_INDEX = 20  # digits
+_INDEX_DIGITS = 20
 
 _PORTS = ("grpc", "rest", "residency")
 
@@ -69,7 +69,7 @@ class ConsulSource:
                 path = f"/v1/health/service/{settings.service}"
                 reply = await http.get(path, {**asked, "index": str(index)}, within=within)
                 yield nodes_of(reply.document, settings)
-                told = number(reply.headers.get("x-consul-index", ""), _LONGEST_INDEX)
+                told = number(reply.headers.get("x-consul-index", ""), _INDEX_DIGITS)
                 if told is None:
                     raise MeshError(f"GET {path}: the reply has no X-Consul-Index")
                 index = 0 if told < index else told

@@ -92,7 +92,9 @@ class DnsSource:
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
         settings = self._settings
-        look_up = self._look_up or _resolver(settings)
+        look_up = self._look_up
+        if look_up is None:
+            look_up = await asyncio.to_thread(_resolver, settings)
         while True:
             lookups = _LookUps(look_up)
             yield await (_by_address(settings, lookups) if settings.srv is None else _by_target(settings, lookups))
