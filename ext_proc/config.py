@@ -4,6 +4,8 @@ Rooms own their sections (`mesh.routing.settings` and so on); this module compos
 error as: file, path in the file, what was expected, and the value that was found.
 """
 
+import re
+from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,11 +22,14 @@ from ext_proc.known.settings import KnownMapSettings
 from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
 from mesh.discovery.settings import NodeList
+from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings
 from mesh.warming.settings import WarmSettings
+
+_USER = re.compile(r"//.*@")  # of a URL: who writes a password there is told of it without showing it
 
 
 class TlsSettings(Settings):
@@ -72,6 +77,7 @@ class Config(Settings):
     residency: ResidencySettings = ResidencySettings()
     warm: WarmSettings = WarmSettings()
     nodes: NodeList = ()
+    discovery: DiscoveryList = ()
     broker: BrokerSettings = BrokerSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     batching: BatchingSettings | None = Field(
@@ -84,11 +90,20 @@ class Config(Settings):
     @cached_property
     def model_table(self) -> ModelTable:
         """The models section, resolved, once. Raises ConfigError for a cycle or an unknown name in it."""
-        return ModelTable(self.broker, self.models, known_models(node.node() for node in self.nodes))
+        return ModelTable(self.broker, self.models, self._known_models())
+
+    def _known_models(self) -> Set[str] | None:
+        """None where nodes are discovered: nobody knows yet what they hold."""
+        return None if self.discovery else known_models(node.node() for node in self.nodes)
 
     def check(self) -> None:
         """Raises ConfigError for what no section can see by itself."""
         _ = self.model_table
+        if self.envoy.endpoints_dir is not None and any(source.kind == "envoy" for source in self.discovery):
+            raise ConfigError(
+                "discovery: kind envoy reads which nodes Envoy knows, and with envoy.endpoints_dir Envoy knows those "
+                "which this server writes: it would hear its own echo"
+            )
         if self.node is not None and self.batching is not None:
             raise ConfigError("batching: this process is a node, and nodes gather by `node.batching`")
         step, each = self.routing.load_step, self.warm.replica_load
@@ -148,6 +163,6 @@ def _wording(name: str, fault: Any) -> str:
         return f"{name}: {where}: no such setting"
     if fault["type"] == "secret":
         return f"{name}: {where}: {fault['msg']}"
-    value = repr(fault["input"])
+    value = _USER.sub("//***@", repr(fault["input"]))
     shown = value if len(value) <= 80 else value[:77] + "..."
     return f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')} (found {shown})"

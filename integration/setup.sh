@@ -60,6 +60,20 @@ azurite)
         echo "No npm here: the tests of the Azure store will be skipped. On Debian: apt-get install nodejs npm"
     fi
     ;;
+# A real etcd, unpacked and not installed: no service is started, and nobody need be root.
+etcd)
+    rm -rf build/etcd
+    mkdir -p build/etcd
+    if command -v apt-get >/dev/null; then
+        cd build/etcd
+        # The lists of packages may be old, or not there at all.
+        apt-get download -qq etcd-server || { apt-get update -qq && apt-get download -qq etcd-server; }
+        dpkg-deb -x etcd-server_*.deb .
+        rm etcd-server_*.deb
+    else
+        echo "No apt-get here: the tests of etcd will be skipped, unless there is an etcd at build/etcd/usr/bin/etcd."
+    fi
+    ;;
 # Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.
 fuzz)
     rm -rf build/fuzz/packages

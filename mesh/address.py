@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mesh.digits import number
@@ -62,11 +63,12 @@ def parse_address(text: str, *, listening: bool = False) -> Address:
     return address
 
 
+@lru_cache(maxsize=16_384)
 def parse_endpoint(text: str) -> Address:
     """Read the endpoint of a node, `10.0.0.3:8500` or `[fd00::3]:8500`: what Envoy's host override understands.
 
     `str()` of it is the text that Envoy prints for it: IPv6 in its shortest form. Raises AddressError that says what is
-    wrong with the text.
+    wrong with the text. What was read is remembered: a fleet's endpoints are read again at every change of one.
     """
     address = _host_and_port(text, "an endpoint: expected ip:port, such as 10.0.0.3:8500 or [fd00::3]:8500")
     ip = address.ip

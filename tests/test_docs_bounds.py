@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -56,6 +56,10 @@ NO_BOUNDS = {
     "mesh.address.MAX_SOCKET_PATH": "of the configuration",
     "mesh.bounded._SLOT_BYTES": "what a dictionary takes",
     "mesh.discovery.registry.LONGEST_PAUSE": "a pause of ours",
+    "mesh.discovery.registration.etcd._LONGEST_PAUSE": "a pause of ours",
+    "mesh.discovery.flapping.LONGEST_HOLD": "a pause of ours",
+    "mesh.discovery.json_http._SHOWN": "of a line of the log",
+    "mesh.discovery.json_http._PARSE_APART_BYTES": "where work is done, not whether",
     "mesh.model_cache.loaders.tfserving._POLL_MOST": "a pause of ours",
     "mesh.model_cache.loaders.triton._POLL_MOST": "a pause of ours",
     "mesh.model_cache.loads.unloading._RETRY_MOST": "a pause of ours",
@@ -63,6 +67,7 @@ NO_BOUNDS = {
     "mesh.model_cache.stores.object_store._SHOWN": "of a line of the log",
     "mesh.model_server.runner.INLINE_BYTES": "where work is done, not whether",
     # Settings.
+    "discovery.most_seconds": "a pause of ours",
     "models.limit_ms": "an operator's limit for one model",
     "envoy.limits.body_buffer_bytes": "Envoy's",
     "envoy.limits.longest_tloc_seconds": "Envoy's",
@@ -120,8 +125,9 @@ def default(where: str) -> object:
 
 
 def _field(owner: type[BaseModel], names: list[str]) -> object:
-    for name in names[:-1]:
-        (owner,) = _sections(owner.model_fields[name].annotation)
+    for name, after in pairwise(names):
+        # Of several kinds of section the one that has such a setting.
+        (owner,) = [found for found in _sections(owner.model_fields[name].annotation) if after in found.model_fields]
     return owner.model_fields[names[-1]].default
 
 

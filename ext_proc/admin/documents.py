@@ -75,6 +75,22 @@ class SessionsStatus(TypedDict):
     pushed_out: int
 
 
+class SourceStatus(TypedDict):
+    """A source of nodes; the earlier ones win where two clash."""
+
+    name: str
+    nodes: int
+    stale: bool
+    """It cannot say at the moment what its nodes are: the last ones that it told of stay in force."""
+    heard_seconds_ago: float | None
+    """Since it last said what its nodes are; None: it never has."""
+    down_seconds: float | None
+    cause: str | None
+    """Why it cannot say."""
+    held_back: Sequence[str]
+    """Nodes of it that come and go, and are let in later."""
+
+
 class KnownMapStatus(TypedDict):
     """The map of known calls: as the server has written it, and as its Envoy has it."""
 
@@ -100,8 +116,7 @@ class EdgeStatus(TypedDict):
     nodes: Sequence[KnownNodeStatus]
     left_out: Sequence[str]
     """One sentence for each node that clashes with another one."""
-    sources_failed: Mapping[str, str]
-    """Source of nodes -> why it cannot say at the moment what its nodes are."""
+    sources: Sequence[SourceStatus]
     models: Mapping[str, Mapping[str, str]]
     """Model -> node id -> state there (`mesh.residency`), of the first models in the order of their names."""
     models_not_shown: int

@@ -14,7 +14,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.config import Config
-from mesh.discovery.registry import Registry
+from mesh.discovery.registry import NodeSetListener, Registry
+from mesh.discovery.sightings import SourceState
+from mesh.discovery.sources import open_sources
 from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
 from mesh.health.prober import Prober
@@ -28,9 +30,14 @@ from mesh.routing.router import Router
 from mesh.warming.plan import WarmPlan
 from mesh.warming.warmer import Warmer
 
+_CONFIGURATION = "the configuration"
+
 
 class Population(Collector):
-    """Follows the nodes while `running`. It is its own metrics collector. `clock` in seconds, monotonic."""
+    """Follows the nodes while `running`. It is its own metrics collector. `clock` in seconds, monotonic.
+
+    `listeners` are told of every change of the nodes, after all others.
+    """
 
     def __init__(
         self,
@@ -40,6 +47,7 @@ class Population(Collector):
         load_waits: LoadWaits,
         hints: ReplyHints,
         clock: Callable[[], float],
+        *listeners: NodeSetListener,
     ) -> None:
         self._router = router
         self._cache_map = cache_map
@@ -52,7 +60,10 @@ class Population(Collector):
         self._warmer = Warmer(self._warm_plan, clock)
         followers = (self._prober, self._watches, self._warmer) if self._warms else (self._prober, self._watches)
         self._static = StaticSource(configured_nodes(config))
-        self._registry = Registry({"the configuration": self._static}, router, *followers)
+        sources = {_CONFIGURATION: self._static, **open_sources(config.discovery)}
+        self._registry = Registry(
+            sources, router, *followers, *listeners, steady=[_CONFIGURATION], chance=random.random
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -80,9 +91,13 @@ class Population(Collector):
         return self._registry.conflicts
 
     @property
-    def failures(self) -> dict[str, str]:
-        """Source -> why it cannot say at the moment what its nodes are."""
-        return self._registry.failures
+    def complete(self) -> bool:
+        """Whether every source of nodes has said at least once what its nodes are."""
+        return self._registry.complete
+
+    def sources(self) -> tuple[SourceState, ...]:
+        """The sources of nodes as of now; while `running`."""
+        return self._registry.states()
 
     def probe_failure(self, node_id: str) -> str | None:
         """Why the last probe of that node failed, or None if it did not."""
@@ -107,8 +122,24 @@ class Population(Collector):
         yield GaugeMetricFamily("tbms_models_held", "Models of which some node has told.", len(self._cache_map))
         widened = len(router.widened_models)
         yield GaugeMetricFamily("tbms_models_widened", "Models spread over more nodes for their load.", widened)
+        yield from self._source_metrics()
         yield CounterMetricFamily("tbms_warmups", "Loads that nodes were asked for ahead of calls.", self._warmer.asked)
         yield CounterMetricFamily("tbms_warmups_refused", "Those that did not come about.", self._warmer.refused)
+
+    def _source_metrics(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily("tbms_source_up", "Whether a source of nodes can say what they are.", labels=["source"])
+        nodes = GaugeMetricFamily("tbms_source_nodes", "Nodes of a source, as it said last.", labels=["source"])
+        held = GaugeMetricFamily("tbms_source_nodes_held", "Of these, held back: they flap.", labels=["source"])
+        age = GaugeMetricFamily(
+            "tbms_source_age_seconds", "Since a source last said what its nodes are.", labels=["source"]
+        )
+        for source in self.sources():
+            up.add_metric([source.name], source.down is None)
+            nodes.add_metric([source.name], source.nodes)
+            held.add_metric([source.name], len(source.held))
+            if source.age is not None:
+                age.add_metric([source.name], source.age)
+        yield from (up, nodes, held, age)
 
     def _free_models(self, node_id: str) -> float:
         heard = self.heard(node_id)

@@ -1,6 +1,5 @@
 """The edge role wired together: the population of nodes, the races, and the policy before them."""
 
-import asyncio
 import itertools
 import secrets
 import time
@@ -18,7 +17,7 @@ from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
-from ext_proc.edge.endpoint_files import update_endpoint_files
+from ext_proc.edge.endpoint_files import EndpointFiles
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
@@ -60,7 +59,10 @@ class EdgeRole:
         hints = ReplyHints(self._cache_map, config.residency.remember)
         self._sessions = Sessions(self._router)
         self._map_keeper = self._keeper_of_map()
-        self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock)
+        folder = config.envoy.endpoints_dir
+        self._files = None if folder is None else EndpointFiles(Path(folder), lambda: self._population.complete)
+        listeners = () if self._files is None else (self._files,)
+        self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock, *listeners)
 
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
@@ -123,10 +125,11 @@ class EdgeRole:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
-        await asyncio.to_thread(_update_endpoint_files, self._config)
         gathering = nullcontext() if self._gathering is None else self._gathering.running()
         keeping = nullcontext() if self._map_keeper is None else self._map_keeper.running()
         async with self._racer.running(), gathering, self._population.running(), keeping:
+            if self._files is not None:
+                await self._files.written.wait()
             yield
 
     def reload(self, config: Config) -> None:
@@ -135,7 +138,6 @@ class EdgeRole:
         if self._map_keeper is not None:
             self._map_keeper.models_changed(self._needs_decision(config.model_table))
         self.policy.body_limit = config.limits.body_bytes
-        _update_endpoint_files(config)
         self._population.replace(configured_nodes(config))
 
     def ready(self) -> bool:
@@ -180,8 +182,3 @@ def _race_tokens() -> Iterator[str]:
     """Tokens of RFC 9651 that no other edge gives its races."""
     process = secrets.token_hex(5)
     return (f"r{process}.{count:x}" for count in itertools.count())
-
-
-def _update_endpoint_files(config: Config) -> None:
-    if config.envoy.endpoints_dir is not None:
-        update_endpoint_files(Path(config.envoy.endpoints_dir), configured_nodes(config))

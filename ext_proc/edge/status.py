@@ -5,10 +5,18 @@ import math
 from dataclasses import asdict
 from typing import cast
 
-from ext_proc.admin.documents import EdgeStatus, KnownMapStatus, KnownNodeStatus, NodeResidencyStatus, SessionsStatus
+from ext_proc.admin.documents import (
+    EdgeStatus,
+    KnownMapStatus,
+    KnownNodeStatus,
+    NodeResidencyStatus,
+    SessionsStatus,
+    SourceStatus,
+)
 from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
 from ext_proc.known.keeper import MapKeeper
+from mesh.discovery.sightings import SourceState
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.routing.router import Router
@@ -23,10 +31,22 @@ def edge_status(population: Population, router: Router, cache_map: CacheMap, ses
     return {
         "nodes": [_node_status(population, router, cache_map, node) for node in population.nodes],
         "left_out": population.conflicts,
-        "sources_failed": population.failures,
+        "sources": [_source_status(source) for source in population.sources()],
         "models": {model: _holders(cache_map, model) for model in shown},
         "models_not_shown": len(names) - len(shown),
         "sessions": cast(SessionsStatus, {"live": len(sessions), **asdict(sessions.counts)}),
+    }
+
+
+def _source_status(source: SourceState) -> SourceStatus:
+    return {
+        "name": source.name,
+        "nodes": source.nodes,
+        "stale": source.down is not None,
+        "heard_seconds_ago": None if source.age is None else round(source.age, 1),
+        "down_seconds": None if source.down is None else round(source.down, 1),
+        "cause": source.cause,
+        "held_back": source.held,
     }
 
 

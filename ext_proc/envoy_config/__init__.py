@@ -56,8 +56,7 @@ def render_node(
 
 
 def render_endpoints(nodes: Sequence[Node]) -> dict[str, str]:
-    """The files of `endpoints_dir`: name -> YAML. Replace them by rename, so that Envoy never reads half a file."""
-    from ext_proc.envoy_config.bootstrap.clusters import discovery_responses
-    from ext_proc.envoy_config.parts.text import to_yaml
+    """The files of `endpoints_dir`: name -> text. Replace them by rename, so that Envoy never reads half a file."""
+    from ext_proc.envoy_config.bootstrap.clusters import endpoint_files
 
-    return {name: to_yaml(response) for name, response in discovery_responses(nodes).items()}
+    return endpoint_files(nodes)

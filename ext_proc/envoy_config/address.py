@@ -1,8 +1,11 @@
 """A node's endpoint in the spelling of Envoy."""
 
+from functools import lru_cache
+
 from mesh.address import Address, parse_address
 
 
+@lru_cache(maxsize=16_384)
 def endpoint(text: str) -> Address:
     """Reads the endpoint of a node. Raises ValueError unless it is spelled exactly as Envoy spells it.
 

@@ -18,12 +18,14 @@ from ext_proc.config import Config
 from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
+from ext_proc.node.registering import Registering
 from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.upstream.client import Upstream
+from mesh.discovery.registration import open_registrations
 from mesh.model_cache.books.states import Room
 from mesh.model_cache.books.status import CacheStatus
 from mesh.model_cache.loaders import open_loader
@@ -50,6 +52,8 @@ class NodeRole(Collector):
         self._manager: Manager | None = None
         self._publisher: ResidencyPublisher | None = None
         self._upstream: Upstream | None = None
+        registration = settings.registration
+        self._registering = Registering(() if registration is None else open_registrations(registration))
 
     @property
     def accounts(self) -> None:
@@ -87,7 +91,8 @@ class NodeRole(Collector):
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
                 async with self._gathering() as gatherer, self._publishing(self._publisher):
                     self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds, gatherer)
-                    yield
+                    async with self._registering.running():
+                        yield
 
     @asynccontextmanager
     async def _gathering(self) -> AsyncIterator[Gatherer | None]:
@@ -121,12 +126,16 @@ class NodeRole(Collector):
     async def left(self) -> None:
         """Returns once no edge follows this node any more and no call or session uses it, both for a moment.
 
-        Edges hang up when the models that they call here are loaded elsewhere.
+        Edges hang up when the models that they call here are loaded elsewhere: the node stays registered until then.
+        Edges that do not follow it learn from its registration alone that it goes, which is taken back at once.
         """
+        if not self.publisher.watchers:
+            await self._registering.withdraw()
         quiet = 0
         while quiet < _QUIET_LOOKS:
             await asyncio.sleep(_QUIET_LOOK_SECONDS)
             quiet = 0 if self.publisher.watchers or self.manager.in_flight else quiet + 1
+        await self._registering.withdraw()
 
     def routes(self) -> Iterable[AbstractRouteDef]:
         """For the admin port: commands of operators, and the residency stream for people to look at."""

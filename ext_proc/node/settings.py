@@ -4,6 +4,7 @@ from pydantic import Field
 
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.listen_address import ListenAddress
+from mesh.discovery.registration import RegistrationSettings
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import StoreSettings
 from mesh.settings import Settings
@@ -32,4 +33,7 @@ class NodeRoleSettings(Settings):
         None,
         description="Gather calls into batches, which go to the model server through `envoy.egress`. The node's Envoy "
         "has to be rendered with it.",
+    )
+    registration: RegistrationSettings | None = Field(
+        None, description="Tell edges by a service, such as etcd, that this node is there, and take it back at a drain."
     )

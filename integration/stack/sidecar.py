@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ class Sidecar:
     """The server and its Envoy, started and stopped one by one or (`async with`) together.
 
     `http` is the base URL of the Envoy listener, `target` its `ip:port` for gRPC channels, `admin` and `envoy_admin`
-    the base URLs of the two admin ports. `sections` are merged into the configuration (one level deep). Raises
-    ProcessError when one of the two does not come up, ConfigError when the sections make no configuration.
+    the base URLs of the two admin ports. `sections` are merged into the configuration (one level deep; lists
+    replace). Raises ProcessError when one of the two does not come up, ConfigError when the sections make no
+    configuration.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Sidecar:
         nodes: Iterable[Node],
         *,
         envoy: str = "1.40",
-        sections: Mapping[str, Section] | None = None,
+        sections: Mapping[str, Section | Sequence[Any]] | None = None,
         concurrency: int = 1,
     ) -> None:
         ports = free_ports(4)
@@ -52,7 +53,7 @@ class Sidecar:
         self.envoy_admin = f"http://127.0.0.1:{ports[3]}"
         self.config = folder / "tbms.yaml"
         self._bootstrap = folder / "envoy.yaml"
-        self._sections: dict[str, dict[str, Any]] = {
+        self._sections: dict[str, Any] = {
             "server": {
                 "listen": f"unix:{folder}/ext_proc.sock",
                 "admin": f"127.0.0.1:{ports[2]}",
@@ -69,7 +70,10 @@ class Sidecar:
             },
         }
         for name, section in (sections or {}).items():
-            self._sections.setdefault(name, {}).update(section)
+            if isinstance(section, Mapping):
+                self._sections.setdefault(name, {}).update(section)
+            else:
+                self._sections[name] = list(section)
         if "node" not in self._sections and not self._sections["envoy"].get("watch_responses"):
             # Soon enough for tests to meet it: most make a few calls and are done.
             known = {"file": str(folder / "known.pb"), "seconds": 0.1}
@@ -123,6 +127,10 @@ class Sidecar:
     async def start_server(self) -> None:
         """Starts the server; returns once it says that it is ready."""
         await self.server.start(answers(f"{self.admin}/readyz"))
+
+    def add_to(self, section: str, settings: Section) -> None:
+        """Adds settings to a section of the configuration that is written next."""
+        self._sections.setdefault(section, {}).update(settings)
 
     def write_config(self) -> None:
         """Writes the configuration as it stands now, in one step: a server that watches the file takes it up."""

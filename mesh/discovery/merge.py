@@ -19,7 +19,8 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> NodeSet:
 
     Two nodes with one endpoint clash: Envoy chooses by endpoint, so calls for one would reach the
     other. One node may use one endpoint for both protocols. Two nodes with one residency endpoint
-    clash as well: what one holds would be believed of the other.
+    clash as well: what one holds would be believed of the other. A node whose endpoints are all those
+    of one node of an earlier source is that node, told of twice, whatever it is called: no clash.
     """
     nodes: dict[str, Node] = {}
     sources: dict[str, str] = {}
@@ -30,8 +31,11 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> NodeSet:
             who = f"Node {node.id!r} of {source}"
             used = node.endpoints if node.residency is None else node.endpoints | {node.residency}
             shared = sorted(endpoint for endpoint in used if endpoint in owners)
+            told = {owners.get(endpoint) for endpoint in node.endpoints}
             if not node.endpoints:
                 conflicts.append(f"{who} has neither a grpc nor a rest endpoint.")
+            elif len(told) == 1 and (same := told.pop()) is not None and sources[same] != source:
+                continue
             elif node.id in nodes:
                 conflicts.append(f"{who} has the id of a node of {sources[node.id]}.")
             elif shared:

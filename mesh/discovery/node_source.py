@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from mesh.node import Node
+from mesh.discovery.merge import NodeSet
 
 
 class NodeSource(Protocol):
@@ -12,11 +12,12 @@ class NodeSource(Protocol):
     docs/decisions/031 says why it hands over whole populations and not single changes.
     """
 
-    def snapshots(self) -> AsyncGenerator[tuple[Node, ...], None]:
+    def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """The nodes as they are now, and again, complete, each time that they have changed.
 
         It runs until it is closed. A source that cannot say what the nodes are raises (OSError,
         TimeoutError or MeshError for what is to be expected): its last population stays in force and
-        it is asked anew after a pause. An empty tuple means that there are no nodes.
+        it is asked anew after a pause. A set without nodes means that there are none. `conflicts` are
+        sentences about what it was told and could not be used.
         """
         ...

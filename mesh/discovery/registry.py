@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
 from typing import Protocol, runtime_checkable
 
 from mesh.back_off import RetryDelays
-from mesh.discovery.merge import merge
+from mesh.discovery.merge import NodeSet
 from mesh.discovery.node_source import NodeSource
+from mesh.discovery.sightings import Sightings, SourceState
 from mesh.errors import MeshError
 from mesh.node import Node
 
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until a source that failed is asked again: doubled with every failure in a row."""
+_CAUSE = 300  # characters of why a source failed
 
 
 class NodeSetListener(Protocol):
@@ -40,19 +42,35 @@ class Registry:
 
     A source that fails keeps its last nodes in force and is asked again; the others go on. The
     listeners are told of every change in the order in which they stand: one that asks another of a node comes after it,
-    so the router is the first. Those that are workers run as long as the registry does.
+    so the router is the first. Those that are workers run as long as the registry does. `steady` and the rules of
+    changes: see `Sightings`. `chance`: see `RetryDelays`.
     """
 
-    def __init__(self, sources: Mapping[str, NodeSource], *listeners: NodeSetListener) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, NodeSource],
+        *listeners: NodeSetListener,
+        steady: Iterable[str] = (),
+        chance: Callable[[], float] | None = None,
+    ) -> None:
         self._sources = dict(sources)
         self._listeners = listeners
-        self._snapshots: dict[str, tuple[Node, ...]] = {}
+        self._chance = chance
+        self._sightings = Sightings(self._sources, steady)
+        self._changed = asyncio.Event()
         self.ready = asyncio.Event()
         """Set once every source has been heard: it has handed over its nodes, or failed to."""
         self.conflicts: tuple[str, ...] = ()
         """One sentence for each node that was left out, as of now."""
-        self.failures: dict[str, str] = {}
-        """Source -> why it cannot say at the moment what its nodes are."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every source has handed over its nodes at least once."""
+        return self._sightings.complete
+
+    def states(self) -> tuple[SourceState, ...]:
+        """Every source as of now; while the registry runs."""
+        return self._sightings.states(_now())
 
     async def run(self) -> None:
         """Follow the sources until cancelled."""
@@ -62,38 +80,49 @@ class Registry:
             for listener in self._listeners:
                 if isinstance(listener, NodeSetWorker):
                     tasks.create_task(listener.run(), name=type(listener).__name__)
-            self._heard()
+            tasks.create_task(self._tell(), name="tell of nodes")
 
     async def _follow(self, name: str, source: NodeSource) -> None:
-        delays = RetryDelays(FIRST_PAUSE, LONGEST_PAUSE)
+        delays = RetryDelays(FIRST_PAUSE, LONGEST_PAUSE, self._chance)
         while True:
             try:
                 async with aclosing(source.snapshots()) as snapshots:
-                    async for nodes in snapshots:
+                    async for found in snapshots:
+                        self._sightings.took(name, found, _now())
                         delays.reset()
-                        self._take(name, nodes)
+                        self._changed.set()
                 failure = "It ended."
             except (OSError, TimeoutError, MeshError) as error:
-                failure = str(error) or type(error).__name__
-            self.failures[name] = failure
-            self._heard()
+                failure = str(error)[:_CAUSE] or type(error).__name__
+            self._sightings.failed(name, failure, _now())
+            self._changed.set()
             pause = next(delays)
             logger.warning("a source of nodes failed", extra={"source": name, "cause": failure, "retry_seconds": pause})
             await asyncio.sleep(pause)
 
-    def _take(self, name: str, nodes: tuple[Node, ...]) -> None:
-        self.failures.pop(name, None)
-        self._snapshots[name] = nodes
-        ordered = [(each, self._snapshots[each]) for each in self._sources if each in self._snapshots]
-        merged = merge(ordered)
-        for conflict in merged.conflicts:
+    async def _tell(self) -> None:
+        """Applies what the sources said, when it is time to."""
+        while True:
+            self._changed.clear()
+            now = _now()
+            found = self._sightings.apply(now)
+            if found is not None:
+                self._take(found)
+            due = self._sightings.due(now)
+            if self._sightings.heard and (due is None or due > now):
+                self.ready.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._changed.wait()
+
+    def _take(self, found: NodeSet) -> None:
+        for conflict in found.conflicts:
             if conflict not in self.conflicts:
                 logger.warning("a node is left out", extra={"cause": conflict})
-        self.conflicts = merged.conflicts
+        self.conflicts = found.conflicts
         for listener in self._listeners:
-            listener.update(merged.nodes)
-        self._heard()
+            listener.update(found.nodes)
 
-    def _heard(self) -> None:
-        if self._sources.keys() <= self._snapshots.keys() | self.failures.keys():
-            self.ready.set()
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -3,6 +3,7 @@
 An edge's nodes stand in the bootstrap, or in files that Envoy watches, so that they change without a restart of it.
 """
 
+import json
 from collections.abc import Sequence
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -20,7 +21,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     WatchedDirectory,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
-from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
@@ -38,6 +38,7 @@ from mesh.node import Node
 
 GRPC_CLUSTER = "models_grpc"
 REST_CLUSTER = "models_rest"
+_ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
 def edge_clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node]) -> list[Cluster]:
@@ -58,12 +59,24 @@ def node_clusters(settings: EnvoySettings, server: str, *, grpc: str, rest: str)
     ]
 
 
-def discovery_responses(nodes: Sequence[Node]) -> dict[str, DiscoveryResponse]:
-    """The endpoint files that Envoy watches: file name -> content. Raises ConfigError as `edge_clusters` does."""
-    return {
-        f"{name}.yaml": DiscoveryResponse(resources=[Any.pack(assignment(name, _endpoints(name, nodes)))])
-        for name in (GRPC_CLUSTER, REST_CLUSTER)
-    }
+def endpoint_files(nodes: Sequence[Node]) -> dict[str, str]:
+    """The endpoint files that Envoy watches: file name -> text. Raises ConfigError as `edge_clusters` does.
+
+    Each is a DiscoveryResponse, written as JSON, which YAML contains: by way of the typed messages and of YAML a
+    thousand nodes would take seconds, and these files are written at every change of the nodes.
+    """
+    return {f"{name}.yaml": _response(name, _endpoints(name, nodes)) for name in (GRPC_CLUSTER, REST_CLUSTER)}
+
+
+def _response(cluster: str, addresses: Sequence[Address]) -> str:
+    hosts = [
+        {"endpoint": {"address": {"socket_address": {"address": address.host, "port_value": address.port}}}}
+        for address in addresses
+    ]
+    lines = ",\n".join(json.dumps(host) for host in hosts)
+    endpoints = f'[{{"lb_endpoints": [\n{lines}\n]}}]' if hosts else "[]"
+    head = f'"@type": "{_ASSIGNMENT}", "cluster_name": "{cluster}"'
+    return f'{{"resources": [{{{head}, "endpoints": {endpoints}}}]}}\n'
 
 
 def _nodes(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: HttpProtocolOptions) -> Cluster:

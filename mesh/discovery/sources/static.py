@@ -2,8 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Literal
 
+from mesh.discovery.merge import NodeSet
+from mesh.discovery.settings import NodeList
 from mesh.node import Node
+from mesh.settings import Settings
+
+
+class StaticSettings(Settings):
+    """Nodes that are listed here, as in `nodes`; read at a start only."""
+
+    kind: Literal["static"]
+    nodes: NodeList
 
 
 class StaticSource:
@@ -18,9 +29,9 @@ class StaticSource:
         self._nodes = nodes
         self._changed.set()
 
-    async def snapshots(self) -> AsyncGenerator[tuple[Node, ...], None]:
+    async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`. Of several replacements in a row only the last is sure to be handed over."""
         while True:
             self._changed.clear()
-            yield self._nodes
+            yield NodeSet(self._nodes, ())
             await self._changed.wait()

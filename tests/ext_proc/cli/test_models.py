@@ -34,7 +34,7 @@ def node_status(*models: dict[str, Any]) -> NodeDocument:
 
 
 def edge_status(models: dict[str, dict[str, str]]) -> EdgeDocument:
-    told = {"nodes": [], "left_out": [], "sources_failed": {}, "models": models, "models_not_shown": 0}
+    told = {"nodes": [], "left_out": [], "sources": [], "models": models, "models_not_shown": 0}
     return cast("EdgeDocument", {"role": "edge", **PROCESS, **told})
 
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.discovery.merge import merge
+from mesh.discovery.merge import NodeSet, merge
 from mesh.node import Node
 
 endpoints = st.one_of(st.none(), st.sampled_from([f"10.0.0.{n}:8500" for n in range(1, 6)]))
@@ -41,4 +41,18 @@ def test_the_result_has_no_clash_and_accounts_for_every_node(snapshots: list[lis
     assert len({node.id for node in population.nodes}) == len(population.nodes)
     used = [endpoint for node in population.nodes for endpoint in node.endpoints]
     assert len(set(used)) == len(used)
-    assert len(population.nodes) + len(population.conflicts) == sum(map(len, snapshots))
+    told_twice = sum(map(len, snapshots)) - len(population.nodes) - len(population.conflicts)
+    owners = {endpoint: node.id for node in population.nodes for endpoint in node.endpoints}
+    repeats = [node for found in snapshots[1:] for node in found if len(set(map(owners.get, node.endpoints))) == 1]
+    assert 0 <= told_twice <= len(repeats)
+
+
+def test_a_node_that_two_sources_tell_of_is_one_node_and_no_clash() -> None:
+    known = Node("a", "10.0.0.1:8500", "10.0.0.1:8501", zone="west")
+    told = [("etcd", [known]), ("envoy", [Node("10.0.0.1", "10.0.0.1:8500"), Node("a", "10.0.0.1:8500")])]
+    assert merge(told) == NodeSet((known,), ())
+
+
+def test_one_source_that_tells_of_an_endpoint_twice_contradicts_itself() -> None:
+    population = merge([("etcd", [Node("a", "10.0.0.1:8500"), Node("b", "10.0.0.1:8500")])])
+    assert population.conflicts == ("Node 'b' of etcd has the endpoint 10.0.0.1:8500 of node 'a' of etcd.",)

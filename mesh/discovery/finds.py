@@ -1,0 +1,75 @@
+"""Finds: what one answer of a service comes to, once every node in it was held against the rules of the configuration.
+
+Services are not trusted: an entry that makes no node is left out with a sentence that says why, and the others stay.
+"""
+
+from ipaddress import ip_address
+from typing import Any
+
+from pydantic import ValidationError
+
+from mesh.discovery.merge import NodeSet
+from mesh.discovery.settings import NodeSettings
+from mesh.errors import MeshError
+from mesh.names import quoted
+from mesh.node import Node
+
+MOST_ENTRIES = 20_000
+"""Of one answer, whether they make nodes or not: more are refused as a whole."""
+_SENTENCES = 100
+
+
+class Finds:
+    """Collects the nodes of one answer. Raises MeshError for more than MOST_ENTRIES."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._left_out: list[str] = []
+        self._entries = 0
+
+    def add(self, fields: dict[str, Any]) -> None:
+        """An entry with the fields of `NodeSettings`, of whatever types the service gave them."""
+        self._count()
+        try:
+            self._nodes.append(NodeSettings.model_validate(fields).node())
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, fault["loc"])) or "entry"
+            said = quoted(fault["msg"].removeprefix("Value error, "), 200)
+            self._leave_out(f"Node {quoted(str(fields.get('id')))}: {where}: {said}")
+
+    def refuse(self, what: str, why: str) -> None:
+        """An entry that cannot be read at all."""
+        self._count()
+        self._leave_out(f"{quoted(what)}: {why}")
+
+    def node_set(self) -> NodeSet:
+        """What came of it."""
+        return NodeSet(tuple(self._nodes), tuple(self._left_out))
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > MOST_ENTRIES:
+            raise MeshError(f"It answered with more than {MOST_ENTRIES} entries.")
+
+    def _leave_out(self, sentence: str) -> None:
+        if len(self._left_out) < _SENTENCES:
+            self._left_out.append(sentence)
+
+
+def joined(ip: str, port: int | None) -> str | None:
+    """`ip:port`, IPv6 in brackets, or None without a port."""
+    if port is None:
+        return None
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def id_of_address(ip: str) -> str:
+    """An address as a node's id: 10.0.0.3, and fd00-0-0-0-0-0-0-3 for fd00::3. What is no address stays as it is."""
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return ip
+    if address.version == 4:
+        return str(address)
+    return "-".join(format(int(group, 16), "x") for group in address.exploded.partition("%")[0].split(":"))

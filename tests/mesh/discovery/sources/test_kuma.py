@@ -1,0 +1,136 @@
+import json
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.peers.kuma_overview import Overview, dataplane, overview
+from mesh.discovery.sources.kuma import KumaSettings, KumaSource, nodes_of
+from mesh.errors import MeshError
+from mesh.node import Node
+from tests.mesh.discovery.etcd import ids, until
+
+SAMPLES = Path(__file__).parent / "kuma"
+
+
+def settings(url: str = "http://127.0.0.1:5681", **fields: object) -> KumaSettings:
+    basic = {"kind": "kuma", "url": url, "labels": {"app": "models"}, "grpc": "grpc", "rest": "http"}
+    return KumaSettings.model_validate({**basic, "poll_seconds": 0.1, **fields})
+
+
+def items(name: str) -> list[Any]:
+    found: list[Any] = json.loads((SAMPLES / name).read_text())["items"]
+    return found
+
+
+@pytest.mark.parametrize("name", ["2.13-legacy-mtls", "2.14-legacy-mtls", "3.0-kri-mtls"])
+def test_what_real_control_planes_say_of_universal_dataplanes(name: str) -> None:
+    found = nodes_of(items(f"overview-{name}.json"), settings())
+    assert found.conflicts == ()
+    assert found.nodes == tuple(
+        Node(f"node-{letter}", f"127.0.1.{place}:8500", f"127.0.1.{place}:8501", "default")
+        for letter, place in (("a", 2), ("b", 3))
+    )
+
+
+def test_what_a_real_control_plane_says_on_kubernetes_where_one_proxy_was_never_there() -> None:
+    chosen = settings(grpc=8500, rest=8501, residency=9903)
+    found = nodes_of(items("overview-2.14-kubernetes.json"), chosen)
+    assert found.nodes == (
+        Node("models-0.ml", "127.0.1.32:8500", "127.0.1.32:8501", "default", residency="127.0.1.32:9903"),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "NotReady"},
+        {"state": "Ignored"},
+        {"health": {}},
+        {"health": {"ready": False}},
+    ],
+)
+def test_an_inbound_that_is_not_well_takes_no_calls(change: dict[str, Any]) -> None:
+    item = dataplane("a", "10.0.0.1", {"grpc": 8500, "http": 8501}, app="models")
+    item["dataplane"]["networking"]["inbound"][0].update(change)
+    assert nodes_of([item], settings()).nodes == (Node("a", None, "10.0.0.1:8501"),)
+    item["dataplane"]["networking"]["inbound"][1].update(change)
+    assert nodes_of([item], settings()).nodes == ()
+
+
+def test_a_proxy_that_is_not_connected_is_no_node() -> None:
+    item = dataplane("a", "10.0.0.1", {"grpc": 8500}, app="models")
+    item["dataplaneInsight"]["subscriptions"][0]["disconnectTime"] = "2026-11-22T04:00:00Z"
+    assert nodes_of([item], settings()).nodes == ()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None, [], 7, {}, {"name": 3, "labels": {"app": "models"}},
+        {"labels": {"app": "models"}, "dataplaneInsight": []},
+        dataplane("a/../b", "10.0.0.1", {"grpc": 8500}, app="models"),
+        dataplane("a", "models.test", {"grpc": 8500}, app="models"),
+        dataplane("a", "10.0.0.1", {"grpc": 99999}, app="models"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_node_does_no_harm_to_the_others(bad: Any) -> None:
+    good = dataplane("good", "fd00::1", {"grpc": 8500}, app="models")
+    assert nodes_of([bad, good], settings()).nodes == (Node("good", "[fd00::1]:8500"),)
+
+
+def fleet(plane: Overview, number: int) -> None:
+    plane.items = [
+        dataplane(f"n{place}", f"10.0.{place // 250}.{place % 250 + 1}", {"grpc": 8500}, app="models")
+        for place in range(number)
+    ]
+
+
+async def test_all_pages_are_read_and_nodes_join_and_leave() -> None:
+    async with overview() as plane:
+        fleet(plane, 25)
+        plane.items.append(dataplane("client", "10.9.9.9", {"grpc": 8500}, app="client"))
+        async with aclosing(KumaSource(settings(plane.url, page=10)).snapshots()) as snapshots:
+            assert len((await anext(snapshots)).nodes) == 25
+            assert plane.pages == 3
+            fleet(plane, 26)
+            await until(snapshots, lambda found: "n25" in ids(found))
+            fleet(plane, 2)
+            assert ids(await until(snapshots, lambda found: len(found.nodes) == 2)) == ["n0", "n1"]
+
+
+async def test_a_node_that_slips_from_page_to_page_is_not_missed() -> None:
+    async with overview() as plane:
+        fleet(plane, 30)
+
+        def one_goes() -> None:
+            if plane.pages == 2:
+                del plane.items[0]
+
+        plane.before_page = one_goes
+        async with aclosing(KumaSource(settings(plane.url, page=10)).snapshots()) as snapshots:
+            assert len((await anext(snapshots)).nodes) == 29
+
+
+async def test_a_wrong_token_is_an_error_that_does_not_show_it_and_a_right_one_is_read_anew(tmp_path: Path) -> None:
+    async with overview() as plane:
+        fleet(plane, 1)
+        plane.token = "good-token"
+        file = tmp_path / "token"
+        source = KumaSource(settings(plane.url, token_file=str(file)))
+        with pytest.raises(MeshError, match="cannot be read"):
+            await anext(source.snapshots())
+        file.write_text("evil-token\n")
+        with pytest.raises(MeshError) as refused:
+            await anext(source.snapshots())
+        assert "401" in str(refused.value)
+        assert "evil" not in str(refused.value)
+        file.write_text("good-token\n")
+        async with aclosing(source.snapshots()) as snapshots:
+            assert ids(await anext(snapshots)) == ["n0"]
+
+
+async def test_a_control_plane_that_is_away_is_an_error() -> None:
+    with pytest.raises(MeshError, match="ClientConnectorError"):
+        await anext(KumaSource(settings("http://127.0.0.1:9")).snapshots())
