@@ -135,9 +135,9 @@ def _address(data: bytes) -> str:
 
 
 def _marks(data: bytes) -> tuple[bool | None, str | None]:
-    """What the metadata of a call say: whether the map named its node, and the model that Envoy has read in its message.
+    """What a call's metadata say: whether the map named its node, and the model that Envoy has read in its message.
 
-    None where nobody named a node. Where both the map and the server did, which is not to be, the server has counted it.
+    None where nobody named a node. Where map and server both did, which is not to be, the server has counted it.
     """
     try:
         metadata = pb.Metadata.FromString(data).filter_metadata
