@@ -174,12 +174,12 @@ class Gatherer:
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
         settings = self.settings.of(held.call.model)
-        if settings.server_batches is None:
-            settings = settings.model_copy(update={"server_batches": server_batches})
-        call, member = await self._member(held, terms, settings)
+        if settings.server_batches is not None:
+            server_batches = settings.server_batches
+        call, member = (held.call, None) if server_batches else await self._member(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
-            return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings)
+            return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings, server_batches)
         if not settings.split or len(pieces) > self.settings.queue_calls:
             most = f"{settings.max_rows} rows and {settings.max_bytes} bytes"
             raise CallError(
@@ -200,7 +200,7 @@ class Gatherer:
     async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> tuple[Call, Member | None]:
         """What may be merged of a call, and what it was read as; None if it goes alone."""
         call = held.call
-        if settings.server_batches or not shares(settings, terms):
+        if not shares(settings, terms):
             return call, None
         model = call.model
         codec, body = batches_of(held.call), whole_body(held)
@@ -224,7 +224,9 @@ class Gatherer:
             read = await off_loop(read.size, in_buckets, read, settings.pad, settings.max_bytes)
         return call, read
 
-    async def _wait(self, part: Part, terms: Terms, arrived: float, settings: ModelBatching) -> Response:
+    async def _wait(
+        self, part: Part, terms: Terms, arrived: float, settings: ModelBatching, server_batches: bool = False
+    ) -> Response:
         held, member = part.held, part.member
         lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
         place, now = _Place(part, asyncio.get_running_loop().create_future()), self._clock()
@@ -239,7 +241,7 @@ class Gatherer:
             lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
-            server_batches=bool(settings.server_batches),
+            server_batches=server_batches,
             payload=place,
         )
         self._perform(self.scheduler.add(waiting, now))

@@ -114,7 +114,7 @@ def test_whoever_says_more_than_a_name_is_not_known() -> None:
 def test_the_headers_that_go_beyond_a_name_are_all_that_edges_read_or_remove() -> None:
     assert set(BEYOND_THE_NAME) == {
         "tloc", "backup", "primary", "tbms-key", "tbms-session",
-        NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER,
+        NODE_HEADER, HOP_HEADER, RESIDENCY_HEADER, CALL_HEADER, CLAIM_HEADER, RETRIES_HEADER,
     }  # fmt: skip
 
 

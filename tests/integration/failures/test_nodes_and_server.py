@@ -176,7 +176,10 @@ async def test_without_the_server_plain_calls_pass_and_the_others_end(
 
 
 async def test_sigterm_lets_calls_in_flight_finish(stack: Stack[EmbeddedNode]) -> None:
-    """A gRPC call whose body has not named its model yet is in the server's hands when SIGTERM comes."""
+    """A gRPC call whose body has not named its model yet is in the server's hands when SIGTERM comes.
+
+    One that says more than its model, or Envoy would wait for its body to look for it on the map.
+    """
     call = calls.tfs_grpc("acme-bayes", IMAGE)
     framed = b"\0" + len(call.message).to_bytes(4, "big") + call.message
     half_sent, finish = asyncio.Event(), asyncio.Event()
@@ -187,7 +190,7 @@ async def test_sigterm_lets_calls_in_flight_finish(stack: Stack[EmbeddedNode]) -
         await finish.wait()
         yield framed[3:]
 
-    headers = {"content-type": "application/grpc", "te": "trailers"}
+    headers = {"content-type": "application/grpc", "te": "trailers", "tbms-key": "k"}
     slow, quick = rest_client(stack.edge.http, http2=True), rest_client(stack.edge.http)
     async with slow, quick, asyncio.TaskGroup() as tasks:
         reply = tasks.create_task(slow.post(call.method, content=body(), headers=headers))

@@ -1,5 +1,6 @@
 """Real Envoys with a server beside them, in front of one node that plays what each test tells it to."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Stage:
     def plays(self, **parts: Part) -> None:
         self.puppet.plays(**parts)
 
+    async def until_alive(self) -> None:
+        """The node answers no probes while tests run that use no loop."""
+        async with asyncio.timeout(30):
+            while not all(node["alive"] for node in (await self.edge.status())["nodes"]):
+                await asyncio.sleep(0.05)
+
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage_of(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callable[[str], Awaitable[Stage]]]:
@@ -70,4 +77,5 @@ async def stage(request: pytest.FixtureRequest, stage_of: Callable[[str], Awaita
     """The versions on which every call can be raced."""
     built = await stage_of(request.param)
     built.plays()
+    await built.until_alive()
     return built

@@ -23,6 +23,7 @@ BACKED = {"tloc": "400;est=20", "backup": "svm;est=200"}
 async def old(stage_of: Callable[[str], Awaitable[Stage]]) -> Stage:
     built = await stage_of("1.36")
     built.plays()
+    await built.until_alive()
     return built
 
 

@@ -232,7 +232,7 @@ async def test_names_that_need_escapes_are_the_servers(reader: str, path: str, n
         assert await read(client, path, frame(field if path == INFER else spec(field))) is None
 
 
-@pytest.mark.parametrize("header", ["tloc", "grpc-encoding", "x-tbms-model"])
+@pytest.mark.parametrize("header", ["tloc", "grpc-encoding"])
 async def test_calls_whose_headers_say_more_are_left_alone(reader: str, header: str) -> None:
     async with rest_client(reader, http2=True) as client:
         assert await read(client, PREDICT, frame(spec(NAME)), {header: "identity"}) is None

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import aiohttp
 import grpc.aio
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from mesh.node import Node
 from mesh.routing.known import PARTS, KnownModel
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
+from tests.integration.known.asked import asked
 from tests.integration.raw import channel, rest_client, unary
 from tests.integration.recorder import Arrival, Recorder, recorder
 from tests.integration.routing.test_grpc_names import (
@@ -54,12 +54,7 @@ class Ways:
 
     async def asked(self) -> int:
         """How often Envoy has asked the server about a call."""
-        name = "cluster.tbms_ext_proc.upstream_rq_total"
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"{self.known.envoy_admin}/stats", params={"filter": f"^{name}$"}) as reply,
-        ):
-            return int((await reply.text()).split(": ")[1])
+        return await asked(self.known)
 
     async def learn(self, models: tuple[str, ...]) -> None:
         """Calls each model until the map has all of them, in Envoy, too."""
