@@ -23,6 +23,7 @@ from ext_proc.contract import (
     KNOWN_FILTER,
     NODE_HEADER,
     RESIDENCY_HEADER,
+    RETRIES_HEADER,
 )
 from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from ext_proc.known.map_file import MapWriter
