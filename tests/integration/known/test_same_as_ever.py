@@ -27,7 +27,7 @@ __all__ = ["test_bad_grpc", "test_bad_rest", "test_named_grpc", "test_ring_rest"
 IMAGE = np.full((1, 64), 8, dtype=np.float32)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.36", "1.38", "1.40"])
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.36", "1.40"])
 async def edge(
     request: pytest.FixtureRequest,
     nodes: dict[str, EmbeddedNode],

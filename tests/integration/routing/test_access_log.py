@@ -24,6 +24,7 @@ from tests.integration.conftest import need_envoy
 
 IMAGE = np.full((1, 64), 8, dtype=np.float32)
 VERSIONS = ["1.40", "1.38", "1.36"]
+OLDEST_AND_NEWEST = ["1.40", "1.36"]
 UNHURRIED = {"envoy": {"server_wait_seconds": 30.0}}
 
 
@@ -83,8 +84,9 @@ async def test_each_call_is_counted_once(version: str, repository: Path, names: 
         assert status["logs"] == 1
 
 
-@pytest.mark.parametrize("by", ["header", "message"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("version", "by"), [("1.40", "message"), ("1.38", "message"), ("1.36", "message"), ("1.40", "header")]
+)
 async def test_grpc_calls_are_too(version: str, by: str, repository: Path, names: list[str]) -> None:
     async with edge_of(version, repository, names) as stack, grpc.aio.insecure_channel(stack.edge.target) as channel:
         call = calls.tfs_grpc(names[0], IMAGE)
@@ -102,7 +104,7 @@ async def test_grpc_calls_are_too(version: str, by: str, repository: Path, names
             assert told in await reply.text()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
 async def test_calls_whose_callers_leave_are_counted_once(version: str, repository: Path, names: list[str]) -> None:
     async with (
         edge_of(version, repository, names, delay_ms=600.0) as stack,
@@ -123,7 +125,7 @@ async def test_calls_whose_callers_leave_are_counted_once(version: str, reposito
         await until(stack, is_idle, "idle")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
 async def test_calls_that_no_node_takes_are_counted_once(version: str, repository: Path, names: list[str]) -> None:
     async with edge_of(version, repository, names) as stack, aiohttp.ClientSession(stack.edge.http) as client:
         call = calls.tfs_rest(names[0], IMAGE)
@@ -139,7 +141,7 @@ async def test_calls_that_no_node_takes_are_counted_once(version: str, repositor
         await until(stack, is_idle, "idle")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
 async def test_a_log_that_breaks_counts_nothing_twice_and_leaves_nothing(
     version: str, repository: Path, names: list[str]
 ) -> None:
