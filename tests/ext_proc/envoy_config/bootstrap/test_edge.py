@@ -50,7 +50,8 @@ def test_only_1_36_raises_the_limit_of_the_connection() -> None:
         limits = [
             entry.get("per_connection_buffer_limit_bytes") for entry in everything(edge_document(version=version))
         ]
-        assert [limit for limit in limits if limit] == [64 << 20, 128 << 10] if version == "1.36" else [128 << 10]
+        expected = [64 << 20, 128 << 10] if version == "1.36" else [128 << 10]
+        assert [limit for limit in limits if limit] == expected
 
 
 def hosts(assignment: Document) -> list[Document]:
