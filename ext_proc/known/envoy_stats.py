@@ -1,12 +1,10 @@
 """What Envoy has made of the map, as its admin interface tells."""
 
-import json
 from dataclasses import dataclass
 
-import aiohttp
-
 from ext_proc.contract import KNOWN_FILTER
-from mesh.address import parse_address
+from mesh.discovery.json_http import JsonHttp
+from mesh.errors import MeshError
 
 _SECONDS = 5.0
 _MOST_BYTES = 65_536
@@ -27,17 +25,12 @@ class Taken:
 
 async def ask_envoy(admin: str) -> Taken:
     """Asks the admin interface at `ip:port` or `unix:/path`. Raises EnvoyAway."""
-    address = parse_address(admin)
-    connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
-    host = "envoy" if address.path else str(address)
-    url = f"http://{host}/stats?format=json&filter={_SCOPE.replace('.', '[.]')}(version_text|update_rejected)"
-    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    asked = {"format": "json", "filter": f"{_SCOPE.replace('.', '[.]')}(version_text|update_rejected)"}
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http, http.get(url) as reply:
-            body = await reply.content.read(_MOST_BYTES)
-        return _read(json.loads(body))
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise EnvoyAway(str(error) or "It took too long.") from None
+        async with JsonHttp.of_envoy(admin, _SECONDS, _MOST_BYTES) as http:
+            return _read((await http.get("/stats", asked)).document)
+    except MeshError as error:
+        raise EnvoyAway(str(error)) from None
     except (KeyError, TypeError, ValueError):
         raise EnvoyAway("It does not tell of a map.") from None
 

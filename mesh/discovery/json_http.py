@@ -125,7 +125,7 @@ class JsonLines:
 
 class JsonHttp:
     """One service, `async with`. `base` is a URL without path; `socket` a Unix socket that is connected to instead.
-    `timeout` in seconds bounds a whole call, and the time until a stream begins."""
+    `timeout` in seconds bounds a whole call, and the time until a stream begins; `most_bytes` one reply."""
 
     def __init__(
         self,
@@ -135,14 +135,23 @@ class JsonHttp:
         tls: ssl.SSLContext | None = None,
         socket: str | None = None,
         headers: Mapping[str, str] | None = None,
+        most_bytes: int = MOST_REPLY_BYTES,
     ) -> None:
         self._base = base
         self._timeout = timeout
         self._tls = tls
         self._socket = socket
+        self._most_bytes = most_bytes
         self.headers = dict(headers or {})
         """Sent with every call from now on."""
         self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of_envoy(cls, admin: str, timeout: float, most_bytes: int = MOST_REPLY_BYTES) -> Self:
+        """Envoy's admin interface at `ip:port` or `unix:/path`."""
+        address = parse_address(admin)
+        base = "http://envoy" if address.path else f"http://{address}"
+        return cls(base, timeout, socket=address.path or None, most_bytes=most_bytes)
 
     async def __aenter__(self) -> Self:
         tls: ssl.SSLContext | bool = True if self._tls is None else self._tls
@@ -178,7 +187,7 @@ class JsonHttp:
                 opening.reschedule(None)
                 if reply.status != 200:
                     async with asyncio.timeout(self._timeout):
-                        raise _refusal(what, reply.status, await _read(reply))
+                        raise _refusal(what, reply.status, await _read(reply, self._most_bytes))
                 yield JsonLines(what, reply.content)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise MeshError(f"{what}: {type(error).__name__}") from None
@@ -189,7 +198,7 @@ class JsonHttp:
         what = f"{method} {path}"
         try:
             async with asyncio.timeout(within or self._timeout), self._open(method, path, params, body) as reply:
-                text = await _read(reply)
+                text = await _read(reply, self._most_bytes)
                 if not 200 <= reply.status < 300 and reply.status != also:
                     raise _refusal(what, reply.status, text)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -211,12 +220,12 @@ class JsonHttp:
         )
 
 
-async def _read(reply: aiohttp.ClientResponse) -> bytes:
+async def _read(reply: aiohttp.ClientResponse, most: int) -> bytes:
     text = bytearray()
     async for chunk in reply.content.iter_any():
         text += chunk
-        if len(text) > MOST_REPLY_BYTES:
-            raise MeshError(f"{reply.method} {reply.url.path}: the reply is longer than {MOST_REPLY_BYTES} bytes")
+        if len(text) > most:
+            raise MeshError(f"{reply.method} {reply.url.path}: the reply is longer than {most} bytes")
     return bytes(text)
 
 

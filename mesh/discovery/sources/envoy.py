@@ -53,9 +53,7 @@ class EnvoySource:
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
         settings = self._settings
-        address = parse_address(settings.admin)
-        base = "http://envoy" if address.path else f"http://{address}"
-        async with JsonHttp(base, settings.timeout, socket=address.path or None) as http:
+        async with JsonHttp.of_envoy(settings.admin, settings.timeout) as http:
             while True:
                 reply = await http.get("/clusters", {"format": "json"})
                 yield nodes_of(reply.document, settings)
