@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from integration.peers.http_service import http_service
+
 
 class ConsulAgent:
     """`put` and `delete` change instances; `restore` is a server that comes back with a lower index."""
@@ -63,15 +65,5 @@ class ConsulAgent:
 async def consul_agent() -> AsyncIterator[ConsulAgent]:
     """An agent at a free port of this machine."""
     agent = ConsulAgent()
-    app = web.Application()
-    app.router.add_get("/v1/health/service/models", agent.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    agent.url = f"http://{host}:{port}"
-    try:
+    async with http_service("/v1/health/service/models", agent.answer) as agent.url:
         yield agent
-    finally:
-        await runner.cleanup()

@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from integration.peers.http_service import http_service
+
 Object = dict[str, Any]
 
 
@@ -123,15 +125,5 @@ def ports(**named: int) -> list[Object]:
 async def kubernetes_api() -> AsyncIterator[KubernetesApi]:
     """An API at a free port of this machine, over plain HTTP."""
     api = KubernetesApi()
-    app = web.Application()
-    app.router.add_get("/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices", api.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    api.url = f"http://{host}:{port}"
-    try:
+    async with http_service("/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices", api.answer) as api.url:
         yield api
-    finally:
-        await runner.cleanup()

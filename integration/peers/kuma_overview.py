@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from integration.peers.http_service import http_service
+
 Item = dict[str, Any]
 
 
@@ -58,15 +60,5 @@ def dataplane(name: str, address: str, inbounds: dict[str, int], **labels: str) 
 async def overview() -> AsyncIterator[Overview]:
     """A control plane at a free port of this machine."""
     plane = Overview()
-    app = web.Application()
-    app.router.add_get("/meshes/{mesh}/dataplanes/_overview", plane.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    plane.url = f"http://{host}:{port}"
-    try:
+    async with http_service("/meshes/{mesh}/dataplanes/_overview", plane.answer) as plane.url:
         yield plane
-    finally:
-        await runner.cleanup()
