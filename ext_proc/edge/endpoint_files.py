@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import yaml
 
 from ext_proc.envoy_config import render_endpoints
+from ext_proc.whole_file import replace_file
+from mesh.address import Address
 from mesh.node import Node
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,7 @@ def update_endpoint_files(folder: Path, nodes: Sequence[Node], keep: bool = Fals
         folder.mkdir(parents=True, exist_ok=True)
         kept = [node for name in render_endpoints(()) for node in _listed(folder / name)] if keep else []
         for name, text in render_endpoints([*nodes, *kept]).items():
-            fresh = folder / f".{name}.{os.getpid()}"
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(folder / name)
+            replace_file(folder / name, text.encode())
     except OSError as error:
         logger.error("Envoy's endpoint files cannot be written", extra={"folder": str(folder), "cause": str(error)})
 
@@ -65,8 +64,7 @@ def _listed(file: Path) -> list[Node]:
         for locality in document["resources"][0].get("endpoints", ()):
             for host in locality["lb_endpoints"]:
                 socket = host["endpoint"]["address"]["socket_address"]
-                ip, port = str(socket["address"]), int(socket["port_value"])
-                endpoint = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+                endpoint = str(Address(str(socket["address"]), int(socket["port_value"])))
                 grpc = "grpc" in file.stem
                 found.append(Node(endpoint, endpoint if grpc else None, None if grpc else endpoint))
         return found

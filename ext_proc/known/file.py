@@ -1,20 +1,9 @@
-"""The map's file on disk: always whole, and there before Envoy is."""
+"""The map's file is there before Envoy is."""
 
-import os
 from pathlib import Path
 
 from ext_proc.known.map_file import MapWriter
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Puts a new file in the place of the old one, by a rename, which Envoy watches for. Raises OSError."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(file)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+from ext_proc.whole_file import replace_file
 
 
 def make_if_absent(file: Path) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
-from ext_proc.known.file import make_if_absent, replace_file
+from ext_proc.known.file import make_if_absent
 from ext_proc.known.map_file import MapWriter
 from ext_proc.wake_up import WakeUp
+from ext_proc.whole_file import replace_file
 from mesh.routing.known import KnownModels
 
 logger = logging.getLogger(__name__)

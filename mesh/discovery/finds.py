@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mesh.address import Address
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.settings import NodeSettings
 from mesh.errors import MeshError
@@ -59,9 +60,7 @@ class Finds:
 
 def joined(ip: str, port: int | None) -> str | None:
     """`ip:port`, IPv6 in brackets, or None without a port."""
-    if port is None:
-        return None
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+    return None if port is None else str(Address(ip, port))
 
 
 def id_of_address(ip: str) -> str:

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from ext_proc.envoy_config import EnvoySettings, render
 from ext_proc.known.envoy_stats import EnvoyAway, ask_envoy
-from ext_proc.known.file import replace_file
 from ext_proc.known.forms import Form
 from ext_proc.known.map_file import MapWriter
+from ext_proc.whole_file import replace_file
 from integration.bench.routing.h2load import Load, Request, h2load
 from integration.peers.answerer import answerer
 from integration.stack.envoys import NEWEST, envoy_binary

@@ -1,5 +1,7 @@
 """The map's file on disk, and what Envoy's admin interface says of it."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +13,8 @@ from ext_proc.cli.envoy_config import lay_map
 from ext_proc.config import Config, parse
 from ext_proc.errors import ConfigError
 from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
-from ext_proc.known.file import make_if_absent, replace_file
+from ext_proc.known.file import make_if_absent
+from ext_proc.whole_file import replace_file
 
 SCOPE = "extension_config_discovery.http_filter.tbms-known."
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -80,6 +83,20 @@ async def test_what_envoy_has_is_read(tmp_path: Path) -> None:
         assert "tbms-known" in request.query["filter"]
         stats = [{"name": SCOPE + "version_text", "value": "t.7"}, {"name": SCOPE + "update_rejected", "value": 2}]
         return web.json_response({"stats": [*stats, {"histograms": {}}]})
+
+    async with admin(answer, tmp_path / "admin.sock") as address:
+        assert await ask_envoy(address) == Taken("t.7", 2)
+
+
+async def test_an_answer_may_come_in_parts(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        stats = [{"name": SCOPE + "version_text", "value": "t.7"}, {"name": SCOPE + "update_rejected", "value": 2}]
+        reply = web.StreamResponse()
+        await reply.prepare(request)
+        for part in json.dumps({"stats": stats}).partition("update"):
+            await reply.write(part.encode())
+            await asyncio.sleep(0.05)  # so that it is read by itself
+        return reply
 
     async with admin(answer, tmp_path / "admin.sock") as address:
         assert await ask_envoy(address) == Taken("t.7", 2)

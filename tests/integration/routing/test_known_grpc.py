@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 import tritonclient.grpc.aio as triton
 
-from ext_proc.known.file import replace_file
 from ext_proc.known.forms import Form
 from ext_proc.known.map_file import MapWriter
+from ext_proc.whole_file import replace_file
 from integration.peers.tf_client import TfClient
 from integration.stack.embedded import EmbeddedNode
 from integration.stack.sidecar import Sidecar
