@@ -1,7 +1,6 @@
 """Calls in, batches out: what each caller gets, whatever becomes of the others."""
 
 import asyncio
-import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +16,7 @@ from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Response
 from integration.virtual_time import run
 from tests.ext_proc.gathering.scene import POISON, SECONDS, Scene, answer_of, held, held_long, scene
+from tests.left_behind import still_there, uncollected
 
 
 def playing(play: Callable[[Scene], Awaitable[None]], **batching: Any) -> None:
@@ -416,10 +416,6 @@ def test_a_call_is_let_go_with_its_end_and_not_by_the_garbage_collector() -> Non
         stage.server.requests.clear()
         stage.report.batches.clear()
 
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         playing(play)
-        assert not [each for each in gc.get_objects() if isinstance(each, Held) and b"7.0" in b"".join(each.chunks)]
-    finally:
-        gc.enable()
+        assert not [each for each in still_there(Held) if b"7.0" in b"".join(each.chunks)]

@@ -1,6 +1,5 @@
 """What a peer must not do: the right code, no exception, and nothing that grows without bound."""
 
-import gc
 import itertools
 from typing import Any
 
@@ -35,6 +34,7 @@ from ext_proc.http2.server_stream import ServerStream
 from tests.ext_proc.http2.peer import HEADERS as FIELDS
 from tests.ext_proc.http2.peer import PATH, Book, feed, frames_of, message, raw
 from tests.ext_proc.http2.test_server_connection import Echoes
+from tests.left_behind import still_there, uncollected
 
 BLOCK = hpack.Encoder().encode([(*field, True) for field in FIELDS])
 OPEN = frame(HEADERS, END_HEADERS, 1, BLOCK)
@@ -411,12 +411,8 @@ def test_a_lost_connection_holds_none_of_the_replies_that_waited_for_its_peer() 
         book.sessions.pop().stream.send(bytes(1000))
         connection.take()
     assert connection.streams == 200
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         connection.lost()
         while connection.behind:
             connection.go_on(0.0)
-        assert not [each for each in gc.get_objects() if isinstance(each, ServerStream)]
-    finally:
-        gc.enable()
+        assert not still_there(ServerStream)

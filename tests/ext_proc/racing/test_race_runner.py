@@ -1,7 +1,6 @@
 """Races on a virtual clock: who is asked when, what comes back, and that nothing stays behind."""
 
 import asyncio
-import gc
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from ext_proc.wire.framing import frame
 from integration.virtual_time import run
 from mesh.routing.placement import RESIDENT, ExpectedWait
 from tests.ext_proc.racing.scene import LIMIT, Scene, Script, held, plan, rest_reply, scene
+from tests.left_behind import still_there, uncollected
 
 COLD = ExpectedWait(cold=True)
 
@@ -439,10 +439,6 @@ def test_a_call_is_let_go_with_its_race_and_not_by_the_garbage_collector(last: S
         stage.reports.clear()
         stage.upstream.sent.clear()
 
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         playing(play, bert=Script(None), svm=last)
-        assert not [each for each in gc.get_objects() if isinstance(each, Held) and body in each.chunks]
-    finally:
-        gc.enable()
+        assert not [each for each in still_there(Held) if body in each.chunks]
