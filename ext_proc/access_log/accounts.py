@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterable
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
-from ext_proc.wire.call import Verb
+from ext_proc.wire.call import INFERENCE
 from mesh.bounded import ByteMemo
 from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
-
-_INFERENCE = frozenset(
-    {Verb.PREDICT, Verb.INFER, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE, Verb.SESSION_RUN, Verb.STREAM_INFER}
-)
 
 
 class EdgeAccounts:
@@ -57,7 +53,7 @@ class EdgeAccounts:
                     # Of others it is not told whether they waited for a load.
                     candidate = _CANDIDATES[call.model, call.version, call.label]
                     self._estimates.observe(candidate, RESIDENT, 1000 * answer_seconds, now)
-            if node and call.verb in _INFERENCE:
+            if node and call.verb in INFERENCE:
                 router.durations.took(call.model, seconds, now)
         for model, count in called.items():
             router.demand.called(model, now, count)

@@ -10,14 +10,12 @@ from ext_proc.broker.plan import AnswerMode, Candidate, Mix, Plan, RankedTarget,
 from ext_proc.broker.resolver import Inspection, Resolver
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.errors import CallError, Reason
-from ext_proc.wire.call import Call, Verb
+from ext_proc.wire.call import INFERENCE, Call, Verb
 from mesh.node import Node
 
 T = TypeVar("T")
 
-_RACED = frozenset(
-    {Verb.PREDICT, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE, Verb.SESSION_RUN, Verb.INFER}
-)  # fmt: skip
+_RACED = INFERENCE - {Verb.STREAM_INFER}
 
 
 class ModelTable:

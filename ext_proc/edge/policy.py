@@ -203,15 +203,13 @@ class EdgePolicy:
         self, head: Head, call: Call, now: float, seat: Seat | None, plan: Plan | None = None
     ) -> Decision:
         """The nodes for a call that keeps its name; or a hold where it is gathered here, for a node that does not."""
-        gathering = self._gathering
-        if gathering is None or seat is not None:
-            return self._send(head, call, call, now, seat, plan)
-        terms = NO_TERMS if plan is None else self._terms(head, plan)
-        if not gathering.wants(call, terms) or not self._can_race(head, call):
-            return self._send(head, call, call, now, seat, plan)
-        placement = self._placing.pick(call, call.model, now)
-        if gathering.takes(placement.nodes[0]):
-            return Hold(collect=True, context=HeldForCompany(terms, now, placement))
+        gathering, placement = self._gathering, None
+        if gathering is not None and seat is None:
+            terms = NO_TERMS if plan is None else self._terms(head, plan)
+            if gathering.wants(call, terms) and self._can_race(head, call):
+                placement = self._placing.pick(call, call.model, now)
+                if gathering.takes(placement.nodes[0]):
+                    return Hold(collect=True, context=HeldForCompany(terms, now, placement))
         return self._send(head, call, call, now, seat, plan, placement)
 
     async def _in_company(self, held: Held, wanted: HeldForCompany) -> Respond:

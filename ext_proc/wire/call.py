@@ -42,6 +42,12 @@ class Verb(StrEnum):
     STATISTICS = "statistics"
 
 
+INFERENCE = frozenset(
+    {Verb.PREDICT, Verb.CLASSIFY, Verb.REGRESS, Verb.MULTI_INFERENCE, Verb.SESSION_RUN, Verb.INFER, Verb.STREAM_INFER}
+)
+"""What asks a model for an inference."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One inference call, as far as it names what it wants.
