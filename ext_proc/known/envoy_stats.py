@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ext_proc.contract import KNOWN_FILTER
-from mesh.discovery.json_http import JsonHttp
 from mesh.errors import MeshError
+from mesh.json_http import JsonHttp
 
 _SECONDS = 5.0
 _MOST_BYTES = 65_536

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from mesh.discovery.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
 from mesh.errors import MeshError
+from mesh.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
 from mesh.settings import Settings
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from mesh.discovery.json_http import read_secret
 from mesh.errors import MeshError
+from mesh.json_http import read_secret
 from mesh.small_file import read_small
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from mesh.back_off import RetryDelays
 from mesh.discovery.etcd_client import EtcdConnection, b64, connected, integer, mapping
-from mesh.discovery.json_http import JsonHttp
 from mesh.errors import MeshError
+from mesh.json_http import JsonHttp
 from mesh.node import Node
 
 logger = logging.getLogger(__name__)

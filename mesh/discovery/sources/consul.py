@@ -13,9 +13,9 @@ from pydantic import Field
 
 from mesh.digits import number
 from mesh.discovery.finds import Finds, joined
-from mesh.discovery.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
 from mesh.discovery.merge import NodeSet
 from mesh.errors import MeshError
+from mesh.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
 from mesh.settings import Settings
 
 _SPACING = 0.1  # seconds between two queries, should a server answer at once each time

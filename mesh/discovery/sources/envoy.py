@@ -12,10 +12,10 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from mesh.address import parse_address
 from mesh.discovery.finds import Finds, id_of_address, joined
-from mesh.discovery.json_http import JsonHttp
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.ports import Port
 from mesh.errors import MeshError
+from mesh.json_http import JsonHttp
 from mesh.settings import Settings
 
 ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^*]+\*?$")]

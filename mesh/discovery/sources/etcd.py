@@ -14,9 +14,9 @@ from pydantic import Field
 
 from mesh.discovery.etcd_client import EtcdConnection, b64, connected, integer, mapping, prefix_end, unb64
 from mesh.discovery.finds import MOST_ENTRIES, Finds, joined
-from mesh.discovery.json_http import JsonHttp, JsonLines
 from mesh.discovery.merge import NodeSet
 from mesh.errors import MeshError
+from mesh.json_http import JsonHttp, JsonLines
 
 MOST_VALUE_BYTES = 64 << 10
 """Of one node's value; a longer one is left out."""

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from mesh.discovery.finds import MOST_ENTRIES, Finds, id_of_address, joined
-from mesh.discovery.json_http import JsonHttp
 from mesh.discovery.kubernetes_client import Access, in_cluster, of_kubeconfig
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.ports import Port
 from mesh.errors import MeshError
+from mesh.json_http import JsonHttp
 from mesh.settings import Settings
 
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from mesh.discovery.finds import MOST_ENTRIES, Finds, joined
-from mesh.discovery.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.ports import Port
 from mesh.errors import MeshError
+from mesh.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
 from mesh.settings import Settings
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=317)]
