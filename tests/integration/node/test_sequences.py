@@ -327,7 +327,7 @@ async def test_no_other_node_is_asked_for_a_session_of_a_node_that_is_gone(
 ) -> None:
     async with AsyncExitStack() as stack:
         # Neither the edge nor its Envoy finds out during the test.
-        blind = {"probe": {"interval": 600.0}, "envoy": {"health_seconds": 0.0}}
+        blind = {"probe": {"enabled": False}, "envoy": {"health_seconds": 0.0}}
         edge = await edge_of(fleet, stack, tmp_path / "edge", version, **blind)
         web = Web(edge, await stack.enter_async_context(aiohttp.ClientSession()))
         sessions = [f"s{number}" for number in range(12)]
