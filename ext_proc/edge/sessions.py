@@ -19,7 +19,7 @@ from ext_proc.wire.sequences import SequencePart
 from mesh.bounded import ByteMemo
 from mesh.routing.placement import NoNode
 from mesh.routing.router import Router
-from mesh.routing.sessions import SessionCounts
+from mesh.routing.sessions import SessionCounts, Sitting
 from mesh.routing.sessions import Sessions as Sittings
 from mesh.session_claim import SessionClaim, write_claim
 
@@ -109,21 +109,39 @@ class Sessions:
             if not self._router.is_alive(sitting.node_id):
                 self._sittings.lose(session.key)
                 sitting = None
-            elif session.begins and not self._router.welcomes(sitting.node_id, sitting.target.model):
+            elif not self._keeps(session, sitting):
                 self._sittings.end(session.key)
                 sitting = None
         if sitting is None:
-            try:
-                node_id = self._router.settle(primary.model, session.key, call.protocol.kind)
-            except NoNode as error:
-                raise CallError(Reason.UNAVAILABLE, str(error)) from None
-            target = Candidate(primary.model, primary.version, primary.label)
+            node_id, target = self._settled(call, session, primary)
             self._sittings.open(session.key, node_id, target, now)
         else:
             node_id, target = sitting.node_id, sitting.target
         if session.ends:
             self._sittings.end(session.key)
         return Seat(node_id, self._claim(session, node_id)), target
+
+    def would_seat(self, call: Call, session: Session, primary: Candidate, now: float) -> tuple[Seat, Candidate]:
+        """What `seat` would say. Changes nothing, and nothing is remembered for it. Raises CallError as `seat`."""
+        sitting = self._sittings.look(session.key, now)
+        if sitting is not None and self._router.is_alive(sitting.node_id) and self._keeps(session, sitting):
+            node_id, target = sitting.node_id, sitting.target
+        else:
+            node_id, target = self._settled(call, session, primary, remember=False)
+        return Seat(node_id, self._claim(session, node_id)), target
+
+    def _keeps(self, session: Session, sitting: Sitting[Candidate]) -> bool:
+        """Whether the session stays on the living node that it had."""
+        return not session.begins or self._router.welcomes(sitting.node_id, sitting.target.model)
+
+    def _settled(
+        self, call: Call, session: Session, primary: Candidate, *, remember: bool = True
+    ) -> tuple[str, Candidate]:
+        try:
+            node_id = self._router.settle(primary.model, session.key, call.protocol.kind, remember=remember)
+        except NoNode as error:
+            raise CallError(Reason.UNAVAILABLE, str(error)) from None
+        return node_id, Candidate(primary.model, primary.version, primary.label)
 
     def _claim(self, session: Session, node_id: str) -> str:
         node = self._router.node(node_id)
