@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
@@ -53,7 +54,11 @@ class ServerSettings(Settings):
     listen: ListenAddress = Field("unix:/run/tbms/ext_proc.sock", description="Where Envoy reaches the server.")
     socket_mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o660, description="Permissions of a Unix socket.")
     tls: TlsSettings | None = None
-    admin: ListenAddress = Field("127.0.0.1:9902", description="Health, metrics and status over HTTP.")
+    admin: ListenAddress | None = Field(
+        None,
+        description=f"Health, metrics and status over HTTP. Without it {EDGE_ADDRESS} at an edge, {NODE_ADDRESS} at a "
+        "node.",
+    )
     egress: ListenAddress | None = Field(
         None, description="Where candidate calls go out: an Envoy listener. Without it the one of `envoy.egress`."
     )
@@ -86,6 +91,11 @@ class Config(Settings):
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
     known: KnownMapSettings = KnownMapSettings()
+
+    @property
+    def admin(self) -> str:
+        """Where the admin port listens."""
+        return self.server.admin or (EDGE_ADDRESS if self.node is None else NODE_ADDRESS)
 
     @cached_property
     def model_table(self) -> ModelTable:
