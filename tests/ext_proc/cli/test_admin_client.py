@@ -63,9 +63,7 @@ async def test_whoever_names_no_port_gets_those_that_answer(socket: str, monkeyp
         assert [port.name for port in found] == [socket]
         assert (await found[0].status())["role"] == "node"
     monkeypatch.setattr(admin_client, "DEFAULTS", ("127.0.0.1:1", "127.0.0.1:2"))
-    with pytest.raises(
-        AwayError, match=r"^Neither 127\.0\.0\.1:1 .* answers\. .*server\.admin.*--admin.*--config"
-    ):
+    with pytest.raises(AwayError, match=r"^Neither 127\.0\.0\.1:1 .* answers\. .*server\.admin.*--admin.*--config"):
         async with ports(()):
             pass
 

@@ -61,7 +61,10 @@ def serving(folder: Path, name: str, text: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # Nobody is there: no probe is to find it out meanwhile.
-    models = "probe: {interval: 60, failures: 10}\nmodels: {prod: {alias: bert}, raced: {alias: bert, limit_ms: 50, backups: [bert;est=5]}}"
+    models = (
+        "probe: {interval: 60, failures: 10}\n"
+        "models: {prod: {alias: bert}, raced: {alias: bert, limit_ms: 50, backups: [bert;est=5]}}"
+    )
     with serving(tmp_path_factory.mktemp("edge"), "edge", f"{EDGE}\n{models}") as admin:
         yield admin
 
