@@ -38,7 +38,7 @@ async def show(out: Console, call: CallToExplain, admins: Sequence[str], *, as_j
         names: set[str] = set()
         if told["role"] == "edge" and not as_json and not any(node["state"] != "absent" for node in told["nodes"]):
             status = await found[0].status()
-            names = set(status["models"])
+            names = set(status["models"]) if status["role"] == "edge" else names
     if as_json:
         print_json(out, told)
         return

@@ -1,6 +1,7 @@
 """`tbms nodes`: the nodes of edges as these see them, and of nodes what they say of themselves."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -64,10 +65,7 @@ def _cells(row: Row) -> tuple[object, ...]:
 
 
 def _seen_by_edge(name: str, status: EdgeDocument) -> Iterable[Row]:
-    held: dict[str, int] = {}
-    for holders in status["models"].values():
-        for node in holders:
-            held[node] = held.get(node, 0) + 1
+    held = Counter(holder for holders in status["models"].values() for holder in holders)
     for node in status["nodes"]:
         told = node["residency"]
         state, why, free = "alive", "", ""
@@ -79,7 +77,7 @@ def _seen_by_edge(name: str, status: EdgeDocument) -> Iterable[Row]:
             state, why = "not heard", told["cause"] or ""
         if told is not None and told["free_models"] is not None:
             free = f"{told['free_models']:g} models"
-        yield Row(node["id"], name, state, node["zone"], node["load"], held.get(node["id"], 0), free, why)
+        yield Row(node["id"], name, state, node["zone"], node["load"], held[node["id"]], free, why)
 
 
 def _itself(name: str, status: NodeDocument) -> Row:
