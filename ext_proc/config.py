@@ -36,16 +36,16 @@ _USER = re.compile(r"//.*@")  # of a URL: who writes a password there is told of
 class TlsSettings(Settings):
     """mTLS towards Envoy, for a server that is not on the same machine. All are PEM files."""
 
-    certificate: Path
-    key: Path
+    certificate: Path = Field(description="The server's certificate.")
+    key: Path = Field(description="The private key of that certificate.")
     client_ca: Path = Field(description="Clients must show a certificate that this authority signed.")
 
 
 class LogSettings(Settings):
     """What is logged, and how."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "text"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is less grave is not logged.")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or words for people.")
 
 
 class ServerSettings(Settings):
@@ -84,7 +84,9 @@ class Config(Settings):
     nodes: NodeList = ()
     discovery: DiscoveryList = ()
     broker: BrokerSettings = BrokerSettings()
-    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict, description="By name, what the time broker knows about models, and names for others."
+    )
     batching: BatchingSettings | None = Field(
         None, description="Gather calls to nodes that no tbms stands before at this edge. A node has `node.batching`."
     )
