@@ -109,7 +109,7 @@ def test_rates_are_of_what_came_since_the_last_look() -> None:
     second = look("e:1", status, first.calls, 2.0)
     assert second.rates == {"known": 15.0, "routed": 5.0, "refused": 1.0}
     assert second.known_share == pytest.approx(15 / 21)
-    assert [row.node for row in second.nodes][0] == "a", "the busiest first"
+    assert second.nodes[0].node == "a", "the busiest first"
     out = console()
     out.print(picture([second, look("n:1", node_status(entry("bert", in_flight=3)), {}, 2.0)]))
     shown = text(out)
