@@ -23,7 +23,7 @@ from ext_proc.edge.policy import EdgePolicy, HeldForSequence, Insight
 from ext_proc.edge.sessions import Session, Sessions
 from ext_proc.edge.ways import Ground, Way, way_of
 from ext_proc.errors import CallError
-from ext_proc.known.forms import form_of
+from ext_proc.known.forms import form_of, says_more
 from ext_proc.known.keeper import MapKeeper
 from ext_proc.processing.decision import Decision, Hold, Route, Seat
 from ext_proc.processing.request import Head
@@ -108,7 +108,7 @@ class _Explaining:
 
     def explain(self) -> EdgeExplanation:
         of, call = self._of, self._call
-        policy = of._policy.uncounted(self._placing, self._seated, self._insight)
+        policy = of._policy.uncounted(self._placing, self._seated, self._is_mapped, self._insight)
         try:
             decision = policy.decide(self._head, call, self._now)
         except CallError as error:
@@ -118,6 +118,10 @@ class _Explaining:
     def _seated(self, call: Call, session: Session, primary: Candidate, now: float) -> tuple[Seat, Candidate]:
         self._seat, target = self._of._sessions.would_seat(call, session, primary, now)
         return self._seat, target
+
+    def _is_mapped(self, model: str) -> bool:
+        keeper = self._of._keeper
+        return keeper is not None and model in keeper.known
 
     def _refused(self, error: CallError) -> EdgeExplanation:
         told = _told(Way.REFUSED, "", error.message, self._call, names=self._insight.steps, refusal=refusal_of(error))
@@ -171,6 +175,8 @@ class _Explaining:
         absence = found["absence"]
         if absence is not None:
             told["why"] += " " + _ABSENCES[Absence(absence)]
+            if says_more(self._head, self._call, form_of(self._head, self._call)):
+                told["why"] += " It says more than a name, too, and would ask in any case."
         elif found["taken"] is False:
             told["why"] += " The map has its model, but that version is not in force in Envoy yet."
         else:

@@ -101,8 +101,11 @@ CountUnbrokered = Callable[[Version, InferenceProtocol], None]
 """Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
 
 
-NoteForm = Callable[[str, int], None]
-"""Is told of each call that only has to be routed, and that a map could know: its model, and its `Form`."""
+NoteForm = Callable[[str, int], bool]
+"""Is told of each call that only has to be routed, and that a map could know: its model, and its `Form`.
+
+Says whether the map has the model.
+"""
 
 
 SeatOf = Callable[[Call, Session, Candidate, float], tuple[Seat, Candidate]]
@@ -153,7 +156,9 @@ class EdgePolicy:
         self.envoy = NEWEST
         """The version of the Envoy that asked last."""
 
-    def uncounted(self, placing: UncountedPlacing, seat_of: SeatOf, insight: "Insight") -> "EdgePolicy":
+    def uncounted(
+        self, placing: UncountedPlacing, seat_of: SeatOf, is_mapped: Callable[[str], bool], insight: Insight
+    ) -> "EdgePolicy":
         """A policy that decides one call as this one would now, by parts that count nothing, and leaves no trace here.
 
         `insight` is told what the decision follows from.
@@ -169,7 +174,7 @@ class EdgePolicy:
             self._wall,
             body_limit=self.body_limit,
             follows_replies=False,
-            note_form=None if self._note_form is None else lambda model, form: None,
+            note_form=None if self._note_form is None else lambda model, form: is_mapped(model),
             gathering=self._gathering,
             note_ground=insight.grounds.append,
         )
@@ -260,8 +265,9 @@ class EdgePolicy:
         form = form_of(head, call)
         if not form:
             return Ground.MORE
-        self._note_form(call.model, form)
-        return Ground.MORE if says_more(head, call, form) else Ground.UNMAPPED
+        # Of a model that the map has, only calls come that say more; unless Envoy has another map.
+        mapped = self._note_form(call.model, form)
+        return Ground.MORE if mapped and says_more(head, call, form) else Ground.UNMAPPED
 
     def _send_as_it_is(
         self, head: Head, call: Call, now: float, seat: Seat | None, ground: Ground, plan: Plan | None = None

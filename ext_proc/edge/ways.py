@@ -26,9 +26,10 @@ class Ground(StrEnum):
     NO_MAP = "no-map"
     """No map of known calls is kept here."""
     UNMAPPED = "unmapped"
-    """It says no more than the name of its model, and Envoy had no map with it."""
+    """It only has to be routed, and Envoy had no map with its model."""
     MORE = "more"
-    """It says or asks for more than a map knows: a version, a label, a key, a status, another spelling of its name."""
+    """It says or asks for more than a map knows: a version, a label, a status; of a model in the map, also a key, or
+    another spelling of its name."""
     SESSION = "session"
     """It belongs to a session or a sequence, which keeps to its node."""
     RENAMED = "renamed"

@@ -126,12 +126,13 @@ class KnownModels:
             return Absence.NOT_HELD
         return Absence.WAITS if (self._seen.peek(model) or 0) & form else Absence.NOT_CALLED
 
-    def called(self, model: str, form: int) -> None:
-        """A call for the model that only had to be routed has come in that form."""
+    def called(self, model: str, form: int) -> bool:
+        """A call for the model that only had to be routed has come in that form. Whether the model is known."""
         seen = self._seen.get(model)
         if seen is None or not seen & form:
             self._seen.put(model, (seen or 0) | form)
             self._looked_at = None
+        return model in self._table
 
     def lost(self, model: str, now: float) -> None:
         """A holder of the model goes, or (empty) a node, or models need decisions from now on: `wake_up` is soon."""

@@ -116,23 +116,25 @@ class Router:
         Counts the call as load of the first, as an estimate that fades; `lease` makes it exact. Raises NoNode if no
         node that can serve it is alive.
         """
-        chosen = self._chosen(self._shortlists.of(model, protocol_kind), model, now, protocol_kind)
+        spread = self._spread.get(model, self.settings.replicas)
+        shortlist = self._shortlists.of(model, protocol_kind)
+        self._loads.tick(now)
+        chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
+        if not chosen:
+            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
         self._loads.picked(chosen[0].load, self.durations.of(model, now))
         self.demand.called(model, now)
         return Placement(tuple([each.node for each in chosen]))
 
     def would_pick(self, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
         """What `pick` would say. Counts nothing, and nothing is remembered for it. Raises NoNode as `pick`."""
-        chosen = self._chosen(self._shortlists.afresh(model, protocol_kind), model, now, protocol_kind)
-        return Placement(tuple([each.node for each in chosen]))
-
-    def _chosen(self, shortlist: Shortlist, model: str, now: float, protocol_kind: ProtocolKind) -> list[NodeState]:
-        spread = self._spread.get(model, self.settings.replicas)
+        spread = self.spread_of(model)
         self._loads.tick(now)
+        shortlist = self.shortlist(model, protocol_kind, remember=False)
         chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
         if not chosen:
             raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
-        return chosen
+        return Placement(tuple([each.node for each in chosen]))
 
     def settle(self, model: str, key: bytes, protocol_kind: ProtocolKind, *, remember: bool = True) -> str:
         """The id of the node on which a session is to sit, by its key; see `choice.settle`. Counts nothing.
