@@ -119,7 +119,7 @@ class WaysStatus(TypedDict):
     """Which ways calls went since the start (`ext_proc.edge.ways`); candidates of races are left out."""
 
     known: int
-    """By the map: the server was not asked. From Envoy's access log, where some stand for others (`known.sampled_from`)."""
+    """By the map: the server was not asked. By Envoy's log, where some stand for others (`known.sampled_from`)."""
     known_share: float | None
     """Of all that go by the map or ask the server, from 0 to 1; None before the first."""
     asked: Mapping[str, Mapping[str, int]]
