@@ -10,6 +10,10 @@ class TbmsError(Exception):
     """Root of every error that this package raises on purpose; the message is one sentence."""
 
 
+class AwayError(TbmsError):
+    """No admin port has answered."""
+
+
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import IntEnum
 
-from ext_proc.errors import TbmsError
+from ext_proc.errors import AwayError, TbmsError
 
 
 class Exit(IntEnum):
@@ -25,10 +25,6 @@ class Exit(IntEnum):
     """No admin port has answered."""
     UNKNOWN_NAME = 7
     """No such model or node."""
-
-
-class AwayError(TbmsError):
-    """No admin port has answered."""
 
 
 class UnknownName(TbmsError):

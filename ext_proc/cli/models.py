@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ext_proc.admin.client import AdminPort, printable
 from ext_proc.admin.documents import StatusDocument
-from ext_proc.cli.admin_client import AdminPort, ports, printable
-from ext_proc.cli.exits import AwayError, nearest, unknown
+from ext_proc.cli.admin_client import ports
 from ext_proc.cli.output import plain, print_json, span, table
-from ext_proc.errors import TbmsError
+from ext_proc.cli.exits import nearest, unknown
+from ext_proc.errors import AwayError, TbmsError
 
 POLL_SECONDS = 0.2
 _HEADINGS = ("model", "version", "state", "nodes", "size", "last used", "in flight", "cause")

@@ -130,12 +130,13 @@ def unpin(model: str, admin: Admin = None, config: AdminOf = None, as_json: AsJs
 
 def _tell(name: str, model: str, version: int | None, admin: str | None, config: Path | None, as_json: bool) -> None:
     from ext_proc.admin import NODE_ADDRESS
-    from ext_proc.cli.admin_client import AdminPort
+    from ext_proc.admin.client import AdminPort
+    from ext_proc.cli.admin_client import default_port
     from ext_proc.cli.models import command
     from ext_proc.cli.output import console
 
     named = _admins(None if admin is None else [admin], config)
-    port = AdminPort(named[0]) if named else AdminPort(NODE_ADDRESS, is_default=True)
+    port = AdminPort(named[0]) if named else default_port(NODE_ADDRESS)
     asyncio.run(command(console(), name, model, version, port, as_json=as_json))
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ext_proc.cli.admin_client import printable
+from ext_proc.admin.client import printable
 
 _PIPE_WIDTH = 10_000
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from rich.console import Console, Group
 from rich.live import Live
 
+from ext_proc.admin.client import AdminPort
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.cli import nodes
-from ext_proc.cli.admin_client import AdminPort, ports
+from ext_proc.cli.admin_client import ports
 from ext_proc.cli.output import plain, print_json, share, table
 from ext_proc.errors import TbmsError
 

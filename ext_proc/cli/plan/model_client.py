@@ -16,7 +16,7 @@ import aiohttp
 import grpc
 import grpc.aio
 
-from ext_proc.cli.admin_client import printable
+from ext_proc.admin.client import printable
 from ext_proc.errors import TbmsError
 from ext_proc.wire.batch import Written
 from ext_proc.wire.call import InferenceProtocol

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ext_proc.cli.admin_client import printable
+from ext_proc.admin.client import printable
 from ext_proc.planning.configuration import write_batching
 from ext_proc.planning.curve import Curve
 from ext_proc.planning.exactness import Finding, OutputFinding, Verdict

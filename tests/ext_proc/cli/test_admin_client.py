@@ -8,11 +8,11 @@ import pytest_asyncio
 from aiohttp import web
 
 from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
+from ext_proc.admin.client import AdminPort, base_url
 from ext_proc.cli import admin_client
-from ext_proc.cli.admin_client import AdminPort, base_url, ports
-from ext_proc.cli.exits import AwayError
+from ext_proc.cli.admin_client import default_port, ports
 from ext_proc.config import parse
-from ext_proc.errors import TbmsError
+from ext_proc.errors import AwayError, TbmsError
 from tests.ext_proc.cli.test_models import node_status
 
 NODE = "node: {store: {url: 'file:///m'}, cache: {folder: /c, loader: {api: v2, address: '127.0.0.1:8500'}}}"
@@ -69,7 +69,7 @@ async def test_whoever_names_no_port_gets_those_that_answer(socket: str, monkeyp
 
 
 async def test_a_default_port_is_told_as_one() -> None:
-    async with AdminPort("127.0.0.1:1", is_default=True) as port:
+    async with default_port("127.0.0.1:1") as port:
         with pytest.raises(AwayError, match=r"cannot be asked: .* This is a default port"):
             await port.status()
     async with AdminPort("127.0.0.1:1") as port:

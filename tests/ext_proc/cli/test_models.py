@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
+from ext_proc.admin.client import AdminPort
 from ext_proc.admin.documents import EdgeDocument, NodeDocument
 from ext_proc.cli import models
-from ext_proc.cli.admin_client import AdminPort
 from ext_proc.cli.exits import UnknownName
 from ext_proc.cli.models import command, rows_of, show
 from ext_proc.errors import TbmsError
