@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
+from ext_proc.admin.ui.settings import UiSettings
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
@@ -62,6 +63,7 @@ class ServerSettings(Settings):
     egress: ListenAddress | None = Field(
         None, description="Where candidate calls go out: an Envoy listener. Without it the one of `envoy.egress`."
     )
+    ui: UiSettings = UiSettings()
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long calls in flight may take at a stop.")
     log: LogSettings = LogSettings()
 

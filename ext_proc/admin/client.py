@@ -79,7 +79,7 @@ class AdminPort:
         try:
             async with (
                 asyncio.timeout(within),
-                self._session.request(method, url, params=params, json=body) as reply,
+                self._session.request(method, url, params=params, json=body, allow_redirects=False) as reply,
             ):
                 if method == "POST" and reply.status == 404 and reply.content_type != "application/json":
                     raise TbmsError(f"{self.url}{path}: this is not the admin port of a node.{self._hint}")

@@ -126,6 +126,39 @@ class WaysStatus(TypedDict):
     """The others: way -> ground -> calls."""
 
 
+class SpreadStatus(TypedDict):
+    """How values of a kind are spread (`ext_proc.telemetry.tallies.Spread`), since the start."""
+
+    bounds: Sequence[float]
+    """Upper ends of the buckets, ascending; a last one without end follows. Seconds, or rows."""
+    counts: Sequence[int]
+    """Values in each bucket: one more than bounds."""
+    sum: float
+
+
+class RacesStatus(TypedDict):
+    """What races came to since the start, of all models (`ext_proc.telemetry.races`)."""
+
+    in_time: Mapping[str, int]
+    """`yes` and `no`: whether there was an answer by the limit."""
+    endings: Mapping[str, Mapping[str, int]]
+    """Outcome -> why -> races."""
+    candidates: Mapping[str, Mapping[str, int]]
+    """Rank -> fate -> candidate calls."""
+    seconds: Mapping[str, SpreadStatus]
+    """Rank that answered -> arrival to answer."""
+    budget_ms: float
+    """Work that hedges may still start."""
+
+
+class BatchesStatus(TypedDict):
+    """What the batches of one model came to since the start (`ext_proc.telemetry.batches`)."""
+
+    rows: SpreadStatus
+    waits: SpreadStatus
+    """Seconds from a call's arrival until its batch left."""
+
+
 class EdgeStatus(TypedDict):
     """What the edge role adds."""
 
@@ -139,6 +172,9 @@ class EdgeStatus(TypedDict):
     sessions: NotRequired[SessionsStatus]
     known: NotRequired[KnownMapStatus]
     ways: NotRequired[WaysStatus]
+    races: NotRequired[RacesStatus]
+    batches: NotRequired[Mapping[str, BatchesStatus]]
+    """By model, where this edge gathers calls; models that no setting names are `(other)`."""
 
 
 class ModelVersionStatus(TypedDict):
@@ -183,6 +219,10 @@ class NodeStatus(TypedDict):
     """Models of which the store could not be asked the last time, and why."""
     sessions: NotRequired[int]
     """Sessions that hold a model between their calls; they count as in flight on it."""
+    publish: NotRequired[str | None]
+    """Where edges follow it, as `node.publish` has it: the `residency` of the node as they know it."""
+    batches: NotRequired[Mapping[str, BatchesStatus]]
+    """By model, where this node gathers calls; models that no setting names are `(other)`."""
 
 
 class EdgeDocument(ProcessStatus, EdgeStatus):

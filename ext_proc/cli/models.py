@@ -16,8 +16,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from ext_proc.admin.client import AdminPort, printable
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.cli.admin_client import ports
-from ext_proc.cli.output import plain, print_json, span, table
 from ext_proc.cli.exits import nearest, unknown
+from ext_proc.cli.output import plain, print_json, span, table
 from ext_proc.errors import AwayError, TbmsError
 
 POLL_SECONDS = 0.2

@@ -72,17 +72,18 @@ class EdgeRole:
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
         self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._known_ended)
-        report, unbrokered, self._ways = RaceReport(budget), Unbrokered(), WayReport()
+        self._races = report = RaceReport(budget)
+        unbrokered, self._ways = Unbrokered(), WayReport()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, hints, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._gathering: EdgeGathering | None = None
-        batches: tuple[Collector, ...] = ()
+        self._batches: BatchMetrics | None = None
         if (batching := config.batching) is not None:
             metrics = BatchMetrics(batching.models.__contains__)
             self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock)
             metrics.schedulers = self._gathering.schedulers
-            batches = (metrics,)
+            self._batches = metrics
         in_company = None if self._gathering is None else self._gathering.candidate
         self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
         self.policy = EdgePolicy(
@@ -105,7 +106,8 @@ class EdgeRole:
             self._population.probe_failure, clock,
         )  # fmt: skip
         self._collectors: tuple[Collector, ...] = (
-            self._population, self._ways, unbrokered, *report.collectors(), *self._racer.collectors(), *batches,
+            self._population, self._ways, unbrokered, *report.collectors(), *self._racer.collectors(),
+            *(() if self._batches is None else (self._batches,)),
             EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
             *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
         )  # fmt: skip
@@ -176,6 +178,9 @@ class EdgeRole:
             **edge_status(self._population, self._router, self._cache_map, self._sessions),
         }  # fmt: skip
         document["ways"] = ways_status(process.get("calls", {}).get(KNOWN, 0), self._ways.by_way())
+        document["races"] = self._races.status()
+        if self._batches is not None:
+            document["batches"] = self._batches.status()
         if self._map_keeper is not None:
             document["known"] = known_status(self._map_keeper, self._clock())
         return document

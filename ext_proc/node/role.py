@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ext_proc.admin.documents import Amounts, NodeStatus, ProcessStatus, StatusDocument
+from ext_proc.admin.documents import Amounts, NodeDocument, NodeStatus, ProcessStatus, StatusDocument
 from ext_proc.admin.explain_api import ExplainApi
 from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import Config
@@ -148,7 +148,13 @@ class NodeRole(Collector):
 
     def status(self, process: ProcessStatus) -> StatusDocument:
         """Models, capacity and free room, why the model server is away, of which models no store could be asked."""
-        return {"role": "node", **process, **_node_status(self.manager.status(), len(self.manager.sessions))}
+        document: NodeDocument = {
+            "role": "node", **process, **_node_status(self.manager.status(), len(self.manager.sessions)),
+        }  # fmt: skip
+        document["publish"] = self._settings.publish
+        if self._settings.batching is not None:
+            document["batches"] = self._batches.status()
+        return document
 
     def collectors(self) -> Iterable[Collector]:
         """This role: see `collect`; and what batches did, where there are any."""

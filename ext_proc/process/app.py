@@ -10,8 +10,11 @@ from prometheus_client.registry import Collector
 
 from ext_proc import config as configuration
 from ext_proc.access_log.service import AccessLogService
+from ext_proc.admin.client import AdminPort
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.admin.server import Admin
+from ext_proc.admin.ui.routes import dashboard_routes
+from ext_proc.admin.ui.watching import Watching
 from ext_proc.contract import ACCESS_LOG_METHOD, PROCESS_METHOD
 from ext_proc.errors import ConfigError
 from ext_proc.http2.limits import Limits, MiB
@@ -46,6 +49,8 @@ class App:
         self._role = role_of(self._config, self._clock)
         accounts = self._role.accounts
         self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)
+        ui = self._config.server.ui
+        self._watching = Watching(self._status, lambda: [AdminPort(peer) for peer in ui.peers], ui.seconds, self._clock)
         self._handed_over = False
         self._started = time.time()
 
@@ -67,7 +72,10 @@ class App:
                 self._collectors.append(AccessLogReport(lambda: log.streams))
             server = GrpcServer(settings, sessions, limits)
             self._collectors.append(ListenerReport(lambda: server.accept_failures))
-            admin = Admin(self._config.admin, self._ready, self._exposition, self._status, self._role.routes())
+            watching = self._watching
+            background.append(tasks.create_task(watching.run()))
+            routes = [*dashboard_routes(watching), *self._role.routes()]
+            admin = Admin(self._config.admin, self._ready, self._exposition, self._status, routes)
             await admin.start()
             await server.start()
             heap = Heap(self._metrics.calls.total, lambda: self._metrics.streams)
@@ -88,6 +96,7 @@ class App:
         until = clock() + seconds
         self._metrics.draining = True
         logger.info("draining", extra={"streams": self._metrics.streams})
+        await self._watching.close()
         self._role.leave()
         await stop.allow(self._role.left(), seconds)
         self._handed_over = True

@@ -1,12 +1,13 @@
 """What batches did: metrics by model."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ext_proc.admin.documents import BatchesStatus
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.waiting import Batch, Dropped
 from ext_proc.telemetry.batch_log import BatchLog
@@ -90,6 +91,11 @@ class BatchMetrics(Collector):
     def checked(self, model: str, same: bool) -> None:
         """See `BatchReport`."""
         self._checked.labels(self._label(model), "yes" if same else "no").inc()
+
+    def status(self) -> Mapping[str, BatchesStatus]:
+        """What they came to by model, for /status."""
+        rows, waits = self._rows.by(0), self._waits.by(0)
+        return {model: {"rows": rows[model], "waits": waits[model]} for model in rows}
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""

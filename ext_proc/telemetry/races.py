@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import Gauge
 from prometheus_client.registry import Collector
 
+from ext_proc.admin.documents import RacesStatus
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Fail, Fallback
 from ext_proc.broker.plan import members
@@ -42,6 +43,16 @@ class RaceReport:
     def collectors(self) -> Iterable[Collector]:
         """The metrics of races, for /metrics."""
         return (self._races, self._in_time, self._candidates, self._elapsed, self._slack, self._level)
+
+    def status(self) -> RacesStatus:
+        """What they came to, for /status."""
+        return {
+            "in_time": {answered: count for (answered,), count in self._in_time.counts.items()},
+            "endings": self._races.by(0, 1),
+            "candidates": self._candidates.by(1, 2),
+            "seconds": self._elapsed.by(1),
+            "budget_ms": round(self._budget.level_ms, 3),
+        }
 
     def __call__(self, race: Race, held: Held) -> None:
         """Counts a race that is over, and logs its record."""

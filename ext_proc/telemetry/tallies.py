@@ -5,12 +5,15 @@ Those of prometheus-client cost a lock and a search for the labels at each step,
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from operator import add
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from ext_proc.admin.documents import SpreadStatus
 
 Labels = tuple[str, ...]
 
@@ -21,6 +24,13 @@ class Tally(Collector):
     def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
         self._of = (name, documentation, labels)
         self.counts: Counter[Labels] = Counter()
+
+    def by(self, first: int, second: int) -> Mapping[str, Mapping[str, int]]:
+        """The counts by those two labels alone, as /status tells them."""
+        found: dict[str, Counter[str]] = {}
+        for values, count in self.counts.items():
+            found.setdefault(values[first], Counter())[values[second]] += count
+        return found
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
@@ -48,6 +58,18 @@ class Spread(Collector):
         for value in values:
             series.counts[bisect_left(self._bounds, value)] += 1
             series.sum += value
+
+    def by(self, label: int) -> Mapping[str, SpreadStatus]:
+        """The values by that label alone, as /status tells them."""
+        found: dict[str, SpreadStatus] = {}
+        for values, series in self._series.items():
+            of = found.get(values[label])
+            if of is None:
+                found[values[label]] = {"bounds": self._bounds, "counts": [*series.counts], "sum": series.sum}
+            else:
+                of["counts"] = [*map(add, of["counts"], series.counts)]
+                of["sum"] += series.sum
+        return found
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
