@@ -131,9 +131,10 @@ function whys(minute) {
     "No race has ended.",
   );
   const fates = Object.entries(minute?.of.fates ?? {}).filter(([, fates]) => total(fates));
+  fates.sort(([one], [other]) => one - other);
   fill(
     by("fates"),
-    fates.sort().map(([rank, fates]) => [rankName(rank), ...["won", "lost", "late", "cancelled", "failed"].map((fate) => number(fates[fate] ?? 0))]),
+    fates.map(([rank, fates]) => [rankName(rank), ...["won", "lost", "late", "cancelled", "failed"].map((fate) => number(fates[fate] ?? 0))]),
     "No candidate was called.",
   );
 }
@@ -144,7 +145,7 @@ function batches(time) {
     if (away !== null || !document.batches) continue;
     const last = gains.filter((each) => each.time > time - WINDOW_SECONDS).flatMap((each) => each.by.filter((one) => one.address === address));
     const seconds = last.reduce((sum, each) => sum + each.dt, 0);
-    const gain = last.length ? last.map((each) => each.batches).reduce(plus) : {};
+    const gain = last.length ? last.map((each) => each.batches).reduce(plus) : Object.create(null);
     for (const [model, all] of Object.entries(document.batches)) {
       const now = gain[model];
       const count = total(now?.rows.counts);

@@ -7,6 +7,8 @@ const HEIGHT = 180;
 const ROWS = 10; // of the table: the last looks
 const INKS = ["--ink-1", "--ink-2", "--ink-3", "--ink-4", "--ink-5", "--ink-6"];
 
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+
 export class Chart {
   // `show` writes a value for people; `top` ends the axis at a fixed value.
   constructor(parent, title, show, top = null) {
@@ -73,8 +75,8 @@ export class Chart {
         height: HEIGHT,
         cursor: { drag: { x: false, y: false }, points: { size: 6 } },
         scales: { y: { range: (_, __, most) => [0, this.top ?? Math.max(most * 1.1, 1e-9)] } },
-        axes: [{ ...axis, space: 90 }, { ...axis, size: 62, values: (_, values) => values.map((value) => this.show(value)) }],
-        series: [{ value: (_, time) => (time === null ? "" : new Date(time * 1000).toLocaleTimeString()) }, ...series],
+        axes: [{ ...axis, space: 90, values: (_, times) => times.map(clock) }, { ...axis, size: 62, values: (_, values) => values.map((value) => this.show(value)) }],
+        series: [{ value: (_, time) => (time === null ? "" : clock(time)) }, ...series],
       },
       this.data(),
       this.plot,
@@ -99,7 +101,7 @@ export class Chart {
     const body = this.table.createTBody();
     for (let at = this.times.length - 1; at >= Math.max(0, this.times.length - ROWS); at--) {
       const row = body.insertRow();
-      row.insertCell().textContent = new Date(this.times[at] * 1000).toLocaleTimeString();
+      row.insertCell().textContent = clock(this.times[at]);
       for (const label of labels) row.insertCell().textContent = this.show(this.lines.get(label)[at]);
     }
   }

@@ -43,7 +43,8 @@ function put(cell, value, classes) {
   if (cell.className !== classes) cell.className = classes;
   if (cell.colSpan !== 1) cell.colSpan = 1;
   if (value.share !== undefined) {
-    const meter = cell.querySelector("meter") ?? cell.replaceChildren(make("meter")) ?? cell.firstChild;
+    if (!cell.querySelector("meter")) cell.replaceChildren(make("meter"));
+    const meter = cell.firstChild;
     meter.value = value.share;
     meter.title = value.text;
     meter.setAttribute("aria-label", value.text);

@@ -51,8 +51,9 @@ export class Picture {
   }
 
   draw() {
-    const width = this.canvas.parentElement.clientWidth;
-    if (!this.nodes || !width) return;
+    const frame = this.canvas.parentElement;
+    const width = frame.clientWidth - 2 * parseFloat(getComputedStyle(frame).paddingLeft);
+    if (!this.nodes || width <= 0) return;
     this.layout(width);
     const scale = devicePixelRatio || 1;
     this.canvas.width = width * scale;

@@ -1,0 +1,99 @@
+"""The page in a real browser, with documents made by hand: many models, names that are markup, keys, both themes."""
+
+import itertools
+import re
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.dashboard import documents
+from tests.integration.dashboard.conftest import HandMade, OpenTab, served
+
+NODES, EACH = 10, 1000
+# Far more than it takes, and far less than a page that makes an element of each model.
+USABLE_SECONDS = 10
+
+
+async def says(page: Any, where: str, text: str) -> None:
+    """Waits until the element has exactly that text."""
+    await page.locator(where, has_text=re.compile(f"^{re.escape(text)}$")).wait_for()
+
+
+async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+    peers = [
+        HandMade(f"10.0.0.{each}:9904", lambda each=each: documents.node(each, EACH, next(looks)))
+        for each in range(NODES)
+    ]
+    async with served(lambda: documents.edge(NODES, at=next(looks)), peers) as url, open_tab(url) as tab:
+        page = tab.page
+        await says(page, "#found", "10,000 models")
+        assert await page.locator("*").count() < 1500
+        assert await page.locator("#models").get_attribute("aria-rowcount") == "10001"
+        began = time.monotonic()
+        await page.fill("#search", "model-07-00999")
+        await says(page, "#found", "1 of 10,000 models")
+        assert await page.locator("#models tbody:not(.spacer) tr").count() == 1
+        await page.fill("#search", "")
+        await page.select_option("#state", "failed")
+        await page.select_option("#node", "node-03")
+        await says(page, "#found", "50 of 10,000 models")
+        await page.select_option("#state", "")
+        await page.select_option("#node", "")
+        await page.locator("#models-frame").evaluate("frame => { frame.scrollTop = frame.scrollHeight; }")
+        await page.locator("#models").get_by_text("model-09-00999").wait_for()
+        assert await page.locator("#models tbody tr").count() < 60
+        assert time.monotonic() - began < USABLE_SECONDS
+
+
+async def test_names_are_text_whatever_they_say(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+
+    def own() -> documents.EdgeDocument:
+        document = documents.edge(2, 3, name=documents.HOSTILE, at=next(looks))
+        node = document["nodes"][0]
+        node["alive"], node["cause"], node["zone"] = False, documents.HOSTILE, documents.HOSTILE
+        first = next(iter(document["models"].values()))
+        document["models"] = {documents.HOSTILE: first, "__proto__": first, "constructor": first}
+        document["batches"] = {
+            name: {
+                "rows": {"bounds": [1, 2], "counts": [next(looks), 0, 0], "sum": 3},
+                "waits": {"bounds": [0.1], "counts": [next(looks), 0], "sum": 0.1},
+            }
+            for name in ("__proto__", documents.HOSTILE)
+        }
+        return document
+
+    async with served(own) as url, open_tab(url) as tab:
+        page = tab.page
+        for where in ("#models", "#nodes", "#sources", "#batch-rows", "#node"):
+            await page.locator(where).get_by_text(documents.HOSTILE).first.wait_for(state="attached")
+        await page.locator("#models").get_by_text("__proto__").wait_for()
+        await page.locator("#alarm").get_by_text(documents.HOSTILE).wait_for()
+        assert await page.locator("img").count() == 0
+        assert await page.title() == "tbms"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_picture_is_walked_by_keys_and_told_in_words(open_tab: OpenTab, scheme: str) -> None:
+    looks = itertools.count(1)
+    peer = HandMade("10.0.0.0:9904", lambda: documents.node(0, 30, next(looks)))
+    async with (
+        served(lambda: documents.edge(3, at=next(looks)), [peer]) as url,
+        open_tab(url, color_scheme=scheme) as tab,
+    ):
+        page = tab.page
+        await says(page, "#found", "30 models")
+        await page.locator("#picture").focus()
+        for _ in range(3):
+            await page.keyboard.press("ArrowRight")
+        assert "node-00 · model-00-00002 · version 1 · available" in await page.inner_text("#pointed")
+        await page.keyboard.press("Enter")
+        assert await page.input_value("#search") == "model-00-00002"
+        await says(page, "#found", "1 of 30 models")
+        # The chart's values, as a table.
+        details = page.locator("figure details").nth(2)
+        await details.locator("summary").click()
+        await details.locator("td").first.wait_for()
+        assert "known" in await details.inner_text()
