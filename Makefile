@@ -20,7 +20,7 @@ demo: build/.venv
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.h2load
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.chromium build/.h2load
 	$(PYTEST)
 
 unit: build/.venv
@@ -89,6 +89,10 @@ build/.azurite: integration/setup.sh
 
 build/.etcd: integration/setup.sh
 	integration/setup.sh etcd
+	@touch $@
+
+build/.chromium: integration/setup.sh build/.venv
+	integration/setup.sh chromium
 	@touch $@
 
 build/.fuzz: integration/setup.sh

@@ -74,6 +74,18 @@ etcd)
         echo "No apt-get here: the tests of etcd will be skipped, unless there is an etcd at build/etcd/usr/bin/etcd."
     fi
     ;;
+# A browser, and what drives it. Without one of them the dashboard's tests in it are skipped, and say so.
+chromium)
+    build/venv/bin/pip install --quiet --no-compile --disable-pip-version-check 'playwright>=1.49' ||
+        echo "Playwright cannot be had: the tests of the dashboard in a browser will be skipped."
+    if ! command -v chromium >/dev/null; then
+        if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+            debian chromium || echo "Chromium cannot be had: the tests of the dashboard in a browser will be skipped."
+        else
+            echo "No chromium here: the tests of the dashboard in a browser will be skipped. On Debian: apt-get install chromium"
+        fi
+    fi
+    ;;
 # Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.
 fuzz)
     rm -rf build/fuzz/packages

@@ -83,6 +83,7 @@ async def _serves(tbms: Path, file: Path, folder: Path) -> None:
     server = Process("tbms", [tbms, "serve", "--config", file], folder / "server.log")
     try:
         await server.start(answers(f"http://{admin}/readyz"))
+        assert await answers(f"http://{admin}/ui/uplot/uPlot.iife.min.js")()
         assert await server.stop() == 0, server.log.read_text()
     finally:
         server.kill()

@@ -67,6 +67,18 @@ def test_an_answer_by_a_backup() -> None:
     assert told["tbms_hedge_budget_ms"] == done.budget.level_ms
 
 
+def test_races_as_status_tells_them() -> None:
+    done = backed_up()
+    report = RaceReport(done.budget)
+    report(done.race, held())
+    told = report.status()
+    assert told["in_time"] == {"yes": 1}
+    assert told["endings"] == {"answer": {"overdue": 1}}
+    assert told["candidates"] == {"0": {"late": 1}, "1": {"won": 1}}
+    assert told["seconds"]["1"]["sum"] == pytest.approx(0.048)
+    assert told["budget_ms"] == pytest.approx(done.budget.level_ms, abs=0.001)
+
+
 def test_a_loser_is_cancelled_and_an_answer_held_for_nothing_is_lost() -> None:
     race = arena("bert", "svm", "bayes")
     race.begin()

@@ -84,9 +84,11 @@ class HandMade:
 
 
 @asynccontextmanager
-async def served(own: Callable[[], StatusDocument], peers: Sequence[HandMade] = ()) -> AsyncIterator[str]:
+async def served(
+    own: Callable[[], StatusDocument], peers: Sequence[HandMade] = (), address: str = ""
+) -> AsyncIterator[str]:
     """The dashboard of a process that says `own` of itself; yields the page's address."""
-    address = f"127.0.0.1:{free_port()}"
+    address = address or f"127.0.0.1:{free_port()}"
     watching = Watching(own, lambda: peers, LOOK_SECONDS, time.monotonic)
     listener = HttpListener("server.admin", address, dashboard_routes(watching))
     await listener.start()
@@ -94,6 +96,6 @@ async def served(own: Callable[[], StatusDocument], peers: Sequence[HandMade] = 
     try:
         yield f"http://{address}/ui"
     finally:
-        task.cancel()
         await watching.close()
         await listener.stop()
+        task.cancel()

@@ -3,16 +3,21 @@
 import itertools
 import re
 import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
-import pytest
-
+from integration.stack.ports import free_port
 from tests.integration.dashboard import documents
 from tests.integration.dashboard.conftest import HandMade, OpenTab, served
 
 NODES, EACH = 10, 1000
 # Far more than it takes, and far less than a page that makes an element of each model.
 USABLE_SECONDS = 10
+
+
+def node_of(number: int, models: int, looks: Iterator[int]) -> HandMade:
+    return HandMade(f"10.0.0.{number}:9904", lambda: documents.node(number, models, next(looks)))
 
 
 async def says(page: Any, where: str, text: str) -> None:
@@ -22,10 +27,7 @@ async def says(page: Any, where: str, text: str) -> None:
 
 async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTab) -> None:
     looks = itertools.count(1)
-    peers = [
-        HandMade(f"10.0.0.{each}:9904", lambda each=each: documents.node(each, EACH, next(looks)))
-        for each in range(NODES)
-    ]
+    peers = [node_of(each, EACH, looks) for each in range(NODES)]
     async with served(lambda: documents.edge(NODES, at=next(looks)), peers) as url, open_tab(url) as tab:
         page = tab.page
         await says(page, "#found", "10,000 models")
@@ -75,13 +77,12 @@ async def test_names_are_text_whatever_they_say(open_tab: OpenTab) -> None:
         assert await page.title() == "tbms"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_picture_is_walked_by_keys_and_told_in_words(open_tab: OpenTab, scheme: str) -> None:
+async def test_the_picture_is_walked_by_keys_and_told_in_words(open_tab: OpenTab) -> None:
     looks = itertools.count(1)
     peer = HandMade("10.0.0.0:9904", lambda: documents.node(0, 30, next(looks)))
     async with (
         served(lambda: documents.edge(3, at=next(looks)), [peer]) as url,
-        open_tab(url, color_scheme=scheme) as tab,
+        open_tab(url, color_scheme="dark") as tab,
     ):
         page = tab.page
         await says(page, "#found", "30 models")
@@ -97,3 +98,21 @@ async def test_the_picture_is_walked_by_keys_and_told_in_words(open_tab: OpenTab
         await details.locator("summary").click()
         await details.locator("td").first.wait_for()
         assert "known" in await details.inner_text()
+
+
+async def test_a_page_whose_server_drains_says_so_and_finds_the_next_one(open_tab: OpenTab) -> None:
+    looks, address = itertools.count(1), f"127.0.0.1:{free_port()}"
+
+    def own() -> documents.EdgeDocument:
+        return documents.edge(2, at=next(looks))
+
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(served(own, address=address))
+        async with open_tab(url) as tab:
+            await says(tab.page, "#connection", "Live")
+            await stack.aclose()
+            await says(tab.page, "#connection", "This process is draining")
+            async with served(own, address=address):
+                await says(tab.page, "#connection", "Live")
+            # The browser itself tells its console of tries that failed.
+            tab.complaints[:] = [each for each in tab.complaints if "Failed to load resource" not in each]
