@@ -20,8 +20,9 @@ venv() { # name, then what pip installs
 debian() { # packages: printed, and installed where we may
     echo "Debian packages needed: apt-get install -y --no-install-recommends $*"
     if [ "$(id -u)" = 0 ]; then
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+        # Parts are set up side by side, and apt lets one at a time.
+        apt-get -o DPkg::Lock::Timeout=300 update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >/dev/null
     else
         echo "Run that line as root, then this target again." >&2
         exit 1

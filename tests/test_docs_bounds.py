@@ -33,6 +33,8 @@ WORDS = re.compile(r"(?:^|_)(?:max|most|limit|limits|bytes|longest|largest|backl
 NO_BOUNDS = {
     "ext_proc.edge.sessions._KEY_BYTES": "of a digest",
     "ext_proc.wire.v2.sequence._MAX_ID": "of the protocol",
+    "ext_proc.admin.ui.watching._LONGEST_PAUSE": "a pause of ours",
+    "ext_proc.admin.ui.settings.MAX_PEERS": "of the configuration",
     "ext_proc.broker.estimates._MOST_MS": "the ends of a histogram",
     "ext_proc.broker.resolver._MAX_DEPTH": "of the configuration",
     "ext_proc.cli.plan.command.DEFAULT_MAX_ROWS": "of a command line",

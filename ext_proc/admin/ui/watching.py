@@ -17,7 +17,8 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 """What one process may come to, written as an event."""
 _PEER_SECONDS = 3.0  # for a peer to answer
 _ASKED_AT_ONCE = 8
-_SHARE = 0.02  # of a core, for what is counted here; reading what peers say takes a few times that. Calls come first.
+_SHARE = 0.05  # of a core, for looking: the calls come first
+_LONGEST_PAUSE = 10.0
 _WHY_SHOWN = 300  # characters of a peer's words
 _DRAINING = b"event: draining\ndata:\n\n"
 
@@ -77,7 +78,7 @@ class Watching:
                 known = [Known(""), *(Known(peer.name) for peer in peers)]
                 while self._pages:
                     spent = await self._look(known, peers)
-                    await asyncio.sleep(max(self._seconds, spent / _SHARE))
+                    await asyncio.sleep(max(self._seconds, min(_LONGEST_PAUSE, spent / _SHARE)))
             self._whole, self._since = [], []
 
     async def close(self) -> None:
@@ -116,26 +117,23 @@ class Watching:
         return not self._closed
 
     async def _look(self, known: Sequence[Known], peers: Sequence[Peer]) -> float:
-        """Asks everybody; returns the seconds that this process has worked for it."""
+        """Asks everybody; returns the seconds of CPU that went by, those of calls in the meantime included."""
         gate = asyncio.Semaphore(_ASKED_AT_ONCE)
         began = time.thread_time()
         known[0].see(round(self._clock(), 3), self._own())
-        spent = time.thread_time() - began
         async with asyncio.TaskGroup() as tasks:
             for each, peer in zip(known[1:], peers, strict=True):
                 tasks.create_task(self._ask(each, peer, gate))
         whole, since = [], []
         for each in known:
-            began = time.thread_time()
             whole.append(_event(each.whole()))
             since.append(_event(each.since()))
-            spent += time.thread_time() - began
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the calls' turn
         async with self._turn:
             self._whole, self._since = whole, since
             self._number += 1
             self._turn.notify_all()
-        return spent
+        return time.thread_time() - began
 
     async def _ask(self, known: Known, peer: Peer, gate: asyncio.Semaphore) -> None:
         async with gate:

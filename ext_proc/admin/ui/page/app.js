@@ -83,7 +83,11 @@ function bounds(name) {
   return [];
 }
 
-const rankName = (rank) => (rank === "0" ? "primary" : /^\d+$/.test(rank) ? `backup ${rank}` : rank);
+function rankName(rank) {
+  if (rank === "0") return "primary";
+  if (rank === "none") return "no answer";
+  return /^\d+$/.test(rank) ? `backup ${rank}` : rank;
+}
 
 function draw({ dt, of }, edges, time) {
   charts.inTime.add(time, { share: answered(of) });

@@ -74,7 +74,7 @@ export class Chart {
         width: this.plot.clientWidth,
         height: HEIGHT,
         cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-        scales: { y: { range: (_, __, most) => [0, this.top ?? Math.max(most * 1.1, 1e-9)] } },
+        scales: { y: { range: (_, least, most) => [Math.min(0, least ?? 0), this.top ?? Math.max((most ?? 0) * 1.1, 1e-9)] } },
         axes: [{ ...axis, space: 90, values: (_, times) => times.map(clock) }, { ...axis, size: 62, values: (_, values) => values.map((value) => this.show(value)) }],
         series: [{ value: (_, time) => (time === null ? "" : clock(time)) }, ...series],
       },

@@ -72,7 +72,7 @@ export function share(value) {
 export function millis(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   const ms = seconds * 1000;
-  return ms < 1000 ? `${number(ms, ms < 10 ? 1 : 0)} ms` : `${number(seconds, 1)} s`;
+  return Math.abs(ms) < 1000 ? `${number(ms, ms < 10 ? 1 : 0)} ms` : `${number(seconds, 1)} s`;
 }
 
 export function span(seconds) {
