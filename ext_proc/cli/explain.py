@@ -77,6 +77,8 @@ def call_of(
             raise TbmsError(f"--header: 'name: value' was expected (found {text!a})")
         key = name.strip().lower()
         told[key] = f"{told[key]}, {value.strip()}" if key in told else value.strip()
+    if is_method(call["path"]):
+        told.setdefault("content-type", "application/grpc")
     if told:
         call["headers"] = told
     if model is not None:

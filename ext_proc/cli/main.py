@@ -221,5 +221,3 @@ def main() -> None:
     except (TbmsError, MeshError) as error:
         print(error, file=sys.stderr)
         sys.exit(status_of(error))
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -1,6 +1,7 @@
 """The commands that ask running processes: who they ask is said by --admin, by a configuration file, or by nothing."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,8 @@ def top(
     from ext_proc.cli import top as command
     from ext_proc.cli.output import console
 
-    asyncio.run(command.show(console(), _admins(admin, config), interval, count, as_json=as_json))
+    with suppress(KeyboardInterrupt):  # that is how it ends
+        asyncio.run(command.show(console(), _admins(admin, config), interval, count, as_json=as_json))
 
 
 @app.command()

@@ -111,6 +111,8 @@ def test_explain_at_an_edge(edge: str, tmp_path: Path) -> None:
     assert "1: starts at 33 ms: bert on b, expected 5 ms" in shown
     grpc = document("explain", "Predict", "--model", "prod/versions/3", "--admin", edge)
     assert (grpc["call"]["protocol"], grpc["goes_to"]) == ("tfs-grpc", "bert;version=3")
+    named = document("explain", "ModelInfer", "-H", "X-Tbms-Model: bert", "--admin", edge)
+    assert (named["call"]["protocol"], named["way"]) == ("v2-grpc", "decided")
     refused = tbms("explain", "/v1/models/bert:predict", "--header", "tloc: soon", "--admin", edge)
     assert (refused.exit_code, "way: refused" in refused.stdout, "answer: 400" in refused.stdout) == (0, True, True)
     file = tmp_path / "call"
