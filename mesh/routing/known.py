@@ -51,7 +51,7 @@ class KnownModel:
     tells: bool = False
     """Whether one of the nodes has the node role, and is told the model where only a message names it."""
     sampled: bool = False
-    """Whether it is called so often that the ends of one call in `settings.ONE_IN` tell enough."""
+    """Whether it is called so often that the ends of some calls tell enough."""
 
 
 @dataclass(slots=True)
