@@ -1,7 +1,7 @@
 """A probe for containers without curl: `python -m ext_proc.cli.health ADDRESS [PATH]` asks an admin port.
 
-Exit status 0 for a reply of 200, 1 for any other or none. It imports nothing but what it needs, since orchestrators run it
-every few seconds.
+Exit status 0 for a reply of 200, 1 for any other or none. It imports nothing but what it needs, since orchestrators run
+it every few seconds.
 """
 
 import http.client

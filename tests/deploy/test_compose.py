@@ -1,4 +1,4 @@
-"""The compose file agrees with itself and with the configurations beside it; running it takes a machine with docker or podman."""
+"""The compose file agrees with itself and with the configurations beside it; running it takes docker or podman."""
 
 from ipaddress import ip_address, ip_network
 

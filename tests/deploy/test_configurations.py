@@ -61,7 +61,5 @@ def test_an_envoy_can_be_rendered_for_it(path: str) -> None:
 
 def test_the_image_expects_the_admin_port_that_the_examples_have() -> None:
     (told,) = re.findall(r"TBMS_ADMIN=127\.0\.0\.1:(\d+)", (DEPLOY / "Containerfile").read_text())
-    (of_node_on_vm,) = [path for path in FILES if path == "systemd/node.yaml"]
     for path in FILES:
-        if path != of_node_on_vm:
-            assert str(parse_address(configuration(path).server.admin).port) == told, path
+        assert str(parse_address(configuration(path).server.admin).port) == told, path

@@ -1,6 +1,4 @@
-"""What kustomize makes of deploy/kubernetes: what a cluster would be given. `kubectl apply` of it to a real API server is the
-business of the tests of peers.
-"""
+"""What kustomize makes of deploy/kubernetes: what a cluster would be given."""
 
 import subprocess
 import tomllib
