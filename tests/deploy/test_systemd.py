@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.address import parse_address
 from tests.deploy.files import DEPLOY, configuration
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -86,3 +87,13 @@ def test_the_models_lie_where_the_model_servers_may_read() -> None:
     assert str(node.cache.folder) == f"/var/lib/{state}"
     for server in ("tf-serving", "triton"):
         assert "tbms" in options(DEPLOY / f"systemd/{server}.service")["SupplementaryGroups"][0].split()
+
+
+@pytest.mark.parametrize("server", ["tf-serving", "triton"])
+def test_a_model_server_listens_where_the_node_looks_for_it_and_not_where_the_sidecar_does(server: str) -> None:
+    node = configuration("systemd/node.yaml").node
+    assert node is not None
+    (start,) = options(DEPLOY / f"systemd/{server}.service")["ExecStart"]
+    wanted = {parse_address(text).port for text in (node.rest, node.cache.loader.address)}
+    assert {int(port) for port in re.findall(r"port=(\d+)", start)} == wanted
+    assert wanted.isdisjoint({8500, 8501})
