@@ -14,7 +14,7 @@ import yaml
 from ext_proc.config import Config, parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-OVERLAYS = ("sidecar", "per-host", "gateway")
+OVERLAYS = ("sidecar", "sidecar-triton", "per-host", "gateway")
 KUMA_DPS_PORTS = {9901, 9902, 9001, 15001, 15006, 15053, 5670}
 """Envoy's admin, readiness, probes, the transparent proxy, DNS and metrics: those of its pod, or of its VM."""
 

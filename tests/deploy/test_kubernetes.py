@@ -220,7 +220,7 @@ def test_the_map_that_lies_there_first_knows_nothing() -> None:
     assert KNOWN_FILTER.encode() in file.read_bytes()
 
 
-@pytest.mark.parametrize("overlay", ["sidecar", "per-host"])
+@pytest.mark.parametrize("overlay", ["sidecar", "sidecar-triton", "per-host"])
 def test_under_kuma_a_pod_names_its_patches_and_has_their_volumes(overlay: str) -> None:
     for workload in all_workloads(overlay):
         template = workload["spec"]["template"]
@@ -253,11 +253,21 @@ def test_what_scales_is_the_set_of_nodes(kind: str) -> None:
     assert "cpu" not in str(scaler)
 
 
-def test_triton_is_told_by_a_loader_of_its_own_kind() -> None:
-    """The node component is written for TF Serving; for Triton one setting differs, which its comment says."""
-    assert "api: v2" in (KUBERNETES / "components/node/tbms.yaml").read_text()
-    (workload,) = workloads(built("triton"))
-    assert (
-        "--model-control-mode=explicit"
-        in next(each for each in containers(workload) if each["name"] == "model-server")["args"]
-    )
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_node_loads_models_as_its_model_server_wants_it(overlay: str) -> None:
+    workload = workload_of(overlay, "models")
+    node = config_of(overlay, workload).node
+    (server,) = [each for each in containers(workload) if each["name"] == "model-server"]
+    assert node is not None
+    if node.cache.loader.api == "v2":
+        assert "tritonserver" in server["image"]
+        assert "--model-control-mode=explicit" in server["args"]
+        assert f"--model-repository={node.cache.folder}/models" in server["args"]
+    else:
+        assert "tensorflow/serving" in server["image"]
+        assert "--max_num_load_retries=0" in server["args"]
+    assert {mount["name"] for mount in server["volumeMounts"] if mount["mountPath"] == str(node.cache.folder)} == {
+        "models"
+    }
+    for address, port in ((node.cache.loader.address, "grpc"), (node.rest, "http")):
+        assert {"name": port, "containerPort": parse_address(address).port} in server["ports"]
