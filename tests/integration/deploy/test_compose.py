@@ -5,7 +5,6 @@ Addresses and folders are those of this machine, and the model server is the emb
 
 import asyncio
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
 import yaml
 
+from ext_proc.cli.envoy_config import bootstrap_for, lay_map
+from ext_proc.config import load
 from integration.stack.embedded import TBMS
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
@@ -54,9 +54,10 @@ async def party(name: str, config: Path, ports: tuple[int, int, int], *before: P
     """In the order of the compose file: the bootstrap, the server until it is healthy, then Envoy."""
     folder = config.parent
     calls, admin, publish = ports
-    bootstrap = f"{TBMS} envoy-config -c {config} --envoy-version {VERSION} > {folder}/envoy.yaml"
-    done = await asyncio.to_thread(subprocess.run, ["sh", "-c", bootstrap], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    # What `tbms envoy-config` does, without the second that each start of Python takes.
+    loaded = load(config)
+    (folder / "envoy.yaml").write_text(bootstrap_for(loaded, VERSION))
+    assert lay_map(loaded) is None
     server = Process(f"{name}: tbms", [TBMS, "serve", "--config", config], folder / "tbms.log")
     command: list[str | Path] = [envoy_binary(VERSION), "-c", folder / "envoy.yaml", "--concurrency", "1"]
     command += ["--disable-hot-restart", "--log-level", "warning"]
@@ -138,6 +139,7 @@ async def test_the_fleet_answers_and_a_node_leaves_before_its_model_server(
         leaver.processes["server"].signal(signal.SIGTERM)  # by kubelet, while the hook runs
         while waiting.returncode is None:
             assert await status() == 200
+            await asyncio.sleep(0.1)
         assert waiting.returncode == 0
         assert not leaver.processes["server"].running or await leaver.processes["server"].stop() == 0
         assert leaver.processes["model server"].running
