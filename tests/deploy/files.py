@@ -32,15 +32,15 @@ def configuration(path: str) -> Config:
 
 
 @cache
-def built(folder: str) -> tuple[Document, ...]:
-    """What kustomize makes of a folder below deploy/kubernetes."""
+def built(folder: str, root: Path = DEPLOY / "kubernetes") -> tuple[Document, ...]:
+    """What kustomize makes of a folder below deploy/kubernetes, or below a copy of it."""
     if (kustomize := shutil.which("kustomize")) is not None:
         command = [kustomize, "build"]
     elif (kubectl := shutil.which("kubectl")) is not None:
         command = [kubectl, "kustomize"]
     else:
         pytest.skip("neither kustomize nor kubectl is installed")
-    done = subprocess.run([*command, DEPLOY / "kubernetes" / folder], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, root / folder], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
 

@@ -1,11 +1,14 @@
 """What kustomize makes of deploy/kubernetes: what a cluster would be given."""
 
+import shutil
 import subprocess
 import tomllib
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import pytest
+import yaml
 
 from ext_proc.config import Config, parse
 from ext_proc.contract import KNOWN_FILTER
@@ -230,6 +233,30 @@ def test_under_kuma_a_pod_names_its_patches_and_has_their_volumes(overlay: str) 
         assert "tbms" in volumes
         edge = workload["metadata"]["name"] != "models"
         assert ("tbms-known-map" in patches) == edge == ("tbms-map" in volumes)
+
+
+BYSTANDER = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: bystander}
+spec:
+  selector: {matchLabels: {app: bystander}}
+  template:
+    metadata: {labels: {app: bystander}}
+    spec: {containers: [{name: app, image: example}]}
+"""
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_workloads_without_a_label_are_left_alone(overlay: str, tmp_path: Path) -> None:
+    root = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, root)
+    (root / "base/bystander.yaml").write_text(BYSTANDER)
+    with (root / "base/kustomization.yaml").open("a") as file:
+        file.write("  - bystander.yaml\n")
+    bystander = named(built(f"overlays/{overlay}", root), "Deployment", "bystander")
+    assert bystander["metadata"].pop("namespace") == "ml"
+    assert bystander == yaml.safe_load(BYSTANDER)
 
 
 def test_clients_wait_for_the_edge_of_their_host() -> None:
