@@ -48,7 +48,7 @@ fuzz: build/.venv build/.fuzz
 protos: build/.protos
 	build/protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ext_proc/protos/*.proto mesh/protos/*.proto
 
-# Writes the committed Envoy configurations in envoy/ anew.
+# Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
 
