@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 import yaml
 
 from ext_proc.cli.envoy_config import bootstrap_for, lay_map
@@ -120,6 +121,7 @@ def prestop(admin: int) -> list[str]:
     return [*command[:-1], command[-1].replace("/9904)", f"/{admin})")]
 
 
+@pytest.mark.timeout(300)  # it starts ten processes, one after the other
 async def test_the_fleet_answers_and_a_node_leaves_before_its_model_server(
     tmp_path: Path, repository: Path, names: list[str]
 ) -> None:
@@ -132,8 +134,12 @@ async def test_the_fleet_answers_and_a_node_leaves_before_its_model_server(
             return (await http.post(url, content=call.body, headers=call.headers)).status_code
 
         assert [await status() for _ in range(3)] == [200] * 3
-        told = (await http.get(f"http://127.0.0.1:{edge.admin}/status")).json()
-        holders = [name for name, state in told["models"][names[0]].items() if state == "available"]
+        holders: list[str] = []
+        async with asyncio.timeout(60):
+            while not holders:  # the edge hears of it a moment later
+                told = (await http.get(f"http://127.0.0.1:{edge.admin}/status")).json()
+                states = told["models"].get(names[0], {})
+                holders = [name for name, state in states.items() if state == "available"]
         leaver = nodes[holders[0]]
         waiting = await asyncio.create_subprocess_exec(*prestop(leaver.admin))
         leaver.processes["server"].signal(signal.SIGTERM)  # by kubelet, while the hook runs
