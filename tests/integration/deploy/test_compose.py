@@ -121,7 +121,7 @@ def prestop(admin: int) -> list[str]:
     return [*command[:-1], command[-1].replace("/9904)", f"/{admin})")]
 
 
-@pytest.mark.timeout(300)  # it starts ten processes, one after the other
+@pytest.mark.timeout(300)  # it starts eight processes, one after the other
 async def test_the_fleet_answers_and_a_node_leaves_before_its_model_server(
     tmp_path: Path, repository: Path, names: list[str]
 ) -> None:
