@@ -52,7 +52,7 @@ protos: build/.protos
 docs: build/.venv
 	$(BIN)/python docs/generate.py
 
-# Writes the committed Envoy configurations in envoy/ anew.
+# Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
 

@@ -8,6 +8,7 @@ import yaml
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.config import Config
 from ext_proc.envoy_config import GatheredCalls, render, render_node
+from ext_proc.errors import ConfigError, TbmsError
 from ext_proc.known.file import make_if_absent
 
 
@@ -50,6 +51,20 @@ def lay_map(config: Config) -> str | None:
     except OSError as error:
         cause = str(error)
     return f"Envoy needs {file} before it starts, and it is not there ({cause}); `tbms serve` writes it when it starts."
+
+
+def laid_map(config: Config) -> str:
+    """Lays an empty map where there is none, and says in a line what lies there now.
+
+    Raises ConfigError where the configuration wants none, TbmsError where it cannot be written.
+    """
+    if config.known.file is None:
+        raise ConfigError("known.file is not set: this configuration wants no map")
+    try:
+        made = make_if_absent(Path(config.known.file))
+    except OSError as error:
+        raise TbmsError(f"known.file: {config.known.file} cannot be written: {error}") from None
+    return f"{config.known.file}: {'an empty map' if made else 'there already'}"
 
 
 def _gathered(batching: BatchingSettings) -> GatheredCalls:

@@ -69,6 +69,15 @@ def envoy_config(
         typer.echo(warning, err=True)
 
 
+@app.command("known-map")
+def known_map(config: ConfigFile) -> None:
+    """Lay an empty map of known calls where there is none yet: Envoy has to find it when it starts."""
+    from ext_proc.cli.envoy_config import laid_map
+    from ext_proc.config import load
+
+    typer.echo(laid_map(load(config)))
+
+
 @app.command("model-server")
 def model_server(
     repository: Annotated[Path, typer.Option(help="Folder of <name>/<version>/model.onnx.")],
