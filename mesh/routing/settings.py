@@ -57,6 +57,12 @@ class RoutingSettings(Settings):
         le=1e6,
         description="With fewer calls in flight a node counts as idle: at low load one call does not move the next.",
     )
+    zone_room: float = Field(
+        default=64.0,
+        ge=1.0,
+        le=1e6,
+        description="Calls in flight that a node of mean weight may have before calls go to nodes of other zones.",
+    )
     call_seconds: float = Field(
         default=0.1,
         ge=0.001,

@@ -1,7 +1,8 @@
 """The access log by which Envoy tells the server of plain calls that have ended (envoy.service.accesslog.v3).
 
 Only calls to which a node was named are told of. All that the map of known calls has named one to: nobody else counts
-them. And some of those that the server has named one to, which it counted then, to learn how long such calls take.
+them. All that went to nodes of other zones, since nobody else sees whether those answer. And some of the others that the
+server has named one to, which it counted then, to learn how long such calls take.
 """
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -14,11 +15,16 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc
 from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
-from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, MetadataMatcherPathSegment, ValueMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import ACCESS_LOG_NAME, KNOWN_KEY, MODEL_HEADER, NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import ACCESS_LOG_NAME, FAR_PREFIX, KNOWN_KEY, MODEL_HEADER, NODES_KEY, NODES_NAMESPACE
 from ext_proc.envoy_config.parts.processor import SERVER_CLUSTER
 from ext_proc.envoy_config.parts.text import seconds
 
@@ -47,7 +53,7 @@ def calls_log() -> AccessLog:
         additional_response_trailers_to_log=["grpc-status"],
     )
     some = AndFilter(filters=[_named_by(NODES_KEY), _one_in(SAMPLE)])
-    named = OrFilter(filters=[_named_by(KNOWN_KEY), AccessLogFilter(and_filter=some)])
+    named = OrFilter(filters=[_named_by(KNOWN_KEY), _named_far(), AccessLogFilter(and_filter=some)])
     return AccessLog(
         name="envoy.access_loggers.http_grpc",
         filter=AccessLogFilter(or_filter=named),
@@ -56,9 +62,15 @@ def calls_log() -> AccessLog:
 
 
 def _named_by(key: str) -> AccessLogFilter:
-    matcher = MetadataMatcher(
-        filter=NODES_NAMESPACE, path=[MetadataMatcherPathSegment(key=key)], value=ValueMatcher(present_match=True)
-    )
+    return _metadata(key, ValueMatcher(present_match=True))
+
+
+def _named_far() -> AccessLogFilter:
+    return _metadata(NODES_KEY, ValueMatcher(string_match=StringMatcher(prefix=FAR_PREFIX)))
+
+
+def _metadata(key: str, value: ValueMatcher) -> AccessLogFilter:
+    matcher = MetadataMatcher(filter=NODES_NAMESPACE, path=[MetadataMatcherPathSegment(key=key)], value=value)
     return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
 
 
