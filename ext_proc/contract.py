@@ -52,8 +52,8 @@ UPSTREAM_TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
 # And: how often it may ask again, whatever its routes say. Set to 0 on calls that only one node may get.
 MAX_RETRIES_HEADER = "x-envoy-max-retries"
 
-# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first. For a
-# node that NODE_HEADER names it is `@id`, which is for the access log.
+# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first. For
+# a node that NODE_HEADER names it is `@id`, for the access log.
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
 FAR_PREFIX = "@"

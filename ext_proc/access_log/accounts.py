@@ -9,22 +9,34 @@ from collections.abc import Callable, Iterable
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
+from ext_proc.upstream.verdict import TellOutcome
 from ext_proc.wire.call import INFERENCE
 from mesh.bounded import ByteMemo
 from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
 
+_FAILED = "A call to it failed."
+
 
 class EdgeAccounts:
     """See `service.Accounts`. What it keeps is kept by the router and the estimates, within their bounds."""
 
-    def __init__(self, router: Router, estimates: Estimates, sees_all: Callable[[bool], None]) -> None:
-        """`sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
+    def __init__(
+        self,
+        router: Router,
+        estimates: Estimates,
+        sees_all: Callable[[bool], None],
+        tell_outcome: TellOutcome,
+    ) -> None:
+        """`tell_outcome` hears what became of calls to far nodes.
+
+        `sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
         that what came before counts no more.
         """
         self._router = router
         self._estimates = estimates
         self._sees_all = sees_all
+        self._tell_outcome = tell_outcome
         self._since = 0.0
         self._hears = False
 
@@ -42,7 +54,9 @@ class EdgeAccounts:
             self._sees_all(True)
         called: dict[str, int] = {}
         busy: dict[str, list[float]] = {}
-        for call, node, known, seconds, answer_seconds in calls:
+        for call, node, known, seconds, answer_seconds, far, has_answered in calls:
+            if far and has_answered is not None:
+                self._tell_outcome(far, None if has_answered else _FAILED)
             if known:
                 busy.setdefault(node, []).append(seconds)
             if call is None:

@@ -18,6 +18,7 @@ from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
+from ext_proc.edge.far_probe import FarProbe
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
@@ -29,6 +30,7 @@ from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.racing.sending import Sender
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
@@ -62,16 +64,19 @@ class EdgeRole:
         folder = config.envoy.endpoints_dir
         self._files = None if folder is None else EndpointFiles(Path(folder), lambda: self._population.complete)
         listeners = () if self._files is None else (self._files,)
-        self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock, *listeners)
-
+        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
+        hop = HopMark(secrets.token_hex(16))
+        far_probe = FarProbe(upstream, hop, config.probe.timeout)
+        self._population = Population(
+            config, self._router, self._cache_map, load_waits, hints, clock, far_probe, *listeners
+        )
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
-        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all)
+        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._population.observed)
         report, unbrokered = RaceReport(budget), Unbrokered()
-        placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
+        placing = Placing(self._router)
         candidates = Candidates(placing, hop, hints, self._body_limit)
-        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._gathering: EdgeGathering | None = None
         batches: tuple[Collector, ...] = ()
         if (batching := config.batching) is not None:
@@ -80,7 +85,9 @@ class EdgeRole:
             metrics.schedulers = self._gathering.schedulers
             batches = (metrics,)
         in_company = None if self._gathering is None else self._gathering.candidate
-        self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
+        sender = Sender(candidates, upstream, clock, self._population.observed, config.envoy.repeat_lost, in_company)
+        self._racer = Racer(broker, estimates, upstream, sender, candidates, budget, report, _race_tokens(), clock)
+        most = config.routing.failover_bytes if config.envoy.repeat_lost else 0
         self.policy = EdgePolicy(
             placing,
             self._sessions,
@@ -94,6 +101,8 @@ class EdgeRole:
             follows_replies=config.envoy.watch_responses,
             note_form=None if self._map_keeper is None else self._map_keeper.known.called,
             gathering=self._gathering,
+            send_far=sender.answer if most else None,
+            failover_bytes=most,
         )
         self._collectors: tuple[Collector, ...] = (
             self._population, unbrokered, *report.collectors(), *self._racer.collectors(), *batches,

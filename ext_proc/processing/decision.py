@@ -69,8 +69,8 @@ class Respond:
 class Hold:
     """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
 
-    With `otherwise` a body of more than `most` bytes is not collected: the call goes on so. `context` is what the policy
-    wants to find again in `Held`; nobody else looks at it.
+    With `otherwise` a body of more than `most` bytes is not collected: the call goes on so. `context` is what the
+    policy wants to find again in `Held`; nobody else looks at it.
     """
 
     collect: bool = False

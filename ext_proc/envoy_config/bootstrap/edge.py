@@ -35,7 +35,8 @@ def edge_listeners(
 ) -> list[Listener]:
     """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks.
 
-    Of `nodes` those of other zones get routes. `known` is the file of known calls, those of clients: candidate calls say of themselves where they go.
+    Of `nodes` those of other zones get routes. `known` is the file of known calls, those of clients: candidate calls
+    say of themselves where they go.
     On a TCP port anyone on the machine can call the egress, so that the server is asked whether a call is its own; a
     Unix socket has no other callers than those who may open it.
     """

@@ -19,7 +19,6 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatchGrpcRouteMatchOptions,
     VirtualHost,
 )
-
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from ext_proc.contract import NODE_HEADER, UPSTREAM_HEADER

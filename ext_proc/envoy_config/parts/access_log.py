@@ -1,7 +1,7 @@
 """The access log by which Envoy tells the server of plain calls that have ended (envoy.service.accesslog.v3).
 
 Only calls to which a node was named are told of. All that the map of known calls has named one to: nobody else counts
-them. All that went to nodes of other zones, since nobody else sees whether those answer. And some of the others that the
+them. All that went to nodes of other zones: nobody else sees whether those answer. And some of the others that the
 server has named one to, which it counted then, to learn how long such calls take.
 """
 
