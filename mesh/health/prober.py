@@ -1,7 +1,8 @@
 """The prober: probes every node again and again, and tells when one is proven dead or alive again.
 
 A far node is not probed while calls to it go well: what they come to is told (`observed`), and counts as a probe does.
-After the first that failed it is probed as any node in doubt, and as a dead one until it answers: no call is risked.
+After the first that failed it is probed at once, and gets no call before a probe went well: where a call cannot be sent
+to another node, none is risked.
 """
 
 import asyncio
@@ -29,11 +30,12 @@ class _ProbedNode:
         self.node = node
         self.state = HealthState(settings)
         self.cause: str | None = None
+        self.offered = True
         self.doubted = asyncio.Event()
 
 
 class Prober:
-    """Probes each node on its own. `update` may be called at any time, `run` once. `seed` moves the probes apart."""
+    """Probes each node on its own, and says which may get calls. `update` may be called at any time, `run` once. `seed` moves the probes apart."""
 
     def __init__(self, settings: ProbeSettings, probe: Probe, verdict: Verdict, seed: int) -> None:
         self._settings = settings
@@ -45,7 +47,7 @@ class Prober:
     def update(self, nodes: Iterable[Node]) -> None:
         """These are the nodes from now on. One whose endpoints have changed is a new one: alive until proven dead."""
         for gone in self._nodes.update(nodes if self._settings.enabled else ()):
-            if not gone.state.alive:
+            if not gone.offered:
                 self._verdict(gone.node.id, True)
 
     def observed(self, node_id: str, cause: str | None) -> None:
@@ -57,7 +59,7 @@ class Prober:
             probed.cause = cause
             probed.doubted.set()
             self._believe(probed, False)
-        elif probed.state.in_doubt or not probed.state.alive:
+        elif probed.state.alive:
             self._believe(probed, True)
 
     def cause(self, node_id: str) -> str | None:
@@ -84,11 +86,12 @@ class Prober:
 
     def _believe(self, probed: _ProbedNode, good: bool) -> None:
         change = probed.state.observe(good)
-        if change is None:
-            return
-        if change:
-            probed.cause = None
-            logger.info("a node is alive again", extra={"node": probed.node.id})
-        else:
-            logger.warning("a node is dead", extra={"node": probed.node.id, "cause": probed.cause})
-        self._verdict(probed.node.id, change)
+        if change is not None:
+            if change:
+                logger.info("a node is alive again", extra={"node": probed.node.id})
+            else:
+                logger.warning("a node is dead", extra={"node": probed.node.id, "cause": probed.cause})
+        offered = probed.state.alive and not (probed.node.is_far and probed.state.in_doubt)
+        if offered is not probed.offered:
+            probed.offered = offered
+            self._verdict(probed.node.id, offered)
