@@ -35,7 +35,10 @@ class _ProbedNode:
 
 
 class Prober:
-    """Probes each node on its own, and says which may get calls. `update` may be called at any time, `run` once. `seed` moves the probes apart."""
+    """Probes each node on its own, and says which may get calls. `update` may be called at any time, `run` once.
+
+    `seed` moves the probes apart.
+    """
 
     def __init__(self, settings: ProbeSettings, probe: Probe, verdict: Verdict, seed: int) -> None:
         self._settings = settings
