@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
+    FilterConfig,
     HeaderMatcher,
     RetryPolicy,
     Route,
@@ -20,6 +21,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import NODE_HEADER, UPSTREAM_HEADER
 from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER, far_cluster
@@ -32,11 +34,13 @@ from mesh.node import Node
 NO_ROUTE = "no route leads to the node that the call was sent to"
 
 
-def edge_routes(settings: EnvoySettings, nodes: Sequence[Node], names_node: bool) -> VirtualHost:
+def edge_routes(
+    settings: EnvoySettings, nodes: Sequence[Node], names_node: bool, for_grpc: Sequence[str] = ()
+) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
 
     A node of `nodes` that is reached by the header has routes of its own; a header that names no such node is
-    answered 503, and so the call is asked elsewhere.
+    answered 503, and so the call is asked elsewhere. The filters in `for_grpc` are left out for other calls.
     """
     routes = [route for node in nodes if node.is_far for route in _far_routes(node)]
     routes.append(_nowhere())
@@ -45,6 +49,9 @@ def edge_routes(settings: EnvoySettings, nodes: Sequence[Node], names_node: bool
             again = retry_lost()
             routes += [_route(cluster, match, again) for match in reads]
         routes.append(_route(cluster, RouteMatch(prefix="/")))
+    for route in routes:
+        if route.match is not None and route.match.grpc is None:
+            route.typed_per_filter_config = {name: Any.pack(FilterConfig(disabled=True)) for name in for_grpc}
     host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
