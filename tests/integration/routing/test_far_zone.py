@@ -152,7 +152,7 @@ async def test_a_clients_own_header_is_nobodys(scene: Scene, own: list[str]) -> 
 
 
 async def test_candidates_of_a_race_go_there(scene: Scene) -> None:
-    headers = {"tloc": "20000", "backup": f"{HERE};est=5000"}
+    headers = {"tloc": "20000;est=10000", "backup": f"{HERE};est=5000"}
     async with rest_client(scene.edge.http) as client:
         reply = await rest(client, f"/v1/models/{THERE}:predict", BODY, headers)
     assert (reply.status, reply.body) == (200, BODY)
