@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
-from ext_proc.wire.call import INFERENCE
+from ext_proc.wire.call import INFERENCE, Call
 from mesh.bounded import ByteMemo
 from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
@@ -42,7 +42,7 @@ class EdgeAccounts:
             self._sees_all(True)
         called: dict[str, int] = {}
         busy: dict[str, list[float]] = {}
-        for call, node, known, seconds, answer_seconds in calls:
+        for call, node, known, seconds, answer_seconds, _ in calls:
             if known:
                 busy.setdefault(node, []).append(seconds)
             if call is None:
@@ -59,6 +59,9 @@ class EdgeAccounts:
             router.demand.called(model, now, count)
         for node, times in busy.items():
             router.known_calls(node, len(times), sum(times) / len(times), now)
+
+    def running_calls(self, calls: Iterable[Call], now: float) -> None:
+        """See `Accounts.running_calls`: the Envoy of an edge tells of none."""
 
 
 def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:

@@ -26,6 +26,8 @@ from ext_proc.envoy_config.parts.text import seconds
 FLUSH_SECONDS = 0.1
 # Of entries that go together, some forty: the server goes through them in one turn of its loop.
 BUFFER_BYTES = 16 * 1024
+# How often a call tells of itself that runs for longer: a node's server may not unload its model.
+RUNNING_SECONDS = 0.25
 # One in so many of the calls that the server routes is told of.
 SAMPLE = 8
 

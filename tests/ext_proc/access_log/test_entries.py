@@ -5,7 +5,7 @@ from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_proc.access_log.entries import MAX_ENTRIES, MAX_MESSAGE, LogError, check_log, ended_calls, read_message
+from ext_proc.access_log.entries import MAX_ENTRIES, MAX_MESSAGE, LogError, check_log, read_calls, read_message
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from tests.ext_proc.access_log.messages import entry, message
 
@@ -14,7 +14,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 def read(*entries):
-    return ended_calls(read_message(message(*entries)))
+    return read_calls(read_message(message(*entries))).ended
 
 
 def test_an_entry_says_what_was_asked_of_whom_and_for_how_long() -> None:
@@ -119,7 +119,7 @@ def test_another_log_is_refused(name: str | None) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(LogError):
-        ended_calls(read_message(data))
+        read_calls(read_message(data))
 
 
 MILLISECONDS = st.integers(0, 10**10).map(lambda micros: micros / 1000)

@@ -29,8 +29,8 @@ from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from ext_proc.known.map_file import MapWriter
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import name_call
+from mesh.known_map import PARTS, KnownModel, Shares
 from mesh.names import name_fault
-from mesh.routing.known import PARTS, KnownModel, Shares
 
 ENDPOINTS = st.lists(st.sampled_from([f"10.0.0.{n}:8501" for n in range(5)]), min_size=1, max_size=4, unique=True)
 NAMES = st.text(min_size=1, max_size=40).filter(lambda name: name_fault(name) is None)
