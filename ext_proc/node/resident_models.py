@@ -5,6 +5,7 @@ calls fail, or when nobody has called it for a while: so what is evicted has lef
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class ResidentModels:
         """A call in that form has gone well that the server was asked about."""
         calls = self._calls.get(model)
         if calls is None:
-            self._calls.put(model, _Calls(form, now, now - 2 * IDLE_SECONDS))
+            self._calls.put(model, _Calls(form, now, -math.inf))
             return
         calls.forms |= form
         calls.before, calls.last = calls.last, now
@@ -74,16 +75,20 @@ class ResidentModels:
     def carried(self, model: str, now: float) -> None:
         """A call that Envoy has sent by itself has ended, or is found to run."""
         calls = self._calls.get(model)
-        if calls is not None:
+        if calls is not None and model in self._table:
             calls.before, calls.last = calls.last, now
 
     def failed(self, model: str, now: float) -> None:
-        """A call has ended as one does where the model is not there: no more of them without a question for a while."""
+        """A call has ended as one does where the model is not there: they are asked about for a while, and until two
+        have gone well.
+        """
         calls = self._calls.get(model)
         if calls is None or now < calls.out_until:
             return
-        calls.ban = _FIRST_BAN if now > calls.out_until + _LONGEST_BAN else min(2 * calls.ban, _LONGEST_BAN)
+        long_ago = now > calls.out_until + _LONGEST_BAN
+        calls.ban = _FIRST_BAN if long_ago or not calls.ban else min(2 * calls.ban, _LONGEST_BAN)
         calls.out_until = now + calls.ban
+        calls.last = calls.before = -math.inf
         self.lost(model, now)
 
     def start(self, now: float) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
@@ -38,6 +39,40 @@ def test_the_metadata_tell_who_named_the_node(key: str | None, known: list[bool]
 @pytest.mark.parametrize("kind", [AccessLogType.DownstreamStart, AccessLogType.DownstreamPeriodic])
 def test_only_ends_count(kind: AccessLogType) -> None:
     assert read(entry(kind=kind)) == []
+
+
+def running(*entries):
+    return read_calls(read_message(message(*entries))).running
+
+
+def test_known_calls_that_run_are_told_of() -> None:
+    runs = AccessLogType.DownstreamPeriodic
+    assert running(entry(kind=runs, status=0, last_ms=None), entry()) == [BERT]
+    assert running(entry(PREDICT, model="bert", kind=runs)) == [
+        Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "bert"),
+    ]
+    assert running(entry(kind=runs, key="tbms-nodes"), entry(kind=runs, key=None), entry("/", kind=runs)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "lacking"),
+    [
+        ({"status": 200}, False),
+        ({"status": 400}, False),
+        ({"status": 500}, False),
+        ({"status": 404}, True),
+        ({"status": 503}, True),
+        ({"status": 0}, False),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "0"}, False),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "3"}, False),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "5"}, True),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "14", "trailers_only": True}, True),
+        ({"path": PREDICT, "model": "bert", "status": 503}, True),
+    ],
+)
+def test_calls_that_ended_as_where_their_model_is_not_there(said: dict[str, Any], lacking: bool) -> None:
+    (call,) = read(entry(**said))
+    assert call.lacking is lacking
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,11 @@ async def unload(scene: Scene, model: str) -> int:
 
 async def test_an_idle_envoy_lets_a_model_go_at_once(scene: Scene) -> None:
     model = await scene.known_model()
-    async with asyncio.timeout(0.9):
-        assert await unload(scene, model) == 200
-    await until_map(scene.node.agent, lambda known: bool(known["taken"]))
+    before = (await until_map(scene.node.agent, lambda known: bool(known["taken"])))["version"]
+    began = asyncio.get_running_loop().time()
+    assert await unload(scene, model) == 200
+    assert asyncio.get_running_loop().time() - began < 5.0, "not as long as an Envoy is waited for that says nothing"
+    assert (await until_map(scene.node.agent, lambda known: bool(known["taken"])))["version"] != before
 
 
 async def test_models_are_evicted_all_the_time_under_load_and_no_call_is_lost(scene: Scene) -> None:
@@ -223,6 +225,7 @@ async def test_with_the_server_dead_known_calls_pass_and_a_new_one_waits_before_
             await until(lambda: scene.server.half_way == 1)
         finally:
             await agent.start_server()
+        await until(lambda: _is(scene, model, "available"))
         unloading = asyncio.create_task(unload(scene, model))
         await asyncio.sleep(3.5)
         assert not unloading.done()
