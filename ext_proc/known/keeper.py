@@ -67,8 +67,9 @@ class Listener(Protocol):
 
 @dataclass(slots=True)
 class Written:
-    """What the file says, and since when (seconds of the keeper's clock)."""
+    """What the file says, and since when (seconds of the keeper's clock). Maps are numbered as `Listener` has it."""
 
+    number: int
     version: str
     models: int
     bytes: int
@@ -200,7 +201,7 @@ class MapKeeper:
         except OSError as error:
             self._failed(error)
             return False
-        self.written = Written(version, len(models), len(content), self._clock())
+        self.written = Written(number, version, len(models), len(content), self._clock())
         self._to_follow.set()
         return True
 

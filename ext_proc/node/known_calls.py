@@ -110,8 +110,10 @@ class KnownCalls:
 
     def away(self, refused: bool) -> None:
         """See `Listener.away`. Who does not hear what Envoy goes by does not send it calls."""
-        if refused and not self._logs and self.keeper.written is not None:
-            self._departures.is_gone(self.keeper.writes, self._clock())
+        written = self.keeper.written
+        if refused and not self._logs and written is not None:
+            # An Envoy that starts opens its admin interface first, and reads the file then.
+            self._departures.is_gone(written.number, self._clock())
         if self._models.is_open:
             self._models.is_open = False
             self.keeper.lost("")

@@ -10,6 +10,7 @@ import pytest
 
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.known.departures import SETTLES
+from ext_proc.known.keeper import Written
 from ext_proc.node.known_calls import UNTOLD_SECONDS, KnownCalls
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from integration.virtual_time import VirtualLoop
@@ -187,11 +188,10 @@ def test_an_idle_envoy_is_not_waited_for(tmp_path: Path) -> None:
 def test_an_envoy_that_says_nothing_is_waited_for_unless_it_is_gone(tmp_path: Path, gone: bool) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.in_force("a", "b")
-        scene.known.keeper.written = object()  # type: ignore[assignment]
         unloading = unload(scene, "a")
         await asyncio.sleep(0.1)
         scene.write()
-        scene.known.keeper.writes = scene.written
+        scene.known.keeper.written = Written(scene.written, "", 0, 0, scene.clock())
         scene.known.away(refused=gone)
         assert scene.write() == set(), "who does not hear Envoy has it know nothing"
         await asyncio.sleep(UNTOLD_SECONDS - 5)
