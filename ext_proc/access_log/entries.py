@@ -34,7 +34,6 @@ _NAME = ACCESS_LOG_NAME.encode()
 _MODEL_HEADER = MODEL_HEADER.encode()
 _NANO = 1e-9
 _END, _RUNS = pb.DOWNSTREAM_END, pb.DOWNSTREAM_PERIODIC
-_GRPC = frozenset(each for each in InferenceProtocol if each.is_grpc)
 LACKING_HTTP = frozenset({404, 503})
 """What a model server answers that lacks a model, and Envoy in the place of one that is away."""
 LACKING_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
@@ -106,7 +105,8 @@ def read_calls(message: pb.StreamAccessLogsMessage) -> Logged:
         request, response = entry.request, entry.response
         path = request.path
         call = _BY_PATH[path]
-        if call is _IN_HEADER:
+        is_grpc = call is _IN_HEADER
+        if is_grpc:
             call = _call_of_header(path, request) if named is None else name_logged(path.decode("latin-1"), named)
         if kind == _RUNS:
             if known and call is not None:
@@ -118,7 +118,7 @@ def read_calls(message: pb.StreamAccessLogsMessage) -> Logged:
         began = first.seconds + first.nanos * _NANO
         end = last.seconds + last.nanos * _NANO
         answer = None
-        grpc_status = _grpc_status(response) if call is not None and call.protocol in _GRPC else b"0"
+        grpc_status = _grpc_status(response) if is_grpc else b"0"
         if status == 200 and grpc_status == b"0":
             whole = common.time_to_last_rx_byte
             answer = max(0.0, end - max(began, whole.seconds + whole.nanos * _NANO))

@@ -57,7 +57,8 @@ def node_listeners(
     gathered: GatheredCalls | None,
     known: str | None = None,
 ) -> list[Listener]:
-    """The inbound listener, `models`, and, where calls are `gathered`, `egress` for the server's own batches.
+    """The inbound listener, `models`, where calls are `gathered` `egress` for the server's own batches, and, for
+    benchmarks, `direct` to the model server.
 
     `known` is the file of known calls. It stands first: what it lets pass is let pass when its headers come, or never.
     """
@@ -67,9 +68,13 @@ def node_listeners(
     if known is not None:
         filters.insert(0, known_filter(known))
     inbound = _listener(NODE_LISTENER, settings.listen, settings, filters, hold_seconds, known is not None)
-    if gathered is None:
-        return [inbound]
-    return [buffering(inbound, settings, version), _listener("egress", settings.egress, settings, [], hold_seconds)]
+    found = [inbound]
+    if gathered is not None:
+        egress = _listener("egress", settings.egress, settings, [], hold_seconds)
+        found = [buffering(inbound, settings, version), egress]
+    if settings.direct_listen is not None:
+        found.append(_listener("direct", settings.direct_listen, settings, [], hold_seconds))
+    return found
 
 
 def _listener(
