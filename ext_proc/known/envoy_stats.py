@@ -34,7 +34,7 @@ class Taken:
     everywhere: bool = True
     """Whether all of its workers go by the last file that was taken."""
     active: int | None = None
-    """Calls at the listener that was asked about; None where none was."""
+    """Calls at the listener that was asked about; None where none was, and where Envoy has none of that name."""
 
 
 async def ask_envoy(admin: str, listener: str | None = None) -> Taken:
@@ -54,9 +54,10 @@ async def ask_envoy(admin: str, listener: str | None = None) -> Taken:
 def _read(document: dict[str, list[dict[str, object]]], listener: str | None) -> Taken:
     stats = {str(stat["name"]): str(stat["value"]) for stat in document["stats"] if "name" in stat}
     taken, reloads = (int(stats.get(_SCOPE + name, 0)) for name in ("update_success", "config_reload"))
-    active = None if listener is None else int(stats[_ACTIVE.format(listener)])
+    active = None if listener is None else stats.get(_ACTIVE.format(listener))
     # Envoy counts a file as taken when its main thread has read it, and as a reload once each worker has it.
-    return Taken(stats[_SCOPE + "version_text"], int(stats[_SCOPE + "update_rejected"]), reloads >= taken, active)
+    version, refused = stats[_SCOPE + "version_text"], int(stats[_SCOPE + "update_rejected"])
+    return Taken(version, refused, reloads >= taken, None if active is None else int(active))
 
 
 def _is_refusal(cause: BaseException | None) -> bool:

@@ -36,7 +36,7 @@ class CarriedCalls:
         self._versions = versions
         self._server = server
         self._holds_for = holds_for
-        self._heard: dict[str, float] = {}  # the longest ago first
+        self._heard: dict[str, float] = {}  # of models that were once in use here, the longest ago first
         self._running: dict[str, tuple[dict[Key, Lease], float]] = {}
         self.lacking = server.suspect
         """A call has ended in a way that a restart of the model server would explain."""
@@ -60,21 +60,21 @@ class CarriedCalls:
 
     def ended(self, model: str, now: float) -> None:
         """Calls for the model have ended, some moments ago."""
-        self._heard.pop(model, None)
-        self._heard[model] = now
         entry = self._versions.called(model, None, None, now)  # which also has the store asked for a newer version
         if entry is not None:
+            self._heard.pop(model, None)
+            self._heard[model] = now
             self._cache.used(entry, now)
 
-    def runs(self, model: str, now: float) -> float:
-        """A call for the model runs; when `expire` is due for it."""
+    def runs(self, model: str, now: float) -> None:
+        """A call for the model runs. `expire` is to be called then."""
         leases, _ = self._running.get(model, ({}, 0.0))
         for entry in self._cache.versions_of(model):
             # In which version it runs nobody knows: one may have taken over from another since the call came.
             if entry.state in _SERVING and entry.key not in leases:
                 leases[entry.key] = self._cache.lease(entry, now)
-        self._running[model] = leases, now + self._holds_for
-        return now + self._holds_for
+        if leases:
+            self._running[model] = leases, now + self._holds_for
 
     def expire(self, now: float) -> float | None:
         """Gives back the leases of calls of which nothing was heard any more; when it is due again."""
