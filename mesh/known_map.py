@@ -12,6 +12,8 @@ PARTS = 60
 Shares = tuple[tuple[int, tuple[str, ...]], ...]
 """How many of PARTS calls go to which nodes, `ip:port`, the first for calls, the later ones for retries."""
 
+_COOLED = 0.5
+"""Under this share of the rate from which on its calls are sampled, all ends of a model's calls are told again."""
 _GAP = 0.1
 """Seconds between two tables at least: Envoy's file watch takes as long."""
 _GAP_PER_MODEL = 1e-4
@@ -27,6 +29,13 @@ class KnownModel:
     shares: Mapping[ProtocolKind, Shares]
     tells: bool = False
     """Whether one of the nodes has the node role, and is told the model where only a message names it."""
+    sampled: bool = False
+    """Whether it is called so often that the ends of one call in `mesh.routing.settings.ONE_IN` tell enough."""
+
+
+def is_sampled(rate: float, enough: float | None, before: bool) -> bool:
+    """Whether a model that is called at this rate is to be `sampled`, which it is from `enough` calls a second on."""
+    return enough is not None and rate >= (enough * _COOLED if before else enough)
 
 
 class Pace:

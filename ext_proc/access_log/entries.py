@@ -15,6 +15,7 @@ from ext_proc.contract import (
     MODEL_KEY,
     NODES_KEY,
     NODES_NAMESPACE,
+    ONE_IN_KEY,
     TELL_NAMESPACE,
 )
 from ext_proc.errors import TbmsError
@@ -24,6 +25,7 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import is_method, name_logged
 from mesh.address import Address
 from mesh.bounded import ByteMemo
+from mesh.routing.settings import ONE_IN
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message: Envoy sends what fills its buffer, 16 KiB, and one entry more, of at most 96 KiB of headers."""
@@ -53,7 +55,7 @@ class EndedCall(NamedTuple):
     the server has heard nothing of the call before. `seconds` is how long the node was busy with the call: from the
     first byte to it until the last one of its reply, or until the caller went away. `answer_seconds` counts from the
     whole request on, and is None unless the call succeeded. `lacking`: it failed as a call does where the model, or its
-    server, is not there.
+    server, is not there. The call is one of `stands_for` that have ended so.
     """
 
     call: Call | None
@@ -62,6 +64,7 @@ class EndedCall(NamedTuple):
     seconds: float
     answer_seconds: float | None
     lacking: bool = False
+    stands_for: int = 1
 
 
 class Logged(NamedTuple):
@@ -98,15 +101,14 @@ def read_calls(message: pb.StreamAccessLogsMessage) -> Logged:
     running: list[Call] = []
     for entry in message.http_logs.log_entry:
         common = entry.common_properties
-        known, named = _MARKS[common.metadata]
+        known, named, count = _MARKS[common.metadata]
         kind = common.access_log_type
         if known is None or kind not in (_END, _RUNS):
             continue
         request, response = entry.request, entry.response
         path = request.path
         call = _BY_PATH[path]
-        is_grpc = call is _IN_HEADER
-        if is_grpc:
+        if is_grpc := call is _IN_HEADER:
             call = _call_of_header(path, request) if named is None else name_logged(path.decode("latin-1"), named)
         if kind == _RUNS:
             if known and call is not None:
@@ -123,8 +125,11 @@ def read_calls(message: pb.StreamAccessLogsMessage) -> Logged:
             whole = common.time_to_last_rx_byte
             answer = max(0.0, end - max(began, whole.seconds + whole.nanos * _NANO))
         busy = max(0.0, end - began) if began else 0.0
+        if answer is None and status:
+            count = 1  # of those that the node has failed all are told
         lacking = status in LACKING_HTTP or grpc_status in _LACKING_GRPC
-        ended.append(EndedCall(call, _ADDRESSES[common.upstream_remote_address], known, busy, answer, lacking))
+        node = _ADDRESSES[common.upstream_remote_address]
+        ended.append(EndedCall(call, node, known, busy, answer, lacking, count))
     return Logged(ended, running)
 
 
@@ -156,25 +161,27 @@ def _address(data: bytes) -> str:
     return str(Address(found.address, found.port_value)) if found.port_value else ""
 
 
-def _marks(data: bytes) -> tuple[bool | None, str | None]:
-    """What a call's metadata say: whether the map named its node, and the model that Envoy has read in its message.
+def _marks(data: bytes) -> tuple[bool | None, str | None, int]:
+    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, and for
+    how many calls that have ended well it stands.
 
     None where nobody named a node. Where map and server both did, which is not to be, the server has counted it.
     """
     try:
         metadata = pb.Metadata.FromString(data).filter_metadata
     except DecodeError:
-        return None, None
-    model = None
+        return None, None, 1
+    model, count = None, 1
     if TELL_NAMESPACE in metadata:
         fields = metadata[TELL_NAMESPACE].fields
         model = fields[MODEL_KEY].string_value or None if MODEL_KEY in fields else None
+        count = ONE_IN if ONE_IN_KEY in fields else 1
     if NODES_NAMESPACE not in metadata:
-        return None, model
+        return None, model, 1
     keys = metadata[NODES_NAMESPACE].fields
     if NODES_KEY in keys:
-        return False, model
-    return (True if KNOWN_KEY in keys else None), model
+        return False, model, 1
+    return (True if KNOWN_KEY in keys else None), model, count
 
 
 _BY_PATH = ByteMemo(_by_path)

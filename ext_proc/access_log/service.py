@@ -3,7 +3,6 @@ it what has ended since its last message, and at a node what runs. Nothing is an
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -77,10 +76,13 @@ class AccessLogService:
             check_log(message)
         ended, running = read_calls(message)
         # By identity: to hash a call costs more than all the rest of it, and `read_calls` remembers them.
-        known = Counter([id(each.call) for each in ended if each.known])
-        calls = {id(each.call): each.call for each in ended} if known else {}
-        for key, times in known.items():
-            self._metrics.count(calls[key], KNOWN, times)
+        known: dict[int, tuple[Call | None, int]] = {}
+        for each in ended:
+            if each.known:
+                _, times = known.get(id(each.call), (None, 0))
+                known[id(each.call)] = each.call, times + each.stands_for
+        for call, times in known.values():
+            self._metrics.count(call, KNOWN, times)
         now = self._clock()
         self._accounts.ended(ended, now)
         if running:

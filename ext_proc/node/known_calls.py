@@ -128,13 +128,15 @@ class KnownCalls:
 
     def ended(self, calls: Iterable[EndedCall], now: float) -> None:
         """See `Accounts.ended`."""
-        models = {call.call.model: False for call in calls if call.known and call.call is not None}
+        told: dict[str, tuple[int, bool, bool]] = {}  # how many have ended, whether often, whether one lacked its model
         for call in calls:
-            if call.known and call.lacking and call.call is not None:
-                models[call.call.model] = True
-        for model, lacking in models.items():
-            self._carried.ended(model, now)
-            self._models.carried(model, now)
+            if call.known and call.call is not None:
+                ended, often, lacking = told.get(call.call.model, (0, False, False))
+                often, lacking = often or call.stands_for > 1, lacking or call.lacking
+                told[call.call.model] = ended + call.stands_for, often, lacking
+        for model, (ended, often, lacking) in told.items():
+            self._carried.ended(model, now, often)
+            self._models.carried(model, now, ended)
             if lacking:
                 self._carried.lacking()
                 self._models.failed(model, now)

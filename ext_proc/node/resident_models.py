@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mesh.bounded import Memo
-from mesh.known_map import KnownModel, Pace, Shares
+from mesh.known_map import KnownModel, Pace, Shares, is_sampled
 from mesh.node import ProtocolKind
+from mesh.routing.demand import Demand
 from mesh.routing.settings import KnownSettings
 
 IDLE_SECONDS = 10.0
@@ -47,6 +48,7 @@ class ResidentModels:
         self._may_pass = may_pass
         self._shares = shares
         self._calls: Memo[_Calls] = Memo(settings.models)
+        self._demand = Demand(IDLE_SECONDS, settings.models)
         self._table: dict[str, KnownModel] = {}
         self._looking = False
         self._pace = Pace(settings.seconds)
@@ -65,6 +67,7 @@ class ResidentModels:
 
     def called(self, model: str, form: int, now: float) -> None:
         """A call in that form has gone well that the server was asked about."""
+        self._demand.called(model, now)
         calls = self._calls.get(model)
         if calls is None:
             self._calls.put(model, _Calls(form, now, -math.inf))
@@ -72,10 +75,11 @@ class ResidentModels:
         calls.forms |= form
         calls.before, calls.last = calls.last, now
 
-    def carried(self, model: str, now: float) -> None:
-        """A call that Envoy has sent by itself has ended, or is found to run."""
+    def carried(self, model: str, now: float, ended: int = 0) -> None:
+        """Envoy has told of calls that it has sent by itself: so many have ended, or some are found to run."""
         calls = self._calls.get(model)
         if calls is not None and model in self._table:
+            self._demand.called(model, now, ended)
             calls.before, calls.last = calls.last, now
 
     def failed(self, model: str, now: float) -> None:
@@ -108,8 +112,7 @@ class ResidentModels:
         for number, name in enumerate(list(self._calls) if self.is_open else (), start=1):
             calls = self._calls.get(name)
             if calls is not None and self._belongs(name, calls, now):
-                known = self._table.get(name)
-                fresh[name] = known if known and known.forms == calls.forms else self._known(name, calls)
+                fresh[name] = self._known(name, calls, now)
             if number % _CHUNK == 0:
                 yield
         if len(fresh) > self._settings.models:
@@ -129,8 +132,14 @@ class ResidentModels:
             return False
         return name in self._table or calls.last - calls.before <= IDLE_SECONDS
 
-    def _known(self, name: str, calls: _Calls) -> KnownModel:
-        return KnownModel(name, calls.forms, self._shares)
+    def _known(self, name: str, calls: _Calls, now: float) -> KnownModel:
+        known = self._table.get(name)
+        sampled = is_sampled(
+            self._demand.rate(name, now), self._settings.sampled_from, known is not None and known.sampled
+        )
+        if known is not None and (known.forms, known.sampled) == (calls.forms, sampled):
+            return known
+        return KnownModel(name, calls.forms, self._shares, sampled=sampled)
 
     def _worth(self, name: str) -> tuple[bool, float]:
         calls = self._calls.get(name)

@@ -13,8 +13,8 @@ from mesh.model_cache.lease import Lease
 from mesh.model_cache.server_health import ServerHealth
 from mesh.model_cache.versions import Versions
 
-LATE_SECONDS = 0.5
-"""Who is heard of was called until so long ago, and may have been called ever since."""
+LATE_SECONDS, OFTEN_LATE_SECONDS = 0.5, 5.0
+"""Who is heard of may have been called for so long since; and who is called often, of whom not every call is told."""
 _SERVING = frozenset({ModelState.AVAILABLE, ModelState.DRAINING})
 
 
@@ -36,7 +36,7 @@ class CarriedCalls:
         self._versions = versions
         self._server = server
         self._holds_for = holds_for
-        self._heard: dict[str, float] = {}  # of models that were once in use here, the longest ago first
+        self._busy_until: dict[str, float] = {}  # of models that were once in use here, the longest unheard first
         self._running: dict[str, tuple[dict[Key, Lease], float]] = {}
         self.lacking = server.suspect
         """A call has ended in a way that a restart of the model server would explain."""
@@ -58,12 +58,12 @@ class CarriedCalls:
         """Whether there may be such models at all."""
         return self._server.verified
 
-    def ended(self, model: str, now: float) -> None:
-        """Calls for the model have ended, some moments ago."""
+    def ended(self, model: str, now: float, often: bool = False) -> None:
+        """Calls for the model have ended, some moments ago; `often`: they stand for others."""
         entry = self._versions.called(model, None, None, now)  # which also has the store asked for a newer version
         if entry is not None:
-            self._heard.pop(model, None)
-            self._heard[model] = now
+            self._busy_until.pop(model, None)
+            self._busy_until[model] = now + (OFTEN_LATE_SECONDS if often else LATE_SECONDS)
             self._cache.used(entry, now)
 
     def runs(self, model: str, now: float) -> None:
@@ -88,8 +88,8 @@ class CarriedCalls:
     def _catch_up(self) -> None:
         """Whoever was heard of lately may be in use at this moment, and goes after those that surely are not."""
         now = self._cache.clock()
-        self._heard = {model: heard for model, heard in self._heard.items() if now - heard < LATE_SECONDS}
-        for model in self._heard:
+        self._busy_until = {model: until for model, until in self._busy_until.items() if now < until}
+        for model in self._busy_until:
             entry = self._versions.in_use(model)
             if entry is not None:
                 self._cache.used(entry, now)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mesh.bounded import Memo
-from mesh.known_map import PARTS, KnownModel, Pace, Shares
+from mesh.known_map import PARTS, KnownModel, Pace, Shares, is_sampled
 from mesh.names import name_fault
 from mesh.node import ProtocolKind
 from mesh.residency.state import Residency
@@ -84,6 +84,12 @@ class KnownModels:
             self._seen.put(model, (seen or 0) | form)
             self._looked_at = None
 
+    def ended(self, model: str, now: float) -> None:
+        """Calls for the model that the map knew have ended, and the router's demand says so."""
+        place = self._table.get(model)
+        if place is not None and self._sampled(model, place, now) is not place.model.sampled:
+            self._looked_at = None
+
     def lost(self, model: str, now: float) -> None:
         """A holder of the model goes, or (empty) a node, or models need decisions from now on: `wake_up` is soon."""
         if model in self._table or self._looking or not model:
@@ -139,7 +145,8 @@ class KnownModels:
         if forms & self._grpc_forms:
             kinds.append("grpc")
         lists = [self._router.shortlist(name, kind) for kind in kinds]
-        basis = (forms, lists, self._router.spread_of(name), conditions)
+        sampled = known is not None and self._sampled(name, known, now)
+        basis = (forms, lists, self._router.spread_of(name), conditions, sampled)
         if known is not None and known.basis == basis and not self._crowded(known.model):
             if rate > self._faded(known, now):
                 known.rate, known.at = rate, now
@@ -155,10 +162,19 @@ class KnownModels:
         if not shares:
             return None
         tells = any(node.node.residency is not None for each in lists for tier in each.tiers for node in tier[1])
-        model = KnownModel(name, forms, shares, tells)
+        model = KnownModel(name, forms, shares, tells, sampled)
         if known is None:
             return _Place(model, basis, rate, now)
         return _Place(known.model if model == known.model else model, basis, max(rate, self._faded(known, now)), now)
+
+    def _sampled(self, name: str, known: _Place, now: float) -> bool:
+        """Whether the model is called so often that not every call need be told of."""
+        enough, before = self._settings.sampled_from, known.model.sampled
+        if enough is None:
+            return False
+        if before and not self.sees_all:  # what is not told of is no sign that nobody calls
+            return True
+        return is_sampled(self._router.demand.rate(name, now), enough, before)
 
     def _shares(self, name: str, kind: ProtocolKind, shortlist: Shortlist, before: Shares) -> Shares:
         """Empty where the node that would get the call is not known to hold the model."""

@@ -87,6 +87,6 @@ def _listener(
 ) -> Listener:
     longest = max(settings.limits.longest_tloc_seconds, hold_seconds)
     routes, replies = node_routes(settings), local_replies(ask_elsewhere=True)
-    calls = [calls_log()] if knows else []
+    calls = [calls_log(running=True)] if knows else []
     running = RUNNING_SECONDS if knows else None
     return listener(name, where, settings, filters, FROM_EDGES, routes, replies, longest, calls, running)

@@ -65,8 +65,8 @@ class Scene:
         await self.take()
         await asyncio.sleep(2 * SETTLES)
 
-    def ends(self, model: str, lacking: bool = False) -> None:
-        self.known.ended([EndedCall(call(model), "", True, 0.01, None, lacking)], self.clock())
+    def ends(self, model: str, lacking: bool = False, stands_for: int = 1) -> None:
+        self.known.ended([EndedCall(call(model), "", True, 0.01, None, lacking, stands_for)], self.clock())
 
     def runs(self, model: str) -> None:
         self.known.running_calls([call(model)], self.clock())
@@ -246,17 +246,20 @@ def test_models_that_need_others_are_not(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_eviction_takes_what_nobody_calls_though_the_others_are_heard_of_late(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stands_for", "seconds"), [(1, 0.2), (16, 3.0)])
+def test_eviction_takes_what_nobody_calls_though_the_others_are_heard_of_late(
+    tmp_path: Path, stands_for: int, seconds: float
+) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.in_force("a", "b")
         for _ in range(20):
-            scene.ends("a")
-            await asyncio.sleep(0.2)
+            scene.ends("a", stands_for=stands_for)
+            await asyncio.sleep(seconds)
         scene.cache.manager.try_acquire("b").release()  # type: ignore[union-attr]
         await asyncio.sleep(0.1)
         cold = asyncio.create_task(scene.cache.manager.ensure("c"))
         await asyncio.sleep(2)
-        assert scene.cache.state("b") == "draining", "asked for 0.1 s ago; a was heard of 0.3 s ago and is called still"
+        assert scene.cache.state("b") == "draining", "asked for 0.1 s ago; a was heard of before that, and is called"
         assert scene.write() == {"a"}
         await scene.take()
         (await cold).release()

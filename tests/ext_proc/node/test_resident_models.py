@@ -76,6 +76,25 @@ def test_a_model_stays_for_as_long_as_envoy_tells_of_its_calls() -> None:
     assert node.look(IDLE_SECONDS + 1) == set()
 
 
+def test_of_one_that_is_called_often_not_every_call_is_told() -> None:
+    node = Node()
+    node.call("a", "b")
+    node.look()
+    for _ in range(60):
+        node.models.carried("a", node.now, 60)
+        node.models.carried("b", node.now, 10)
+        node.look()
+    assert {model.name: model.sampled for model in node.models.models} == {"a": True, "b": False}
+    for _ in range(60):
+        node.models.carried("a", node.now, 30)
+        node.look()
+    assert [model.sampled for model in node.models.models if model.name == "a"] == [True], "it has not cooled down"
+    for _ in range(60):
+        node.models.carried("a", node.now, 20)
+        node.look()
+    assert [model.sampled for model in node.models.models if model.name == "a"] == [False]
+
+
 def test_one_that_may_not_pass_any_more_goes_at_once() -> None:
     node = Node()
     node.call("a", "b")

@@ -17,6 +17,7 @@ from tests.ext_proc.envoy_config.documents import (
     SOCKET,
     VERSIONS,
     cluster,
+    everything,
     manager,
     node_document,
     validate,
@@ -65,6 +66,7 @@ def test_known_calls_pass_before_the_server_is_asked_and_tell_of_themselves() ->
     file, calls = found["access_log"]
     assert file["filter"] == {"log_type_filter": {"types": ["DownstreamEnd"]}}, "no line for a call that still runs"
     assert calls["typed_config"]["common_config"]["log_name"] == "tbms-calls"
+    assert {"log_type_filter": {"types": ["DownstreamPeriodic"]}} in list(everything(calls["filter"])), "all that run"
     assert found["access_log_options"] == {"access_log_flush_interval": "0.250s"}
     plain = manager(node_document(settings=settings), "models")
     assert [each["name"] for each in plain["http_filters"]] == ["tbms", "envoy.filters.http.router"]
