@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from mesh.known_map import ONE_IN
 from mesh.settings import Settings
 
 
@@ -87,10 +88,6 @@ class RoutingSettings(Settings):
         if "max_replicas" in self.model_fields_set and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas is {self.max_replicas}, less than replicas, which is {self.replicas}")
         return self
-
-
-ONE_IN = 16
-"""Of a known model that is called often, the end of one call in so many is told, and stands for as many."""
 
 
 class KnownSettings(Settings):

@@ -45,7 +45,7 @@ from ext_proc.contract import (
 )
 from ext_proc.envoy_config.parts.processor import SERVER_CLUSTER
 from ext_proc.envoy_config.parts.text import seconds
-from mesh.routing.settings import ONE_IN
+from mesh.known_map import ONE_IN
 
 # How long an entry may wait for company. What the server knows of loads is as old as this.
 FLUSH_SECONDS = 0.1
