@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos envoy-configs clean
+.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -47,6 +47,10 @@ fuzz: build/.venv build/.fuzz
 # Writes the committed protobuf modules anew.
 protos: build/.protos
 	build/protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ext_proc/protos/*.proto mesh/protos/*.proto
+
+# Writes the pages of all settings and of all metrics anew.
+docs: build/.venv
+	$(BIN)/python docs/generate.py
 
 # Writes the committed Envoy configurations in envoy/ anew.
 envoy-configs: build/.venv

@@ -9,9 +9,6 @@ from mesh.node import ProtocolKind
 PARTS = 60
 """Shares of calls are counted in these: equal ones of two to six nodes come out even."""
 
-ONE_IN = 16
-"""Of a model that is called often, the end of one known call in so many is told, and stands for as many."""
-
 Shares = tuple[tuple[int, tuple[str, ...]], ...]
 """How many of PARTS calls go to which nodes, `ip:port`, the first for calls, the later ones for retries."""
 
@@ -33,7 +30,7 @@ class KnownModel:
     tells: bool = False
     """Whether one of the nodes has the node role, and is told the model where only a message names it."""
     sampled: bool = False
-    """Whether it is called so often that the ends of one call in `ONE_IN` tell enough."""
+    """Whether it is called so often that the ends of some calls tell enough."""
 
 
 def is_sampled(rate: float, enough: float | None, before: bool) -> bool:

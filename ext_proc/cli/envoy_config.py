@@ -1,6 +1,9 @@
 """Which Envoy bootstrap fits a configuration: that of an edge, or that of a node."""
 
+import json
 from pathlib import Path
+
+import yaml
 
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.config import Config
@@ -26,6 +29,11 @@ def bootstrap_for(config: Config, version: str) -> str:
     envoy = config.envoy.model_copy(update={"body_models": tuple(names)})
     nodes = [node.node() for node in config.nodes]
     return render(envoy, version=version, server=server, nodes=nodes, known=config.known.file)
+
+
+def as_json_text(bootstrap: str) -> str:
+    """The same as JSON."""
+    return json.dumps(yaml.safe_load(bootstrap), indent=2) + "\n"
 
 
 def lay_map(config: Config) -> str | None:

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -11,6 +12,7 @@ from ext_proc.admin.documents import (
     NodeResidencyStatus,
     SessionsStatus,
     SourceStatus,
+    WaysStatus,
 )
 from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
@@ -46,6 +48,13 @@ def _source_status(source: SourceState) -> SourceStatus:
         "cause": source.cause,
         "held_back": source.held,
     }
+
+
+def ways_status(known: int, by_way: Mapping[str, Mapping[str, int]]) -> WaysStatus:
+    """Which ways calls went: so many by the map, the others by way and ground."""
+    asked = sum(sum(grounds.values()) for grounds in by_way.values())
+    share = known / (known + asked) if known + asked else None
+    return {"known": known, "known_share": None if share is None else round(share, 4), "asked": by_way}
 
 
 def _holders(cache_map: CacheMap, model: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ext_proc.contract import NAMED_HEADER
 from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
@@ -21,6 +21,7 @@ from mesh.known_map import KnownModel
 logger = logging.getLogger(__name__)
 
 _CHUNK = 50
+_FILES_KEPT_IN_MIND = 8
 _FIRST_PAUSE, _REST = 0.025, 5.0
 """Seconds between two questions to Envoy: after a file, and when nothing is to be learnt; in between more and more."""
 _PRESSED = 0.05
@@ -76,7 +77,10 @@ class Written:
     at: float
 
 
-class MapKeeper:
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+class MapKeeper(Generic[AnyTable]):
     """Keeps the file at `path` true to `known` while `running`. `clock` in seconds, monotonic.
 
     `envoy_admin` is where Envoy's admin interface listens (`ip:port` or `unix:/path`), `named` the header of gRPC calls
@@ -85,7 +89,7 @@ class MapKeeper:
 
     def __init__(
         self,
-        known: Table,
+        known: AnyTable,
         path: Path,
         envoy_admin: str,
         most_models: int,
@@ -108,6 +112,9 @@ class MapKeeper:
         self._pressing = 0
         self._timer = WakeUp(self._due.set, clock)
         self._last: Taken | None = None
+        self._lately: dict[str, Written] = {}
+        self.in_force_since: float | None = None
+        """When Envoy was first seen to have what it has now (seconds of the clock)."""
         self.written: Written | None = None
         """None before the first table."""
         self.writes = 0
@@ -129,6 +136,11 @@ class MapKeeper:
     def envoys_version(self) -> str | None:
         """The version that Envoy has in force, as it told last."""
         return None if self._last is None else self._last.version
+
+    @property
+    def in_force(self) -> Written | None:
+        """The file that Envoy has in force; None where it has not told, or has one that is not of this process."""
+        return None if self._last is None else self._lately.get(self._last.version)
 
     def lost(self, model: str) -> None:
         """A holder of the model goes, or (empty) a node: calls are not to go there any more."""
@@ -201,7 +213,9 @@ class MapKeeper:
         except OSError as error:
             self._failed(error)
             return False
-        self.written = Written(number, version, len(models), len(content), self._clock())
+        self.written = self._lately[version] = Written(number, version, len(models), len(content), self._clock())
+        if len(self._lately) > _FILES_KEPT_IN_MIND:
+            del self._lately[next(iter(self._lately))]
         self._to_follow.set()
         return True
 
@@ -239,9 +253,11 @@ class MapKeeper:
         return True
 
     async def _ask(self) -> None:
-        refused = False
+        refused, before = False, self._last
         try:
             self._last, self.away = await ask_envoy(self._admin, self._counted), None
+            if before is None or self._last.version != before.version:
+                self.in_force_since = self._clock()
         except EnvoyAway as error:
             self.away, refused = str(error), error.refused
         if self._listener is not None:

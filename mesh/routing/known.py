@@ -8,6 +8,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mesh.bounded import Memo
 from mesh.known_map import PARTS, KnownModel, Pace, Shares, is_sampled
@@ -28,6 +29,19 @@ _UNSEEN_SECONDS = 600.0
 """Time constant by which the demand of a model fades whose calls are not seen."""
 _CHUNK = 50
 """Models that one step goes over: a millisecond or two at the most."""
+
+
+class Absence(StrEnum):
+    """Why a model is not in the table; see `KnownModels.absence`."""
+
+    DECISION = "decision"
+    """Its calls need decisions."""
+    NOT_HELD = "not-held"
+    """The node that would get a call is not known to hold it."""
+    NOT_CALLED = "not-called"
+    """No such call has come lately."""
+    WAITS = "waits"
+    """It comes in with the next look, unless the table is full of models that are more in demand."""
 
 
 @dataclass(slots=True)
@@ -77,12 +91,30 @@ class KnownModels:
     def __contains__(self, model: str) -> bool:
         return model in self._table
 
-    def called(self, model: str, form: int) -> None:
-        """A call for the model that only had to be routed has come in that form."""
+    def find(self, model: str) -> KnownModel | None:
+        """What is known of the model."""
+        place = self._table.get(model)
+        return None if place is None else place.model
+
+    def absence(self, model: str, form: int) -> Absence | None:
+        """Why no nodes are known for calls of that form; None where they are. Changes nothing."""
+        kind: ProtocolKind = "grpc" if form & self._grpc_forms else "rest"
+        place = self._table.get(model)
+        if place is not None and place.model.forms & form and place.model.shares.get(kind):
+            return None
+        if self.needs_decision(model):
+            return Absence.DECISION
+        if not self._shares(model, kind, self._router.shortlist(model, kind, remember=False), ()):
+            return Absence.NOT_HELD
+        return Absence.WAITS if (self._seen.peek(model) or 0) & form else Absence.NOT_CALLED
+
+    def called(self, model: str, form: int) -> bool:
+        """A call for the model that only had to be routed has come in that form. Whether the model is known."""
         seen = self._seen.get(model)
         if seen is None or not seen & form:
             self._seen.put(model, (seen or 0) | form)
             self._looked_at = None
+        return model in self._table
 
     def ended(self, model: str, now: float) -> None:
         """Calls for the model that the map knew have ended, and the router's demand says so."""

@@ -4,7 +4,6 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from mesh.known_map import ONE_IN
 from mesh.settings import Settings
 
 
@@ -108,5 +107,5 @@ class KnownSettings(Settings):
     sampled_from: float | None = Field(
         default=50.0,
         ge=1.0,
-        description=f"Calls a second of a model from which on Envoy tells of one known call in {ONE_IN}. None: of all.",
+        description="Calls a second of a model from which on Envoy tells of one known call in 16. None: of all.",
     )
