@@ -92,6 +92,8 @@ GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cros
 # The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
 # filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
 KNOWN_FILTER = "tbms-known"
+NODE_LISTENER = "models"
+"""The listener of a node's Envoy, whose calls in flight its server asks for before it unloads what that map has had."""
 
 # Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
 TELL_NAMESPACE = "tbms"

@@ -45,6 +45,7 @@ NO_BOUNDS = {
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.envoy_config.parts.codec.MAX_HEADERS_KIB": "Envoy's: docs/limits-of-envoy.md",
     "ext_proc.http2.frames.MIN_FRAME_BYTES": "of the protocol",
+    "ext_proc.node.resident_models._LONGEST_BAN": "for how long a node is asked about a model whose calls fail",
     "ext_proc.http2.frames.MAX_FRAME_BYTES": "of the protocol",
     "ext_proc.http2.frames.MAX_WINDOW": "of the protocol",
     "ext_proc.listen_address._MAX_PATH": "of the configuration",

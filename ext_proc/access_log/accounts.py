@@ -10,7 +10,7 @@ from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
 from ext_proc.upstream.verdict import TellOutcome
-from ext_proc.wire.call import INFERENCE
+from ext_proc.wire.call import INFERENCE, Call
 from mesh.bounded import ByteMemo
 from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
@@ -55,7 +55,7 @@ class EdgeAccounts:
             self._sees_all(True)
         called: dict[str, int] = {}
         busy: dict[str, tuple[int, float]] = {}
-        for call, node, known, seconds, answer_seconds, count, far, has_answered in calls:
+        for call, node, known, seconds, answer_seconds, _, count, far, has_answered in calls:
             if far and has_answered is not None:
                 self._tell_outcome(far, None if has_answered else _FAILED)
             if known:
@@ -76,6 +76,9 @@ class EdgeAccounts:
             self._known_ended(model, now)
         for node, (ended, spent) in busy.items():
             router.known_calls(node, ended, spent / ended, now)
+
+    def running_calls(self, calls: Iterable[Call], now: float) -> None:
+        """See `Accounts.running_calls`: the Envoy of an edge tells of none."""
 
 
 def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:

@@ -185,6 +185,7 @@ class NodeStatus(TypedDict):
     """Models of which the store could not be asked the last time, and why."""
     sessions: NotRequired[int]
     """Sessions that hold a model between their calls; they count as in flight on it."""
+    known: NotRequired[KnownMapStatus]
 
 
 class EdgeDocument(ProcessStatus, EdgeStatus):

@@ -24,6 +24,7 @@ def bootstrap_for(config: Config, version: str) -> str:
             rest=node.rest,
             hold_seconds=node.hold_seconds,
             gathered=None if node.batching is None else _gathered(node.batching),
+            known=config.known.file,
         )
     names = dict.fromkeys((*config.envoy.body_models, *config.model_table.names))
     envoy = config.envoy.model_copy(update={"body_models": tuple(names)})

@@ -26,10 +26,11 @@ from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
 from ext_proc.edge.sessions import Sessions
-from ext_proc.edge.status import edge_status, known_status, ways_status
+from ext_proc.edge.status import edge_status, ways_status
 from ext_proc.gathering.gatherer import wants
 from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
+from ext_proc.known.status import known_status
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
 from ext_proc.racing.sending import Sender
@@ -64,6 +65,7 @@ class EdgeRole:
         self._router = Router(config.routing, self._cache_map, load_waits)
         hints = ReplyHints(self._cache_map, config.residency.remember)
         self._sessions = Sessions(self._router)
+        self._known = KnownModels(config.known, self._router, self._needs_decision(config.model_table), GRPC_FORMS)
         self._map_keeper = self._keeper_of_map()
         folder = config.envoy.endpoints_dir
         self._files = None if folder is None else EndpointFiles(Path(folder), lambda: self._population.complete)
@@ -105,7 +107,7 @@ class EdgeRole:
             time.time,
             body_limit=config.limits.body_bytes,
             follows_replies=config.envoy.watch_responses,
-            note_form=None if self._map_keeper is None else self._map_keeper.known.called,
+            note_form=None if self._map_keeper is None else self._known.called,
             gathering=self._gathering,
             note_ground=self._ways.count,
             send_far=sender.answer if most else None,
@@ -121,23 +123,20 @@ class EdgeRole:
             *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
         )  # fmt: skip
 
-    def _keeper_of_map(self) -> MapKeeper | None:
+    def _keeper_of_map(self) -> MapKeeper[KnownModels] | None:
         """The keeper of the map of known calls, where there is one."""
         config = self._config
         if config.known.file is None:
             return None
-        known = KnownModels(config.known, self._router, self._needs_decision(config.model_table), GRPC_FORMS)
-        keeper = MapKeeper(known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
+        keeper = MapKeeper(self._known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
         self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
         return keeper
 
     def _sees_all(self, all_of_them: bool) -> None:
-        if self._map_keeper is not None:
-            self._map_keeper.known.sees_all = all_of_them
+        self._known.sees_all = all_of_them
 
     def _known_ended(self, model: str, now: float) -> None:
-        if self._map_keeper is not None:
-            self._map_keeper.known.ended(model, now)
+        self._known.ended(model, now)
 
     def _needs_decision(self, table: ModelTable) -> Callable[[str], bool]:
         """Which models' calls are more than just routed: by the table, or since they are gathered here."""
@@ -160,7 +159,8 @@ class EdgeRole:
         """Nodes, models and limits; `config` has been checked."""
         self.policy.model_table = config.model_table
         if self._map_keeper is not None:
-            self._map_keeper.models_changed(self._needs_decision(config.model_table))
+            self._known.needs_decision = self._needs_decision(config.model_table)
+            self._map_keeper.lost("")
         self.policy.body_limit = config.limits.body_bytes
         self._population.replace(configured_nodes(config))
 

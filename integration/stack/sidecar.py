@@ -74,7 +74,7 @@ class Sidecar:
                 self._sections.setdefault(name, {}).update(section)
             else:
                 self._sections[name] = list(section)
-        if "node" not in self._sections and not self._sections["envoy"].get("watch_responses"):
+        if not self._sections["envoy"].get("watch_responses"):
             # Soon enough for tests to meet it: most make a few calls and are done.
             known = {"file": str(folder / "known.pb"), "seconds": 0.1}
             self._sections["known"] = {**known, **self._sections.get("known", {})}

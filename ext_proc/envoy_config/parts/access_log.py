@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     GrpcStatusFilter,
     GrpcStatusFilterStatus,
     HeaderFilter,
+    LogTypeFilter,
     MetadataFilter,
     OrFilter,
     RuntimeFilter,
@@ -22,6 +23,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc, RuntimeUInt32
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
 from envoy_data_plane.envoy.type.matcher.v3 import (
     MetadataMatcher,
@@ -50,12 +52,17 @@ from ext_proc.envoy_config.parts.text import seconds
 FLUSH_SECONDS = 0.1
 # Of entries that go together, some forty: the server goes through them in one turn of its loop.
 BUFFER_BYTES = 16 * 1024
+# How often a call tells of itself that runs for longer: a node's server may not unload its model.
+RUNNING_SECONDS = 0.25
 # One in so many of the calls that the server routes is told of.
 SAMPLE = 8
 
 
-def calls_log() -> AccessLog:
-    """The access log of a listener for clients' calls, an edge's or a node's."""
+def calls_log(*, running: bool = False) -> AccessLog:
+    """The access log of a listener for clients' calls, an edge's or a node's.
+
+    With `running` the listener has calls tell of themselves while they run, and of known ones all do.
+    """
     common = CommonGrpcAccessLogConfig(
         log_name=ACCESS_LOG_NAME,
         grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER)),
@@ -71,8 +78,12 @@ def calls_log() -> AccessLog:
         additional_response_trailers_to_log=["grpc-status"],
     )
     known, routed = _says(NODES_NAMESPACE, KNOWN_KEY), _says(NODES_NAMESPACE, NODES_KEY)
+    which = [_says(TELL_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known")]
+    if running:
+        runs = LogTypeFilter(types=[AccessLogType.DownstreamPeriodic])
+        which.append(AccessLogFilter(log_type_filter=runs))
     told = _any_of(
-        _all_of(known, _any_of(_says(TELL_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known"))),
+        _all_of(known, _any_of(*which)),
         _all_of(routed, _any_of(_far(), _one_in(SAMPLE, "routed"))),
     )
     return AccessLog(
