@@ -11,7 +11,7 @@ from typing import Any
 import betterproto2
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Filter
-from envoy_data_plane.envoy.config.route.v3 import VirtualHost
+from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, VirtualHost
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpFilter,
@@ -39,8 +39,10 @@ from ext_proc.envoy_config.parts.known import known_filter
 from ext_proc.envoy_config.parts.override_host import override_host
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.parts.retries import (
+    REST_READS,
     repeats_lost,
     retries_without_routes,
+    retry_reads,
     retry_unprocessed,
     retry_unsent,
 )
@@ -171,7 +173,7 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
             "what known calls are counted by. Envoy's own errors get the form of the protocol. The listener is found "
             "by its tag, which is the same in both of Kuma's naming modes.",
         )
-        for made, why in (*_repeating(mesh), *_asking(mesh, grpc=port.protocol == "grpc")):
+        for made, why in (*_repeating(mesh, port), *_asking(mesh, grpc=port.protocol == "grpc")):
             yield Because(_before_router({"origin": "outbound", "listenerTags": tags}, made), why)
         yield Because(
             _virtual_host(
@@ -180,7 +182,7 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
                     request_headers_to_remove=list(AT_EDGES_ROUTER),
                     response_headers_to_remove=list(FROM_NODES),
                     include_request_attempt_count=True,
-                    retry_policy=retry_unprocessed(),
+                    retry_policy=_retry_policy(mesh, port),
                     request_body_buffer_limit=settings.limits.body_buffer_bytes,
                 ),
             ),
@@ -201,14 +203,21 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
     )
 
 
-def _repeating(mesh: MeshDescription) -> list[tuple[HttpFilter, str]]:
-    if not mesh.envoy.repeat_lost:
+def _repeating(mesh: MeshDescription, port: Port) -> list[tuple[HttpFilter, str]]:
+    if not mesh.envoy.repeat_lost or port.protocol != "grpc":
         return []
     why = (
         "Calls that only read are asked again where the node died under them (envoy.repeat_lost). Without this filter: "
-        "only where the call provably never reached the model server."
+        "only where the call provably never reached the model server. For gRPC, whose streams keep those retries."
     )
     return [(repeats_lost(), why)]
+
+
+def _retry_policy(mesh: MeshDescription, port: Port) -> RetryPolicy:
+    """REST has hardly a call that does not read: those are not worth a filter that each call would pay for."""
+    if mesh.envoy.repeat_lost and port.protocol == "http":
+        return retry_reads(REST_READS)
+    return retry_unprocessed()
 
 
 def _asking(mesh: MeshDescription, *, grpc: bool) -> list[tuple[HttpFilter, str]]:

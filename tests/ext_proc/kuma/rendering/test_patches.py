@@ -182,8 +182,7 @@ def test_the_map_and_what_reads_grpc_names_are_there_where_it_is_on() -> None:
 
 
 def test_calls_that_only_read_are_asked_again_where_their_node_died() -> None:
-    first = next(content["value"] for name, content in edge(MESH) if name == "httpFilter")
-    assert first["name"] == "tbms-repeat-lost"
+    (first,) = [content["value"] for _, content in edge(MESH) if content["value"].get("name") == "tbms-repeat-lost"]
     (matcher,) = first["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
     rest, grpc = {"content-type": "application/json"}, {"content-type": "application/grpc"}
     for path in ("/v1/models/m:predict", "/v2/models/m/infer?x=1"):
@@ -196,6 +195,13 @@ def test_calls_that_only_read_are_asked_again_where_their_node_died() -> None:
     text = str(matcher["on_match"])
     assert "'x-envoy-retry-on'" in text
     assert "'reset'" in text
+    rest_host, grpc_host = (content["value"] for name, content in edge(MESH) if name == "virtualHost")
+    assert "reset" in rest_host["retry_policy"]["retry_on"].split(",")
+    prefix, regex = (each["string_match"] for each in rest_host["retry_policy"]["retriable_request_headers"])
+    assert "/v1/models/m:predict".startswith(prefix["prefix"])
+    assert re.fullmatch(regex["safe_regex"]["regex"], "/v2/models/m/infer")
+    assert not re.fullmatch(regex["safe_regex"]["regex"], "/v2/repository/models/m/load")
+    assert "reset" not in grpc_host["retry_policy"]["retry_on"].split(",")
     quiet = replace(MESH, envoy=EnvoySettings(egress=EGRESS, repeat_lost=False))
     assert not any(content["value"].get("name") == "tbms-repeat-lost" for _, content in edge(quiet))
 
