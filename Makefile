@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos envoy-configs clean
+.PHONY: demo test lint unit bench soak fuzz protos envoy-configs kuma-policies clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -51,6 +51,10 @@ protos: build/.protos
 # Writes the committed Envoy configurations in envoy/ anew.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
+
+# Writes the policies in kuma-policies/ anew.
+kuma-policies: build/.venv
+	$(BIN)/python kuma-policies/generate.py
 
 clean:
 	rm -rf build
