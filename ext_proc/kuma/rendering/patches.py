@@ -10,7 +10,7 @@ from typing import Any
 
 import betterproto2
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.listener.v3 import Filter
+from envoy_data_plane.envoy.config.listener.v3 import Filter, Listener
 from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, VirtualHost
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -48,6 +48,7 @@ from ext_proc.envoy_config.parts.retries import (
 )
 from ext_proc.envoy_config.parts.server_cluster import server_cluster
 from ext_proc.envoy_config.parts.text import seconds, to_yaml
+from ext_proc.envoy_config.parts.versions import BodyAccess, body_access
 from ext_proc.kuma.rendering.commented_yaml import Because
 from ext_proc.kuma.rendering.description import MeshDescription, Port, RemoteNode
 from ext_proc.kuma.rendering.document import Document, of_dataplanes
@@ -138,6 +139,7 @@ def _gateway_modifications(mesh: MeshDescription) -> Iterable[Any]:
         "What would choose a node or name a model is removed from what clients send. The other steering headers the "
         "server removes, since its own candidates come in here, too, and carry them.",
     )
+    yield from _room_for_bodies(mesh, {"origin": "gateway"})
     for index, made in enumerate(retries_without_routes(settings.repeat_lost)):
         why = (
             "Another node is asked where a call was provably not processed, or the node says so."
@@ -173,6 +175,7 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
             "what known calls are counted by. Envoy's own errors get the form of the protocol. The listener is found "
             "by its tag, which is the same in both of Kuma's naming modes.",
         )
+        yield from _room_for_bodies(mesh, {"origin": "outbound", "tags": tags})
         for made, why in (*_repeating(mesh, port), *_asking(mesh, grpc=port.protocol == "grpc")):
             yield Because(_before_router({"origin": "outbound", "listenerTags": tags}, made), why)
         yield Because(
@@ -284,6 +287,8 @@ def _node_modifications(mesh: MeshDescription) -> Iterable[Any]:
         "Callers may neither steer nor pass as this node's server. Where another node may serve the call, Envoy's own "
         "errors say so, and the caller's Envoy asks there.",
     )
+    if mesh.gathered is not None:
+        yield from _room_for_bodies(mesh, {"origin": "inbound"})
     yield Because(
         _before_router({"origin": "inbound"}, node_filter(mesh.kuma.envoy, hold, mesh.gathered)),
         "Right before the router, and so behind RBAC: callers whom MeshTrafficPermission denies never reach the "
@@ -318,6 +323,19 @@ def _server(mesh: MeshDescription) -> Any:
         "changes never touch it: a change of this cluster would cut every held call. It takes as many calls at once "
         "as may be held (Envoy's default, 1024, would shed them), a restart of the server is waited for, and after "
         "five seconds it counts as away, so that plain calls go on without it.",
+    )
+
+
+def _room_for_bodies(mesh: MeshDescription, match: dict[str, Any]) -> Iterable[Any]:
+    """Envoy 1.36 applies the route's limit at the router, which is behind the filter that buffers."""
+    if body_access(mesh.kuma.envoy) is not BodyAccess.BUFFERED:
+        return
+    limit = mesh.envoy.limits.body_buffer_bytes
+    value = Listener(per_connection_buffer_limit_bytes=limit)
+    yield Because(
+        {"listener": {"operation": "Patch", "match": match, "value": _text(value)}},
+        f"Envoy {mesh.kuma.envoy} buffers the bodies of REST calls that the server answers itself: up to "
+        f"{limit >> 20} MiB a call (Envoy: 1 MiB), in memory of this proxy.",
     )
 
 

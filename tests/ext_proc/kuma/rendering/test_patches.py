@@ -43,7 +43,7 @@ def _read(text: str) -> list[tuple[str, Document]]:
 
 
 def listeners(patch: list[tuple[str, Document]]) -> list[Document]:
-    return [content["value"] for name, content in patch if name == "listener"]
+    return [content["value"] for name, content in patch if name == "listener" and content["operation"] == "Add"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -64,6 +64,8 @@ def test_an_edge_is_patched_where_it_calls_the_models_and_nowhere_else(folder: s
         match = content.get("match")
         if match is None:
             assert content["operation"] == "Add"
+        elif name == "listener":
+            assert match["tags"]["kuma.io/unified-name"].startswith("kri_msvc_default_default_")
         elif name in ("httpFilter", "networkFilter"):
             assert match["origin"] == "outbound"
             assert re.fullmatch(
@@ -251,3 +253,15 @@ def test_a_fleet_of_one_protocol_gets_routes_for_it_alone() -> None:
     assert {each["cluster"] for each in everything(listener) if "cluster" in each} == {
         "default_models__default_msvc_8001"
     }
+
+
+def test_an_envoy_that_buffers_bodies_is_given_room_for_them() -> None:
+    old = [c for n, c in modifications("universal/2.13", "edge") if n == "listener" and c["operation"] == "Patch"]
+    assert [each["value"] for each in old] == [{"per_connection_buffer_limit_bytes": 64 << 20}] * 2
+    assert len([c for n, c in modifications("universal/2.13", "gateway") if n == "listener"]) == 1
+    assert all(
+        content["operation"] == "Add" for n, content in modifications("universal/2.14", "edge") if n == "listener"
+    )
+    gathered = replace(MESH, kuma=KumaVersion.V2_13, gathered=GatheredCalls(any_model=True))
+    assert sum(name == "listener" for name, _ in node(gathered)) == 2
+    assert not any(name == "listener" for name, _ in node(replace(gathered, gathered=None)))
