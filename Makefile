@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos envoy-configs kuma-policies clean
+.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs kuma-policies clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -48,7 +48,11 @@ fuzz: build/.venv build/.fuzz
 protos: build/.protos
 	build/protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ext_proc/protos/*.proto mesh/protos/*.proto
 
-# Writes the committed Envoy configurations in envoy/ anew.
+# Writes the pages of all settings and of all metrics anew.
+docs: build/.venv
+	$(BIN)/python docs/generate.py
+
+# Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
 

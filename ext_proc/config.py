@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
@@ -35,16 +36,16 @@ _USER = re.compile(r"//.*@")  # of a URL: who writes a password there is told of
 class TlsSettings(Settings):
     """mTLS towards Envoy, for a server that is not on the same machine. All are PEM files."""
 
-    certificate: Path
-    key: Path
+    certificate: Path = Field(description="The server's certificate.")
+    key: Path = Field(description="The private key of that certificate.")
     client_ca: Path = Field(description="Clients must show a certificate that this authority signed.")
 
 
 class LogSettings(Settings):
     """What is logged, and how."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "text"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is less grave is not logged.")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or words for people.")
 
 
 class ServerSettings(Settings):
@@ -53,7 +54,11 @@ class ServerSettings(Settings):
     listen: ListenAddress = Field("unix:/run/tbms/ext_proc.sock", description="Where Envoy reaches the server.")
     socket_mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o660, description="Permissions of a Unix socket.")
     tls: TlsSettings | None = None
-    admin: ListenAddress = Field("127.0.0.1:9902", description="Health, metrics and status over HTTP.")
+    admin: ListenAddress | None = Field(
+        None,
+        description=f"Health, metrics and status over HTTP. Without it {EDGE_ADDRESS} at an edge, {NODE_ADDRESS} at a "
+        "node.",
+    )
     egress: ListenAddress | None = Field(
         None, description="Where candidate calls go out: an Envoy listener. Without it the one of `envoy.egress`."
     )
@@ -79,13 +84,20 @@ class Config(Settings):
     nodes: NodeList = ()
     discovery: DiscoveryList = ()
     broker: BrokerSettings = BrokerSettings()
-    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict, description="By name, what the time broker knows about models, and names for others."
+    )
     batching: BatchingSettings | None = Field(
         None, description="Gather calls to nodes that no tbms stands before at this edge. A node has `node.batching`."
     )
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
     known: KnownMapSettings = KnownMapSettings()
+
+    @property
+    def admin(self) -> str:
+        """Where the admin port listens."""
+        return self.server.admin or (EDGE_ADDRESS if self.node is None else NODE_ADDRESS)
 
     @cached_property
     def model_table(self) -> ModelTable:

@@ -96,6 +96,7 @@ KNOWN_FILTER = "tbms-known"
 TELL_NAMESPACE = "tbms"
 TELL_KEY = "tell"
 ONE_IN_KEY = "one-in"
+ONE_IN = 16
 """There, too, where not every call is told of: one that the node has not failed stands for so many."""
 MODEL_KEY = "model"
 """There, too: the name that Envoy has read in a gRPC message, for the log, which does not see NAMED_HEADER any more."""

@@ -57,6 +57,11 @@ class Memo(Generic[Value]):
                 self.put(model, value)
         return value
 
+    def peek(self, model: str) -> Value | None:
+        """The same, and nothing is remembered longer for it."""
+        value = self._young.get(model)
+        return self._old.get(model) if value is None else value
+
     def put(self, model: str, value: Value) -> None:
         """Remember a value for that model; the oldest generation may be forgotten for it."""
         if len(self._young) >= self._size and model not in self._young:

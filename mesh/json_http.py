@@ -48,7 +48,7 @@ class ClientTls(Settings):
 
     ca: Path | None = Field(None, description="Authority of its certificate; without it the system's.")
     certificate: Path | None = Field(None, description="Our certificate, where the service asks for one.")
-    key: Path | None = None
+    key: Path | None = Field(None, description="The private key of that certificate.")
 
     @model_validator(mode="after")
     def _pair(self) -> Self:

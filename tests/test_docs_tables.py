@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from typer.main import get_command
 
 from ext_proc.broker.effects import Effect, Why
+from ext_proc.cli.exits import Exit
+from ext_proc.cli.main import app
 from ext_proc.config import parse
 from ext_proc.contract import ELSEWHERE_HEADER
+from ext_proc.edge.ways import Ground, Way
 from ext_proc.errors import CallError, Reason
 from ext_proc.node import refusals
 from ext_proc.node.refusals import refusal
@@ -29,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 MODEL_CACHE = (ROOT / "docs/model-cache.md").read_text()
+CLI = (ROOT / "docs/cli.md").read_text()
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
@@ -128,6 +133,23 @@ def test_the_glossary_names_every_kind(word: str, union: object) -> None:
 def test_the_readme_names_every_reason_of_an_answer() -> None:
     (words,) = re.findall(r"`why` is one\s+of ([^.]*)\.", README)
     assert set(re.split(r",\s+", words)) == {str(why) for why in Why}
+
+
+def test_the_exit_statuses_of_the_page_are_those_of_the_commands() -> None:
+    assert [int(row[0]) for row in rows(CLI, "Exit statuses")] == [int(each) for each in Exit]
+
+
+@pytest.mark.parametrize(("head", "words"), [("way", Way), ("ground", Ground)])
+def test_every_way_and_ground_is_on_the_page(head: str, words: type[Way] | type[Ground]) -> None:
+    lines = itertools.dropwhile(lambda line: not line.startswith(f"| {head} |"), CLI.splitlines())
+    told = [line.split("|")[1].strip(" `") for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
+    assert told[2:] == [str(each) for each in words]
+
+
+def test_every_command_is_on_the_page() -> None:
+    commands = {*get_command(app).commands}  # type: ignore[attr-defined]
+    named = "".join(row[0] for row in rows("## Commands\n" + CLI.partition("\n\n")[2], "Commands"))
+    assert {name for name in commands if name not in re.findall(r"[a-z-]+", named)} == set()
 
 
 @pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S), ids=lambda text: text[:20])

@@ -15,6 +15,7 @@ from ext_proc.contract import (
     MODEL_KEY,
     NODES_KEY,
     NODES_NAMESPACE,
+    ONE_IN,
     ONE_IN_KEY,
     TELL_NAMESPACE,
 )
@@ -24,7 +25,6 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import is_method, name_logged
 from mesh.address import Address
 from mesh.bounded import ByteMemo
-from mesh.routing.settings import ONE_IN
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message: Envoy sends what fills its buffer, 16 KiB, and one entry more, of at most 96 KiB of headers."""

@@ -1,4 +1,6 @@
 """The admin port of a process: health, metrics, status, and what its role adds."""
 
-DEFAULT_ADDRESS = "127.0.0.1:9902"
-"""Where it listens unless `server.admin` says otherwise; the same for an edge and for a node."""
+EDGE_ADDRESS = "127.0.0.1:9902"
+"""Where that of an edge listens unless `server.admin` says otherwise."""
+NODE_ADDRESS = "127.0.0.1:9904"
+"""The same of a node. Another port, so that both may run on one machine; examples publish residency on 9903."""

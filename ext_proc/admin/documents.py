@@ -102,12 +102,28 @@ class KnownMapStatus(TypedDict):
     age_seconds: float | None
     envoys_version: str | None
     """Of what is in force in Envoy; None where it has not told."""
+    envoys_models: NotRequired[int | None]
+    """Models and bytes of that; None where it is not a file of this process."""
+    envoys_bytes: NotRequired[int | None]
+    envoys_age_seconds: NotRequired[float | None]
+    """Since Envoy was first seen to have it."""
     taken: bool | None
     """Whether that is what the file says; None where Envoy cannot be asked."""
     refused: int
     """Files that Envoy has refused."""
     cause: str | None
     """Why Envoy could not be asked."""
+
+
+class WaysStatus(TypedDict):
+    """Which ways calls went since the start (`ext_proc.edge.ways`); candidates of races are left out."""
+
+    known: int
+    """By the map: the server was not asked. By Envoy's log, where some stand for others (`known.sampled_from`)."""
+    known_share: float | None
+    """Of all that go by the map or ask the server, from 0 to 1; None before the first."""
+    asked: Mapping[str, Mapping[str, int]]
+    """The others: way -> ground -> calls."""
 
 
 class EdgeStatus(TypedDict):
@@ -122,6 +138,7 @@ class EdgeStatus(TypedDict):
     models_not_shown: int
     sessions: NotRequired[SessionsStatus]
     known: NotRequired[KnownMapStatus]
+    ways: NotRequired[WaysStatus]
 
 
 class ModelVersionStatus(TypedDict):
@@ -199,15 +216,19 @@ _DONE: TypeAdapter[CommandDone] = TypeAdapter(CommandDone)
 
 def read_status(document: object) -> StatusDocument:
     """A /status that another process has given. Raises TbmsError that names the field at fault and what is expected."""
-    return _read(_STATUS, document)
+    return read_as(_STATUS, document, tagged=True)
 
 
 def read_done(document: object) -> CommandDone:
     """The answer to a command. Raises TbmsError that names the field at fault and what is expected."""
-    return _read(_DONE, document)
+    return read_as(_DONE, document)
 
 
-def _read(adapter: TypeAdapter[Document], document: object) -> Document:
+def read_as(adapter: TypeAdapter[Document], document: object, *, tagged: bool = False) -> Document:
+    """The document as that type. `tagged`: which one of several, says its `role`.
+
+    Raises TbmsError that names the field at fault and what is expected.
+    """
     try:
         return adapter.validate_python(document)
     except ValidationError as error:
@@ -215,6 +236,6 @@ def _read(adapter: TypeAdapter[Document], document: object) -> Document:
     if fault["type"].startswith("union_tag"):
         raise TbmsError("role: edge or node is expected")
     place = [str(part) for part in fault["loc"]]
-    if adapter is _STATUS:
+    if tagged:
         place = place[1:]  # without the role, by which the type was chosen
     raise TbmsError(f"{'.'.join(place) or 'the document'}: {fault['msg']}")

@@ -14,6 +14,11 @@ _LAST_WORDS = 0.5
 """Seconds that an answer under way has at the stop."""
 
 
+def from_a_page(request: web.Request) -> bool:
+    """Whether a page in the operator's browser sends it: that reaches this port, and may only look."""
+    return "origin" in request.headers
+
+
 class HttpListener:
     """Binds an address (`ip:port` or `unix:/path`) and answers there. `setting` is named where that fails."""
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from ext_proc.broker.deadline import NOTHING, CallOptions, TimeLimit
 from ext_proc.broker.model_entry import ModelEntry, fraction
 from ext_proc.broker.plan import AnswerMode, Candidate, Mix, Plan, RankedTarget, members
-from ext_proc.broker.resolver import Inspection, Resolver
+from ext_proc.broker.resolver import Inspection, NameStep, Resolver
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.errors import CallError, Reason
 from ext_proc.wire.call import INFERENCE, Call, Verb
@@ -46,36 +46,47 @@ class ModelTable:
         """Whether a call that says no more than this name is more than just routed."""
         return model in self._planned or model in self.stateful
 
-    def plan(self, call: Call, options: CallOptions = NOTHING, seed: int = 0, *, bound: bool = False) -> Plan | None:
+    def plan(
+        self,
+        call: Call,
+        options: CallOptions = NOTHING,
+        seed: int = 0,
+        *,
+        bound: bool = False,
+        trail: list[NameStep] | None = None,
+    ) -> Plan | None:
         """The plan for one call, or None for a plain one, which is routed as it is.
 
         A plan that neither races nor renames nor copies is that of a call whose node is told something.
 
         `seed` decides splits of calls without a `tbms-key`, and who is copied to a shadow: any
         number that differs from call to call. A call that is `bound` to a session has one candidate, its primary, and
-        no shadow; it has a race only for its limit. Raises CallError(INVALID) for headers that cannot hold.
+        no shadow; it has a race only for its limit. `trail` is told by which names the call comes to its candidates.
+        Raises CallError(INVALID) for headers that cannot hold.
         """
         if call.model not in self._planned and not options.races:
             return None
         if call.verb in _RACED:
-            return self._race(call, options, seed, bound)
-        return None if call.verb is Verb.STREAM_INFER else self._renamed(call, options, seed)
+            return self._race(call, options, seed, bound, trail)
+        return None if call.verb is Verb.STREAM_INFER else self._renamed(call, options, seed, trail)
 
-    def _renamed(self, call: Call, options: CallOptions, seed: int) -> Plan | None:
+    def _renamed(self, call: Call, options: CallOptions, seed: int, trail: list[NameStep] | None) -> Plan | None:
         """Status, metadata and the like: they follow the name, and are never raced."""
-        ranks, _ = self._resolver.resolve(_named(call), _key(options, seed))
+        ranks, _ = self._resolver.resolve(_named(call), _key(options, seed), trail)
         model = members(ranks[0])[0]
         if _same(model, call):
             return None
         return Plan(call.model, (model,), self._limit(options, None), races=False)
 
-    def _race(self, call: Call, options: CallOptions, seed: int, bound: bool) -> Plan | None:
+    def _race(
+        self, call: Call, options: CallOptions, seed: int, bound: bool, trail: list[NameStep] | None
+    ) -> Plan | None:
         key = _key(options, seed)
-        ranks, passed = self._resolver.resolve(_named(call), key)
+        ranks, passed = self._resolver.resolve(_named(call), key, trail)
         configured = _first([entry.limit_ms for entry in passed])
         self._check(options, configured)
         if options.primary is not None:
-            ranks = self._resolver.expand(options.primary, key)
+            ranks = self._resolver.expand(options.primary, key, trail)
         if options.limit is not None and options.limit.estimate_ms is not None:
             ranks = (_estimated(ranks[0], options.limit.estimate_ms), *ranks[1:])
         backups = options.backups
@@ -84,7 +95,7 @@ class ModelTable:
             ranks, backups = ranks[:1], ()
         elif backups is None:
             backups = _first([entry.backups or None for entry in passed]) or ()
-        ranks += tuple(one for backup in backups for one in self._resolver.expand(backup, key))
+        ranks += tuple(one for backup in backups for one in self._resolver.expand(backup, key, trail))
         asked = sum([len(members(rank)) for rank in ranks])
         if asked > self._settings.max_candidates:
             header = "backup" if options.backups is not None else "primary"

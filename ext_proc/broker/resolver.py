@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Literal, NamedTuple
 
 from ext_proc.broker.model_entry import ModelEntry
 from ext_proc.broker.plan import Candidate, How, Mix, RankedTarget, members
@@ -11,28 +12,47 @@ from ext_proc.errors import CallError, ConfigError, Reason
 _MAX_DEPTH = 32
 
 
+class NameStep(NamedTuple):
+    """One step from a name to what it stands for. `among` are all sides of a split."""
+
+    name: str
+    kind: Literal["alias", "label", "split", "virtual"]
+    leads_to: str
+    among: tuple[Candidate, ...] = ()
+
+
 class Resolver:
     """Resolves candidates against the configured entries; a name without an entry is a model of some node."""
 
     def __init__(self, entries: Mapping[str, ModelEntry]) -> None:
         self._entries = entries
 
-    def resolve(self, candidate: Candidate, key: str) -> tuple[tuple[RankedTarget, ...], list[ModelEntry]]:
+    def resolve(
+        self, candidate: Candidate, key: str, trail: list[NameStep] | None = None
+    ) -> tuple[tuple[RankedTarget, ...], list[ModelEntry]]:
         """The ranked models behind a name, and the entries that the way led through, the named one first.
 
-        `key` decides splits. Raises CallError(INVALID) where a virtual model is asked for a version.
+        `key` decides splits; `trail` is told every step, where somebody wants to know. Raises CallError(INVALID) where
+        a virtual model is asked for a version.
         """
         passed = []
         while (entry := self._entries.get(candidate.model)) is not None:
             passed.append(entry)
-            candidate = entry.fill(candidate)
+            named, candidate = candidate, entry.fill(candidate)
+            if trail is not None and named.label != candidate.label:
+                trail.append(NameStep(named.title, "label", candidate.title))
             if targets := entry.leads_to(candidate):
                 candidate = entry.side(targets, key)
+                if trail is not None:
+                    kind: Literal["alias", "split"] = "alias" if entry.alias is not None else "split"
+                    trail.append(NameStep(entry.name, kind, candidate.title, entry.split))
                 continue
             if entry.virtual:
                 if candidate.version is not None or candidate.label is not None:
                     raise CallError(Reason.INVALID, f"Model {entry.name} is virtual: it has no versions and no labels.")
-                return tuple(one for target in entry.virtual for one in self.expand(target, key)), passed
+                if trail is not None:
+                    trail.append(NameStep(entry.name, "virtual", ", ".join(one.title for one in entry.virtual)))
+                return tuple(one for target in entry.virtual for one in self.expand(target, key, trail)), passed
             break
         return (candidate,), passed
 
@@ -52,13 +72,13 @@ class Resolver:
                 ahead += members(entry.virtual[0])
         return False
 
-    def expand(self, target: RankedTarget, key: str) -> tuple[RankedTarget, ...]:
+    def expand(self, target: RankedTarget, key: str, trail: list[NameStep] | None = None) -> tuple[RankedTarget, ...]:
         """The ranked models behind a target; a virtual model gives several ranks, a mix always one."""
         if isinstance(target, Candidate):
-            return self.resolve(target, key)[0]
+            return self.resolve(target, key, trail)[0]
         inside: list[Candidate] = []
         for member in target.members:
-            ranks, _ = self.resolve(member, key)
+            ranks, _ = self.resolve(member, key, trail)
             first = ranks[0]
             if len(ranks) > 1 or (isinstance(first, Mix) and first.how is not target.how):
                 raise CallError(Reason.INVALID, _cannot_mix(member.model, target.how))

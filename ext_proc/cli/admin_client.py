@@ -1,80 +1,135 @@
-"""The client of admin ports: asks a node or an edge for its status, and sends a node a command.
+"""The client of admin ports: asks a node or an edge what it knows, and sends a node a command.
 
 What answers may be another program, another version, a broken one or none at all: every failure is a TbmsError. The
-wait for a status and the size of an answer are bounded.
+wait for what is only told, and the size of an answer, are bounded.
 """
 
 import asyncio
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
-from ext_proc.admin import DEFAULT_ADDRESS
+from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
 from ext_proc.admin.documents import CommandDone, StatusDocument, read_done, read_status
+from ext_proc.admin.explanation import CallToExplain, Explanation, read_explanation
+from ext_proc.cli.exits import AwayError
 from ext_proc.errors import TbmsError
 
+DEFAULTS = (EDGE_ADDRESS, NODE_ADDRESS)
+"""Where ports are looked for if nobody names one: that of an edge and that of a node on this machine."""
 _ANSWER_SECONDS = 5.0
 _MOST_BYTES = 64 * 1024 * 1024
+Answer = TypeVar("Answer")
 
 
 def base_url(admin: str) -> str:
-    """`http://host:port` of `host:port` or of a URL. Raises TbmsError."""
+    """`http://host:port` of `host:port` or of a URL; `unix:/path` stays. Raises TbmsError."""
+    if admin.startswith("unix:/"):
+        return admin
     url = admin if "://" in admin else f"http://{admin}"
     if not url.startswith(("http://", "https://")):
-        raise TbmsError(f"{admin}: an admin port is written http://host:port.")
+        raise TbmsError(f"{admin}: an admin port is written host:port, http://host:port or unix:/path.")
     return url.rstrip("/")
 
 
-def session() -> aiohttp.ClientSession:
-    """For all that is asked in one go. A command may take as long as a load: only connecting is bounded."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_SECONDS))
+class AdminPort:
+    """One admin port, for all that is asked of it in one go. `is_default`: nobody has named it."""
+
+    def __init__(self, admin: str, *, is_default: bool = False) -> None:
+        self.url = base_url(admin)
+        self.name = self.url.removeprefix("http://")
+        self._is_default = is_default
+        self._base = "http://admin" if self.url.startswith("unix:") else self.url
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        path = self.url.removeprefix("unix:")
+        connector = aiohttp.UnixConnector(path) if path != self.url else None
+        # A command may take as long as a load: only connecting is bounded.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_SECONDS)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def status(self) -> StatusDocument:
+        """What the edge or the node at this port says of itself. Raises TbmsError."""
+        return await self._asked("GET", "/status", read_status, within=_ANSWER_SECONDS)
+
+    async def explain(self, call: CallToExplain) -> Explanation:
+        """What it would do with a call. Raises TbmsError."""
+        return await self._asked("POST", "/explain", read_explanation, within=_ANSWER_SECONDS, body=call)
+
+    async def command(self, path: str, params: Mapping[str, str]) -> CommandDone:
+        """Has a node carry out a command, and waits until it has. Raises TbmsError, if possible in the node's words."""
+        return await self._asked("POST", path, read_done, params=params)
+
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[object], Answer],
+        *,
+        within: float | None = None,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+    ) -> Answer:
+        assert self._session is not None
+        url = f"{self._base}{path}"
+        try:
+            async with (
+                asyncio.timeout(within),
+                self._session.request(method, url, params=params, json=body) as reply,
+            ):
+                if method == "POST" and reply.status == 404 and reply.content_type != "application/json":
+                    raise TbmsError(f"{self.url}{path}: this is not the admin port of a node.{self._hint()}")
+                document = await _document(reply, self.url)
+                if reply.status != 200:
+                    raise TbmsError(_complaint(document, reply.status))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            cause = str(error) or "no answer in time"
+            raise AwayError(f"{self.url}: cannot be asked: {cause}.{self._hint()}") from None
+        try:
+            return read(document)
+        except TbmsError as error:
+            told = f"{self.url}{path if method == 'POST' else ''}"
+            raise TbmsError(f"{told}: this is not an admin port of this version of tbms: {error}.") from None
+
+    def _hint(self) -> str:
+        """For whoever has named no port: another process than the one that was meant may have the default."""
+        return f" This is a default port. {HOW}" if self._is_default else ""
 
 
-async def get_status(http: aiohttp.ClientSession, url: str) -> StatusDocument:
-    """What the edge or the node at this port says of itself. Raises TbmsError."""
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS), http.get(f"{url}/status") as reply:
-            document = await _document(reply, url)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _not_there(url, error) from None
-    try:
-        return read_status(document)
-    except TbmsError as error:
-        raise _another_version(url, error) from None
+HOW = "Name the one that `server.admin` of the configuration has with --admin, or that file with --config."
 
 
-async def post_command(http: aiohttp.ClientSession, path: str, params: Mapping[str, str]) -> CommandDone:
-    """Has a node carry out a command, and waits until it has. Raises TbmsError, where possible in the node's words."""
-    try:
-        async with http.post(path, params=params) as reply:
-            if reply.status == 404 and reply.content_type != "application/json":
-                raise TbmsError(f"{path}: this is not the admin port of a node.{_hint(path)}")
-            document = await _document(reply, path)
-            if reply.status != 200:
-                raise TbmsError(_complaint(document, reply.status))
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _not_there(path, error) from None
-    try:
-        return read_done(document)
-    except TbmsError as error:
-        raise _another_version(path, error) from None
+@asynccontextmanager
+async def ports(admins: Sequence[str]) -> AsyncIterator[list[AdminPort]]:
+    """The ports of these names; if there are none, those of the default ones that answer. Raises TbmsError."""
+    async with AsyncExitStack() as stack:
+        found = [AdminPort(admin) for admin in admins] or [AdminPort(admin, is_default=True) for admin in DEFAULTS]
+        for port in found:
+            await stack.enter_async_context(port)
+        if not admins:
+            asked = await asyncio.gather(*(port.status() for port in found), return_exceptions=True)
+            there = [port for port, answer in zip(found, asked, strict=True) if not isinstance(answer, BaseException)]
+            if not there:
+                raise _nobody(asked)
+            found = there
+        yield found
 
 
-def _not_there(url: str, error: Exception) -> TbmsError:
-    return TbmsError(f"{url}: cannot be asked: {str(error) or 'no answer in time'}.{_hint(url)}")
-
-
-def _another_version(url: str, error: TbmsError) -> TbmsError:
-    return TbmsError(f"{url}: this is not an admin port of this version of tbms: {error}.")
-
-
-def _hint(url: str) -> str:
-    """For whoever has named no port: another process than the one that was meant may have the default."""
-    if not url.startswith(f"http://{DEFAULT_ADDRESS}"):
-        return ""
-    return " This is the default port; name the one that `server.admin` of the configuration has with --admin."
+def _nobody(answers: Sequence[object]) -> TbmsError:
+    wrong = [answer for answer in answers if isinstance(answer, TbmsError) and not isinstance(answer, AwayError)]
+    if wrong:
+        return wrong[0]
+    edge, node = DEFAULTS
+    return AwayError(f"Neither {edge} (an edge's default) nor {node} (a node's) answers. {HOW}")
 
 
 async def _document(reply: aiohttp.ClientResponse, url: str) -> Mapping[str, Any]:

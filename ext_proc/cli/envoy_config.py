@@ -1,10 +1,14 @@
 """Which Envoy bootstrap fits a configuration: that of an edge, or that of a node."""
 
+import json
 from pathlib import Path
+
+import yaml
 
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.config import Config
 from ext_proc.envoy_config import EnvoySettings, GatheredCalls, render, render_node
+from ext_proc.errors import ConfigError, TbmsError
 from ext_proc.known.file import make_if_absent
 
 
@@ -31,6 +35,11 @@ def edge_settings(config: Config) -> EnvoySettings:
     return config.envoy.model_copy(update={"body_models": tuple(names)})
 
 
+def as_json_text(bootstrap: str) -> str:
+    """The same as JSON."""
+    return json.dumps(yaml.safe_load(bootstrap), indent=2) + "\n"
+
+
 def lay_map(config: Config) -> str | None:
     """Sees to it that the map of known calls lies where Envoy will look for it; a sentence if that is somebody else's.
 
@@ -46,6 +55,20 @@ def lay_map(config: Config) -> str | None:
     except OSError as error:
         cause = str(error)
     return f"Envoy needs {file} before it starts, and it is not there ({cause}); `tbms serve` writes it when it starts."
+
+
+def laid_map(config: Config) -> str:
+    """Lays an empty map where there is none, and says in a line what lies there now.
+
+    Raises ConfigError where the configuration wants none, TbmsError where it cannot be written.
+    """
+    if config.known.file is None:
+        raise ConfigError("known.file is not set: this configuration wants no map")
+    try:
+        made = make_if_absent(Path(config.known.file))
+    except OSError as error:
+        raise TbmsError(f"known.file: {config.known.file} cannot be written: {error}") from None
+    return f"{config.known.file}: {'an empty map' if made else 'there already'}"
 
 
 def gathered_calls(settings: BatchingSettings | None) -> GatheredCalls | None:

@@ -1,14 +1,15 @@
 """The `tbms` command. Each subcommand imports what it needs when it runs."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ext_proc.admin import DEFAULT_ADDRESS
 from ext_proc.broker.plan import AnswerMode
+from ext_proc.cli import operating
+from ext_proc.cli.exits import Exit, status_of
+from ext_proc.cli.operating import AsJson
 from ext_proc.errors import TbmsError
 from mesh.errors import MeshError
 
@@ -17,8 +18,8 @@ app = typer.Typer(
     help="Time-based model serving inside the mesh.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+app.add_typer(operating.app)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The YAML configuration file.")]
 
@@ -32,27 +33,49 @@ def serve(config: ConfigFile) -> None:
 
 
 @app.command()
-def check(config: ConfigFile) -> None:
+def check(config: ConfigFile, as_json: AsJson = False) -> None:
     """Validate a configuration file."""
+    from ext_proc.cli.output import console, print_json
     from ext_proc.config import load
 
-    load(config)
-    typer.echo(f"{config}: ok")
+    try:
+        loaded = load(config)
+    except TbmsError as error:
+        if not as_json:
+            raise
+        print_json(console(), {"config": str(config), "ok": False, "errors": str(error).splitlines()})
+        raise typer.Exit(Exit.FAILED) from None
+    if as_json:
+        role = "edge" if loaded.node is None else "node"
+        print_json(console(), {"config": str(config), "ok": True, "role": role, "admin": loaded.admin})
+    else:
+        typer.echo(f"{config}: ok")
 
 
 @app.command("envoy-config")
 def envoy_config(
     config: ConfigFile,
     envoy_version: Annotated[str, typer.Option(help="The Envoy that will read it: 1.36 or newer.")] = "1.40",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, which Envoy reads as well as YAML.")] = False,
 ) -> None:
     """Print an Envoy bootstrap that fits the configuration file, and see that its map of known calls exists."""
-    from ext_proc.cli.envoy_config import bootstrap_for, lay_map
+    from ext_proc.cli.envoy_config import as_json_text, bootstrap_for, lay_map
     from ext_proc.config import load
 
     loaded = load(config)
-    typer.echo(bootstrap_for(loaded, envoy_version), nl=False)
+    bootstrap = bootstrap_for(loaded, envoy_version)
+    typer.echo(as_json_text(bootstrap) if as_json else bootstrap, nl=False)
     if (warning := lay_map(loaded)) is not None:
         typer.echo(warning, err=True)
+
+
+@app.command("known-map")
+def known_map(config: ConfigFile) -> None:
+    """Lay an empty map of known calls where there is none yet: Envoy has to find it when it starts."""
+    from ext_proc.cli.envoy_config import laid_map
+    from ext_proc.config import load
+
+    typer.echo(laid_map(load(config)))
 
 
 @app.command("model-server")
@@ -105,6 +128,7 @@ def replay(
     ] = None,
     backups: Annotated[bool, typer.Option(help="With or without backups.")] = True,
     accuracy: Annotated[list[str] | None, typer.Option(help="rank=share right, from 0 to 1; may be repeated.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run recorded races again: exactly, and under other rules."""
     from rich.console import Console
@@ -116,9 +140,12 @@ def replay(
     change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, hedge_burst_ms, backups)
     right = replay_command.by_rank(accuracy or ())
     result = replay_command.replayed(log, change)
-    replay_command.show(result, right, Console())
+    if as_json:
+        replay_command.show_json(result, right, Console())
+    else:
+        replay_command.show(result, right, Console())
     if result.different:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command()
@@ -151,7 +178,7 @@ def plan(
     save_curve: Annotated[Path | None, typer.Option(help="Write the batch times to this CSV.")] = None,
     write: Annotated[Path | None, typer.Option(help="Write the configuration to this file, not to the output.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the trade-off to this PNG; takes matplotlib.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     check_batching: Annotated[
         bool,
         typer.Option(
@@ -162,7 +189,7 @@ def plan(
     ] = False,
 ) -> None:
     """Choose between throughput and lag: measure batches, and write the configuration that fits."""
-    from ext_proc.cli.models import console
+    from ext_proc.cli.output import console
     from ext_proc.cli.plan import command
     from ext_proc.cli.plan.measuring import Target
     from ext_proc.planning.plan import Wishes
@@ -258,44 +285,6 @@ def policies_render(
     typer.echo(render.run(wishes, out), nl=False)
 
 
-Admin = Annotated[str, typer.Option("--admin", help="Admin port of the node.")]
-Admins = Annotated[list[str] | None, typer.Option("--admin", help="Admin port of a node or an edge; may be repeated.")]
-DEFAULT_ADMIN = f"http://{DEFAULT_ADDRESS}"
-ModelVersion = Annotated[int | None, typer.Option("--version", help="One version; without it the newest, or all.")]
-
-
-@app.command("models")
-def models(admin: Admins = None) -> None:
-    """Show which models are where."""
-    from ext_proc.cli.models import console, show
-
-    asyncio.run(show(console(), admin or [DEFAULT_ADMIN]))
-
-
-@app.command()
-def load(model: str, version: ModelVersion = None, admin: Admin = DEFAULT_ADMIN) -> None:
-    """Have a node load a model."""
-    _tell("load", model, version, admin)
-
-
-@app.command()
-def unload(model: str, version: ModelVersion = None, admin: Admin = DEFAULT_ADMIN) -> None:
-    """Have a node let a model go, once its calls have ended."""
-    _tell("unload", model, version, admin)
-
-
-@app.command()
-def pin(model: str, admin: Admin = DEFAULT_ADMIN) -> None:
-    """Have a node load a model and keep it."""
-    _tell("pin", model, None, admin)
-
-
-@app.command()
-def unpin(model: str, admin: Admin = DEFAULT_ADMIN) -> None:
-    """Allow a node to evict a model again."""
-    _tell("unpin", model, None, admin)
-
-
 @app.command()
 def demo(
     calls: Annotated[int, typer.Option(help="How many calls to send.")] = 600,
@@ -304,12 +293,6 @@ def demo(
     from integration.demo import main as run_demo
 
     raise typer.Exit(run_demo(calls=calls))
-
-
-def _tell(name: str, model: str, version: int | None, admin: str) -> None:
-    from ext_proc.cli.models import command, console
-
-    asyncio.run(command(console(), name, model, version, admin))
 
 
 def _run(main: Any) -> None:
@@ -324,4 +307,4 @@ def main() -> None:
         app()
     except (TbmsError, MeshError) as error:
         print(error, file=sys.stderr)
-        sys.exit(1)
+        sys.exit(status_of(error))

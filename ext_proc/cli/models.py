@@ -6,22 +6,22 @@ The models of several nodes become one table; a command shows how far its load i
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
-import aiohttp
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from ext_proc.admin.documents import StatusDocument
-from ext_proc.cli.admin_client import base_url, get_status, post_command, printable, session
+from ext_proc.cli.admin_client import AdminPort, ports, printable
+from ext_proc.cli.exits import AwayError, nearest, unknown
+from ext_proc.cli.output import plain, print_json, span, table
 from ext_proc.errors import TbmsError
 
 POLL_SECONDS = 0.2
-_PIPE_WIDTH = 10_000
+_HEADINGS = ("model", "version", "state", "nodes", "size", "last used", "in flight", "cause")
+_FIGURES = ("size", "last used", "in flight")
 
 
 @dataclass
@@ -38,38 +38,35 @@ class Row:
     cause: str = ""
 
 
-def console() -> Console:
-    """Standard output. What is piped into another program is not cut to the width of a terminal."""
-    out = Console()
-    return out if out.is_terminal else Console(width=_PIPE_WIDTH)
+async def show(out: Console, admins: Sequence[str], names: Sequence[str] = (), *, as_json: bool = False) -> None:
+    """Prints the models of all these nodes (or of all nodes of an edge) as one table, or those of `names` alone.
 
-
-async def show(out: Console, admins: Sequence[str]) -> None:
-    """Prints the models of all these nodes (or of all nodes of an edge) as one table. Raises TbmsError."""
-    urls = [base_url(admin) for admin in admins]
-    async with session() as http:
-        statuses = await asyncio.gather(*(get_status(http, url) for url in urls))
-    rows = rows_of(zip(urls, statuses, strict=True))
-    if not rows:
+    Raises TbmsError.
+    """
+    async with ports(admins) as found:
+        statuses = await asyncio.gather(*(port.status() for port in found))
+    rows = rows_of((port.name, status) for port, status in zip(found, statuses, strict=True))
+    for name in names:
+        if not any(row.model == name for row in rows):
+            raise unknown("model", name, (row.model for row in rows))
+    rows = [row for row in rows if not names or row.model in names]
+    if as_json:
+        print_json(out, [asdict(row) for row in rows])
+    elif not rows:
         out.print("No models.")
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("model", "version", "state", "nodes"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("size", "last used", "in flight"):
-        table.add_column(heading, justify="right")
-    table.add_column("cause", overflow="fold")
-    for row in rows:
-        used = "" if row.idle_seconds is None else f"{_span(row.idle_seconds)} ago"
-        size = decimal(row.size) if row.size else ""
-        flying = str(row.in_flight) if row.in_flight else ""
-        texts = (row.model, row.version, row.state, ", ".join(row.nodes), size, used, flying, row.cause)
-        table.add_row(*map(_plain, texts))
-    out.print(table)
+    else:
+        out.print(table(_HEADINGS, map(_cells, rows), right=_FIGURES))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    used = "" if row.idle_seconds is None else f"{span(row.idle_seconds)} ago"
+    size = decimal(row.size) if row.size else ""
+    flying = str(row.in_flight) if row.in_flight else ""
+    return row.model, row.version, row.state, ", ".join(row.nodes), size, used, flying, row.cause
 
 
 def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
-    """The lines of the table, in order, of admin ports by URL. A node is named by its admin address, or by its id in
+    """The lines of the table, in order, of admin ports by name. A node is named by its admin address, or by its id in
     what an edge says of it.
     """
     rows: dict[tuple[str, str, str], Row] = {}
@@ -80,14 +77,14 @@ def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
         found.nodes.append(node)
         return found
 
-    for url, status in statuses:
+    for name, status in statuses:
         if status["role"] == "edge":
             for model, holders in status["models"].items():
                 for node, state in holders.items():
                     row(model, "", state, node)
             continue
         for each in status["models"]:
-            found = row(each["model"], str(each["version"]), each["state"], url.removeprefix("http://"))
+            found = row(each["model"], str(each["version"]), each["state"], name)
             found.size = max(found.size, each["disk_bytes"])
             idle = each["idle_seconds"]
             found.idle_seconds = idle if found.idle_seconds is None else min(found.idle_seconds, idle)
@@ -97,30 +94,48 @@ def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
     return [rows[key] for key in sorted(rows)]
 
 
-async def command(out: Console, name: str, model: str, version: int | None, admin: str) -> None:
+async def command(
+    out: Console, name: str, model: str, version: int | None, port: AdminPort, *, as_json: bool = False
+) -> None:
     """Has a node load, unload, pin or unpin a model, and shows how far it is. Raises TbmsError in the node's words."""
-    url = base_url(admin)
-    path = f"{url}/models/{quote(model, safe='')}/{name}"
+    path = f"/models/{quote(model, safe='')}/{name}"
     params = {} if version is None else {"version": str(version)}
-    async with session() as http:
-        watching = asyncio.create_task(_watch(out, http, url, model))
+    async with port:
+        watching = asyncio.create_task(_watch(out, port, model))
         try:
-            answer = await post_command(http, path, params)
+            answer = await port.command(path, params)
+        except AwayError:
+            raise
+        except TbmsError as error:
+            raise await _with_nearest(error, port, model) from None
         finally:
             watching.cancel()
             await asyncio.wait((watching,))
+    if as_json:
+        print_json(out, answer)
+        return
     number = answer["version"]
-    out.print(_plain(f"{model}{'' if number is None else f' version {number}'}: {name} done."))
+    out.print(plain(f"{model}{'' if number is None else f' version {number}'}: {name} done."))
 
 
-async def _watch(out: Console, http: aiohttp.ClientSession, url: str, model: str) -> None:
+async def _with_nearest(error: TbmsError, port: AdminPort, model: str) -> TbmsError:
+    """The node's refusal; and the models of like names, where it has none of this one."""
+    with suppress(TbmsError):
+        status = await port.status()
+        names = {each["model"] for each in status["models"]} if status["role"] == "node" else set[str]()
+        if model not in names and (near := nearest(model, names)):
+            return TbmsError(f"{error} {near}")
+    return error
+
+
+async def _watch(out: Console, port: AdminPort, model: str) -> None:
     """A bar for each version of the model that is being fetched or loaded."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         bars: dict[int, TaskID] = {}
         while True:
             with suppress(TbmsError):  # the command itself tells what is wrong
-                status = await get_status(http, url)
+                status = await port.status()
                 for each in status["models"] if status["role"] == "node" else ():
                     if each["model"] != model or each["state"] not in ("fetching", "loading", "draining"):
                         continue
@@ -131,15 +146,3 @@ async def _watch(out: Console, http: aiohttp.ClientSession, url: str, model: str
                     total = each["disk_bytes"] or None
                     progress.update(bars[version], description=words, completed=each["fetched_bytes"], total=total)
             await asyncio.sleep(POLL_SECONDS)
-
-
-def _plain(text: str) -> Text:
-    """Text as it is: no markup."""
-    return Text(printable(text))
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -11,6 +11,7 @@ from ext_proc.broker.race_summary import RaceSummary
 from ext_proc.broker.record import RaceRecord, read_records
 from ext_proc.broker.replay import replay_all
 from ext_proc.broker.whatif import WhatIf, what_if
+from ext_proc.cli.output import print_json
 from ext_proc.errors import TbmsError
 
 
@@ -45,6 +46,32 @@ def show(result: Replayed, accuracy: Mapping[int, float], console: Console) -> N
     for name, figure in _rows(summaries, accuracy):
         table.add_row(name, *map(figure, summaries))
     console.print(table)
+
+
+def show_json(result: Replayed, accuracy: Mapping[int, float], console: Console) -> None:
+    """Prints the same as one JSON document. Shares are from 0 to 1."""
+    document: dict[str, object] = {
+        "races": result.recorded.races,
+        "different": list(result.different),
+        "recorded": _figures(result.recorded, accuracy),
+    }
+    if result.changed is not None:
+        document["what_if"] = _figures(result.changed, accuracy)
+    print_json(console, document)
+
+
+def _figures(summary: RaceSummary, accuracy: Mapping[int, float]) -> dict[str, object]:
+    figures: dict[str, object] = {
+        "answered_share": summary.answered_share,
+        "by_rank": {str(rank): count for rank, count in sorted(summary.by_rank.items())},
+        "partial": summary.partial,
+        "late": summary.late,
+        "fallbacks": summary.fallbacks,
+        "errors": summary.errors,
+        "gone": summary.gone,
+        "extra_work": summary.extra_work,
+    }
+    return figures | ({"accuracy": summary.accuracy(accuracy)} if accuracy else {})
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, float]:

@@ -68,7 +68,7 @@ class EdgeGathering:
 
     def takes(self, node: Node) -> bool:
         """Whether calls to this node are gathered here: a node with the node role gathers itself."""
-        return node.residency is None and (node.id in self._gatherers or self._has_place())
+        return node.residency is None and (node.id in self._gatherers or self._has_place)
 
     async def ask(self, held: Held, terms: Terms, arrived: float, nodes: tuple[str, ...]) -> Response:
         """The reply to a call that is placed on `nodes` (`ip:port`, best first). Raises CallError as `Gatherer.ask`."""
@@ -76,6 +76,7 @@ class EdgeGathering:
         node_id = nodes[0] if node is None else node.id  # it has left a moment ago
         gatherer = self._gatherers.pop(node_id, None)
         if gatherer is None:
+            self._make_place()
             gatherer = Gatherer(self._settings, self._upstream, self._report, self._clock, group=self._group)
         self._gatherers[node_id] = gatherer
         mark = (HOP_HEADER, self._hop.write(nodes).encode("ascii"))
@@ -94,15 +95,17 @@ class EdgeGathering:
             return None
         return self.ask(_renamed(held, call, candidate), terms, self._clock(), request.nodes)
 
+    @property
     def _has_place(self) -> bool:
-        """Whether one more node may have a gatherer; one that has nothing to do may make room for it."""
-        if len(self._gatherers) < MAX_NODES:
-            return True
-        idle = next((node for node, each in self._gatherers.items() if each.is_idle), None)
-        if idle is None:
-            return False
-        self._gatherers.pop(idle).stop()
-        return True
+        """Whether one more node may have a gatherer; one that has nothing to do makes room for it."""
+        return len(self._gatherers) < MAX_NODES or self._idle() is not None
+
+    def _make_place(self) -> None:
+        if len(self._gatherers) >= MAX_NODES and (idle := self._idle()) is not None:
+            self._gatherers.pop(idle).stop()
+
+    def _idle(self) -> str | None:
+        return next((node for node, each in self._gatherers.items() if each.is_idle), None)
 
 
 def _renamed(held: Held, call: Call, candidate: Candidate) -> Held:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
 from ext_proc.broker.deadline import read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
+from ext_proc.broker.resolver import NameStep
 from ext_proc.contract import (
     BACKUP_HEADER,
     CALL_HEADER,
@@ -16,6 +17,7 @@ from ext_proc.contract import (
     MAX_RETRIES_HEADER,
     MODEL_HEADER,
     PRIMARY_HEADER,
+    RACE_HEADERS,
     RESIDENCY_ASK,
     RESIDENCY_HEADER,
     RETRIES_HEADER,
@@ -24,11 +26,12 @@ from ext_proc.contract import (
     TLOC_HEADER,
 )  # fmt: skip
 from ext_proc.edge.gathering import EdgeGathering
-from ext_proc.edge.placing import Placing
-from ext_proc.edge.sessions import Session, Sessions, session_of_header, session_of_sequence
-from ext_proc.known.forms import form_of
+from ext_proc.edge.placing import Placing, UncountedPlacing
+from ext_proc.edge.sessions import Session, session_of_header, session_of_sequence
+from ext_proc.edge.ways import Ground
+from ext_proc.known.forms import form_of, says_more
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Respond, Route, Seat
-from ext_proc.processing.request import Head, ReplyPart, Version
+from ext_proc.processing.request import NEWEST, Head, ReplyPart, Version
 from ext_proc.upstream.handing_on import handed_on
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -81,6 +84,16 @@ class HeldForCompany:
     placement: Placement
 
 
+@dataclass(slots=True)
+class Insight:
+    """What the decision about a call follows from: the names on its way, its plan if it has one, and the ground."""
+
+    steps: list[NameStep] = field(default_factory=list)
+    plan: Plan | None = None
+    grounds: list[Ground] = field(default_factory=list)
+    """One, unless the call was refused, or its body has to be read first."""
+
+
 RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
 """Answers a held call by its plan; the number is the call's arrival (monotonic seconds)."""
 
@@ -88,8 +101,18 @@ CountUnbrokered = Callable[[Version, InferenceProtocol], None]
 """Is told of each call that goes on plainly because its Envoy, of that version, cannot hold or answer it."""
 
 
-NoteForm = Callable[[str, int], None]
-"""Is told of each call that only has to be routed, and that a map could know: its model, and its `Form`."""
+NoteForm = Callable[[str, int], bool]
+"""Is told of each call that only has to be routed, and that a map could know: its model, and its `Form`.
+
+Says whether the map has the model.
+"""
+
+
+SeatOf = Callable[[Call, Session, Candidate, float], tuple[Seat, Candidate]]
+"""Where the call of a session goes, and as what: `Sessions.seat`."""
+
+NoteGround = Callable[[Ground], None]
+"""Is told of each call that is decided, on which ground it goes its way."""
 
 
 class EdgePolicy:
@@ -101,7 +124,7 @@ class EdgePolicy:
     def __init__(
         self,
         placing: Placing,
-        sessions: Sessions,
+        seat_of: SeatOf,
         run_race: RunRace,
         model_table: ModelTable,
         hop: HopMark,
@@ -113,9 +136,10 @@ class EdgePolicy:
         follows_replies: bool = False,
         note_form: NoteForm | None = None,
         gathering: EdgeGathering | None = None,
+        note_ground: NoteGround = lambda ground: None,
     ) -> None:
         self._placing = placing
-        self._sessions = sessions
+        self._seat_of = seat_of
         self._run_race = run_race
         self._hop = hop
         self._hints = hints
@@ -127,14 +151,44 @@ class EdgePolicy:
         self.body_limit = body_limit
         self.follows_replies = follows_replies
         self._note_form = note_form
+        self._note_ground = note_ground
+        self._insight: Insight | None = None
+        self.envoy = NEWEST
+        """The version of the Envoy that asked last."""
+
+    def uncounted(
+        self, placing: UncountedPlacing, seat_of: SeatOf, is_mapped: Callable[[str], bool], insight: Insight
+    ) -> "EdgePolicy":
+        """A policy that decides one call as this one would now, by parts that count nothing, and leaves no trace here.
+
+        `insight` is told what the decision follows from.
+        """
+        policy = EdgePolicy(
+            placing,
+            seat_of,
+            _no_race,
+            self.model_table,
+            self._hop,
+            ReplyHints(placing.router.cache_map, 0.0),
+            lambda envoy, protocol: None,
+            self._wall,
+            body_limit=self.body_limit,
+            follows_replies=False,
+            note_form=None if self._note_form is None else lambda model, form: is_mapped(model),
+            gathering=self._gathering,
+            note_ground=insight.grounds.append,
+        )
+        policy._seed, policy._insight = self._seed, insight
+        return policy
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
         """The nodes for a call, or a hold where it is to be raced. Raises CallError."""
-        headers = head.headers
+        headers, self.envoy = head.headers, head.envoy
         hop = headers.get(HOP_HEADER)
         if hop is not None and (nodes := self._hop.read(hop)) is not None:
             asks = headers.get(RESIDENCY_HEADER) == RESIDENCY_ASK
             bound = _BOUND if headers.get(RETRIES_HEADER) == "0" else ()
+            self._note_ground(Ground.CANDIDATE)
             return Route(nodes, headers=bound, wants_residency=call.model if asks else "", keeps=_OWN)
         named = headers.get(SESSION_HEADER)
         if named is not None:
@@ -188,19 +242,35 @@ class EdgePolicy:
         seat = None
         if session is not None:
             primary = Candidate(call.model, call.version, call.label) if plan is None else _only(plan)
-            seat, target = self._sessions.seat(call, session, primary, now)
+            seat, target = self._seat_of(call, session, primary, now)
             plan = _for_target(plan, call, target)
+        if self._insight is not None:
+            self._insight.plan = plan
         if plan is None:
-            if self._note_form is not None and seat is None and (form := form_of(head, call)):
-                self._note_form(call.model, form)
-            return self._send_as_it_is(head, call, now, seat)
-        if (plan.races or plan.shadows) and self._can_race(head, call):
+            ground = self._plain(head, call) if seat is None else Ground.SESSION
+            return self._send_as_it_is(head, call, now, seat, ground)
+        asks = plan.races or bool(plan.shadows)
+        if asks and self._can_race(head, call):
             arrival = now - self._waited(head) if arrival is None else arrival
+            asked = any(map(head.headers.__contains__, RACE_HEADERS))
+            self._note_ground(Ground.HEADERS if asked else Ground.SETTINGS)
             return Hold(collect=True, context=HeldRace(plan, arrival, seat))
-        return self._go_on(head, call, _alone(plan), now, seat)
+        ground = Ground.SESSION if seat is not None else Ground.UNBROKERED if asks else Ground.TERMS
+        return self._go_on(head, call, _alone(plan), now, seat, ground)
+
+    def _plain(self, head: Head, call: Call) -> Ground:
+        """Why a call that only has to be routed was not sent by the map."""
+        if self._note_form is None:
+            return Ground.NO_MAP
+        form = form_of(head, call)
+        if not form:
+            return Ground.MORE
+        # Of a model that the map has, only calls come that say more; unless Envoy has another map.
+        mapped = self._note_form(call.model, form)
+        return Ground.MORE if mapped and says_more(head, call, form) else Ground.UNMAPPED
 
     def _send_as_it_is(
-        self, head: Head, call: Call, now: float, seat: Seat | None, plan: Plan | None = None
+        self, head: Head, call: Call, now: float, seat: Seat | None, ground: Ground, plan: Plan | None = None
     ) -> Decision:
         """The nodes for a call that keeps its name; or a hold where it is gathered here, for a node that does not."""
         gathering, placement = self._gathering, None
@@ -209,8 +279,11 @@ class EdgePolicy:
             if gathering.wants(call, terms) and self._can_race(head, call):
                 placement = self._placing.pick(call, call.model, now)
                 if gathering.takes(placement.nodes[0]):
+                    self._note_ground(Ground.BATCHING)
                     return Hold(collect=True, context=HeldForCompany(terms, now, placement))
-        return self._send(head, call, call, now, seat, plan, placement)
+        route = self._send(head, call, call, now, seat, plan, placement)
+        self._note_ground(ground)
+        return route
 
     async def _in_company(self, held: Held, wanted: HeldForCompany) -> Respond:
         assert self._gathering is not None
@@ -280,7 +353,8 @@ class EdgePolicy:
         self._seed += 1
         if session is not None and options.key is None:
             options = replace(options, key=session.key.hex())
-        return self.model_table.plan(call, options, self._seed, bound=session is not None)
+        trail = None if self._insight is None else self._insight.steps
+        return self.model_table.plan(call, options, self._seed, bound=session is not None, trail=trail)
 
     def _can_race(self, head: Head, call: Call) -> bool:
         """Whether the call has a body, and its Envoy can hold and answer it; one that cannot is counted."""
@@ -291,18 +365,23 @@ class EdgePolicy:
         self._count_unbrokered(head.envoy, call.protocol)
         return False
 
-    def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None) -> Decision:
+    def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None, ground: Ground) -> Decision:
         """The call goes on, to another name where it has one: an alias, a label or a split."""
         model = _only(plan)
         if (model.model, model.version, model.label) == (call.model, call.version, call.label):
-            return self._send_as_it_is(head, call, now, seat, plan)
+            return self._send_as_it_is(head, call, now, seat, ground, plan)
+        ground = Ground.RENAMED if ground is Ground.TERMS else ground
         if call.protocol.is_grpc:
             if head.body_can_come:
+                self._note_ground(ground)
                 return Hold(collect=True, context=HeldRace(plan, now, seat))
-            return self._send(head, call, call, now, seat, plan)
-        path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        route = self._send(head, call, model, now, seat, plan)
-        return replace(route, headers=((":path", path), *route.headers))
+            route = self._send(head, call, call, now, seat, plan)
+        else:
+            path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
+            route = self._send(head, call, model, now, seat, plan)
+            route = replace(route, headers=((":path", path), *route.headers))
+        self._note_ground(ground)
+        return route
 
     def _renamed_body(self, held: Held, plan: Plan, now: float) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
@@ -310,6 +389,10 @@ class EdgePolicy:
         model = _only(plan)
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
         return replace(self._send(held.head, held.call, model, now, held.seat, plan), body=body)
+
+
+async def _no_race(held: Held, plan: Plan, arrival: float) -> Decision:
+    raise AssertionError("a call that is only explained is never resolved")
 
 
 def _alone(plan: Plan) -> Plan:

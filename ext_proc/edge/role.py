@@ -12,18 +12,20 @@ from prometheus_client.registry import Collector
 
 from ext_proc.access_log.accounts import EdgeAccounts
 from ext_proc.admin.documents import EdgeDocument, ProcessStatus, StatusDocument
+from ext_proc.admin.explain_api import ExplainApi
 from ext_proc.batching.terms import NO_TERMS
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
+from ext_proc.edge.explaining import EdgeExplainer
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
 from ext_proc.edge.population import Population, configured_nodes
 from ext_proc.edge.sessions import Sessions
-from ext_proc.edge.status import edge_status, known_status
+from ext_proc.edge.status import edge_status, known_status, ways_status
 from ext_proc.gathering.gatherer import wants
 from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
@@ -32,9 +34,11 @@ from ext_proc.racing.racer import Racer
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
+from ext_proc.telemetry.metrics import KNOWN
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
+from ext_proc.telemetry.ways import WayReport
 from ext_proc.upstream.client import Upstream
 from ext_proc.upstream.hop_mark import HopMark
 from mesh.residency.cache_map import CacheMap
@@ -68,7 +72,7 @@ class EdgeRole:
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
         self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._known_ended)
-        report, unbrokered = RaceReport(budget), Unbrokered()
+        report, unbrokered, self._ways = RaceReport(budget), Unbrokered(), WayReport()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, hints, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
@@ -83,7 +87,7 @@ class EdgeRole:
         self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
         self.policy = EdgePolicy(
             placing,
-            self._sessions,
+            self._sessions.seat,
             self._racer.race,
             config.model_table,
             hop,
@@ -94,9 +98,14 @@ class EdgeRole:
             follows_replies=config.envoy.watch_responses,
             note_form=None if self._map_keeper is None else self._map_keeper.known.called,
             gathering=self._gathering,
+            note_ground=self._ways.count,
         )
+        self._explainer = EdgeExplainer(
+            self.policy, self._router, self._sessions, estimates, broker.margin_ms, self._map_keeper,
+            self._population.probe_failure, clock,
+        )  # fmt: skip
         self._collectors: tuple[Collector, ...] = (
-            self._population, unbrokered, *report.collectors(), *self._racer.collectors(), *batches,
+            self._population, self._ways, unbrokered, *report.collectors(), *self._racer.collectors(), *batches,
             EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
             *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
         )  # fmt: skip
@@ -155,8 +164,8 @@ class EdgeRole:
         """At once: nobody is waited for."""
 
     def routes(self) -> Iterable[AbstractRouteDef]:
-        """Nothing: the nodes are on /status."""
-        return ()
+        """What this edge would do with a call; the nodes are on /status."""
+        return ExplainApi(self._explainer.explain).routes()
 
     def status(self, process: ProcessStatus) -> StatusDocument:
         """The nodes, as this edge sees them, and which of them hold what."""
@@ -166,6 +175,7 @@ class EdgeRole:
             "role": "edge", **process,
             **edge_status(self._population, self._router, self._cache_map, self._sessions),
         }  # fmt: skip
+        document["ways"] = ways_status(process.get("calls", {}).get(KNOWN, 0), self._ways.by_way())
         if self._map_keeper is not None:
             document["known"] = known_status(self._map_keeper, self._clock())
         return document

@@ -7,24 +7,18 @@ call settles its node and, where the model's name is an alias or a split, the mo
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import http_sfv
-
-from ext_proc.broker import fields
 from ext_proc.broker.plan import Candidate
-from ext_proc.contract import SESSION_HEADER
+from ext_proc.broker.session_header import read_session
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Seat
 from ext_proc.wire.call import Call
 from ext_proc.wire.sequences import SequencePart
-from mesh.bounded import ByteMemo
 from mesh.routing.placement import NoNode
 from mesh.routing.router import Router
-from mesh.routing.sessions import SessionCounts
+from mesh.routing.sessions import SessionCounts, Sitting
 from mesh.routing.sessions import Sessions as Sittings
 from mesh.session_claim import SessionClaim, write_claim
 
-MAX_KEY = 256
-"""Characters of a session's name in the header."""
 _KEY_BYTES = 16
 _SWEPT = 10_000  # a few milliseconds
 
@@ -46,7 +40,7 @@ def session_of_header(call: Call, text: str) -> Session:
 
     Raises CallError(INVALID).
     """
-    name, ends = _NAMES[text]
+    name, ends = read_session(text)
     return Session(_key(call, "header", name), ends=ends)
 
 
@@ -59,23 +53,6 @@ def _key(call: Call, kind: str, name: str) -> bytes:
     # repr: no two different tuples are written alike.
     text = repr((call.model, call.version, call.label, kind, name))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES, person=b"tbms session").digest()
-
-
-def _name(text: str) -> tuple[str, bool]:
-    try:
-        item = fields.parse(http_sfv.Item(), text)
-        value, ends = item.value, item.params.get("end", False)
-        fields.known(item.params, {"end"}, "value")
-        if isinstance(value, bool) or not isinstance(value, str | int) or not 1 <= len(str(value)) <= MAX_KEY:
-            raise fields.FieldError(f"value is a token, a string or an integer of 1 to {MAX_KEY} characters")
-        if not isinstance(ends, bool):
-            raise fields.FieldError("value: end is a boolean")
-        return str(value), ends
-    except fields.FieldError as error:
-        raise CallError(Reason.INVALID, f'Header {SESSION_HEADER}: {error}. Quote it: "chat 9".') from error
-
-
-_NAMES = ByteMemo(_name)
 
 
 class Sessions:
@@ -109,21 +86,39 @@ class Sessions:
             if not self._router.is_alive(sitting.node_id):
                 self._sittings.lose(session.key)
                 sitting = None
-            elif session.begins and not self._router.welcomes(sitting.node_id, sitting.target.model):
+            elif not self._keeps(session, sitting):
                 self._sittings.end(session.key)
                 sitting = None
         if sitting is None:
-            try:
-                node_id = self._router.settle(primary.model, session.key, call.protocol.kind)
-            except NoNode as error:
-                raise CallError(Reason.UNAVAILABLE, str(error)) from None
-            target = Candidate(primary.model, primary.version, primary.label)
+            node_id, target = self._settled(call, session, primary)
             self._sittings.open(session.key, node_id, target, now)
         else:
             node_id, target = sitting.node_id, sitting.target
         if session.ends:
             self._sittings.end(session.key)
         return Seat(node_id, self._claim(session, node_id)), target
+
+    def would_seat(self, call: Call, session: Session, primary: Candidate, now: float) -> tuple[Seat, Candidate]:
+        """What `seat` would say. Changes nothing, and nothing is remembered for it. Raises CallError as `seat`."""
+        sitting = self._sittings.look(session.key, now)
+        if sitting is not None and self._router.is_alive(sitting.node_id) and self._keeps(session, sitting):
+            node_id, target = sitting.node_id, sitting.target
+        else:
+            node_id, target = self._settled(call, session, primary, remember=False)
+        return Seat(node_id, self._claim(session, node_id)), target
+
+    def _keeps(self, session: Session, sitting: Sitting[Candidate]) -> bool:
+        """Whether the session stays on the living node that it had."""
+        return not session.begins or self._router.welcomes(sitting.node_id, sitting.target.model)
+
+    def _settled(
+        self, call: Call, session: Session, primary: Candidate, *, remember: bool = True
+    ) -> tuple[str, Candidate]:
+        try:
+            node_id = self._router.settle(primary.model, session.key, call.protocol.kind, remember=remember)
+        except NoNode as error:
+            raise CallError(Reason.UNAVAILABLE, str(error)) from None
+        return node_id, Candidate(primary.model, primary.version, primary.label)
 
     def _claim(self, session: Session, node_id: str) -> str:
         node = self._router.node(node_id)

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -12,6 +13,7 @@ from ext_proc.admin.documents import (
     NodeResidencyStatus,
     SessionsStatus,
     SourceStatus,
+    WaysStatus,
 )
 from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
@@ -60,10 +62,20 @@ def known_status(keeper: MapKeeper, now: float) -> KnownMapStatus:
         "bytes": 0 if written is None else written.bytes,
         "age_seconds": None if written is None else round(now - written.at, 1),
         "envoys_version": keeper.envoys_version,
+        "envoys_models": None if keeper.in_force is None else keeper.in_force.models,
+        "envoys_bytes": None if keeper.in_force is None else keeper.in_force.bytes,
+        "envoys_age_seconds": None if keeper.in_force_since is None else round(now - keeper.in_force_since, 1),
         "taken": keeper.taken,
         "refused": keeper.refused,
         "cause": keeper.away,
     }
+
+
+def ways_status(known: int, by_way: Mapping[str, Mapping[str, int]]) -> WaysStatus:
+    """Which ways calls went: so many by the map, the others by way and ground."""
+    asked = sum(sum(grounds.values()) for grounds in by_way.values())
+    share = known / (known + asked) if known + asked else None
+    return {"known": known, "known_share": None if share is None else round(share, 4), "asked": by_way}
 
 
 def _holders(cache_map: CacheMap, model: str) -> dict[str, str]:

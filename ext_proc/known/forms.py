@@ -1,11 +1,13 @@
 """In which forms calls come that a map may know, and how each of them says its model."""
 
+import re
 from enum import IntFlag
 from urllib.parse import quote
 
-from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
+from ext_proc.contract import BEYOND_THE_NAME, GRPC_TIMEOUT, MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
 from ext_proc.processing.request import Head
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from mesh.bounded import ByteMemo
 from mesh.node import ProtocolKind
 
 GRPC_METHODS = (
@@ -39,6 +41,9 @@ class Form(IntFlag):
 FORMS = tuple(Form)
 GRPC_FORMS = int(Form.GRPC)
 
+_BEYOND = frozenset(BEYOND_THE_NAME)
+_TIMEOUT = re.compile(GRPC_TIMEOUT)
+
 _REST = {
     (InferenceProtocol.TFS_REST, Verb.PREDICT): Form.TFS_PREDICT,
     (InferenceProtocol.TFS_REST, Verb.CLASSIFY): Form.TFS_CLASSIFY,
@@ -58,6 +63,23 @@ def form_of(head: Head, call: Call) -> int:
     return _REST_BITS.get((call.protocol, call.verb), 0)
 
 
+def says_more(head: Head, call: Call, form: int) -> bool:
+    """Whether a call of that form says more than a map knows, so that Envoy asks though the map has its model.
+
+    The map itself says the same in Envoy's words: `ext_proc.known.map_file`.
+    """
+    headers = head.headers
+    if headers.get(":method") != "POST" or not _BEYOND.isdisjoint(headers):
+        return True
+    if form != GRPC_FORMS:
+        if headers.get(":path") != _SPELLINGS[form, call.model]:
+            return True
+    elif headers.get(NAMED_HEADER, headers.get(MODEL_HEADER)) != _SPELLINGS[form, call.model]:
+        return True
+    timeout = headers.get("grpc-timeout")
+    return timeout is not None and _TIMEOUT.fullmatch(timeout) is None
+
+
 def spelling(form: Form, model: str) -> str:
     """What a call in that form says where its model is this one: its path, or its `x-tbms-named`.
 
@@ -73,3 +95,10 @@ def spelling(form: Form, model: str) -> str:
         case Form.V2_INFER:
             return f"/v2/models/{quote(model, safe=_V2_SAFE)}/infer"
     return quote(model, safe=SEGMENT_SAFE)
+
+
+def _spelled(form_and_model: tuple[int, str]) -> str:
+    return spelling(Form(form_and_model[0]), form_and_model[1])
+
+
+_SPELLINGS = ByteMemo(_spelled)

@@ -19,6 +19,7 @@ from mesh.routing.known import KnownModels
 logger = logging.getLogger(__name__)
 
 _CHUNK = 50
+_FILES_KEPT_IN_MIND = 8
 _FIRST_PAUSE, _REST = 0.025, 5.0
 """Seconds between two questions to Envoy: after a file, and when nothing is to be learnt; in between more and more."""
 
@@ -51,6 +52,9 @@ class MapKeeper:
         self._due, self._to_follow = asyncio.Event(), asyncio.Event()
         self._timer = WakeUp(self._due.set, clock)
         self._last: Taken | None = None
+        self._lately: dict[str, Written] = {}
+        self.in_force_since: float | None = None
+        """When Envoy was first seen to have what it has now (seconds of the clock)."""
         self.written: Written | None = None
         """None before the first table."""
         self.writes = 0
@@ -72,6 +76,11 @@ class MapKeeper:
     def envoys_version(self) -> str | None:
         """The version that Envoy has in force, as it told last."""
         return None if self._last is None else self._last.version
+
+    @property
+    def in_force(self) -> Written | None:
+        """The file that Envoy has in force; None where it has not told, or has one that is not of this process."""
+        return None if self._last is None else self._lately.get(self._last.version)
 
     def lost(self, model: str) -> None:
         """A holder of the model goes, or (empty) a node: calls are not to go there any more."""
@@ -128,7 +137,9 @@ class MapKeeper:
         except OSError as error:
             self._failed(error)
             return False
-        self.written = Written(version, len(models), len(content), self._clock())
+        self.written = self._lately[version] = Written(version, len(models), len(content), self._clock())
+        if len(self._lately) > _FILES_KEPT_IN_MIND:
+            del self._lately[next(iter(self._lately))]
         self._to_follow.set()
         return True
 
@@ -164,7 +175,10 @@ class MapKeeper:
         return True
 
     async def _ask(self) -> None:
+        before = self._last
         try:
             self._last, self.away = await ask_envoy(self._admin), None
+            if before is None or self._last.version != before.version:
+                self.in_force_since = self._clock()
         except EnvoyAway as error:
             self.away = str(error)

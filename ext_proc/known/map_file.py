@@ -15,6 +15,7 @@ from ext_proc.contract import (
     KNOWN_KEY,
     NAMED_HEADER,
     NODES_NAMESPACE,
+    ONE_IN,
     ONE_IN_KEY,
     TELL_KEY,
     TELL_NAMESPACE,
@@ -23,7 +24,6 @@ from ext_proc.known import matchers
 from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from mesh.bounded import Memo
 from mesh.routing.known import PARTS, KnownModel, Shares
-from mesh.routing.settings import ONE_IN
 
 _SHARED_BY = "x-request-id"
 """Envoy makes one for each call that has none. A client that sends its own can have its own calls at one node only."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from ext_proc.admin.http_port import from_a_page
 from ext_proc.node.refusals import refusal
 from mesh.model_cache.books.names import check_version
 from mesh.model_cache.errors import BadName, CacheError, ModelMissing, Refused
@@ -55,7 +56,7 @@ def _refuse_version(version: int | None, done: str) -> None:
 
 def _handler(command: Command) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
-        if "origin" in request.headers:  # a page in the operator's browser: it reaches this port, and may not use it
+        if from_a_page(request):
             return web.json_response({"error": "Web pages may not give commands."}, status=403)
         model, text = request.match_info["model"], request.query.get("version")
         try:

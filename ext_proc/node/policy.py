@@ -9,6 +9,7 @@ from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.gatherer import GATHERED_VERBS, Gatherer
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.node.refusals import refusal
+from ext_proc.node.ways import NodeWay
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Respond, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.upstream.handing_on import handed_on
@@ -59,20 +60,35 @@ class NodePolicy:
         """Pass with a lease on a resident model; Hold for a model that has to be loaded first."""
         if call.verb in _STATE_VERBS:
             return Pass()
-        claim = read_claim(head.headers.get(CLAIM_HEADER))  # what belongs to a session shares no batch
-        if (
-            claim is None
-            and self._gatherer is not None
-            and call.verb in GATHERED_VERBS
-            and _can_be_answered(head, call)
-        ):
-            terms = read_terms(head.headers)
-            if self._gatherer.wants(call.model, terms):
-                return Hold(collect=True, context=ToGather(terms, now))
+        claim = read_claim(head.headers.get(CLAIM_HEADER))
+        terms = self._to_gather(head, call, claim)
+        if terms is not None:
+            return Hold(collect=True, context=ToGather(terms, now))
         lease = None if claim is None else self._manager.acquire_again(claim, call.model)
         if lease is None:
             lease = self._manager.try_acquire(call.model, call.version, call.label)
         return Hold() if lease is None else Pass(self._joined(claim, lease))
+
+    def foresee(self, head: Head, call: Call) -> NodeWay:
+        """Which way `decide` would let the call go now. Counts nothing.
+
+        Of a session it is not asked whether it holds a model that takes no new calls any more.
+        """
+        if call.verb in _STATE_VERBS:
+            return NodeWay.PASSED
+        if self._to_gather(head, call, read_claim(head.headers.get(CLAIM_HEADER))) is not None:
+            return NodeWay.GATHERED
+        resident = self._manager.would_acquire(call.model, call.version, call.label)
+        return NodeWay.RESIDENT if resident else NodeWay.HELD
+
+    def _to_gather(self, head: Head, call: Call, claim: SessionClaim | None) -> Terms | None:
+        """The terms of a call that is to be gathered. What belongs to a session shares no batch."""
+        if claim is not None or self._gatherer is None or call.verb not in GATHERED_VERBS:
+            return None
+        if not _can_be_answered(head, call):
+            return None
+        terms = read_terms(head.headers)
+        return terms if self._gatherer.wants(call.model, terms) else None
 
     async def resolve(self, held: Held) -> Decision:
         """Pass once the model is loaded, or the answer of a call that is gathered.

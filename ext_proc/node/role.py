@@ -4,18 +4,18 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from typing import cast
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ext_proc.admin.documents import Amounts, ModelVersionStatus, NodeStatus, ProcessStatus, StatusDocument
+from ext_proc.admin.documents import Amounts, NodeStatus, ProcessStatus, StatusDocument
+from ext_proc.admin.explain_api import ExplainApi
 from ext_proc.admin.http_port import HttpListener
 from ext_proc.config import Config
 from ext_proc.gathering.gatherer import Gatherer
+from ext_proc.node.explaining import NodeExplainer, version_status
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.registering import Registering
@@ -138,8 +138,13 @@ class NodeRole(Collector):
         await self._registering.withdraw()
 
     def routes(self) -> Iterable[AbstractRouteDef]:
-        """For the admin port: commands of operators, and the residency stream for people to look at."""
-        return [*OperatorApi(self.manager).routes(), *self.publisher.routes(counted=False)]
+        """For the admin port: commands of operators; for people the residency stream, and what becomes of a call."""
+        explainer = NodeExplainer(self.policy, self.manager)
+        return [
+            *OperatorApi(self.manager).routes(),
+            *self.publisher.routes(counted=False),
+            *ExplainApi(explainer.explain).routes(),
+        ]
 
     def status(self, process: ProcessStatus) -> StatusDocument:
         """Models, capacity and free room, why the model server is away, of which models no store could be asked."""
@@ -186,7 +191,7 @@ class NodeRole(Collector):
 
 def _node_status(status: CacheStatus, sessions: int) -> NodeStatus:
     return {
-        "models": [cast(ModelVersionStatus, asdict(model) | {"needs": list(model.needs)}) for model in status.models],
+        "models": [version_status(model) for model in status.models],
         "capacity": _amounts(status.capacity),
         "free": _amounts(status.free),
         "model_server": status.server or "ok",

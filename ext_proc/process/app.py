@@ -67,12 +67,14 @@ class App:
                 self._collectors.append(AccessLogReport(lambda: log.streams))
             server = GrpcServer(settings, sessions, limits)
             self._collectors.append(ListenerReport(lambda: server.accept_failures))
-            admin = Admin(settings.admin, self._ready, self._exposition, self._status, self._role.routes())
+            admin = Admin(self._config.admin, self._ready, self._exposition, self._status, self._role.routes())
             await admin.start()
             await server.start()
             heap = Heap(self._metrics.calls.total, lambda: self._metrics.streams)
             background.append(tasks.create_task(heap.watch()))
-            logger.info("serving", extra={"role": self._role.name, "address": server.address, "admin": settings.admin})
+            logger.info(
+                "serving", extra={"role": self._role.name, "address": server.address, "admin": self._config.admin}
+            )
             await stop.asked.wait()
             await self._drain(server, stop)
             await admin.stop()

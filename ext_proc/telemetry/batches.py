@@ -99,8 +99,6 @@ class BatchMetrics(Collector):
         ):  # fmt: skip
             yield from metric.collect()
         schedulers = self.schedulers()
-        if not schedulers:
-            return
         for name, what, amount in (
             ("tbms_batch_queue_calls", "Calls that wait for a batch.", sum(each.calls for each in schedulers)),
             ("tbms_batch_queue_bytes", "Bytes of the calls that wait.", sum(each.bytes for each in schedulers)),

@@ -14,12 +14,12 @@ for room, for the places of `fetch_concurrency`, and for what the model server i
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from mesh.model_cache.books.names import check_name, check_version
 from mesh.model_cache.books.states import CacheEntry
-from mesh.model_cache.books.status import CacheStatus, describe
+from mesh.model_cache.books.status import CacheStatus, ModelStatus, describe
 from mesh.model_cache.cache_state import CacheState, Offload
 from mesh.model_cache.lease import Lease
 from mesh.model_cache.loaders.loader import Loader
@@ -79,6 +79,11 @@ class Manager:
         entry = self._versions.called(model, version, label, now)
         return None if entry is None else self._cache.try_lease(entry, now)
 
+    def would_acquire(self, model: str, version: VersionSpec = None, label: str | None = None) -> bool:
+        """Whether `try_acquire` would give a lease now. Counts nothing, and nothing is looked up for it."""
+        entry = self._versions.meant(model, version, label) if self._server.verified else None
+        return entry is not None and self._cache.usable(entry.key) is not None
+
     def acquire_again(self, claim: SessionClaim, model: str) -> Lease | None:
         """As `try_acquire`, for one more call of a session: also on a model that takes no new calls any more."""
         return self.sessions.again(claim, model) if self._server.verified else None
@@ -111,16 +116,25 @@ class Manager:
 
     def status(self) -> CacheStatus:
         """Everything an operator may want to see, causes included."""
+        cache = self._cache
+        store_causes = self._parts.store_index.causes()
+        models = self._described(cache.entries())
+        return CacheStatus(models, cache.capacity, cache.free(), self._server.cause, store_causes)
+
+    def versions_of(self, model: str) -> tuple[ModelStatus, ...]:
+        """The status of all versions of a model that the books have."""
+        return self._described(self._cache.versions_of(model))
+
+    def _described(self, entries: Iterable[CacheEntry]) -> tuple[ModelStatus, ...]:
         cache, now = self._cache, self._cache.clock()
         models = []
-        for entry in cache.entries():
+        for entry in entries:
             job = self._parts.jobs.get(entry.key)
             failure = cache.back_off.last(entry.key)
             attempts, retry_at = (failure.attempts, failure.until) if failure else (0, now)
             waiting = 0 if job is None else len(job)
             models.append(describe(entry, waiting, entry.key.model in cache.pinned, attempts, retry_at, now))
-        store_causes = self._parts.store_index.causes()
-        return CacheStatus(tuple(models), cache.capacity, cache.free(), self._server.cause, store_causes)
+        return tuple(models)
 
     @property
     def in_flight(self) -> int:

@@ -74,6 +74,13 @@ class Versions:
                     self.called(need.model, None, None, now)
         return newest.entry
 
+    def meant(self, model: str, version: VersionSpec, label: str | None) -> CacheEntry | None:
+        """The entry that a call would get. Nothing is asked for it."""
+        number = self.number(model, version, label)
+        if number is not None:
+            return self._cache.entry(Key(model, number))
+        return self.in_use(model) if label is None or label == LATEST else None
+
     async def resolve(self, model: str, version: VersionSpec, label: str | None) -> Key:
         """The version that is meant, asking the store where that takes its list. Raises CacheError."""
         number = self.number(model, version, label)

@@ -8,6 +8,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mesh.bounded import Memo
 from mesh.names import name_fault
@@ -41,6 +42,19 @@ _GAP_PER_MODEL = 1e-4
 """And for each model of the table: what Envoy's main thread does for it, 20 us, is a fifth of its time at most."""
 
 
+class Absence(StrEnum):
+    """Why a model is not in the table; see `KnownModels.absence`."""
+
+    DECISION = "decision"
+    """Its calls need decisions."""
+    NOT_HELD = "not-held"
+    """The node that would get a call is not known to hold it."""
+    NOT_CALLED = "not-called"
+    """No such call has come lately."""
+    WAITS = "waits"
+    """It comes in with the next look, unless the table is full of models that are more in demand."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """One model: `forms` are bits, one for each form in which calls for it come; see `KnownModels`."""
@@ -51,7 +65,7 @@ class KnownModel:
     tells: bool = False
     """Whether one of the nodes has the node role, and is told the model where only a message names it."""
     sampled: bool = False
-    """Whether it is called so often that the ends of one call in `settings.ONE_IN` tell enough."""
+    """Whether it is called so often that the ends of some calls tell enough."""
 
 
 @dataclass(slots=True)
@@ -99,12 +113,30 @@ class KnownModels:
     def __contains__(self, model: str) -> bool:
         return model in self._table
 
-    def called(self, model: str, form: int) -> None:
-        """A call for the model that only had to be routed has come in that form."""
+    def find(self, model: str) -> KnownModel | None:
+        """What is known of the model."""
+        place = self._table.get(model)
+        return None if place is None else place.model
+
+    def absence(self, model: str, form: int) -> Absence | None:
+        """Why no nodes are known for calls of that form; None where they are. Changes nothing."""
+        kind: ProtocolKind = "grpc" if form & self._grpc_forms else "rest"
+        place = self._table.get(model)
+        if place is not None and place.model.forms & form and place.model.shares.get(kind):
+            return None
+        if self.needs_decision(model):
+            return Absence.DECISION
+        if not self._shares(model, kind, self._router.shortlist(model, kind, remember=False), ()):
+            return Absence.NOT_HELD
+        return Absence.WAITS if (self._seen.peek(model) or 0) & form else Absence.NOT_CALLED
+
+    def called(self, model: str, form: int) -> bool:
+        """A call for the model that only had to be routed has come in that form. Whether the model is known."""
         seen = self._seen.get(model)
         if seen is None or not seen & form:
             self._seen.put(model, (seen or 0) | form)
             self._looked_at = None
+        return model in self._table
 
     def ended(self, model: str, now: float) -> None:
         """Calls for the model that the map knew have ended, and the router's demand says so."""

@@ -26,7 +26,8 @@ class Placement:
 class NodeStanding:
     """One node's standing for one model, for people to read.
 
-    `rank` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight.
+    `rank` is its position in the rendezvous order (0 is the model's home); `load` is in calls in flight. `over_bound`:
+    one more call would be more than its share. `remote`: it is in another zone than this process.
     """
 
     node: Node
@@ -34,6 +35,8 @@ class NodeStanding:
     alive: bool
     state: Residency
     load: float
+    over_bound: bool = False
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,12 +126,23 @@ class Router:
         self.demand.called(model, now)
         return Placement(tuple([each.node for each in chosen]))
 
-    def settle(self, model: str, key: bytes, protocol_kind: ProtocolKind) -> str:
+    def would_pick(self, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
+        """What `pick` would say. Counts nothing, and nothing is remembered for it. Raises NoNode as `pick`."""
+        spread = self.spread_of(model)
+        self._loads.tick(now)
+        shortlist = self.shortlist(model, protocol_kind, remember=False)
+        chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
+        if not chosen:
+            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
+        return Placement(tuple([each.node for each in chosen]))
+
+    def settle(self, model: str, key: bytes, protocol_kind: ProtocolKind, *, remember: bool = True) -> str:
         """The id of the node on which a session is to sit, by its key; see `choice.settle`. Counts nothing.
 
-        Raises NoNode if no node that can serve it is alive.
+        Without `remember` the model's shortlist is worked out anew, and forgotten. Raises NoNode if no node that can
+        serve it is alive.
         """
-        shortlist = self._shortlists.of(model, protocol_kind)
+        shortlist = self.shortlist(model, protocol_kind, remember=remember)
         chosen = settle(shortlist, key, self.settings.replicas, lambda node: self._holds(node.id, model))
         if chosen is None:
             raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
@@ -146,15 +157,23 @@ class Router:
 
     def pick_node(self, node_id: str, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
         """That node and no other, for a call that goes out now; counted as in `pick`. Raises NoNode if it cannot be."""
+        known = self._only(node_id, protocol_kind)
+        self._loads.tick(now)
+        self._loads.picked(known.load, self.durations.of(model, now))
+        self.demand.called(model, now)
+        return Placement((known.node,))
+
+    def would_pick_node(self, node_id: str, protocol_kind: ProtocolKind) -> Placement:
+        """What `pick_node` would say. Counts nothing. Raises NoNode as `pick_node`."""
+        return Placement((self._only(node_id, protocol_kind).node,))
+
+    def _only(self, node_id: str, protocol_kind: ProtocolKind) -> NodeState:
         known = self._nodes.get(node_id)
         if known is None or not known.alive:
             raise NoNode("The model server that the call belongs to is gone.")
         if known.node.endpoint(protocol_kind) is None:
             raise NoNode(f"The model server that the call belongs to does not speak {protocol_kind}.")
-        self._loads.tick(now)
-        self._loads.picked(known.load, self.durations.of(model, now))
-        self.demand.called(model, now)
-        return Placement((known.node,))
+        return known
 
     def call_seconds(self, model: str, now: float) -> float:
         """How long a call of the model takes of late; where that is not known, how long any is taken to."""
@@ -171,9 +190,9 @@ class Router:
             self._loads.tick(now)
             self._loads.ended(known.load, calls, min(seconds, LONGEST))
 
-    def shortlist(self, model: str, protocol_kind: ProtocolKind) -> Shortlist:
-        """The candidates of the model, another object once another list."""
-        return self._shortlists.of(model, protocol_kind)
+    def shortlist(self, model: str, protocol_kind: ProtocolKind, *, remember: bool = True) -> Shortlist:
+        """The candidates of the model, another object once another list. `remember` as in `settle`."""
+        return (self._shortlists.of if remember else self._shortlists.afresh)(model, protocol_kind)
 
     def spread_of(self, model: str) -> int:
         """Over how many nodes calls for the model are spread."""
@@ -198,15 +217,18 @@ class Router:
         """The ids of all nodes in the model's rendezvous order, dead ones included, whatever they hold."""
         return tuple([each.node.id for each in self._shortlists.order(model)])
 
-    def expected_wait(self, model: str, now: float, protocol_kind: ProtocolKind) -> ExpectedWait:
+    def expected_wait(
+        self, model: str, now: float, protocol_kind: ProtocolKind, *, remember: bool = True
+    ) -> ExpectedWait:
         """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
 
-        A node that reports nothing is taken to hold the model, as it is for picking.
+        A node that reports nothing is taken to hold the model, as it is for picking. `remember` as in `settle`.
         """
         if not self.cache_map.is_any_live:
             return RESIDENT
         self._loads.tick(now)
-        chosen = choose(self._shortlists.of(model, protocol_kind), self.spread_of(model), 1, self._loads.pressure)
+        shortlist = self.shortlist(model, protocol_kind, remember=remember)
+        chosen = choose(shortlist, self.spread_of(model), 1, self._loads.pressure)
         return self.wait_on(chosen[0].node.id if chosen else "", model, now)
 
     def wait_on(self, node_id: str, model: str, now: float) -> ExpectedWait:
@@ -223,12 +245,21 @@ class Router:
         return InFlight(self._loads, self._nodes[placement.nodes[0].id].load)
 
     def placements(self, model: str, protocol_kind: ProtocolKind = "grpc") -> tuple[NodeStanding, ...]:
-        """Every candidate of the model, dead ones included, in the order of residency and rank. Changes nothing."""
+        """Every candidate of the model, dead ones included, in the order of residency and rank. Changes nothing.
+
+        Loads are those of the last `tick`.
+        """
         return tuple(
             NodeStanding(
-                each.node, rank, each.alive, self.cache_map.state(each.node.id, model), self.load(each.node.id)
+                each.node,
+                rank,
+                each.alive,
+                self.cache_map.state(each.node.id, model),
+                self._loads.of(each.load),
+                self._loads.pressure(each.load)[0],
+                each.remote,
             )
-            for rank, each in self._shortlists.afresh(model, protocol_kind)
+            for rank, each in self.shortlist(model, protocol_kind, remember=False)
         )
 
     def tick(self, now: float) -> None:

@@ -61,6 +61,11 @@ class Sessions(Generic[Target]):
         self._sittings.move_to_end(key)
         return sitting
 
+    def look(self, key: bytes, now: float) -> Sitting[Target] | None:
+        """As `find`, of a call that is not made: nothing changes."""
+        sitting = self._sittings.get(key)
+        return None if sitting is None or self._is_idle(sitting, now) else sitting
+
     def open(self, key: bytes, node_id: str, target: Target, now: float) -> None:
         """A session that is not here begins on that node."""
         if len(self._sittings) >= self._most:

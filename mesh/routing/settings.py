@@ -89,10 +89,6 @@ class RoutingSettings(Settings):
         return self
 
 
-ONE_IN = 16
-"""Of a known model that is called often, the end of one call in so many is told, and stands for as many."""
-
-
 class KnownSettings(Settings):
     """What is known of calls before they come: see `mesh.routing.known`."""
 
@@ -111,5 +107,5 @@ class KnownSettings(Settings):
     sampled_from: float | None = Field(
         default=50.0,
         ge=1.0,
-        description=f"Calls a second of a model from which on Envoy tells of one known call in {ONE_IN}. None: of all.",
+        description="Calls a second of a model from which on Envoy tells of one known call in 16. None: of all.",
     )

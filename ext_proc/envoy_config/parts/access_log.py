@@ -38,12 +38,12 @@ from ext_proc.contract import (
     MODEL_HEADER,
     NODES_KEY,
     NODES_NAMESPACE,
+    ONE_IN,
     ONE_IN_KEY,
     TELL_NAMESPACE,
 )
 from ext_proc.envoy_config.parts.processor import SERVER_CLUSTER
 from ext_proc.envoy_config.parts.text import seconds
-from mesh.routing.settings import ONE_IN
 
 # How long an entry may wait for company. What the server knows of loads is as old as this.
 FLUSH_SECONDS = 0.1

@@ -29,8 +29,14 @@ class ConsulSettings(Settings):
 
     kind: Literal["consul"]
     url: BaseUrl = Field("http://127.0.0.1:8500", description="Of the local agent, or of a server.")
-    service: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=128)
-    datacenter: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
+    service: str = Field(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        max_length=128,
+        description="The service whose instances are the nodes.",
+    )
+    datacenter: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_-]+$", max_length=64, description="Another datacenter than the agent's own."
+    )
     layout: Literal["tbms", "tfservingcache"] = Field(
         "tbms",
         description="tbms: ports in the instance's meta data, as grpc, rest and residency, beside zone and weight. "

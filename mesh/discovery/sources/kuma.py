@@ -27,7 +27,9 @@ class KumaSettings(Settings):
 
     kind: Literal["kuma"]
     url: BaseUrl = Field(description="The control plane's API: http:// port 5681, https:// port 5682.")
-    mesh: str = Field("default", pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)
+    mesh: str = Field(
+        "default", pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253, description="The mesh of the nodes."
+    )
     labels: dict[Label, Label] = Field(
         min_length=1, max_length=16, description="What the nodes have, such as `kuma.io/workload: models`."
     )

@@ -1,32 +1,78 @@
-"""How an admin port is named. What is asked there is tested with the commands that ask it."""
+"""How an admin port is named, and found where nobody names one. What is asked is tested with the commands that ask."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+import pytest_asyncio
+from aiohttp import web
 
-from ext_proc.admin import DEFAULT_ADDRESS
-from ext_proc.cli import admin_client, main
-from ext_proc.cli.admin_client import base_url
-from ext_proc.config import ServerSettings
+from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
+from ext_proc.cli import admin_client
+from ext_proc.cli.admin_client import AdminPort, base_url, ports
+from ext_proc.cli.exits import AwayError
+from ext_proc.config import parse
 from ext_proc.errors import TbmsError
+from tests.ext_proc.cli.test_models import node_status
+
+NODE = "node: {store: {url: 'file:///m'}, cache: {folder: /c, loader: {api: v2, address: '127.0.0.1:8500'}}}"
 
 
-@pytest.mark.parametrize(("admin", "url"), [("node:1", "http://node:1"), ("http://node:1/", "http://node:1")])
+@pytest.mark.parametrize(
+    ("admin", "url"),
+    [("node:1", "http://node:1"), ("http://node:1/", "http://node:1"), ("unix:/run/a.sock", "unix:/run/a.sock")],
+)
 def test_an_admin_port_may_be_written_short(admin: str, url: str) -> None:
     assert base_url(admin) == url
 
 
-def test_other_schemes_are_refused() -> None:
+@pytest.mark.parametrize("admin", ["unix://run/tbms", "ftp://node:1"])
+def test_other_schemes_are_refused(admin: str) -> None:
+    if admin.startswith("unix:/"):
+        assert base_url(admin) == admin  # a path, if an odd one
+        return
     with pytest.raises(TbmsError, match="http://host:port"):
-        base_url("unix://run/tbms")
+        base_url(admin)
 
 
-def test_whoever_names_no_port_is_told_how_where_the_default_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ServerSettings().admin == DEFAULT_ADDRESS
-    monkeypatch.setattr(admin_client, "DEFAULT_ADDRESS", "127.0.0.1:1")
-    monkeypatch.setattr(main, "DEFAULT_ADMIN", "http://127.0.0.1:1")
-    told = CliRunner().invoke(main.app, ["models"]).exception
-    assert "server.admin" in str(told)
-    assert "--admin" in str(told)
-    named = CliRunner().invoke(main.app, ["models", "--admin", "127.0.0.1:2"]).exception
-    assert "cannot be asked" in str(named)
-    assert "--admin" not in str(named)
+def test_an_edge_and_a_node_on_one_machine_do_not_meet() -> None:
+    assert parse("{}", "x").admin == EDGE_ADDRESS == admin_client.DEFAULTS[0]
+    assert parse(NODE, "x").admin == NODE_ADDRESS == admin_client.DEFAULTS[1]
+    assert parse("server: {admin: '127.0.0.1:1'}", "x").admin == "127.0.0.1:1"
+
+
+@pytest_asyncio.fixture
+async def socket(tmp_path: Path) -> AsyncIterator[str]:
+    """An admin port on a Unix socket."""
+    app = web.Application()
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(node_status())
+
+    app.router.add_get("/status", status)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "admin.sock")).start()
+    yield f"unix:{tmp_path}/admin.sock"
+    await runner.cleanup()
+
+
+async def test_whoever_names_no_port_gets_those_that_answer(socket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_client, "DEFAULTS", ("127.0.0.1:1", socket))
+    async with ports(()) as found:
+        assert [port.name for port in found] == [socket]
+        assert (await found[0].status())["role"] == "node"
+    monkeypatch.setattr(admin_client, "DEFAULTS", ("127.0.0.1:1", "127.0.0.1:2"))
+    with pytest.raises(AwayError, match=r"^Neither 127\.0\.0\.1:1 .* answers\. .*server\.admin.*--admin.*--config"):
+        async with ports(()):
+            pass
+
+
+async def test_a_default_port_is_told_as_one() -> None:
+    async with AdminPort("127.0.0.1:1", is_default=True) as port:
+        with pytest.raises(AwayError, match=r"cannot be asked: .* This is a default port"):
+            await port.status()
+    async with AdminPort("127.0.0.1:1") as port:
+        with pytest.raises(AwayError) as caught:
+            await port.status()
+    assert "--admin" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -12,10 +13,12 @@ from rich.console import Console
 
 from ext_proc.admin.documents import EdgeDocument, NodeDocument
 from ext_proc.cli import models
+from ext_proc.cli.admin_client import AdminPort
+from ext_proc.cli.exits import UnknownName
 from ext_proc.cli.models import command, rows_of, show
 from ext_proc.errors import TbmsError
 
-URL_A, URL_B, URL_EDGE = "http://10.0.0.1:9902", "http://10.0.0.2:9902", "http://10.0.0.9:9902"
+NAME_A, NAME_B, NAME_EDGE = "10.0.0.1:9904", "10.0.0.2:9904", "10.0.0.9:9902"
 
 
 def entry(model: str, state: str = "available", **changes: Any) -> dict[str, Any]:
@@ -50,19 +53,19 @@ def text(of: Console) -> str:
 def test_nodes_with_one_version_in_one_state_share_a_line() -> None:
     rows = rows_of(
         [
-            (URL_A, node_status(entry("resnet", in_flight=2), entry("bert", "failed", cause="no graph"))),
+            (NAME_A, node_status(entry("resnet", in_flight=2), entry("bert", "failed", cause="no graph"))),
             (
-                URL_B,
+                NAME_B,
                 node_status(entry("resnet", in_flight=3, idle_seconds=1.0, pinned=True), entry("resnet", version=2)),
             ),
-            (URL_EDGE, edge_status({"bert": {"a": "loading"}})),
+            (NAME_EDGE, edge_status({"bert": {"a": "loading"}})),
         ]
     )
     assert [(row.model, row.version, row.state, row.nodes) for row in rows] == [
         ("bert", "", "loading", ["a"]),
-        ("bert", "1", "failed", ["10.0.0.1:9902"]),
-        ("resnet", "1", "available, pinned", ["10.0.0.1:9902", "10.0.0.2:9902"]),
-        ("resnet", "2", "available", ["10.0.0.2:9902"]),
+        ("bert", "1", "failed", ["10.0.0.1:9904"]),
+        ("resnet", "1", "available, pinned", ["10.0.0.1:9904", "10.0.0.2:9904"]),
+        ("resnet", "2", "available", ["10.0.0.2:9904"]),
     ]
     assert rows[1].cause == "no graph"
     assert (rows[2].in_flight, rows[2].idle_seconds) == (5, 1.0)
@@ -146,7 +149,7 @@ async def test_another_version_is_told_with_the_field_that_it_lacks(status: Any,
             await show(console(), [ours.url])
         ours.answer = (200, {"version": 3})
         with pytest.raises(TbmsError, match=r"/models/a/pin: .* this version of tbms: model: "):
-            await command(console(), "pin", "a", None, ours.url)
+            await command(console(), "pin", "a", None, AdminPort(ours.url))
 
 
 async def test_a_command_shows_how_far_the_fetch_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +158,7 @@ async def test_a_command_shows_how_far_the_fetch_is(monkeypatch: pytest.MonkeyPa
         ours.status = node_status(entry("a/[b] c", "fetching", fetched_bytes=250), entry("other", "fetching"))
         ours.until_looks = 5
         out = Console(file=io.StringIO(), width=200, force_terminal=True)
-        await command(out, "load", "a/[b] c", 3, ours.url)
+        await command(out, "load", "a/[b] c", 3, AdminPort(ours.url))
         assert ours.told == ["/models/a%2F%5Bb%5D%20c/load?version=3"]
         assert "fetching a/[b] c 1" in text(out)
         assert "0.2/1.0 kB" in text(out)
@@ -167,20 +170,45 @@ async def test_a_refusal_is_told_in_the_nodes_words() -> None:
     async with port() as ours:
         ours.answer = (409, {"error": "Model 'a' is pinned.", "cause": "Model 'a' is pinned."})
         with pytest.raises(TbmsError, match=r"^Model 'a' is pinned\.$"):
-            await command(console(), "unload", "a", None, ours.url)
+            await command(console(), "unload", "a", None, AdminPort(ours.url))
         ours.answer = (503, {"error": "The store is away.", "cause": "403 Forbidden"})
         with pytest.raises(TbmsError, match=r"^The store is away\. 403 Forbidden$"):
-            await command(console(), "load", "a", None, ours.url)
+            await command(console(), "load", "a", None, AdminPort(ours.url))
 
 
 async def test_whoever_is_not_there_is_named() -> None:
     with pytest.raises(TbmsError, match=r"^http://127\.0\.0\.1:1: cannot be asked"):
         await show(console(), ["127.0.0.1:1"])
     with pytest.raises(TbmsError, match="cannot be asked"):
-        await command(console(), "pin", "a", None, "127.0.0.1:1")
+        await command(console(), "pin", "a", None, AdminPort("127.0.0.1:1"))
 
 
 async def test_an_edge_takes_no_commands() -> None:
     async with port() as ours:
         with pytest.raises(TbmsError, match="not the admin port of a node"):
-            await command(console(), "load/now", "a", None, ours.url)
+            await command(console(), "load/now", "a", None, AdminPort(ours.url))
+
+
+async def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
+    async with port() as ours:
+        ours.status = node_status(entry("resnet"), entry("bert"))
+        with pytest.raises(UnknownName, match=r"^No model 'resnt' is known\. Did you mean 'resnet'\?$"):
+            await show(console(), [ours.url], ["bert", "resnt"])
+        out = console()
+        await show(out, [ours.url], ["bert"])
+        assert "resnet" not in text(out)
+        ours.answer = (404, {"error": "Model 'resnt' is not loaded on this node.", "cause": ""})
+        with pytest.raises(TbmsError, match=r"not loaded on this node\. Did you mean 'resnet'\?$"):
+            await command(console(), "unload", "resnt", None, AdminPort(ours.url))
+
+
+async def test_the_table_is_a_document_for_programs() -> None:
+    async with port() as ours:
+        ours.status = node_status(entry("[red]resnet", in_flight=2))
+        out = console()
+        await show(out, [ours.url], as_json=True)
+        (row,) = json.loads(text(out))
+        assert (row["model"], row["in_flight"], row["nodes"]) == ("[red]resnet", 2, [ours.url.removeprefix("http://")])
+        out = console()
+        await command(out, "load", "a", 3, AdminPort(ours.url), as_json=True)
+        assert json.loads(text(out)) == {"model": "resnet", "version": 3}

@@ -78,7 +78,7 @@ def policy_over(
 ) -> EdgePolicy:
     return EdgePolicy(
         Placing(router),
-        Sessions(router),
+        Sessions(router).seat,
         race,
         model_table,
         HOP,

@@ -70,7 +70,9 @@ class Edge:
 
     @property
     def sessions(self) -> Sessions:
-        return self.policy._sessions
+        sessions = self.policy._seat_of.__self__  # type: ignore[attr-defined]
+        assert isinstance(sessions, Sessions)
+        return sessions
 
     def counts(self) -> dict[str, int]:
         return {name: count for name, count in asdict(self.sessions.counts).items() if count}

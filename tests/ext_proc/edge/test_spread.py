@@ -56,7 +56,7 @@ class Fleet:
         self.router.update(Node(f"n{n}", grpc=None, rest=f"10.0.0.{n}:8501", models=models) for n in range(4))
         edge = EdgePolicy(
             Placing(self.router),
-            Sessions(self.router),
+            Sessions(self.router).seat,
             None,  # type: ignore[arg-type]  # no call is raced
             ModelTable(BrokerSettings(), {}),
             HopMark("s" * 32),

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from ext_proc.cli.envoy_config import lay_map
+from ext_proc.cli.envoy_config import laid_map, lay_map
 from ext_proc.config import Config, parse
-from ext_proc.errors import ConfigError
+from ext_proc.errors import ConfigError, TbmsError
 from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
 from ext_proc.known.file import make_if_absent
 from ext_proc.whole_file import replace_file
@@ -47,6 +47,16 @@ def test_the_map_lies_there_before_envoy_does_or_somebody_is_told(tmp_path: Path
     told = lay_map(config(tmp_path / "elsewhere" / "known.pb"))
     assert told is not None
     assert "elsewhere/known.pb before it starts" in told
+
+
+def test_the_command_lays_a_map_once_and_says_what_lies_there(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "known.pb"
+    assert laid_map(config(file)) == f"{file}: an empty map"
+    assert laid_map(config(file)) == f"{file}: there already"
+    with pytest.raises(ConfigError, match="wants no map"):
+        laid_map(Config())
+    with pytest.raises(TbmsError, match=r"known\.file: .* cannot be written"):
+        laid_map(config(file / "within-a-file.pb"))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def policy() -> EdgePolicy:
     for node in router.nodes:
         hints.silence(node)
     return EdgePolicy(
-        Placing(router), Sessions(router), answered, TABLE, HOP, hints, lambda *_: None, lambda: 1e9,
+        Placing(router), Sessions(router).seat, answered, TABLE, HOP, hints, lambda *_: None, lambda: 1e9,
         body_limit=1 << 16, follows_replies=True,
     )  # fmt: skip
 

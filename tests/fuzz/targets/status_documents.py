@@ -3,6 +3,7 @@
 import json
 
 from ext_proc.admin.documents import read_done, read_status
+from ext_proc.admin.explanation import read_explanation
 from ext_proc.errors import TbmsError
 from tests.fuzz.target import Target
 from tests.fuzz.targets.json_text import WORDS
@@ -13,7 +14,7 @@ def run(data: bytes) -> None:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return
-    for read in (read_status, read_done):
+    for read in (read_status, read_done, read_explanation):
         try:
             read(document)
         except TbmsError as error:

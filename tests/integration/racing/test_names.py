@@ -7,6 +7,7 @@ import pytest
 import tritonclient.grpc.aio as v2_grpc
 import tritonclient.http.aio as v2_rest
 
+from ext_proc.client import read_answer, tbms_try
 from ext_proc.wire.call import InferenceProtocol
 from integration.peers.tf_client import TfClient
 from tests.integration import calls
@@ -32,6 +33,17 @@ async def test_tensorflows_own_client(stage: Stage, tensorflow: TfClient) -> Non
     reply = await tensorflow.predict(stage.edge.target, "known", {"image": ("float32", IMAGE.tolist())})
     assert (reply.code, reply.arrays["y"]) == (0, ("float32", [2.0]))
     assert "svm;rank=1" in dict(reply.initial)["tbms-answer"]
+
+
+async def test_tensorflows_own_client_sends_what_the_helpers_write(stage: Stage, tensorflow: TfClient) -> None:
+    stage.plays(bert=Part(1, seconds=None), svm=Part(2))
+    call = tbms_try({"bert": 20, "svm": 100}, tloc=400)
+    image = {"image": ("float32", IMAGE.tolist())}
+    reply = await tensorflow.predict(stage.edge.target, call.model, image, metadata=call.metadata)
+    assert (reply.code, reply.arrays["y"]) == (0, ("float32", [2.0]))
+    answer = read_answer(reply.initial)
+    assert answer is not None
+    assert (answer.model, answer.rank, answer.why) == ("svm", 1, "overdue")
 
 
 async def test_tritons_own_clients(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
-from mesh.routing.known import PARTS, KnownModel, KnownModels
+from mesh.routing.known import PARTS, Absence, KnownModel, KnownModels
 from mesh.routing.router import Router
 from mesh.routing.settings import KnownSettings, RoutingSettings
 
@@ -428,3 +428,23 @@ def test_what_comes_between_two_steps_is_not_lost() -> None:
     fleet.look()
     assert "late" in fleet.table()
     assert "m0" not in fleet.table()
+
+
+def test_why_a_model_is_not_known_is_told_without_a_trace() -> None:
+    fleet = Fleet()
+    assert fleet.known.absence("m", REST) is Absence.NOT_HELD
+    fleet.holds("m", 0, 1, 2)
+    assert fleet.known.absence("m", REST) is Absence.NOT_CALLED
+    assert fleet.known.find("m") is None
+    fleet.look()
+    fleet.call("m")
+    assert fleet.known.absence("m", REST) is Absence.WAITS
+    assert fleet.known.absence("m", GRPC) is Absence.NOT_CALLED
+    assert fleet.look()
+    assert fleet.known.absence("m", REST) is None
+    assert fleet.known.absence("m", GRPC) is Absence.NOT_CALLED
+    assert fleet.known.find("m") is fleet.table()["m"]
+    fleet.deciding.add("m")
+    fleet.known.lost("m", fleet.now)
+    assert fleet.look()
+    assert fleet.known.absence("m", REST) is Absence.DECISION

@@ -382,6 +382,32 @@ def test_placements_show_every_candidate_and_change_nothing() -> None:
     assert shown[2].load == before == 2.0
 
 
+def test_what_a_pick_would_say_is_what_it_says_and_moves_nothing() -> None:
+    caller = Caller(nodes(12), replicas=2, retries=2, load_floor=2.0)
+    dice = random.Random(3)
+    for step, model in enumerate(models(120)):
+        home = caller.ranked(model)
+        caller.router.cache_map.change(home[dice.randrange(12)], model, dice.choice(STATES))
+        caller.start(home[dice.randrange(12)], dice.randrange(3))
+        caller.router.set_alive(f"node-{dice.randrange(12)}", dice.random() < 0.7)
+        now = 1000.0 * step
+        caller.router.tick(now)
+        loads = [caller.router.load(each.id) for each in caller.router.nodes]
+        would = caller.router.would_pick(model, now, "grpc")
+        assert [caller.router.load(each.id) for each in caller.router.nodes] == loads
+        assert caller.router.demand.models() == models(120)[:step], "nothing was counted"
+        assert caller.router.would_pick_node(would.nodes[0].id, "grpc").nodes == would.nodes[:1]
+        assert would == caller.router.pick(model, now, "grpc")
+
+
+def test_a_placement_tells_bound_and_zone() -> None:
+    caller = Caller([node(0, zone="here"), node(1, zone="there")], zone="here", load_floor=1.0, replicas=1)
+    caller.start("node-0", 9)
+    caller.router.tick(1.0)
+    shown = {each.node.id: (each.over_bound, each.remote) for each in caller.router.placements("digits")}
+    assert shown == {"node-0": (True, False), "node-1": (False, True)}
+
+
 def test_a_leaving_node_is_asked_only_for_what_nobody_else_holds() -> None:
     router = fresh.router(replicas=1, retries=8)
     router.update(nodes(3))
