@@ -27,6 +27,9 @@ NAMED_HEADER = "x-tbms-named"
 
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
+"""On a call to a node of another zone that Envoy does not know by address: its id, as `nodes` has it
+(`mesh.discovery.settings`), by which a route leads there. Set by the server, which has Envoy choose the route anew.
+"""
 HOP_HEADER = "x-tbms-hop"
 RESIDENCY_HEADER = "x-tbms-residency"
 RESIDENCY_ASK = "?1"
@@ -53,9 +56,11 @@ MAX_RETRIES_HEADER = "x-envoy-max-retries"
 RETRY_ON_HEADER = "x-envoy-retry-on"
 RETRIABLE_HEADERS_HEADER = "x-envoy-retriable-header-names"
 
-# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
+# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first. For
+# a node that NODE_HEADER names it is `@id`, for the access log.
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
+FAR_PREFIX = "@"
 KNOWN_KEY = "tbms-known"
 """The same, where the map of known calls has named them and the server was not asked: so the log tells which it was."""
 

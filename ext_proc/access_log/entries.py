@@ -20,11 +20,15 @@ from ext_proc.contract import (
     TELL_NAMESPACE,
 )
 from ext_proc.errors import TbmsError
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.protos import access_log_pb2 as pb
+from ext_proc.upstream.verdict import answered
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import is_method, name_logged
 from mesh.address import Address
 from mesh.bounded import ByteMemo
+from mesh.digits import number
+from mesh.node import node_behind
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message: Envoy sends what fills its buffer, 16 KiB, and one entry more, of at most 96 KiB of headers."""
@@ -49,7 +53,9 @@ class EndedCall(NamedTuple):
     `node` is the `ip:port` that was asked last, "" where none was. `known`: the map of known calls named it, so that
     the server has heard nothing of the call before. `seconds` is how long the node was busy with the call: from the
     first byte to it until the last one of its reply, or until the caller went away. `answer_seconds` counts from the
-    whole request on, and is None unless the call succeeded. The call is one of `stands_for` that have ended so.
+    whole request on, and is None unless the call succeeded. The call is one of `stands_for` that have ended so. `far`
+    is the id of the node of another zone that the call was sent to, "" for others, and `answered` whether that one was
+    there, as far as it is clear.
     """
 
     call: Call | None
@@ -58,6 +64,8 @@ class EndedCall(NamedTuple):
     seconds: float
     answer_seconds: float | None
     stands_for: int = 1
+    far: str = ""
+    answered: bool | None = None
 
 
 def check_log(message: pb.StreamAccessLogsMessage) -> None:
@@ -86,7 +94,7 @@ def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
     found = []
     for entry in message.http_logs.log_entry:
         common = entry.common_properties
-        known, named, count = _MARKS[common.metadata]
+        known, named, count, far = _MARKS[common.metadata]
         if known is None or common.access_log_type != _END:
             continue
         request, response = entry.request, entry.response
@@ -106,7 +114,9 @@ def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
         busy = max(0.0, ended - began) if began else 0.0
         if answer is None and status:
             count = 1  # of those that the node has failed all are told
-        found.append(EndedCall(call, _ADDRESSES[common.upstream_remote_address], known, busy, answer, count))
+        there = answered(status, _grpc_status(response)) if far else None
+        node = _ADDRESSES[common.upstream_remote_address]
+        found.append(EndedCall(call, node, known, busy, answer, count, far, there))
     return found
 
 
@@ -124,10 +134,15 @@ def _call_of_header(path: bytes, request: pb.HTTPRequestProperties) -> Call | No
 
 def _is_ok(response: pb.HTTPResponseProperties) -> bool:
     """Whether a gRPC call has ended with OK; its status is in the trailers, or in the headers where there are none."""
+    return _grpc_status(response, missing=GrpcStatus.UNKNOWN) == GrpcStatus.OK
+
+
+def _grpc_status(response: pb.HTTPResponseProperties, missing: int = GrpcStatus.OK) -> int:
     for header in (*response.response_trailers, *response.response_headers):
         if header.key == b"grpc-status":
-            return header.value == b"0"
-    return False
+            value = number(header.value.decode("latin-1"), 3)
+            return GrpcStatus.UNKNOWN if value is None else value
+    return missing
 
 
 def _address(data: bytes) -> str:
@@ -138,27 +153,27 @@ def _address(data: bytes) -> str:
     return str(Address(found.address, found.port_value)) if found.port_value else ""
 
 
-def _marks(data: bytes) -> tuple[bool | None, str | None, int]:
-    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, and for
-    how many calls that have ended well it stands.
+def _marks(data: bytes) -> tuple[bool | None, str | None, int, str]:
+    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, for how
+    many calls that have ended well it stands, and the id of the far node that the server has named, or "".
 
     None where nobody named a node. Where map and server both did, which is not to be, the server has counted it.
     """
     try:
         metadata = pb.Metadata.FromString(data).filter_metadata
     except DecodeError:
-        return None, None, 1
+        return None, None, 1, ""
     model, count = None, 1
     if TELL_NAMESPACE in metadata:
         fields = metadata[TELL_NAMESPACE].fields
         model = fields[MODEL_KEY].string_value or None if MODEL_KEY in fields else None
         count = ONE_IN if ONE_IN_KEY in fields else 1
     if NODES_NAMESPACE not in metadata:
-        return None, model, 1
+        return None, model, 1, ""
     keys = metadata[NODES_NAMESPACE].fields
     if NODES_KEY in keys:
-        return False, model, 1
-    return (True if KNOWN_KEY in keys else None), model, count
+        return False, model, 1, node_behind(keys[NODES_KEY].string_value) or ""
+    return (True if KNOWN_KEY in keys else None), model, count, ""
 
 
 _BY_PATH = ByteMemo(_by_path)

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from ext_proc.errors import TbmsError
+from mesh.node import ReachedBy
 
 
 class ProcessStatus(TypedDict):
@@ -53,6 +54,7 @@ class KnownNodeStatus(TypedDict):
     grpc: str | None
     rest: str | None
     zone: str
+    reached_by: ReachedBy
     weight: float
     alive: bool
     cause: str | None

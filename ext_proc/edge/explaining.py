@@ -145,7 +145,8 @@ class _Explaining:
             self._race(told, plan)
         if self._seat is not None:
             told["session_node"] = self._seat.node_id
-        asked = decision.nodes if isinstance(decision, Route) else self._asked(target)
+        route = decision.otherwise if isinstance(decision, Hold) else decision
+        asked = route.nodes if isinstance(route, Route) else self._asked(target)
         told["nodes"] = self._nodes(target.model, asked)
         return told
 

@@ -6,7 +6,7 @@ the router, the cache map, the load waits and the hints that it is given.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -19,7 +19,7 @@ from mesh.discovery.sightings import SourceState
 from mesh.discovery.sources import open_sources
 from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
-from mesh.health.prober import Prober
+from mesh.health.prober import Probe, Prober
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
@@ -36,7 +36,8 @@ _CONFIGURATION = "the configuration"
 class Population(Collector):
     """Follows the nodes while `running`. It is its own metrics collector. `clock` in seconds, monotonic.
 
-    `listeners` are told of every change of the nodes, after all others.
+    `far_probe` probes the nodes that cannot be addressed from here. `listeners` are told of every change of the nodes,
+    after all others.
     """
 
     def __init__(
@@ -47,11 +48,18 @@ class Population(Collector):
         load_waits: LoadWaits,
         hints: ReplyHints,
         clock: Callable[[], float],
+        far_probe: Probe,
         *listeners: NodeSetListener,
     ) -> None:
         self._router = router
         self._cache_map = cache_map
-        self._prober = Prober(config.probe, EndpointProbe(config.probe), router.set_alive, seed=_seed())
+        near_probe = EndpointProbe(config.probe)
+
+        def probe(node: Node) -> Awaitable[str | None]:
+            return far_probe(node) if node.is_far else near_probe(node)
+
+        self._prober = Prober(config.probe, probe, router.set_alive, seed=_seed())
+        self.observed = self._prober.observed
         self._warm_plan = WarmPlan(config.warm, router, cache_map, self._free_models)
         self._warms = config.warm.enabled
         self._watches = ResidencyWatches(

@@ -20,6 +20,7 @@ from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
 from ext_proc.edge.explaining import EdgeExplainer
+from ext_proc.edge.far_probe import FarProbe
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
@@ -31,6 +32,7 @@ from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.racing.sending import Sender
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
@@ -66,16 +68,21 @@ class EdgeRole:
         folder = config.envoy.endpoints_dir
         self._files = None if folder is None else EndpointFiles(Path(folder), lambda: self._population.complete)
         listeners = () if self._files is None else (self._files,)
-        self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock, *listeners)
-
+        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
+        hop = HopMark(secrets.token_hex(16))
+        far_probe = FarProbe(upstream, hop, config.probe.timeout)
+        self._population = Population(
+            config, self._router, self._cache_map, load_waits, hints, clock, far_probe, *listeners
+        )
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
-        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._known_ended)
+        self.accounts = EdgeAccounts(
+            self._router, estimates, self._sees_all, self._known_ended, self._population.observed
+        )
         report, unbrokered, self._ways = RaceReport(budget), Unbrokered(), WayReport()
-        placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
+        placing = Placing(self._router)
         candidates = Candidates(placing, hop, hints, self._body_limit)
-        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._gathering: EdgeGathering | None = None
         batches: tuple[Collector, ...] = ()
         if (batching := config.batching) is not None:
@@ -84,7 +91,9 @@ class EdgeRole:
             metrics.schedulers = self._gathering.schedulers
             batches = (metrics,)
         in_company = None if self._gathering is None else self._gathering.candidate
-        self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
+        sender = Sender(candidates, upstream, clock, self._population.observed, config.envoy.repeat_lost, in_company)
+        self._racer = Racer(broker, estimates, upstream, sender, candidates, budget, report, _race_tokens(), clock)
+        most = config.routing.failover_bytes if config.envoy.repeat_lost else 0
         self.policy = EdgePolicy(
             placing,
             self._sessions.seat,
@@ -99,6 +108,8 @@ class EdgeRole:
             note_form=None if self._map_keeper is None else self._map_keeper.known.called,
             gathering=self._gathering,
             note_ground=self._ways.count,
+            send_far=sender.answer if most else None,
+            failover_bytes=most,
         )
         self._explainer = EdgeExplainer(
             self.policy, self._router, self._sessions, estimates, broker.margin_ms, self._map_keeper,

@@ -88,6 +88,7 @@ def _node_status(population: Population, router: Router, cache_map: CacheMap, no
         "grpc": node.grpc,
         "rest": node.rest,
         "zone": node.zone,
+        "reached_by": node.reached_by,
         "weight": node.weight,
         "alive": router.is_alive(node.id),
         "cause": population.probe_failure(node.id),

@@ -159,5 +159,7 @@ class Sidecar:
 
 def _as_settings(node: Node) -> dict[str, Any]:
     settings: dict[str, Any] = {"id": node.id, "grpc": node.grpc, "rest": node.rest}
+    if node.is_far:
+        settings |= {"reached_by": node.reached_by, "speaks": sorted(node.speaks)}
     settings |= {"residency": node.residency, "zone": node.zone, "weight": node.weight, "models": sorted(node.models)}
     return settings

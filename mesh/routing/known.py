@@ -15,10 +15,10 @@ from mesh.names import name_fault
 from mesh.node import ProtocolKind
 from mesh.residency.state import Residency
 from mesh.routing.choice import choose
-from mesh.routing.load import NodeLoad
+from mesh.routing.load import Excess, NodeLoad
 from mesh.routing.router import Router
 from mesh.routing.settings import KnownSettings
-from mesh.routing.shortlist import NodeState, Shortlist
+from mesh.routing.shortlist import Distance, NodeState, Shortlist
 
 PARTS = 60
 """Shares of calls are counted in these: equal ones of two to six nodes come out even."""
@@ -236,16 +236,17 @@ class KnownModels:
         router = self._router
         spread = router.spread_of(name)
         order = choose(shortlist, spread, spread + router.settings.retries, _no_pressure)
-        if not order or not self._holds(order[0], name):
-            return ()
+        if not order or order[0].distance is Distance.FAR or not self._holds(order[0], name):
+            return ()  # a map names endpoints; what goes by the header asks the server
         ranks, holders = shortlist.tiers[0]
-        group, near = ranks[holders.index(order[0])] // spread, order[0].remote
+        group, near = ranks[holders.index(order[0])] // spread, order[0].distance
         sharers = [order[0]] + [
             node
             for node in order[1:spread]
-            if node.remote is near and self._holds(node, name) and ranks[holders.index(node)] // spread == group
+            if node.distance is near and self._holds(node, name) and ranks[holders.index(node)] // spread == group
         ]
-        endpoints = {id(node): endpoint for node in order if (endpoint := node.node.endpoint(kind)) is not None}
+        addressed = [node for node in order if node.distance is not Distance.FAR]
+        endpoints = {id(node): endpoint for node in addressed if (endpoint := node.node.endpoint(kind)) is not None}
         fresh = tuple(
             (parts, (endpoints[id(node)], *[where for other, where in endpoints.items() if other != id(node)]))
             for node, parts in zip(sharers, self._parts(sharers), strict=True)
@@ -309,5 +310,5 @@ class KnownModels:
         return max(_GAP, _GAP_PER_MODEL * len(self._table))
 
 
-def _no_pressure(load: NodeLoad) -> tuple[bool, int]:
-    return False, 0
+def _no_pressure(load: NodeLoad) -> tuple[Excess, int]:
+    return Excess.NOTHING, 0

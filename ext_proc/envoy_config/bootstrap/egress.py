@@ -27,7 +27,7 @@ class FarNode:
 
 def candidates_listener(settings: EnvoySettings, clusters: Clusters, far: Sequence[FarNode] = ()) -> Listener:
     """An edge's: candidates and batches of its own go out to the nodes that the server says, `far` ones among them."""
-    host = edge_routes(settings, names_node=True, clusters=clusters)
+    host = edge_routes(settings, (), names_node=True, clusters=clusters)
     host.routes[:0] = [route for node in far for route in _to(node)]
     return listener(
         "egress",

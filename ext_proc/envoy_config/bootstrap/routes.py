@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
     FilterConfig,
+    HeaderMatcher,
     RetryPolicy,
     Route,
     RouteAction,
@@ -13,14 +20,18 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatchGrpcRouteMatchOptions,
     VirtualHost,
 )
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import UPSTREAM_HEADER
-from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER
+from ext_proc.contract import NODE_HEADER, UPSTREAM_HEADER
+from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER, far_cluster
 from ext_proc.envoy_config.parts.headers import AT_EDGES_ROUTER, AT_NODES_ROUTER, FROM_NODES
 from ext_proc.envoy_config.parts.retries import GRPC_READS, REST_READS, retry_lost, retry_unprocessed, retry_unsent
 from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
+from mesh.node import Node
+
+NO_ROUTE = "no route leads to the node that the call was sent to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +46,19 @@ _OWN = Clusters()
 
 
 def edge_routes(
-    settings: EnvoySettings, names_node: bool, for_grpc: Sequence[str] = (), clusters: Clusters = _OWN
+    settings: EnvoySettings,
+    nodes: Sequence[Node],
+    names_node: bool,
+    for_grpc: Sequence[str] = (),
+    clusters: Clusters = _OWN,
 ) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
 
-    The filters in `for_grpc` are left out for other calls.
+    A node of `nodes` that is reached by the header has routes of its own; a header that names no such node is
+    answered 503, and so the call is asked elsewhere. The filters in `for_grpc` are left out for other calls.
     """
-    routes = []
+    routes = [route for node in nodes if node.is_far for route in _far_routes(node)]
+    routes.append(_nowhere())
     for cluster, reads, is_grpc in ((clusters.grpc, GRPC_READS, True), (clusters.rest, REST_READS, False)):
         if cluster is None:
             continue
@@ -72,6 +89,24 @@ def node_routes(settings: EnvoySettings, clusters: Clusters = _OWN) -> VirtualHo
     match = RouteMatch(prefix="/")
     routes = [routed(cluster, match, is_grpc) for cluster, is_grpc in by_protocol if cluster is not None]
     return _host(settings, routes, retry_unsent(), AT_NODES_ROUTER)
+
+
+def _far_routes(node: Node) -> list[Route]:
+    """gRPC first, as everywhere: a route without that condition takes both. No other node can be tried on these."""
+    routes = []
+    for cluster, address in ((GRPC_CLUSTER, node.grpc), (REST_CLUSTER, node.rest)):
+        if address is not None:
+            named = HeaderMatcher(name=NODE_HEADER, string_match=StringMatcher(exact=node.id))
+            match = RouteMatch(prefix="/", headers=[named])
+            to = far_cluster(cluster, node.id)
+            routes.append(routed(to, match, cluster == GRPC_CLUSTER, retry_unsent()))
+    return routes
+
+
+def _nowhere() -> Route:
+    named = HeaderMatcher(name=NODE_HEADER, present_match=True)
+    said = DirectResponseAction(status=503, body=DataSource(inline_string=NO_ROUTE))
+    return Route(match=RouteMatch(prefix="/", headers=[named]), direct_response=said)
 
 
 def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, removed: tuple[str, ...]) -> VirtualHost:

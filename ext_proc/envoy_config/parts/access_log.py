@@ -2,8 +2,8 @@
 
 Only calls to which a node was named are told of. Those that the map of known calls has named one to: nobody else counts
 them. Of models that are called often one in so many stands for the others, as the map says; those that fail are told of
-all the same. And some of those that the server has named one to, which it counted then, to learn how long such calls
-take.
+all the same. All that went to nodes of other zones: nobody else sees whether those answer. And some of the others that
+the server has named one to, which it counted then, to learn how long such calls take.
 """
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -34,6 +34,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import (
     ACCESS_LOG_NAME,
+    FAR_PREFIX,
     KNOWN_KEY,
     MODEL_HEADER,
     NODES_KEY,
@@ -72,7 +73,7 @@ def calls_log() -> AccessLog:
     known, routed = _says(NODES_NAMESPACE, KNOWN_KEY), _says(NODES_NAMESPACE, NODES_KEY)
     told = _any_of(
         _all_of(known, _any_of(_says(TELL_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known"))),
-        _all_of(routed, _one_in(SAMPLE, "routed")),
+        _all_of(routed, _any_of(_far(), _one_in(SAMPLE, "routed"))),
     )
     return AccessLog(
         name="envoy.access_loggers.http_grpc",
@@ -107,6 +108,13 @@ def _failed() -> AccessLogFilter:
         AccessLogFilter(status_code_filter=status),
         _all_of(AccessLogFilter(header_filter=HeaderFilter(header=grpc)), AccessLogFilter(grpc_status_filter=not_ok)),
     )
+
+
+def _far() -> AccessLogFilter:
+    """Calls that the server has sent to a node of another zone."""
+    value = ValueMatcher(string_match=StringMatcher(prefix=FAR_PREFIX))
+    matcher = MetadataMatcher(filter=NODES_NAMESPACE, path=[MetadataMatcherPathSegment(key=NODES_KEY)], value=value)
+    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
 
 
 def _one_in(number: int, of: str) -> AccessLogFilter:

@@ -26,8 +26,9 @@ from ext_proc.envoy_config.parts.text import extension
 
 # Removed on arrival. Clients can neither choose a node nor pass as the server.
 FROM_CLIENTS = (*STEERING_HEADERS, NAMED_HEADER)
-# The server's own calls carry the hop mark.
-FROM_SERVER = (NODE_HEADER,)
+# The server's own calls carry the hop mark, and where nobody else can call, the node of another zone in clear.
+FROM_ANYBODY = (NODE_HEADER,)
+FROM_SERVER: tuple[str, ...] = ()
 # Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency, and tells it
 # of sessions and of the terms of a call.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)

@@ -94,5 +94,7 @@ class EtcdRegistration:
 
 
 def _document(node: Node) -> dict[str, Any]:
-    fields = {"grpc": node.grpc, "rest": node.rest, "residency": node.residency, "zone": node.zone}
+    fields: dict[str, Any] = {"grpc": node.grpc, "rest": node.rest, "residency": node.residency, "zone": node.zone}
+    if node.is_far:
+        fields |= {"reached_by": node.reached_by, "speaks": sorted(node.speaks)}
     return {**fields, "weight": node.weight, "models": sorted(node.models)}

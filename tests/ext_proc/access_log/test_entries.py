@@ -171,3 +171,26 @@ def test_whatever_envoy_says_times_are_sane(key, status, first, last, whole, dur
         if call.answer_seconds is not None:
             assert (status, path == PREDICT) == (200, False)
             assert call.answer_seconds == pytest.approx(max(0.0, ended - max(first or 0.0, whole)) / 1000, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answered"),
+    [
+        ({}, True),
+        ({"status": 404}, True),
+        ({"status": 503}, False),
+        ({"status": 502}, False),
+        ({"status": 504}, None),
+        ({"status": 0}, None),
+        ({"grpc_status": "0"}, True),
+        ({"grpc_status": "5", "trailers_only": True}, True),
+        ({"grpc_status": "14", "trailers_only": True}, False),
+        ({"grpc_status": "4"}, None),
+        ({"grpc_status": "what"}, True),
+    ],
+)
+def test_a_call_to_another_zone_tells_whether_its_node_was_there(fields: dict, answered: bool | None) -> None:
+    (call,) = read(entry(key="tbms-nodes", nodes="@node-c", **fields))
+    assert (call.far, call.answered, call.known) == ("node-c", answered, False)
+    (near,) = read(entry(key="tbms-nodes", **fields))
+    assert (near.far, near.answered) == ("", None)

@@ -221,8 +221,9 @@ def test_the_egress_is_a_socket_and_leads_to_the_meshs_clusters() -> None:
 def test_candidates_find_nodes_of_other_zones_by_the_header() -> None:
     (listener,) = listeners(edge(replace(MESH, remote_nodes=(RemoteNode("node-c", "zone-2"),))))
     routes = next(each["routes"] for each in everything(listener) if "routes" in each)
-    named = [each for each in routes if "headers" in each["match"]]
-    assert routes[: len(named)] == named
+    *named, nowhere = [each for each in routes if "headers" in each["match"]]
+    assert routes[: len(named) + 1] == [*named, nowhere]
+    assert nowhere["direct_response"]["status"] == 503  # a node that no route leads to: asked elsewhere
     assert [each["match"]["headers"] for each in named] == [
         [{"name": NODE_HEADER, "string_match": {"exact": "node-c"}}]
     ] * 2
