@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs clean
+.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs kuma-policies clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -55,6 +55,10 @@ docs: build/.venv
 # Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
+
+# Writes the policies in kuma-policies/ anew.
+kuma-policies: build/.venv
+	$(BIN)/python kuma-policies/generate.py
 
 clean:
 	rm -rf build

@@ -1,7 +1,7 @@
 """The virtual host of a listener: which cluster a call goes to, and the retries of its route."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
@@ -34,8 +34,23 @@ from mesh.node import Node
 NO_ROUTE = "no route leads to the node that the call was sent to"
 
 
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """The clusters that calls go to, by protocol; None where there is none for it."""
+
+    grpc: str | None = GRPC_CLUSTER
+    rest: str | None = REST_CLUSTER
+
+
+_OWN = Clusters()
+
+
 def edge_routes(
-    settings: EnvoySettings, nodes: Sequence[Node], names_node: bool, for_grpc: Sequence[str] = ()
+    settings: EnvoySettings,
+    nodes: Sequence[Node],
+    names_node: bool,
+    for_grpc: Sequence[str] = (),
+    clusters: Clusters = _OWN,
 ) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
 
@@ -44,11 +59,13 @@ def edge_routes(
     """
     routes = [route for node in nodes if node.is_far for route in _far_routes(node)]
     routes.append(_nowhere())
-    for cluster, reads in ((GRPC_CLUSTER, GRPC_READS), (REST_CLUSTER, REST_READS)):
+    for cluster, reads, is_grpc in ((clusters.grpc, GRPC_READS, True), (clusters.rest, REST_READS, False)):
+        if cluster is None:
+            continue
         if settings.repeat_lost:
             again = retry_lost()
-            routes += [_route(cluster, match, again) for match in reads]
-        routes.append(_route(cluster, RouteMatch(prefix="/")))
+            routes += [routed(cluster, match, is_grpc, again) for match in reads]
+        routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
     for route in routes:
         if route.match is not None and route.match.grpc is None:
             route.typed_per_filter_config = {name: Any.pack(FilterConfig(disabled=True)) for name in for_grpc}
@@ -66,9 +83,11 @@ def edge_routes(
     return host
 
 
-def node_routes(settings: EnvoySettings) -> VirtualHost:
+def node_routes(settings: EnvoySettings, clusters: Clusters = _OWN) -> VirtualHost:
     """To the one model server of this machine."""
-    routes = [_route(cluster, RouteMatch(prefix="/")) for cluster in (GRPC_CLUSTER, REST_CLUSTER)]
+    by_protocol = ((clusters.grpc, True), (clusters.rest, False))
+    match = RouteMatch(prefix="/")
+    routes = [routed(cluster, match, is_grpc) for cluster, is_grpc in by_protocol if cluster is not None]
     return _host(settings, routes, retry_unsent(), AT_NODES_ROUTER)
 
 
@@ -79,10 +98,8 @@ def _far_routes(node: Node) -> list[Route]:
         if address is not None:
             named = HeaderMatcher(name=NODE_HEADER, string_match=StringMatcher(exact=node.id))
             match = RouteMatch(prefix="/", headers=[named])
-            route = _route(cluster, match, retry_unsent())
-            assert route.route is not None
-            route.route.cluster = far_cluster(cluster, node.id)
-            routes.append(route)
+            to = far_cluster(cluster, node.id)
+            routes.append(routed(to, match, cluster == GRPC_CLUSTER, retry_unsent()))
     return routes
 
 
@@ -103,7 +120,8 @@ def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, re
     )
 
 
-def _route(cluster: str, match: RouteMatch, retries: RetryPolicy | None = None) -> Route:
-    match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if cluster == GRPC_CLUSTER else match
+def routed(cluster: str, match: RouteMatch, is_grpc: bool, retries: RetryPolicy | None = None) -> Route:
+    """A route to a cluster: gRPC calls only, or whatever matches; without `retries` its host's policy holds."""
+    match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if is_grpc else match
     # Time limits are the client's and the server's business: no timeout of Envoy's own.
     return Route(match=match, route=RouteAction(cluster=cluster, timeout=seconds(0), retry_policy=retries))
