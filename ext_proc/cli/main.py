@@ -180,6 +180,29 @@ def plan(
     command.run(source, Wishes(model, qps, lag, gpus, gpus_per_node, price), outputs)
 
 
+policies_app = typer.Typer(name="policies", help="Policies for a Kuma mesh.", no_args_is_help=True)
+app.add_typer(policies_app)
+
+
+@policies_app.command("check")
+def policies_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of manifests; a subfolder for each Kuma version is taken.")],
+    kuma: Annotated[list[str] | None, typer.Option(help="Kuma version, such as 2.14; may be repeated.")] = None,
+    crds: Annotated[Path | None, typer.Option(help="Kuma's CRDs, and openapi.yaml: a folder, or one file.")] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="Configuration of a sidecar (GET .../_config), or a folder of them; may be repeated."),
+    ] = None,
+    laid: Annotated[
+        list[str] | None, typer.Option(help="A file that is there before Envoy starts; may be repeated.")
+    ] = None,
+) -> None:
+    """Judge policies without a control plane. Exit status: 0 no errors, 1 errors, 2 they could not be judged."""
+    from ext_proc.cli.policies import check as policies
+
+    raise typer.Exit(policies.run(folder, kuma or ["2.14"], crds, config or (), laid or ()))
+
+
 Admin = Annotated[str, typer.Option("--admin", help="Admin port of the node.")]
 Admins = Annotated[list[str] | None, typer.Option("--admin", help="Admin port of a node or an edge; may be repeated.")]
 DEFAULT_ADMIN = f"http://{DEFAULT_ADDRESS}"
