@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from ext_proc.kuma.patching.modification import Modification, read_modification
+from integration.kuma.sidecars import SAMPLES as FOLDER
 
-FOLDER = Path(__file__).parents[2] / "kuma_samples"
+
 
 
 @dataclass(frozen=True)
