@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 
 Form = Literal["kubernetes", "universal"]
+FORMS: tuple[Form, ...] = ("kubernetes", "universal")
 _ENDINGS = (".yaml", ".yml", ".json")
 _GROUP = "kuma.io/"
 # A larger one is no policy; every file of the folder is looked at.

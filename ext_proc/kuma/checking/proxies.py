@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ext_proc.errors import TbmsError
-from ext_proc.kuma.checking.documents import Document
+from ext_proc.kuma.checking.documents import Document, Form
 from ext_proc.kuma.patching.envoy_types import EnvoyTypeError
 from ext_proc.kuma.patching.resources import Resources
 
 OVERVIEW = "overview.json"
 _URL = "type.googleapis.com/"
 _DISPLAY_NAME = "kuma.io/display-name"
+_ENVIRONMENT = "kuma.io/env"
 
 
 class ProxyError(TbmsError):
@@ -57,6 +58,11 @@ def read_proxies(path: Path) -> list[Proxy]:
     if not found:
         raise ProxyError(f"{path}: no configuration of a sidecar is in it")
     return [_proxy(file, document, overviews.get(file.parent, {})) for file, document in found]
+
+
+def takes(form: Form, proxy: Proxy) -> bool:
+    """Whether a proxy's control plane takes documents of this form; both where that is not known."""
+    return proxy.labels is None or proxy.labels.get(_ENVIRONMENT, form) == form
 
 
 def selects(policy: Document, proxy: Proxy) -> bool | None:

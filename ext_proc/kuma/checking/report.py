@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ext_proc.kuma.checking import rules
-from ext_proc.kuma.checking.documents import Document, Finding, Folder, read_folder
+from ext_proc.kuma.checking.documents import FORMS, Document, Finding, Folder, read_folder
 from ext_proc.kuma.checking.laying import is_laid
-from ext_proc.kuma.checking.proxies import Proxy, order, read_proxies, selects
+from ext_proc.kuma.checking.proxies import Proxy, order, read_proxies, selects, takes
 from ext_proc.kuma.checking.schemas import Schemas, of_version
 from ext_proc.kuma.patching.applying import apply
 from ext_proc.kuma.patching.envoy_types import EnvoyTypeError
@@ -76,7 +76,7 @@ def _check_version(
     proxies = [proxy for path in configs for proxy in read_proxies(of_version(path, version))]
     report.configs += len(proxies)
     # Both forms say the same to two control planes; one that got both would patch twice.
-    for form in ("kubernetes", "universal"):
+    for form in FORMS:
         patches: dict[int, tuple[Document, list[Modification]]] = {}
         for each in folder.documents:
             if each.kind == PATCH and each.form == form:
@@ -84,7 +84,8 @@ def _check_version(
                 report.findings += _files(each, modifications, folder, laid)
                 patches[id(each)] = (each, modifications)
         if patches:
-            report.findings += _tried(list(patches.values()), proxies, keyed=_number(version) >= _KEYED_FROM)
+            own = [each for each in proxies if takes(form, each)]
+            report.findings += _tried(list(patches.values()), own, keyed=_number(version) >= _KEYED_FROM)
 
 
 def _modifications(policy: Document, findings: list[Finding]) -> Iterator[Modification]:

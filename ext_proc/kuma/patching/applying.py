@@ -148,7 +148,13 @@ def _json_patched(modification: Modification, document: Json) -> Json:
             if each["op"] == "remove" and not _exists(document, each["path"]):
                 continue
             document = jsonpatch.apply_patch(document, [dict(each)])
-        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+        except (
+            jsonpatch.JsonPatchException,
+            jsonpointer.JsonPointerException,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise EnvoyTypeError(where, f"{each['op']} {each['path']}: {error}") from None
     return document
 

@@ -11,8 +11,6 @@ from ext_proc.kuma.patching.modification import Modification, read_modification
 from integration.kuma.sidecars import SAMPLES as FOLDER
 
 
-
-
 @dataclass(frozen=True)
 class Sample:
     """The sidecar of one proxy: its resources without patches, with them, and the policy that was applied."""
