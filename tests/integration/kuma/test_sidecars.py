@@ -3,7 +3,6 @@
 A client's sidecar, mTLS, a node's sidecar, a model server that starts empty; a tbms server beside each of the two.
 """
 
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +11,14 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from integration.kuma.decided import decided
+from integration.kuma.policies import patches
 from integration.kuma.servers import MeshServers
 from integration.kuma.sidecars import ENVOYS, Mesh
 from integration.stack.models import digits
 from integration.stack.ports import free_ports
 from tests.integration.calls import tfs_grpc, tfs_rest
 from tests.integration.conftest import need_envoy
-from tests.integration.kuma.policies import patches
 from tests.integration.raw import RestReply, channel, rest, rest_client, unary
 
 pytestmark = pytest.mark.envoy
@@ -109,13 +109,6 @@ async def test_a_denied_caller_is_refused_with_the_server_away(scene: Scene, tmp
         reply = await scene.call(mesh.stranger_rest)
         assert (reply.status, reply.body) == (403, b"RBAC: access denied")
         assert await stat(mesh.admin("node"), "ext_proc.*streams_started") == 0
-
-
-async def decided(admin: str) -> float:
-    """How many calls a server has decided about."""
-    async with httpx.AsyncClient(trust_env=False) as http:
-        text = (await http.get(f"{admin}/metrics")).text
-    return sum(map(float, re.findall(r"^tbms_calls_total\{[^}]*\} (\S+)$", text, re.MULTILINE)))
 
 
 async def stat(admin: str, name: str) -> int:

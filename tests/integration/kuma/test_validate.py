@@ -9,11 +9,11 @@ import pytest
 from ext_proc.known.file import make_if_absent
 from integration.kuma.bootstrap import Places, standalone, trusted_names
 from integration.kuma.identities import Authority
+from integration.kuma.policies import patches
 from integration.kuma.sidecars import ENVOYS, SAMPLES, patched
 from integration.stack.envoys import envoy_binary
 from integration.stack.process import output_of
 from tests.integration.conftest import need_envoy
-from tests.integration.kuma.policies import patches
 
 pytestmark = pytest.mark.envoy
 

@@ -1,4 +1,4 @@
-"""The policies that tests patch sidecars with."""
+"""What tbms changes in sidecars, as patches."""
 
 from collections.abc import Mapping
 from typing import Any
