@@ -49,6 +49,10 @@ UPSTREAM_TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
 # And: how often it may ask again, whatever its routes say. Set to 0 on calls that only one node may get.
 MAX_RETRIES_HEADER = "x-envoy-max-retries"
 
+# And: on what it may, beside what its routes say; in a mesh, whose routes are not ours.
+RETRY_ON_HEADER = "x-envoy-retry-on"
+RETRIABLE_HEADERS_HEADER = "x-envoy-retriable-header-names"
+
 # Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"

@@ -57,16 +57,21 @@ def listener(
     replies: LocalReplyConfig,
     hold: float,
     calls: Sequence[AccessLog] = (),
+    *,
+    others_clusters: bool = False,
 ) -> Listener:
     """The listener at the address `where`. `removed` are headers that callers may not set, `calls` logs of its calls.
 
-    A call may be held for `hold` seconds: no idle timeout ends it earlier.
+    A call may be held for `hold` seconds: no idle timeout ends it earlier. With `others_clusters` its routes lead to
+    clusters that come and go without it: a call is answered 503 while its cluster is not there.
     """
     router = HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
     manager = HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=name,
-        route_config=RouteConfiguration(name=name, virtual_hosts=[routes]),
+        route_config=RouteConfiguration(
+            name=name, virtual_hosts=[routes], validate_clusters=False if others_clusters else None
+        ),
         http_filters=[*filters, router],
         common_http_protocol_options=common_codec(),
         http_protocol_options=http1_codec(http1_options()),

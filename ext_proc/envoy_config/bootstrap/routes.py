@@ -1,6 +1,6 @@
 """The virtual host of a listener: which cluster a call goes to, and the retries of its route."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -20,14 +20,27 @@ from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
 
 
-def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """The clusters that calls go to, by protocol; None where there is none for it."""
+
+    grpc: str | None = GRPC_CLUSTER
+    rest: str | None = REST_CLUSTER
+
+
+_OWN = Clusters()
+
+
+def edge_routes(settings: EnvoySettings, names_node: bool, clusters: Clusters = _OWN) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was."""
     routes = []
-    for cluster, reads in ((GRPC_CLUSTER, GRPC_READS), (REST_CLUSTER, REST_READS)):
+    for cluster, reads, is_grpc in ((clusters.grpc, GRPC_READS, True), (clusters.rest, REST_READS, False)):
+        if cluster is None:
+            continue
         if settings.repeat_lost:
             again = retry_lost()
-            routes += [_route(cluster, match, again) for match in reads]
-        routes.append(_route(cluster, RouteMatch(prefix="/")))
+            routes += [_route(cluster, match, is_grpc, again) for match in reads]
+        routes.append(_route(cluster, RouteMatch(prefix="/"), is_grpc))
     host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
@@ -42,9 +55,11 @@ def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
     return host
 
 
-def node_routes(settings: EnvoySettings) -> VirtualHost:
+def node_routes(settings: EnvoySettings, clusters: Clusters = _OWN) -> VirtualHost:
     """To the one model server of this machine."""
-    routes = [_route(cluster, RouteMatch(prefix="/")) for cluster in (GRPC_CLUSTER, REST_CLUSTER)]
+    by_protocol = ((clusters.grpc, True), (clusters.rest, False))
+    match = RouteMatch(prefix="/")
+    routes = [_route(cluster, match, is_grpc) for cluster, is_grpc in by_protocol if cluster is not None]
     return _host(settings, routes, retry_unsent(), AT_NODES_ROUTER)
 
 
@@ -59,7 +74,7 @@ def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, re
     )
 
 
-def _route(cluster: str, match: RouteMatch, retries: RetryPolicy | None = None) -> Route:
-    match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if cluster == GRPC_CLUSTER else match
+def _route(cluster: str, match: RouteMatch, is_grpc: bool, retries: RetryPolicy | None = None) -> Route:
+    match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if is_grpc else match
     # Time limits are the client's and the server's business: no timeout of Envoy's own.
     return Route(match=match, route=RouteAction(cluster=cluster, timeout=seconds(0), retry_policy=retries))
