@@ -1,46 +1,57 @@
-"""What tbms changes in sidecars, as patches."""
+"""Our policies as patches of sidecars, and what those of the others leave in them."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 
-from ext_proc.envoy_config.parts.filter import edge_filter, node_filter
-from ext_proc.envoy_config.parts.known import known_filter
-from ext_proc.envoy_config.parts.override_host import override_host
-from ext_proc.envoy_config.parts.server_cluster import server_cluster
-from ext_proc.envoy_config.parts.text import to_yaml
-from ext_proc.envoy_config.settings import EnvoySettings
 from ext_proc.kuma.patching.modification import Modification, read_modification
-from integration.kuma.sidecars import Patches
+from ext_proc.kuma.patching.resources import Resources, managers
+from ext_proc.kuma.rendering.description import KNOWN_MAP, Environment, MeshDescription
+from ext_proc.kuma.rendering.files import render_policies
+from ext_proc.kuma.rendering.names import Naming
+from ext_proc.kuma.rendering.versions import kuma_version
+
+_IDLE = "630s"
 
 
-def patches(envoy: str) -> Patches:
-    settings = EnvoySettings()
-    server = {
-        "cluster": {"operation": "Add", "value": to_yaml(server_cluster("unix:/run/tbms/ext_proc.sock", None, 10000))}
-    }
-
-    def before_router(origin: str, made: Any) -> Mapping[str, Any]:
-        match = {"name": "envoy.filters.http.router", "origin": origin}
-        return {"httpFilter": {"operation": "AddBefore", "match": match, "value": to_yaml(made)}}
-
-    edge = [
-        server,
-        before_router("outbound", known_filter("/run/tbms/known.pb")),
-        before_router("outbound", edge_filter(settings, envoy, known=True)),
-        {
-            "cluster": {
-                "operation": "Patch",
-                "match": {"origin": "outbound"},
-                "value": to_yaml(Cluster(load_balancing_policy=override_host())),
-            }
-        },
-    ]
-    node = [server, before_router("inbound", node_filter(envoy, 60.0))]
-    return Patches(_read(edge), _read(node))
+def mesh_of(sample: str) -> MeshDescription:
+    """The mesh of a sample such as "2.14/kri-mtls", with the map of known calls on."""
+    kuma, _, about = sample.partition("/")
+    naming = Naming.KRI if about.startswith("kri") or kuma == "3.0" else Naming.LEGACY
+    environment = Environment.KUBERNETES if about == "kubernetes" else Environment.UNIVERSAL
+    return MeshDescription(
+        kuma_version(kuma),
+        environment,
+        naming=naming,
+        namespace="ml" if environment is Environment.KUBERNETES else "",
+        gateway="edge-gateway",
+        known=KNOWN_MAP,
+    )
 
 
-def _read(items: list[Any]) -> list[Modification]:
-    return [read_modification(yaml.safe_load(yaml.safe_dump(item)), f"[{at}]") for at, item in enumerate(items)]
+def modifications(mesh: MeshDescription, role: str) -> list[Modification]:
+    """What the MeshProxyPatch of a role (`edge`, `node`, `gateway`) changes, as it is rendered."""
+    document = yaml.safe_load(render_policies(mesh)[f"mesh-proxy-patch-{role}.yaml"])
+    items = document["spec"]["default"]["appendModifications"]
+    return [read_modification(item, f"{role}[{index}]") for index, item in enumerate(items)]
+
+
+def obey_traffic_policies(resources: Resources) -> None:
+    """What MeshRetry and MeshTimeout of ours leave of the routes, which Kuma writes before it patches.
+
+    No route has retries of its own, so that those of the patched virtual host hold, and none ends a call by its time.
+    """
+    for listener in resources.listeners.values():
+        if listener.origin != "outbound":
+            continue
+        for manager in managers(listener.value):
+            for host in manager.get("routeConfig", {}).get("virtualHosts", ()):
+                for route in host.get("routes", ()):
+                    _obey(route.get("route", {}))
+
+
+def _obey(action: Mapping[str, Any]) -> None:
+    if isinstance(action, dict):
+        action.pop("retryPolicy", None)
+        action.update(timeout="0s", idleTimeout=_IDLE)

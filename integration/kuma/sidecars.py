@@ -6,16 +6,16 @@ as they are. The tbms servers and the model server behind are somebody else's: `
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ext_proc.kuma.patching.applying import apply
-from ext_proc.kuma.patching.modification import Modification
 from ext_proc.kuma.patching.resources import Resources
 from integration.kuma.bootstrap import Identity, Places, permit_only, standalone, trusted_names
 from integration.kuma.identities import Authority
+from integration.kuma.policies import mesh_of, modifications, obey_traffic_policies
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, answers
@@ -30,14 +30,6 @@ REST_BEHIND, GRPC_BEHIND = ("127.0.2.2", 18501), ("127.0.2.2", 18500)
 REST_NODE, GRPC_NODE = ("127.0.1.2", 8501), ("127.0.1.2", 8500)
 REST_CLIENT, GRPC_CLIENT = ("127.0.0.1", 10501), ("127.0.0.1", 10500)
 _TRUST_DOMAINS = {"2.13": "spiffe://default/", "2.14": "spiffe://default/", "3.0": "spiffe://mesh.local/workload/"}
-
-
-@dataclass(frozen=True)
-class Patches:
-    """What policies change in the sidecars of a client and of a node; nothing where they are as Kuma made them."""
-
-    client: Sequence[Modification] = ()
-    node: Sequence[Modification] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Mesh:
     sample: str
     folder: Path
     behind: Behind
-    patches: Patches = Patches()
+    patched: bool = True
     envoy: str | None = None
     stranger: bool = False
     ports: list[int] = field(default_factory=lambda: free_ports(9))
@@ -80,8 +72,8 @@ class Mesh:
         self.rest, self.grpc = f"http://127.0.0.1:{rest_client}", f"127.0.0.1:{grpc_client}"
         self.stranger_rest = f"http://127.0.0.1:{other_rest}"
         self.rest_node, self.grpc_node = f"127.0.0.1:{rest_node}", f"127.0.0.1:{grpc_node}"
-        client = _resources(self.sample, "client", self.patches.client, kuma)
-        served = _resources(self.sample, "node-a", self.patches.node, kuma)
+        client = _resources(self.sample, "client", "edge" if self.patched else None)
+        served = _resources(self.sample, "node-a", "node" if self.patched else None)
         who = _TRUST_DOMAINS[kuma] + "client"
         own, others, nodes = self._identities(trusted_names(client), who)
         permit_only(served, who)
@@ -96,7 +88,7 @@ class Mesh:
         self.sidecars = [self.node, self.client]
         if self.stranger:
             # Its egress, too, would be the client's.
-            bare = _resources(self.sample, "client", (), kuma)
+            bare = _resources(self.sample, "client", None)
             self.sidecars.append(self._sidecar("stranger", standalone(bare, f"127.0.0.1:{admins[2]}", there, others)))
         self._admins = {
             name: f"http://127.0.0.1:{port}" for name, port in zip(("client", "node"), admins, strict=False)
@@ -143,12 +135,17 @@ class Mesh:
         return Process(f"{name}'s sidecar", command, self.folder / f"{name}.log")
 
 
-def patched(sample: str, name: str, modifications: Sequence[Modification], kuma: str) -> Resources:
-    """The resources of a sidecar of a sample (`client`, `node-a`), patched as this Kuma patches."""
+def patched(sample: str, name: str, role: str | None) -> Resources:
+    """The resources of a sidecar of a sample (`client`, `node-a`) under our policies for a role, as its Kuma patches.
+
+    Without a role it is as the control plane made it.
+    """
     resources = Resources(json.loads((SAMPLES / sample / f"{name}.before.json").read_text()))
-    apply(modifications, resources, keyed=kuma == "3.0")
+    if role is not None:
+        obey_traffic_policies(resources)
+        apply(modifications(mesh_of(sample), role), resources, keyed=sample.startswith("3."))
     return resources
 
 
-def _resources(sample: str, name: str, modifications: Sequence[Modification], kuma: str) -> dict[str, dict[str, Any]]:
-    return patched(sample, name, modifications, kuma).document()
+def _resources(sample: str, name: str, role: str | None) -> dict[str, dict[str, Any]]:
+    return patched(sample, name, role).document()

@@ -6,16 +6,16 @@ from pathlib import Path
 import typer
 
 from ext_proc.kuma.checking.proxies import ProxyError
-from ext_proc.kuma.checking.report import check
+from ext_proc.kuma.checking.report import Evidence, check
 from ext_proc.kuma.checking.schemas import SchemaError
 
 FOUND, UNABLE = 1, 2
 
 
-def run(folder: Path, versions: Sequence[str], crds: Path | None, configs: Sequence[Path], laid: Sequence[str]) -> int:
+def run(folder: Path, versions: Sequence[str], evidence: Evidence) -> int:
     """Prints a line for each error and one that counts. 0: none; 1: some; 2: it could not be judged."""
     try:
-        report = check(folder, versions, crds, configs, laid)
+        report = check(folder, versions, evidence)
     except (SchemaError, ProxyError, OSError) as error:
         typer.echo(str(error), err=True)
         return UNABLE
@@ -23,9 +23,9 @@ def run(folder: Path, versions: Sequence[str], crds: Path | None, configs: Seque
         typer.echo(str(finding))
     for note in report.notes:
         typer.echo(f"note: {note}")
-    if crds is None:
+    if evidence.crds is None:
         typer.echo("note: without --crds no document was held against a schema")
-    if not configs:
+    if not evidence.configs:
         typer.echo("note: without --config no patch was tried on a sidecar")
     typer.echo(str(report))
     return FOUND if report.findings else 0

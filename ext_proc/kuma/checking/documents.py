@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import yaml
 
+from ext_proc.kuma.checking.versions import of_version
+
 Form = Literal["kubernetes", "universal"]
 FORMS: tuple[Form, ...] = ("kubernetes", "universal")
 _ENDINGS = (".yaml", ".yml", ".json")
@@ -65,13 +67,18 @@ class Folder:
     findings: tuple[Finding, ...]
 
 
-def read_folder(root: Path) -> Folder:
-    """Reads every file under a folder, in the order of their names. Raises OSError where a folder cannot be read."""
+def read_folder(root: Path, version: str) -> Folder:
+    """Reads every file under a folder that is for a version, in the order of their names.
+
+    Raises OSError where a folder or file cannot be read.
+    """
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is no folder")
     documents: list[Document] = []
     others: list[tuple[Path, Any]] = []
     texts: list[tuple[Path, str]] = []
     findings: list[Finding] = []
-    for file in sorted(each for each in root.rglob("*") if each.is_file()):
+    for file in of_version(root, sorted(each for each in root.rglob("*") if each.is_file()), version):
         try:
             if file.stat().st_size > _READ_AT_MOST:
                 continue

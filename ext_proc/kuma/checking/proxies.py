@@ -6,19 +6,21 @@ a policy is taken to select every proxy on which it would change something.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ext_proc.errors import TbmsError
 from ext_proc.kuma.checking.documents import Document, Form
+from ext_proc.kuma.checking.versions import of_version
 from ext_proc.kuma.patching.envoy_types import EnvoyTypeError
-from ext_proc.kuma.patching.resources import Resources
+from ext_proc.kuma.patching.resources import GATEWAY, Resources
 
 OVERVIEW = "overview.json"
 _URL = "type.googleapis.com/"
 _DISPLAY_NAME = "kuma.io/display-name"
+_GATEWAY = "MeshGateway"
 _ENVIRONMENT = "kuma.io/env"
 
 
@@ -39,15 +41,15 @@ class Proxy:
         return Resources(self.config)
 
 
-def read_proxies(path: Path) -> list[Proxy]:
-    """The configurations in a file, or in all files of a folder. Raises ProxyError.
+def read_proxies(path: Path, version: str) -> list[Proxy]:
+    """The configurations in a file, or in all files of a folder that are for a version. Raises ProxyError.
 
     Of NAME.before.json and NAME.after.json the first is taken: what a sidecar has without patches.
     """
     if not path.is_dir():
         return [_proxy(path, _json(path), {})]
     found, overviews = [], {}
-    for file in sorted(path.rglob("*.json")):
+    for file in of_version(path, sorted(path.rglob("*.json")), version):
         if file.name.endswith(".after.json"):
             continue
         document = _json(file)
@@ -56,8 +58,14 @@ def read_proxies(path: Path) -> list[Proxy]:
         elif _is_config(document):
             found.append((file, document))
     if not found:
-        raise ProxyError(f"{path}: no configuration of a sidecar is in it")
+        raise ProxyError(f"{path}: no configuration of a sidecar of Kuma {version} is in it")
     return [_proxy(file, document, overviews.get(file.parent, {})) for file, document in found]
+
+
+def may_be_seen(policy: Document, proxies: Iterable[Proxy]) -> bool:
+    """Whether there is any proxy of the kind that a policy selects, so that it can be judged by them."""
+    kind = (policy.spec.get("targetRef") or {}).get("kind")
+    return kind != _GATEWAY or any(selects(policy, each) for each in proxies)
 
 
 def takes(form: Form, proxy: Proxy) -> bool:
@@ -71,6 +79,8 @@ def selects(policy: Document, proxy: Proxy) -> bool | None:
     wanted = target.get("labels") or {}
     if target.get("kind") == "Mesh" and not wanted:
         return True
+    if target.get("kind") == _GATEWAY:
+        return any(each.origin == GATEWAY for each in proxy.resources().listeners.values())
     if proxy.labels is None:
         return None
     if target.get("kind") == "Dataplane" and target.get("name"):

@@ -1,14 +1,14 @@
 """A folder of policies judged: schemas, Envoy types, and what the patches do to sidecars."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ext_proc.kuma.checking import rules
 from ext_proc.kuma.checking.documents import FORMS, Document, Finding, Folder, read_folder
 from ext_proc.kuma.checking.laying import is_laid
-from ext_proc.kuma.checking.proxies import Proxy, order, read_proxies, selects, takes
-from ext_proc.kuma.checking.schemas import Schemas, of_version
+from ext_proc.kuma.checking.proxies import Proxy, may_be_seen, order, read_proxies, selects, takes
+from ext_proc.kuma.checking.schemas import Schemas
 from ext_proc.kuma.patching.applying import apply
 from ext_proc.kuma.patching.envoy_types import EnvoyTypeError
 from ext_proc.kuma.patching.modification import Modification, read_modification
@@ -40,40 +40,48 @@ class Report:
         )
 
 
-def check(
-    folder: Path, versions: Sequence[str], crds: Path | None, configs: Sequence[Path], laid: Iterable[str] = ()
-) -> Report:
-    """Judges the policies in `folder` for each Kuma version.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What policies are judged by: Kuma's schemas, configurations of sidecars or folders of them, and what lays files.
 
-    `crds` holds the schemas, `configs` are configurations of sidecars or folders of them; each of the three may have a
-    subfolder for each version. `laid` are files that somebody else lays before Envoy starts.
+    `beside` are folders of other manifests, `laid` files that, as somebody says, are there before Envoy starts.
+    """
+
+    crds: Path | None = None
+    configs: Sequence[Path] = ()
+    beside: Sequence[Path] = ()
+    laid: frozenset[str] = frozenset()
+
+
+def check(folder: Path, versions: Sequence[str], evidence: Evidence) -> Report:
+    """Judges the policies in `folder` for each Kuma version. Every folder may have subfolders for versions.
+
     Raises SchemaError and ProxyError for what cannot be judged, OSError for what cannot be read.
     """
     report = Report()
     for version in versions:
-        _check_version(report, of_version(folder, version), version, crds, configs, frozenset(laid))
+        _check_version(report, folder, version, evidence)
     report.findings = list(dict.fromkeys(report.findings))
     return report
 
 
-def _check_version(
-    report: Report, root: Path, version: str, crds: Path | None, configs: Sequence[Path], laid: frozenset[str]
-) -> None:
-    folder = read_folder(root)
+def _check_version(report: Report, root: Path, version: str, evidence: Evidence) -> None:
+    folder = read_folder(root, version)
+    around = [folder, *(read_folder(each, version) for each in evidence.beside)]
     report.versions.append(version)
     report.policies += len(folder.documents)
     report.findings += folder.findings
     if not folder.documents:
         report.findings.append(Finding(root, "", "", f"there is no document of Kuma {version} in it"))
-    if crds is not None:
-        schemas = Schemas(of_version(crds, version))
+    if evidence.crds is not None:
+        schemas = Schemas(evidence.crds, version)
         report.findings += [finding for each in folder.documents for finding in schemas.findings(each)]
         report.notes += [
             f"Kuma {version}: {kind} has no schema here, and was not held against one"
             for kind in sorted(schemas.unknown_kinds)
         ]
     report.findings += [finding for each in folder.documents for finding in _plain(each, version)]
-    proxies = [proxy for path in configs for proxy in read_proxies(of_version(path, version))]
+    proxies = [proxy for path in evidence.configs for proxy in read_proxies(path, version)]
     report.configs += len(proxies)
     # Both forms say the same to two control planes; one that got both would patch twice.
     for form in FORMS:
@@ -81,11 +89,16 @@ def _check_version(
         for each in folder.documents:
             if each.kind == PATCH and each.form == form:
                 modifications = list(_modifications(each, report.findings))
-                report.findings += _files(each, modifications, folder, laid)
+                report.findings += _files(each, modifications, around, evidence.laid)
                 patches[id(each)] = (each, modifications)
         if patches:
             own = [each for each in proxies if takes(form, each)]
-            report.findings += _tried(list(patches.values()), own, keyed=_number(version) >= _KEYED_FROM)
+            seen = [each for each in patches.values() if may_be_seen(each[0], own)]
+            report.findings += _once(_tried(seen, own, keyed=_number(version) >= _KEYED_FROM))
+            unseen = [each[0].title for each in patches.values() if own and each not in seen]
+            report.notes += [
+                f"Kuma {version}: {title} was tried on nothing: no gateway is among them" for title in unseen
+            ]
 
 
 def _modifications(policy: Document, findings: list[Finding]) -> Iterator[Modification]:
@@ -122,16 +135,16 @@ def _plain(document: Document, version: str) -> Iterator[Finding]:
 
 
 def _files(
-    policy: Document, modifications: list[Modification], folder: Folder, laid: frozenset[str]
+    policy: Document, modifications: list[Modification], folders: Sequence[Folder], laid: frozenset[str]
 ) -> Iterator[Finding]:
     for each in modifications:
         for path in rules.watched_files(each):
-            if path not in laid and not is_laid(path, folder):
+            if path not in laid and not any(is_laid(path, each, policy.form) for each in folders):
                 yield policy.finding(
                     f"{each.where}.value",
                     f"{path} may not be there when Envoy reads the listener, and then Envoy refuses all of it: lay "
-                    "an empty map by an init container, tmpfiles.d or a unit in this folder, or say --laid where "
-                    "somebody else does",
+                    "an empty map by an init container, tmpfiles.d or a unit here or in a folder --beside, or say "
+                    "--laid where somebody else does",
                 )
 
 
@@ -176,9 +189,9 @@ def _broken(tried: list[rules.Tried], resources: Resources, proxy: Proxy) -> Ite
     if not tried:
         return
     before = set(rules.broken(proxy.resources(), str(proxy.file)))
-    for what in rules.broken(resources, str(proxy.file)):
-        if what not in before:
-            yield tried[-1].policy.finding("", what)
+    for where, what in rules.broken(resources, str(proxy.file)):
+        if (where, what) not in before:
+            yield tried[-1].policy.finding(where, what)
 
 
 def _would_change(modifications: list[Modification], proxy: Proxy, keyed: bool) -> bool:
@@ -200,6 +213,16 @@ def _selects_nothing(policy: Document, proxies: list[Proxy]) -> str:
     wanted = policy.spec.get("targetRef") or {}
     said = [", ".join(f"{name}={value}" for name, value in sorted(each.items())) for each in labels]
     return f"{wanted} selects none of the proxies; their labels: {' | '.join(dict.fromkeys(said))}"
+
+
+def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """One finding for each place: what is wrong in one sidecar is so in others alike."""
+    places: dict[tuple[Path, str, str], list[Finding]] = {}
+    for each in findings:
+        places.setdefault((each.file, each.document, each.where), []).append(each)
+    for first, *others in places.values():
+        more = f" (and in {len(others)} more)" if others else ""
+        yield replace(first, what=first.what + more)
 
 
 def _number(version: str) -> tuple[int, ...]:

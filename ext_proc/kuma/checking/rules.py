@@ -8,7 +8,7 @@ from typing import Any
 from ext_proc.kuma.checking.documents import Document, Finding
 from ext_proc.kuma.patching.applying import Effect
 from ext_proc.kuma.patching.modification import Modification
-from ext_proc.kuma.patching.resources import INBOUND, PATCHED, Resource, Resources, managers, tags_of
+from ext_proc.kuma.patching.resources import INBOUND, PATCHED, Resource, Resources, called, managers, tags_of
 
 RBAC = "envoy.filters.http.rbac"
 _ROUTER = "envoy.filters.http.router"
@@ -64,33 +64,39 @@ def holes(tried: Iterable[Tried], resources: Resources) -> Iterator[Finding]:
                 break
 
 
-def broken(resources: Resources, proxy: str) -> Iterator[str]:
-    """What Envoy would not do as it reads, or what the control plane would not send."""
+def broken(resources: Resources, proxy: str) -> Iterator[tuple[str, str]]:
+    """What Envoy would not do as it reads, or what the control plane would not send: where, and what."""
     for cluster in resources.clusters.values():
+        where = f"cluster {cluster.name}"
         thresholds = cluster.value.get("circuitBreakers", {}).get("thresholds", ())
         priorities = Counter(each.get("priority", "DEFAULT") for each in thresholds)
         for priority, count in priorities.items():
             if count > 1:
                 yield (
-                    f"cluster {cluster.name} of {proxy} has {count} circuit breaker thresholds of priority {priority}, "
-                    "and Envoy takes the first: before Kuma 3.0.1 a patch cannot change one, jsonPatches can"
+                    where,
+                    f"in {proxy} it has {count} circuit breaker thresholds of priority {priority}, and Envoy takes the "
+                    "first: before Kuma 3.0.1 a patch cannot change one, jsonPatches can",
                 )
         if cluster.origin == PATCHED and cluster.value.get("type") == "EDS":
-            yield f"cluster {cluster.name} of {proxy} is added as EDS, for which nobody sends endpoints: use STATIC"
+            yield where, f"in {proxy} it is added as EDS, for which nobody sends endpoints: use STATIC"
         if cluster.origin not in (PATCHED, "") and "loadBalancingPolicy" in cluster.value:
             common = cluster.value.get("commonLbConfig", {})
             clash = [name for name in ("localityWeightedLbConfig", "zoneAwareLbConfig") if name in common]
             clash += ["lbSubsetConfig"] if "lbSubsetConfig" in cluster.value else []
             if clash:
-                yield f"cluster {cluster.name} of {proxy} has loadBalancingPolicy beside {', '.join(clash)}"
+                yield where, f"in {proxy} it has loadBalancingPolicy beside {', '.join(clash)}"
     for listener in resources.listeners.values():
+        where = f"listener {listener.name}"
+        away = sorted(set(called(listener.value)) - set(resources.clusters)) if listener.origin == PATCHED else ()
+        if away:
+            yield where, f"in {proxy} it calls {_some(away)}, and there is only {_listed(resources.clusters.values())}"
         for manager in managers(listener.value):
             names = Counter(each.get("name") for each in manager.get("httpFilters", ()))
             for name, count in names.items():
                 if count > 1:
-                    yield f"listener {listener.name} of {proxy} has the filter {name} {count} times"
+                    yield where, f"in {proxy} it has the filter {name} {count} times"
             if manager.get("httpFilters", [{}])[-1].get("name") != _ROUTER:
-                yield f"listener {listener.name} of {proxy}: {_ROUTER} is not its last filter"
+                yield where, f"in {proxy} {_ROUTER} is not its last filter"
 
 
 def watched_files(modification: Modification) -> Iterator[str]:

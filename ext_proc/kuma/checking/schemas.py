@@ -5,7 +5,6 @@ of a cluster), and `openapi.yaml` for the few resources whose CRD takes anything
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +18,7 @@ from referencing.jsonschema import DRAFT202012
 
 from ext_proc.errors import TbmsError
 from ext_proc.kuma.checking.documents import Document, Finding
+from ext_proc.kuma.checking.versions import of_version
 
 _OPEN = "x-kubernetes-preserve-unknown-fields"
 _OPENAPI = "urn:kuma:openapi"
@@ -38,10 +38,10 @@ class SchemaError(TbmsError):
 class Schemas:
     """The schemas of one version. `unknown_kinds` are kinds of documents that had none."""
 
-    def __init__(self, folder: Path) -> None:
-        """Reads the schemas in a folder or file. Raises SchemaError."""
+    def __init__(self, folder: Path, version: str) -> None:
+        """Reads the schemas of a version in a folder (see `of_version`), or those in a file. Raises SchemaError."""
         self.unknown_kinds: set[str] = set()
-        files = [folder] if folder.is_file() else sorted(folder.rglob("*.yaml"))
+        files = [folder] if folder.is_file() else of_version(folder, sorted(folder.rglob("*.yaml")), version)
         self._crds: dict[str, Mapping[str, Any]] = {}
         self._openapi: Path | None = None
         self._validators: dict[tuple[str, str], Draft202012Validator | None] = {}
@@ -52,7 +52,7 @@ class Schemas:
             else:
                 self._crds |= dict(_crds(file))
         if not self._crds:
-            raise SchemaError(f"{folder}: there are no CRDs of Kuma in it")
+            raise SchemaError(f"{folder}: there are no CRDs of Kuma {version} in it")
 
     def findings(self, document: Document) -> Iterator[Finding]:
         """What is wrong with a document by its schema."""
@@ -104,22 +104,6 @@ class Schemas:
             self._registry = self._registry.with_resource(_OPENAPI, DRAFT202012.create_resource(closed))
         known = self._registry.contents(_OPENAPI)["components"]["schemas"]
         return f"{_OPENAPI}#/components/schemas/{kind}Item" if f"{kind}Item" in known else None
-
-
-def of_version(folder: Path, version: str) -> Path:
-    """The part of a folder that is for one Kuma version: a subfolder with the version in its name, else all of it.
-
-    "2.14" is in "2.14", "v2.14.3" and "master-2.14-dev", but not in "12.14" or "2.140". Raises SchemaError if there are
-    subfolders for versions, and none for this.
-    """
-    if not folder.is_dir():
-        return folder
-    subfolders = [each for each in sorted(folder.iterdir()) if each.is_dir() and re.search(r"\d\.\d", each.name)]
-    named = re.compile(rf"(?<![\d.]){re.escape(version)}(?!\d)")
-    found = [each for each in subfolders if named.search(each.name)]
-    if subfolders and not found:
-        raise SchemaError(f"{folder}: nothing for Kuma {version} among {', '.join(each.name for each in subfolders)}")
-    return found[-1] if found else folder
 
 
 def _crds(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

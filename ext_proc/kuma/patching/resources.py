@@ -81,7 +81,7 @@ class Resources:
         callers: dict[str, str] = {}
         for listener in self.listeners.values():
             listener.origin = _origin_of_listener(listener)
-            for name in _called(listener.value):
+            for name in called(listener.value):
                 callers.setdefault(name, listener.origin)
         for cluster in self.clusters.values():
             cluster.origin = _origin_of_cluster(cluster, callers)
@@ -121,7 +121,7 @@ def _origin_of_cluster(cluster: Resource, callers: Mapping[str, str]) -> str:
     return OUTBOUND if cluster.value.get("type") == "EDS" else ""
 
 
-def _called(value: Json) -> Iterator[str]:
+def called(value: Json) -> Iterator[str]:
     """The clusters that something inside a listener names: routes, weighted ones, TCP proxies."""
     if isinstance(value, Mapping):
         for name, each in value.items():
@@ -130,7 +130,7 @@ def _called(value: Json) -> Iterator[str]:
             elif name == "weightedClusters" and isinstance(each, Mapping):
                 yield from (one["name"] for one in each.get("clusters", ()) if "name" in one)
             else:
-                yield from _called(each)
+                yield from called(each)
     elif isinstance(value, list):
         for each in value:
-            yield from _called(each)
+            yield from called(each)

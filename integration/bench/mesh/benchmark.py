@@ -18,9 +18,8 @@ from integration.bench.cpu import cpu_seconds
 from integration.bench.routing.benchmark import Pair, Round, framed_predict
 from integration.bench.routing.h2load import LoadError, Request, h2load
 from integration.kuma.decided import decided
-from integration.kuma.policies import patches
 from integration.kuma.servers import MeshServers
-from integration.kuma.sidecars import ENVOYS, Behind, Mesh
+from integration.kuma.sidecars import Behind, Mesh
 from integration.peers.answerer import answerer
 from integration.stack import models
 from integration.stack.ports import free_ports
@@ -91,14 +90,15 @@ async def measure() -> dict[str, float]:
         async with answerer(folder) as upstream:
             port = int(upstream.rpartition(":")[2])
             servers = MeshServers(folder, shelf, node, models=frozenset({model}), calls=(port, port))
-            patched = Mesh(_SAMPLE, folder / "patched", servers.behind, patches(ENVOYS["2.14"]), ports=ports)
-            bare = Mesh(_SAMPLE, folder / "bare", Behind(port, port))
+            patched = Mesh(_SAMPLE, folder / "patched", servers.behind, ports=ports)
+            bare = Mesh(_SAMPLE, folder / "bare", Behind(port, port), patched=False)
             async with servers, patched, bare:
                 bench = Bench(servers, patched, bare)
                 rest, grpc = _requests(folder, model)
                 busy = {"rest": await bench.compare(rest, _BUSY)}
+                busy["grpc_1k"] = await bench.compare(grpc, _BUSY, grpc=True)
                 alone = await bench.compare(rest, _ALONE)
-    _print([("rest", 64, busy["rest"]), ("rest", 1, alone)])
+    _print([("rest", 64, busy["rest"]), ("grpc_1k", 64, busy["grpc_1k"]), ("rest", 1, alone)])
     return {
         **{f"sidecars_{case}_throughput": pair.throughput for case, pair in busy.items()},
         "sidecars_rest_added_p50_ms": alone.added(0.5),

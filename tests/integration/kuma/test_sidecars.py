@@ -11,8 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from ext_proc.known.file import make_if_absent
 from integration.kuma.decided import decided
-from integration.kuma.policies import patches
 from integration.kuma.servers import MeshServers
 from integration.kuma.sidecars import ENVOYS, Mesh
 from integration.stack.models import digits
@@ -62,7 +62,7 @@ async def scene(
     need_envoy(envoy)
     started, ports = servers
     folder = tmp_path_factory.mktemp("sidecars")
-    async with Mesh(sample, folder, started.behind, patches(envoy), stranger=True, ports=ports) as mesh:
+    async with Mesh(sample, folder, started.behind, stranger=True, ports=ports) as mesh:
         yield Scene(mesh, started, SAMPLES[sample])
 
 
@@ -103,8 +103,9 @@ async def test_a_denied_caller_is_refused_before_the_server_hears_of_it(scene: S
 
 
 async def test_a_denied_caller_is_refused_with_the_server_away(scene: Scene, tmp_path: Path) -> None:
+    make_if_absent(tmp_path / "known.pb")
     nobody = replace(scene.servers.behind, client_folder=tmp_path, node_folder=tmp_path)
-    sidecars = Mesh(scene.mesh.sample, tmp_path / "mesh", nobody, replace(scene.mesh.patches, client=()), stranger=True)
+    sidecars = Mesh(scene.mesh.sample, tmp_path / "mesh", nobody, stranger=True)
     async with sidecars as mesh:
         reply = await scene.call(mesh.stranger_rest)
         assert (reply.status, reply.body) == (403, b"RBAC: access denied")

@@ -9,11 +9,12 @@ import pytest
 from ext_proc.known.file import make_if_absent
 from integration.kuma.bootstrap import Places, standalone, trusted_names
 from integration.kuma.identities import Authority
-from integration.kuma.policies import patches
 from integration.kuma.sidecars import ENVOYS, SAMPLES, patched
 from integration.stack.envoys import envoy_binary
 from integration.stack.process import output_of
 from tests.integration.conftest import need_envoy
+
+ROLES = {"client": "edge", "node": "node", "models": "node", "edge": "gateway"}
 
 pytestmark = pytest.mark.envoy
 
@@ -24,14 +25,13 @@ async def test_patched_sidecars_are_accepted(kuma: str, tmp_path: Path) -> None:
     need_envoy(envoy)
     make_if_absent(tmp_path / "known.pb")
     identity = Authority(tmp_path).issue("sidecar", ["spiffe://default/models"])
-    places, ours = Places(folders={"/run/tbms": str(tmp_path)}), patches(envoy)
+    places = Places(folders={"/run/tbms": str(tmp_path)})
     files = sorted((SAMPLES / kuma).rglob("*.before.json"))
     assert files
     for index, file in enumerate(files):
         name = file.name.removesuffix(".before.json")
         sample = str(file.parent.relative_to(SAMPLES))
-        changes = ours.client if name.startswith("client") else ours.node
-        resources = patched(sample, name, changes, kuma).document()
+        resources = patched(sample, name, ROLES[name.partition("-")[0]]).document()
         config = tmp_path / f"{index}.json"
         config.write_text(json.dumps(standalone(resources, "127.0.0.1:9901", places, identity)))
         log = tmp_path / f"{index}.log"
@@ -42,7 +42,7 @@ async def test_patched_sidecars_are_accepted(kuma: str, tmp_path: Path) -> None:
 async def test_a_broken_one_is_not(tmp_path: Path) -> None:
     """So that the test above can fail."""
     need_envoy("1.38")
-    resources = patched("2.14/legacy-mtls", "client", (), "2.14").document()
+    resources = patched("2.14/legacy-mtls", "client", None).document()
     assert trusted_names(resources)
     bootstrap = standalone(resources, "127.0.0.1:9901", Places(), None)  # its secrets are nowhere
     config = tmp_path / "envoy.json"

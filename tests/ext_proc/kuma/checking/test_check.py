@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ext_proc.cli.policies.check import run
-from ext_proc.kuma.checking.report import check
+from ext_proc.kuma.checking.report import Evidence, check
 from tests.ext_proc.kuma.samples import FOLDER
 from tests.ext_proc.kuma.schemas import kuma_schemas
 
@@ -33,7 +33,7 @@ def found(
     laid: tuple[str, ...] = (),
 ) -> list[str]:
     """What is found, without the folder's name."""
-    report = check(folder, [version], crds, configs, laid)
+    report = check(folder, [version], Evidence(crds, configs, laid=frozenset(laid)))
     return [str(each).replace(f"{folder}/", "").replace(f"{FOLDER}/", "") for each in report.findings]
 
 
@@ -48,6 +48,11 @@ def edited(folder: Path, source: Path, edit: Edit, name: str | None = None) -> P
 
 def modifications(document: Any) -> Any:
     return document["spec"]["default"]["appendModifications"]
+
+
+def as_kubernetes(document: Any) -> None:
+    document.pop("type"), document.pop("mesh")
+    document.update(apiVersion="kuma.io/v1alpha1", kind="MeshProxyPatch", metadata={"name": document.pop("name")})
 
 
 def in_value(place: int, kind: str, edit: Edit) -> Edit:
@@ -183,17 +188,12 @@ def test_a_filter_that_is_there_twice(tmp_path: Path) -> None:
     edited(folder, NODE, lambda it: it.update(name="tbms-node-again"), "again.yaml")
     told = found(folder)
     assert len(told) == 2
-    assert "listener inbound:127.0.1.2:8500 of 2.14/legacy-mtls/node-a.before.json has the filter " in told[0]
-    assert told[0].endswith("envoy.filters.http.ext_proc 2 times")
+    where = "again.yaml: MeshProxyPatch tbms-node-again listener inbound:127.0.1.2:8500: in 2.14/legacy-mtls/node-a"
+    assert told[0] == f"{where}.before.json it has the filter envoy.filters.http.ext_proc 2 times"
 
 
 def test_both_forms_are_two_meshes(tmp_path: Path) -> None:
     folder = edited(tmp_path / "p", NODE, lambda _: None)
-
-    def as_kubernetes(document: Any) -> None:
-        document.pop("type"), document.pop("mesh")
-        document.update(apiVersion="kuma.io/v1alpha1", kind="MeshProxyPatch", metadata={"name": document.pop("name")})
-
     edited(folder, NODE, as_kubernetes, "kubernetes.yaml")
     assert found(folder, configs=(FOLDER / "2.14/legacy-mtls", FOLDER / "2.14/kubernetes")) == []
 
@@ -208,7 +208,7 @@ def test_circuit_breakers_before_and_after_kuma_merges_them(tmp_path: Path, vers
     told = found(edited(tmp_path / "p", EDGE, edit), version, configs=(FOLDER / version / "kri-plain",))
     assert len(told) == errors
     assert all(
-        "has 2 circuit breaker thresholds of priority DEFAULT, and Envoy takes the first" in each for each in told
+        "it has 2 circuit breaker thresholds of priority DEFAULT, and Envoy takes the first" in each for each in told
     )
 
 
@@ -224,7 +224,7 @@ def test_the_breakers_of_the_servers_cluster_stay_as_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        ({"name": "x", "type": "EDS"}, "cluster x of 2.14/legacy-mtls/client.before.json is added as EDS"),
+        ({"name": "x", "type": "EDS"}, "cluster x: in 2.14/legacy-mtls/client.before.json it is added as EDS"),
         (None, "has loadBalancingPolicy beside lbSubsetConfig"),
     ],
 )
@@ -237,6 +237,14 @@ def test_clusters_that_would_break_the_configuration(tmp_path: Path, value: Any,
             body["value"] += "lbSubsetConfig: {fallbackPolicy: ANY_ENDPOINT}\n"
 
     assert any(error in each for each in found(edited(tmp_path / "p", EDGE, edit)))
+
+
+CONTAINER_PATCH = """
+apiVersion: kuma.io/v1alpha1
+kind: ContainerPatch
+metadata: {name: tbms}
+spec: {%s: [{op: add, path: %s, value: '["tbms", "lay", "/run/tbms/known.pb"]'}]}
+"""
 
 
 class TestKnownMap:
@@ -262,17 +270,26 @@ class TestKnownMap:
                 "d /run/tbms 0770 tbms kuma\nC /run/tbms/known.pb 0640 tbms kuma - /usr/share/tbms/empty.pb\n",
             ),
             ("tbms.service", "[Unit]\nBefore=kuma-dp.service\n[Service]\nExecStart=tbms serve # /run/tbms/known.pb\n"),
-            ("pod.yaml", "kind: Pod\nspec:\n  initContainers: [{command: [tbms, lay, /run/tbms/known.pb]}]\n"),
-            (
-                "patch.yaml",
-                "apiVersion: kuma.io/v1alpha1\nkind: ContainerPatch\nmetadata: {name: tbms}\n"
-                'spec: {initPatch: [{op: add, path: /command, value: "[tbms, lay, /run/tbms/known.pb]"}]}\n',
-            ),
         ],
     )
     def test_what_lays_it(self, folder: Path, name: str, text: str) -> None:
         (folder / name).write_text(text)
         assert found(folder) == []
+
+    @pytest.mark.parametrize(
+        ("text", "errors"),
+        [
+            ("kind: Pod\nspec:\n  initContainers: [{command: [tbms, lay, /run/tbms/known.pb]}]\n", 0),
+            ("kind: Pod\nspec:\n  containers: [{command: [tbms, serve, /run/tbms/known.pb]}]\n", 1),
+            (CONTAINER_PATCH % ("initPatch", "/command"), 0),
+            (CONTAINER_PATCH % ("sidecarPatch", "/command"), 0),
+            (CONTAINER_PATCH % ("sidecarPatch", "/env/-"), 1),
+        ],
+    )
+    def test_what_lays_it_in_a_cluster(self, folder: Path, text: str, errors: int) -> None:
+        edited(folder, folder / EDGE.name, as_kubernetes)
+        (folder / "manifest.yaml").write_text(text)
+        assert len(found(folder, configs=())) == errors
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -384,18 +401,18 @@ class TestSchemas:
         listed.write_text(
             yaml.safe_dump({"kind": "List", "items": [yaml.safe_load(each.read_text()) for each in files]})
         )
-        report = check(APPLIED, ["2.14"], listed, ())
+        report = check(APPLIED, ["2.14"], Evidence(listed))
         assert report.findings == []
         assert {note.partition(": ")[2].partition(" ")[0] for note in report.notes} == {"Dataplane", "Mesh"}
 
 
 def test_exit_status_and_the_line_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(FOLDER / "2.14/applied", ["2.14"], None, [CONFIGS], ()) == 0
+    assert run(FOLDER / "2.14/applied", ["2.14"], Evidence(configs=[CONFIGS])) == 0
     line = "policies-check: 9 policies, 1 Kuma versions (2.14), 2 sidecar configurations, 0 errors"
     assert capsys.readouterr().out.splitlines() == ["note: without --crds no document was held against a schema", line]
     wrong = edited(tmp_path / "p", APPLIED / "client.yaml", lambda it: it["networking"].pop("inbound"))
-    assert run(wrong, ["2.14"], None, [], ()) == 1
+    assert run(wrong, ["2.14"], Evidence()) == 1
     assert capsys.readouterr().out.splitlines()[-1].endswith("0 sidecar configurations, 1 error")
     for crds, configs in ((tmp_path / "p", ()), (None, (APPLIED,)), (None, (tmp_path / "none",))):
-        assert run(wrong, ["2.14"], crds, configs, ()) == 2
+        assert run(wrong, ["2.14"], Evidence(crds, configs)) == 2
         assert capsys.readouterr().err
