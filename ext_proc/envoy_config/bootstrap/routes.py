@@ -39,8 +39,8 @@ def edge_routes(settings: EnvoySettings, names_node: bool, clusters: Clusters = 
             continue
         if settings.repeat_lost:
             again = retry_lost()
-            routes += [_route(cluster, match, is_grpc, again) for match in reads]
-        routes.append(_route(cluster, RouteMatch(prefix="/"), is_grpc))
+            routes += [routed(cluster, match, is_grpc, again) for match in reads]
+        routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
     host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
@@ -59,7 +59,7 @@ def node_routes(settings: EnvoySettings, clusters: Clusters = _OWN) -> VirtualHo
     """To the one model server of this machine."""
     by_protocol = ((clusters.grpc, True), (clusters.rest, False))
     match = RouteMatch(prefix="/")
-    routes = [_route(cluster, match, is_grpc) for cluster, is_grpc in by_protocol if cluster is not None]
+    routes = [routed(cluster, match, is_grpc) for cluster, is_grpc in by_protocol if cluster is not None]
     return _host(settings, routes, retry_unsent(), AT_NODES_ROUTER)
 
 
@@ -74,7 +74,8 @@ def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, re
     )
 
 
-def _route(cluster: str, match: RouteMatch, is_grpc: bool, retries: RetryPolicy | None = None) -> Route:
+def routed(cluster: str, match: RouteMatch, is_grpc: bool, retries: RetryPolicy | None = None) -> Route:
+    """A route to a cluster: gRPC calls only, or whatever matches; without `retries` its host's policy holds."""
     match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if is_grpc else match
     # Time limits are the client's and the server's business: no timeout of Envoy's own.
     return Route(match=match, route=RouteAction(cluster=cluster, timeout=seconds(0), retry_policy=retries))

@@ -1,5 +1,6 @@
 """The one description of a mesh that its policies are written from."""
 
+import posixpath
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,6 +10,7 @@ from ext_proc.envoy_config import EnvoySettings, GatheredCalls
 from ext_proc.errors import ConfigError
 from ext_proc.kuma.rendering.names import Naming, service_cluster, service_kri
 from ext_proc.kuma.rendering.versions import KumaVersion
+from mesh.address import parse_address
 from mesh.digits import number
 
 Protocol = Literal["http", "grpc"]
@@ -17,6 +19,7 @@ Protocol = Literal["http", "grpc"]
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # A value of a label of Kubernetes, to which Kuma keeps.
 _VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _KEY = re.compile(r"([a-z0-9][-a-z0-9.]{0,252}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 # Folder and files that server and sidecar share, unless they are told otherwise.
@@ -40,6 +43,20 @@ def label(part: str, text: str) -> str:
     """The text, if it may be the name of a `part`. Raises ConfigError."""
     if not _LABEL.fullmatch(text):
         raise ConfigError(f"{part}: {text!r} is no DNS label (a-z, 0-9 and -, at most 63)")
+    return text
+
+
+def account(part: str, text: str) -> str:
+    """The text, if it may name a caller: a workload, or a service account, `namespace/name` too. Raises ConfigError."""
+    for piece in text.split("/", 1):
+        label(part, piece)
+    return text
+
+
+def trust_domain(part: str, text: str) -> str:
+    """The text, if it may be a trust domain of SPIFFE. Raises ConfigError."""
+    if not _DOMAIN.fullmatch(text):
+        raise ConfigError(f"{part}: {text!r} is no trust domain (a-z, 0-9, ., - and _)")
     return text
 
 
@@ -91,6 +108,10 @@ class Port:
         )
 
 
+DEFAULT_PORTS = (Port("http", 8501, "http"), Port("grpc", 8500, "grpc"))
+"""Those of TF Serving."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteNode:
     """A node of another zone: its id, and the zone in which a MeshService of that name leads to it alone."""
@@ -132,7 +153,7 @@ class MeshDescription:
     zone: str = "default"
     namespace: str = ""
     service: str = "models"
-    ports: tuple[Port, ...] = (Port("http", 8501, "http"), Port("grpc", 8500, "grpc"))
+    ports: tuple[Port, ...] = DEFAULT_PORTS
     naming: Naming = Naming.LEGACY
     edge_labels: Labels = (("app", "client"),)
     node_labels: Labels = (("app", "models"),)
@@ -155,23 +176,29 @@ class MeshDescription:
         return self.environment is Environment.KUBERNETES
 
     @property
+    def folder(self) -> str:
+        """The folder that a server shares with its sidecar."""
+        return posixpath.dirname(parse_address(self.envoy.egress).path)
+
+    @property
     def domain(self) -> str:
         """The SPIFFE trust domain of the mesh's identities."""
         return self.trust_domain or f"{self.mesh}.{self.zone}.mesh.local"
 
     def kri(self, port: Port) -> str:
         """The KRI of a port of the service. Outbounds of Universal say numbers, those of Kubernetes names."""
-        section = port.name if self.on_kubernetes else str(port.number)
-        return service_kri(self.mesh, self.zone, self.namespace, self.service, section)
+        return self.cluster(port, Naming.KRI)
 
-    def cluster(self, port: Port) -> str:
-        """The cluster of a port of the service, in the sidecars that call it."""
-        return self.kri(port) if self.naming is Naming.KRI else self.legacy_cluster(port)
-
-    def legacy_cluster(self, port: Port) -> str:
-        """The cluster's name where proxies do not have KRIs."""
-        return service_cluster(self.mesh, self.zone, self.namespace, self.service, port.number)
+    def cluster(self, port: Port, naming: Naming | None = None, node: RemoteNode | None = None) -> str:
+        """The cluster of a port, in the sidecars that call it: of the service, or of a node of another zone."""
+        zone, service = (self.zone, self.service) if node is None else (node.zone, node.id)
+        if (naming or self.naming) is Naming.KRI:
+            return service_kri(self.mesh, zone, self.namespace, service, self._section(port))
+        return service_cluster(self.mesh, zone, self.namespace, service, port.number)
 
     def port_of(self, protocol: Protocol) -> Port | None:
         """The first port that speaks this."""
         return next((port for port in self.ports if port.protocol == protocol), None)
+
+    def _section(self, port: Port) -> str:
+        return port.name if self.on_kubernetes else str(port.number)

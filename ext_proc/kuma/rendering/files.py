@@ -63,4 +63,9 @@ def _check(mesh: MeshDescription) -> None:
             "where nobody but the server can call"
         )
     if not parse_address(mesh.socket).is_local:
-        raise ConfigError(f"--socket: {mesh.socket}: the server stands beside its sidecar: a Unix socket, or loopback")
+        raise ConfigError(
+            f"server.listen: {mesh.socket}: the server stands beside its sidecar: a Unix socket, or loopback"
+        )
+    for what, path in (("server.listen", parse_address(mesh.socket).path), ("known.file", mesh.known or "")):
+        if mesh.on_kubernetes and path and not path.startswith(f"{mesh.folder}/"):
+            raise ConfigError(f"{what}: {path} is not in {mesh.folder}, the one folder that kuma-sidecar gets")

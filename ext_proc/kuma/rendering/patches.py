@@ -5,8 +5,10 @@ policy, so it has the last word.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+import betterproto2
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.config.route.v3 import VirtualHost
@@ -17,7 +19,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from ext_proc.contract import NAMED_HEADER, NODE_HEADER
-from ext_proc.envoy_config.bootstrap.egress import batches_listener, candidates_listener
+from ext_proc.envoy_config.bootstrap.egress import FarNode, batches_listener, candidates_listener
 from ext_proc.envoy_config.bootstrap.routes import Clusters
 from ext_proc.envoy_config.parts.access_log import calls_log
 from ext_proc.envoy_config.parts.filter import edge_filter, node_filter
@@ -43,7 +45,7 @@ from ext_proc.envoy_config.parts.retries import (
 from ext_proc.envoy_config.parts.server_cluster import server_cluster
 from ext_proc.envoy_config.parts.text import to_yaml
 from ext_proc.kuma.rendering.commented_yaml import Because
-from ext_proc.kuma.rendering.description import MeshDescription, Port
+from ext_proc.kuma.rendering.description import MeshDescription, Port, RemoteNode
 from ext_proc.kuma.rendering.document import Document, of_dataplanes
 from ext_proc.kuma.rendering.names import UNIFIED_NAME, Naming, inbound_cluster
 
@@ -187,8 +189,10 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
             "here.",
         )
         yield from _nodes_of(mesh, port)
+    far = [FarNode(node.id, _edge_clusters(mesh, node)) for node in mesh.remote_nodes]
+    egress = candidates_listener(settings, _edge_clusters(mesh), far)
     yield Because(
-        {"listener": {"operation": "Add", "value": to_yaml(candidates_listener(settings, _edge_clusters(mesh)))}},
+        {"listener": {"operation": "Add", "value": _text(egress)}},
         "Where the server sends candidates of races and batches of its own, so that they are calls of the mesh: "
         "mTLS, circuit breakers and telemetry of the clusters hold for them. A Unix socket in the folder that server "
         "and Envoy share: nobody else can call, so that Envoy reads the nodes itself and asks nobody. Its clusters "
@@ -238,15 +242,14 @@ def _asking(mesh: MeshDescription, *, grpc: bool) -> list[tuple[HttpFilter, str]
 
 def _nodes_of(mesh: MeshDescription, port: Port) -> Iterable[Any]:
     """The cluster of one port of the service: by both of its names where a proxy may have either."""
-    names = {Naming.LEGACY: mesh.legacy_cluster(port), Naming.KRI: mesh.kri(port)}
-    for naming, name in names.items():
+    for naming in Naming:
         if naming is Naming.LEGACY and not mesh.kuma.has_legacy_names:
             continue
         also = (
             " (proxies that name their resources by KRI)" if naming is Naming.KRI and mesh.kuma.has_legacy_names else ""
         )
         yield Because(
-            _named_nodes({"origin": "outbound", "name": name}),
+            _named_nodes({"origin": "outbound", "name": mesh.cluster(port, naming)}),
             f"{mesh.service}, port {port.name}{also}: the node that the server or the map named gets the call; where "
             "none was named, the least busy one. It takes the place of a MeshLoadBalancingStrategy for this service. "
             f"A connection carries {CALLS_PER_CONNECTION} calls: Envoy closes one on which more were reset early, as "
@@ -292,7 +295,7 @@ def _node_modifications(mesh: MeshDescription) -> Iterable[Any]:
     if mesh.gathered is not None:
         clusters = _node_clusters(mesh)
         yield Because(
-            {"listener": {"operation": "Add", "value": to_yaml(batches_listener(settings, clusters, hold))}},
+            {"listener": {"operation": "Add", "value": _text(batches_listener(settings, clusters, hold))}},
             "Where the server sends batches to the model server.",
         )
 
@@ -300,7 +303,7 @@ def _node_modifications(mesh: MeshDescription) -> Iterable[Any]:
 def _server(mesh: MeshDescription) -> Any:
     value = server_cluster(mesh.socket, mesh.envoy.server_tls, mesh.envoy.limits.in_flight)
     return Because(
-        {"cluster": {"operation": "Add", "value": to_yaml(value)}},
+        {"cluster": {"operation": "Add", "value": _text(value)}},
         "The tbms server beside this Envoy. Nothing in here depends on nodes, models or zones, so that ordinary "
         "changes never touch it: a change of this cluster would cut every held call. It takes as many calls at once "
         "as may be held (Envoy's default, 1024, would shed them), a restart of the server is waited for, and after "
@@ -308,11 +311,11 @@ def _server(mesh: MeshDescription) -> Any:
     )
 
 
-def _edge_clusters(mesh: MeshDescription) -> Clusters:
+def _edge_clusters(mesh: MeshDescription, node: RemoteNode | None = None) -> Clusters:
     grpc, rest = mesh.port_of("grpc"), mesh.port_of("http")
     return Clusters(
-        None if grpc is None else mesh.cluster(grpc),
-        None if rest is None else mesh.cluster(rest),
+        None if grpc is None else mesh.cluster(grpc, node=node),
+        None if rest is None else mesh.cluster(rest, node=node),
     )
 
 
@@ -326,19 +329,45 @@ def _node_clusters(mesh: MeshDescription) -> Clusters:
 
 def _before_router(match: dict[str, Any], made: HttpFilter) -> Any:
     return {
-        "httpFilter": {"operation": "AddBefore", "match": {"name": _ROUTER, **match}, "value": to_yaml(made)},
+        "httpFilter": {"operation": "AddBefore", "match": {"name": _ROUTER, **match}, "value": _text(made)},
     }
 
 
 def _named_nodes(match: dict[str, Any]) -> Any:
     value = Cluster(load_balancing_policy=override_host(), max_requests_per_connection=CALLS_PER_CONNECTION)
-    return {"cluster": {"operation": "Patch", "match": match, "value": to_yaml(value)}}
+    return {"cluster": {"operation": "Patch", "match": match, "value": _text(value)}}
 
 
 def _patched_manager(match: dict[str, Any], made: HttpConnectionManager) -> Any:
     value = Filter(name=_MANAGER, typed_config=Packed.pack(made))
-    return {"networkFilter": {"operation": "Patch", "match": {"name": _MANAGER, **match}, "value": to_yaml(value)}}
+    return {"networkFilter": {"operation": "Patch", "match": {"name": _MANAGER, **match}, "value": _text(value)}}
 
 
 def _virtual_host(match: dict[str, Any], made: VirtualHost) -> Any:
-    return {"virtualHost": {"operation": "Patch", "match": match, "value": to_yaml(made)}}
+    return {"virtualHost": {"operation": "Patch", "match": match, "value": _text(made)}}
+
+
+class _Value:
+    """A message as a key of a cache: equal messages have equal bytes."""
+
+    __slots__ = ("key", "message")
+
+    def __init__(self, message: betterproto2.Message) -> None:
+        self.message = message
+        self.key = (type(message).__name__, bytes(message))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Value) and self.key == other.key
+
+
+@lru_cache(maxsize=64)
+def _written(value: _Value) -> str:
+    return to_yaml(value.message)
+
+
+def _text(message: betterproto2.Message) -> str:
+    """The message as YAML. The same filter stands at each port of the service, and writing one takes a while."""
+    return _written(_Value(message))

@@ -1,5 +1,7 @@
 """Services, routes and proxies: how calls find the model servers, in their zone and across zones."""
 
+import json
+import shlex
 from typing import Any
 
 from ext_proc.contract import NODE_HEADER
@@ -9,6 +11,9 @@ from ext_proc.kuma.rendering.document import Document, of_dataplanes, of_service
 
 NODE_LABEL = "tbms-node"
 """The label of a node's Dataplane by which a MeshService of its own finds it."""
+
+# Where kuma-sidecar finds the empty map.
+_EMPTY_MAP = "/etc/tbms-map"
 
 # A port that nothing listens on: a Dataplane without any inbound matches no policy at all.
 RESERVED_PORT = 49151
@@ -66,7 +71,7 @@ def container_patches(mesh: MeshDescription) -> list[Document]:
     """ContainerPatches, for Kubernetes: the sidecar shares a folder with the server, and finds a map there."""
     if not mesh.on_kubernetes:
         return []
-    mount = '{"name": "tbms", "mountPath": "/run/tbms"}'
+    mount = json.dumps({"name": "tbms", "mountPath": mesh.folder})
     found = [
         Document(
             "ContainerPatch",
@@ -80,9 +85,10 @@ def container_patches(mesh: MeshDescription) -> list[Document]:
         )
     ]
     if mesh.known is not None:
-        empty = "/etc/tbms-map/known.pb"
-        script = f'[ -e {mesh.known} ] || /busybox/cp {empty} {mesh.known}; exec /usr/bin/kuma-dp "$@"'
-        command = f'["/busybox/sh", "-c", {_json(script)}, "kuma-dp"]'
+        lies, empty = shlex.quote(mesh.known), f"{_EMPTY_MAP}/known.pb"
+        script = f'[ -e {lies} ] || /busybox/cp {empty} {lies}; exec /usr/bin/kuma-dp "$@"'
+        command = json.dumps(["/busybox/sh", "-c", script, "kuma-dp"])
+        volume = json.dumps({"name": "tbms-map", "mountPath": _EMPTY_MAP, "readOnly": True})
         found.append(
             Document(
                 "ContainerPatch",
@@ -93,9 +99,7 @@ def container_patches(mesh: MeshDescription) -> list[Document]:
                 "Without the file Envoy would refuse the listeners of MeshProxyPatch tbms-edge.",
                 {
                     "sidecarPatch": [
-                        _mounted(
-                            '{"name": "tbms-map", "mountPath": "/etc/tbms-map", "readOnly": true}', "The empty map."
-                        ),
+                        _mounted(volume, "The empty map."),
                         Because(
                             {"op": "add", "path": "/command", "value": command},
                             "Copies it where there is none yet (a restarted sidecar keeps the one that is there), then "
@@ -111,12 +115,6 @@ def container_patches(mesh: MeshDescription) -> list[Document]:
 
 def _mounted(value: str, why: str) -> Because:
     return Because({"op": "add", "path": "/volumeMounts/-", "value": value}, why)
-
-
-def _json(text: str) -> str:
-    import json
-
-    return json.dumps(text)
 
 
 def _service(mesh: MeshDescription, name: str, about: str, labels: Labels) -> Document:

@@ -56,11 +56,11 @@ class KumaVersion(Enum):
 _ENVOYS = {KumaVersion.V2_13: "1.36", KumaVersion.V2_14: "1.38", KumaVersion.V3_0: "1.39"}
 
 
-def kuma_version(text: str) -> KumaVersion:
-    """Reads "2.14" or "2.14.3". Raises ConfigError for a version that is not supported."""
+def kuma_version(part: str, text: str) -> KumaVersion:
+    """Reads "2.14" or "2.14.3". Raises ConfigError that names the `part`, for a version that is not supported."""
     minor = ".".join(text.split(".")[:2])
     for version in KumaVersion:
         if version.value == minor:
             return version
     known = ", ".join(version.value for version in KumaVersion)
-    raise ConfigError(f"Kuma version {text!r} is not supported; {known} are")
+    raise ConfigError(f"{part}: {text!r} is not supported; {known} are")
