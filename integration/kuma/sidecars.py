@@ -15,7 +15,7 @@ from ext_proc.kuma.patching.applying import apply
 from ext_proc.kuma.patching.resources import Resources
 from integration.kuma.bootstrap import Identity, Places, permit_only, standalone, trusted_names
 from integration.kuma.identities import Authority
-from integration.kuma.policies import mesh_of, modifications, obey_traffic_policies
+from integration.kuma.policies import modifications, obey_traffic_policies
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, answers
@@ -143,7 +143,7 @@ def patched(sample: str, name: str, role: str | None) -> Resources:
     resources = Resources(json.loads((SAMPLES / sample / f"{name}.before.json").read_text()))
     if role is not None:
         obey_traffic_policies(resources)
-        apply(modifications(mesh_of(sample), role), resources, keyed=sample.startswith("3."))
+        apply(modifications(sample, role), resources, keyed=sample.startswith("3."))
     return resources
 
 

@@ -86,7 +86,7 @@ def listener(
         use_remote_address=name != "egress",
         internal_address_config=HttpConnectionManagerInternalAddressConfig(cidr_ranges=[NOBODY]),
         skip_xff_append=True,
-        early_header_mutation_extensions=[removed_on_arrival(removed)],
+        early_header_mutation_extensions=[removed_on_arrival(removed)] if removed else [],
         generate_request_id=settings.request_ids,
         preserve_external_request_id=True,
         # The path is the call: the server judges it, nodes get it as the client wrote it.
