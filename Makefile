@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos envoy-configs clean
+.PHONY: demo test lint unit bench soak fuzz protos envoy-configs policies-check clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -51,6 +51,10 @@ protos: build/.protos
 # Writes the committed Envoy configurations in envoy/ anew.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
+
+# Judges the committed policies by Kuma's schemas, where they are found, and by what live control planes made of sidecars.
+policies-check: build/.venv
+	$(BIN)/python kuma-policies/check.py
 
 clean:
 	rm -rf build

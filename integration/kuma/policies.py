@@ -12,7 +12,9 @@ from ext_proc.kuma.rendering.names import Naming
 from ext_proc.kuma.rendering.patches import edge_patch, gateway_patch, node_patch
 from ext_proc.kuma.rendering.versions import KumaVersion
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GATEWAY = "edge-gateway"
+_PATCHES = {"edge": edge_patch, "node": node_patch}
 _IDLE = "630s"
 
 
@@ -43,8 +45,8 @@ def obey_traffic_policies(resources: Resources) -> None:
 def _modifications(kuma: KumaVersion, naming: Naming, environment: Environment, role: str) -> list[Modification]:
     namespace = "ml" if environment is Environment.KUBERNETES else ""
     mesh = MeshDescription(kuma, environment, naming=naming, namespace=namespace, gateway=_GATEWAY, known=KNOWN_MAP)
-    patch = {"edge": edge_patch, "node": node_patch, "gateway": lambda it: gateway_patch(it, _GATEWAY)}[role](mesh)
-    items = yaml.safe_load(patch.text(mesh))["spec"]["default"]["appendModifications"]
+    patch = gateway_patch(mesh, _GATEWAY) if role == "gateway" else _PATCHES[role](mesh)
+    items = yaml.load(patch.text(mesh), _LOADER)["spec"]["default"]["appendModifications"]
     return [read_modification(item, f"{role}[{index}]") for index, item in enumerate(items)]
 
 

@@ -31,6 +31,14 @@ class Report:
     versions: list[str] = field(default_factory=list)
     configs: int = 0
 
+    def add(self, other: "Report") -> None:
+        """Takes another report's into this."""
+        self.findings += other.findings
+        self.notes += [note for note in other.notes if note not in self.notes]
+        self.policies += other.policies
+        self.versions += [version for version in other.versions if version not in self.versions]
+        self.configs += other.configs
+
     def __str__(self) -> str:
         found = len(self.findings)
         versions = f"{len(self.versions)} Kuma versions ({', '.join(self.versions)})"
@@ -92,9 +100,10 @@ def _check_version(report: Report, root: Path, version: str, evidence: Evidence)
                 report.findings += _files(each, modifications, around, evidence.laid)
                 patches[id(each)] = (each, modifications)
         if patches:
+            services = list(rules.routed_to(each for each in folder.documents if each.form == form))
             own = [each for each in proxies if takes(form, each)]
             seen = [each for each in patches.values() if may_be_seen(each[0], own)]
-            report.findings += _once(_tried(seen, own, keyed=_number(version) >= _KEYED_FROM))
+            report.findings += _once(_tried(seen, own, services, keyed=_number(version) >= _KEYED_FROM))
             unseen = [each[0].title for each in patches.values() if own and each not in seen]
             report.notes += [
                 f"Kuma {version}: {title} was tried on nothing: no gateway is among them" for title in unseen
@@ -149,7 +158,11 @@ def _files(
 
 
 def _tried(
-    patches: list[tuple[Document, list[Modification]]], proxies: list[Proxy], *, keyed: bool
+    patches: list[tuple[Document, list[Modification]]],
+    proxies: list[Proxy],
+    services: list[rules.Service],
+    *,
+    keyed: bool,
 ) -> Iterator[Finding]:
     """What the patches do to each proxy that they select, together and in Kuma's order."""
     patches = sorted(patches, key=lambda each: order(each[0]))
@@ -179,17 +192,19 @@ def _tried(
             used.add(id(policy))
             yield from found
         yield from rules.holes(tried, resources)
-        yield from _broken(tried, resources, proxy)
+        yield from _broken(tried, resources, proxy, services)
     for policy, _ in patches:
         if proxies and id(policy) not in used:
             yield from idle.get(id(policy)) or [policy.finding("spec.targetRef", _selects_nothing(policy, proxies))]
 
 
-def _broken(tried: list[rules.Tried], resources: Resources, proxy: Proxy) -> Iterator[Finding]:
+def _broken(
+    tried: list[rules.Tried], resources: Resources, proxy: Proxy, services: list[rules.Service]
+) -> Iterator[Finding]:
     if not tried:
         return
     before = set(rules.broken(proxy.resources(), str(proxy.file)))
-    for where, what in rules.broken(resources, str(proxy.file)):
+    for where, what in rules.broken(resources, str(proxy.file), services):
         if (where, what) not in before:
             yield tried[-1].policy.finding(where, what)
 

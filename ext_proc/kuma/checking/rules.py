@@ -64,8 +64,31 @@ def holes(tried: Iterable[Tried], resources: Resources) -> Iterator[Finding]:
                 break
 
 
-def broken(resources: Resources, proxy: str) -> Iterator[tuple[str, str]]:
-    """What Envoy would not do as it reads, or what the control plane would not send: where, and what."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A MeshService that a route leads to: Kuma gives its callers a cluster with these two in its name."""
+
+    name: str
+    zone: str
+
+    def is_of(self, cluster: str) -> bool:
+        """Whether a cluster of this name would be its."""
+        return self.name in cluster and self.zone in cluster
+
+
+def routed_to(documents: Iterable[Document]) -> Iterator[Service]:
+    """The services of single nodes to which the MeshHTTPRoutes among these documents lead."""
+    for each in documents:
+        for labels in _backends(each.spec) if each.kind == "MeshHTTPRoute" else ():
+            yield Service(str(labels.get("kuma.io/display-name", "")), str(labels.get("kuma.io/zone", "")))
+
+
+def broken(resources: Resources, proxy: str, services: Iterable[Service] = ()) -> Iterator[tuple[str, str]]:
+    """What Envoy would not do as it reads, or what the control plane would not send: where, and what.
+
+    Clusters of `services` are there where these policies are applied, and need not be in the samples.
+    """
+    services = list(services)
     for cluster in resources.clusters.values():
         where = f"cluster {cluster.name}"
         thresholds = cluster.value.get("circuitBreakers", {}).get("thresholds", ())
@@ -87,7 +110,8 @@ def broken(resources: Resources, proxy: str) -> Iterator[tuple[str, str]]:
                 yield where, f"in {proxy} it has loadBalancingPolicy beside {', '.join(clash)}"
     for listener in resources.listeners.values():
         where = f"listener {listener.name}"
-        away = sorted(set(called(listener.value)) - set(resources.clusters)) if listener.origin == PATCHED else ()
+        away = sorted(set(called(listener.value)) - set(resources.clusters)) if listener.origin == PATCHED else []
+        away = [name for name in away if not any(each.is_of(name) for each in services)]
         if away:
             yield where, f"in {proxy} it calls {_some(away)}, and there is only {_listed(resources.clusters.values())}"
         for manager in managers(listener.value):
@@ -152,6 +176,18 @@ def _some(names: Iterable[str]) -> str:
     every = list(dict.fromkeys(names))
     more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
     return (", ".join(every[:_NAMED]) or "none") + more
+
+
+def _backends(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            if name == "backendRefs" and isinstance(each, list):
+                yield from (one["labels"] for one in each if isinstance(one, Mapping) and one.get("labels"))
+            else:
+                yield from _backends(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _backends(each)
 
 
 def _paths(value: Any) -> Iterator[str]:

@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from ext_proc.kuma.patching.envoy_types import EnvoyTypeError, Json, MessageType, canonical
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOURCES = ("Add", "Remove", "Patch")
 _FILTERS = ("AddFirst", "AddLast", "AddBefore", "AddAfter", "Remove", "Patch")
 # What can be modified: its Envoy type, the operations, and the keys of a match.
@@ -139,6 +140,6 @@ def _yaml(text: Json, where: str) -> Json:
     if not isinstance(text, str):
         raise EnvoyTypeError(where, "YAML in a text is expected, so a block that starts with |")
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _LOADER)  # noqa: S506
     except yaml.YAMLError as error:
         raise EnvoyTypeError(where, f"no YAML: {' '.join(str(error).split())}") from None

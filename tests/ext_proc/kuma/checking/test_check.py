@@ -247,6 +247,21 @@ spec: {%s: [{op: add, path: %s, value: '["tbms", "lay", "/run/tbms/known.pb"]'}]
 """
 
 
+def test_an_added_listener_calls_clusters_that_are_there(tmp_path: Path) -> None:
+    wanted = "default_node-c__zone-2_msvc_8501"
+    proxy = {"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "cluster": wanted}
+    chain = {"filters": [{"name": "envoy.filters.network.tcp_proxy", "typedConfig": proxy}]}
+    added = {"listener": {"operation": "Add", "value": yaml.safe_dump({"name": "egress", "filterChains": [chain]})}}
+    folder = edited(tmp_path / "p", EDGE, lambda it: modifications(it).append(added))
+    (told,) = found(folder)
+    assert (
+        f"listener egress: in 2.14/legacy-mtls/client.before.json it calls {wanted}, and there is only default_" in told
+    )
+    # A route to a node of another zone brings its cluster.
+    edited(folder, FOLDER / "2.14/zones/applied/route.yaml", lambda _: None)
+    assert found(folder) == []
+
+
 class TestKnownMap:
     FILE = "/run/tbms/known.pb"
 
