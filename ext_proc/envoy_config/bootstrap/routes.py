@@ -1,9 +1,11 @@
 """The virtual host of a listener: which cluster a call goes to, and the retries of its route."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.config.route.v3 import (
+    FilterConfig,
     RetryPolicy,
     Route,
     RouteAction,
@@ -11,6 +13,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatchGrpcRouteMatchOptions,
     VirtualHost,
 )
+from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import UPSTREAM_HEADER
 from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER
@@ -31,8 +34,13 @@ class Clusters:
 _OWN = Clusters()
 
 
-def edge_routes(settings: EnvoySettings, names_node: bool, clusters: Clusters = _OWN) -> VirtualHost:
-    """To the nodes that the server names, one after the other. With `names_node` answers tell which it was."""
+def edge_routes(
+    settings: EnvoySettings, names_node: bool, for_grpc: Sequence[str] = (), clusters: Clusters = _OWN
+) -> VirtualHost:
+    """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
+
+    The filters in `for_grpc` are left out for other calls.
+    """
     routes = []
     for cluster, reads, is_grpc in ((clusters.grpc, GRPC_READS, True), (clusters.rest, REST_READS, False)):
         if cluster is None:
@@ -41,6 +49,9 @@ def edge_routes(settings: EnvoySettings, names_node: bool, clusters: Clusters = 
             again = retry_lost()
             routes += [routed(cluster, match, is_grpc, again) for match in reads]
         routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
+    for route in routes:
+        if route.match is not None and route.match.grpc is None:
+            route.typed_per_filter_config = {name: Any.pack(FilterConfig(disabled=True)) for name in for_grpc}
     host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True

@@ -8,6 +8,8 @@
 An edge's Envoy tells nodes which try it is (`include_request_attempt_count` of its virtual host); see `replies`.
 """
 
+from collections.abc import Sequence
+
 from envoy_data_plane.envoy.config.route.v3 import (
     HeaderMatcher,
     RetryPolicy,
@@ -17,7 +19,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import ELSEWHERE_HEADER, MAX_RETRIES_HEADER, RETRIABLE_HEADERS_HEADER, RETRY_ON_HEADER
@@ -69,10 +71,20 @@ def retry_lost() -> RetryPolicy:
     return _retries(f"{UNPROCESSED},reset", _NODE_SAYS)
 
 
+def retry_reads(reads: Sequence[RouteMatch]) -> RetryPolicy:
+    """`retry_lost` for the calls that only read, and no retries at all for others.
+
+    For an edge whose routes are a mesh's, which have one policy for all calls.
+    """
+    policy = retry_lost()
+    policy.retriable_request_headers = [HeaderMatcher(name=":path", string_match=_text(match)) for match in reads]
+    return policy
+
+
 def repeats_lost(beside: str = "") -> HttpFilter:
     """The filter that makes of `retry_unprocessed` what `retry_lost` says, for the calls that only read.
 
-    For an edge whose routes are a mesh's, which have one policy for all calls. `beside` is what such a call may be
+    It costs every call something, and leaves the others the policy that they have. `beside` is what such a call may be
     asked again for besides, where a header says that, too.
     """
     grpc, rest = any_of(*map(_path, GRPC_READS)), any_of(*map(_path, REST_READS))
@@ -96,6 +108,12 @@ def _path(match: RouteMatch) -> Predicate:
     if match.safe_regex is not None:
         return matches(":path", match.safe_regex.regex)
     return starts(":path", match.prefix or "")
+
+
+def _text(match: RouteMatch) -> StringMatcher:
+    if match.safe_regex is not None:
+        return StringMatcher(safe_regex=match.safe_regex)
+    return StringMatcher(prefix=match.prefix)
 
 
 def _retries(on: str, *answers: HeaderMatcher) -> RetryPolicy:

@@ -62,8 +62,8 @@ def _entry(head: str, item: Any, indent: int) -> list[str]:
     if isinstance(item, Because):
         lines += comment(item.why, indent)
         item = item.value
-    if isinstance(item, str) and "\n" in item:
-        return [*lines, f"{head} |", *_moved(item.rstrip("\n").split("\n"), 2)]
+    if isinstance(item, str) and _is_block(item):
+        return [*lines, f"{head} |", *_moved(item.removesuffix("\n").split("\n"), 2)]
     if not isinstance(item, dict | list) or not item or _fits(item, len(head) + indent):
         return [*lines, f"{head} {_flow(item)}"]
     if head == "-":
@@ -92,7 +92,14 @@ def _is_plain(item: Any) -> bool:
     return not (isinstance(item, str) and "\n" in item)
 
 
+def _is_block(text: str) -> bool:
+    """Whether it may stand as a block of lines: it ends like one, and no space at its start counts as indent."""
+    return text.endswith("\n") and not text.endswith("\n\n") and not text.startswith((" ", "\n"))
+
+
 def _flow(item: Any) -> str:
+    if isinstance(item, str) and "\n" in item:
+        return json.dumps(item)
     text: str = yaml.safe_dump(item, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 

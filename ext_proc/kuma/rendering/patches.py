@@ -11,17 +11,19 @@ from typing import Any
 import betterproto2
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Filter
-from envoy_data_plane.envoy.config.route.v3 import VirtualHost
+from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, VirtualHost
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from ext_proc.contract import NAMED_HEADER, NODE_HEADER
 from ext_proc.envoy_config.bootstrap.egress import FarNode, batches_listener, candidates_listener
 from ext_proc.envoy_config.bootstrap.routes import Clusters
 from ext_proc.envoy_config.parts.access_log import calls_log
+from ext_proc.envoy_config.parts.cluster_options import CALLS_A_CONNECTION, HTTP_OPTIONS, http2
 from ext_proc.envoy_config.parts.filter import edge_filter, node_filter
 from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
 from ext_proc.envoy_config.parts.headers import (
@@ -37,13 +39,15 @@ from ext_proc.envoy_config.parts.known import known_filter
 from ext_proc.envoy_config.parts.override_host import override_host
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.parts.retries import (
+    REST_READS,
     repeats_lost,
     retries_without_routes,
+    retry_reads,
     retry_unprocessed,
     retry_unsent,
 )
 from ext_proc.envoy_config.parts.server_cluster import server_cluster
-from ext_proc.envoy_config.parts.text import to_yaml
+from ext_proc.envoy_config.parts.text import seconds, to_yaml
 from ext_proc.kuma.rendering.commented_yaml import Because
 from ext_proc.kuma.rendering.description import MeshDescription, Port, RemoteNode
 from ext_proc.kuma.rendering.document import Document, of_dataplanes
@@ -52,9 +56,8 @@ from ext_proc.kuma.rendering.names import UNIFIED_NAME, Naming, inbound_cluster
 _ROUTER = "envoy.filters.http.router"
 _MANAGER = "envoy.filters.network.http_connection_manager"
 
-# Envoy closes a connection on which 251 streams were reset within a second of their start, if those are half or more of
-# its streams: losers of races do that. A connection that ends before cannot come to it.
-CALLS_PER_CONNECTION = 250
+# After this a connection without calls is closed: what Kuma's own options have, which the patch takes the place of.
+_IDLE_SECONDS = 3600.0
 
 
 def edge_patch(mesh: MeshDescription) -> Document:
@@ -170,7 +173,7 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
             "what known calls are counted by. Envoy's own errors get the form of the protocol. The listener is found "
             "by its tag, which is the same in both of Kuma's naming modes.",
         )
-        for made, why in (*_repeating(mesh), *_asking(mesh, grpc=port.protocol == "grpc")):
+        for made, why in (*_repeating(mesh, port), *_asking(mesh, grpc=port.protocol == "grpc")):
             yield Because(_before_router({"origin": "outbound", "listenerTags": tags}, made), why)
         yield Because(
             _virtual_host(
@@ -179,7 +182,7 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
                     request_headers_to_remove=list(AT_EDGES_ROUTER),
                     response_headers_to_remove=list(FROM_NODES),
                     include_request_attempt_count=True,
-                    retry_policy=retry_unprocessed(),
+                    retry_policy=_retry_policy(mesh, port),
                     request_body_buffer_limit=settings.limits.body_buffer_bytes,
                 ),
             ),
@@ -200,14 +203,21 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
     )
 
 
-def _repeating(mesh: MeshDescription) -> list[tuple[HttpFilter, str]]:
-    if not mesh.envoy.repeat_lost:
+def _repeating(mesh: MeshDescription, port: Port) -> list[tuple[HttpFilter, str]]:
+    if not mesh.envoy.repeat_lost or port.protocol != "grpc":
         return []
     why = (
         "Calls that only read are asked again where the node died under them (envoy.repeat_lost). Without this filter: "
-        "only where the call provably never reached the model server."
+        "only where the call provably never reached the model server. For gRPC, whose streams keep those retries."
     )
     return [(repeats_lost(), why)]
+
+
+def _retry_policy(mesh: MeshDescription, port: Port) -> RetryPolicy:
+    """REST has hardly a call that does not read: those are not worth a filter that each call would pay for."""
+    if mesh.envoy.repeat_lost and port.protocol == "http":
+        return retry_reads(REST_READS)
+    return retry_unprocessed()
 
 
 def _asking(mesh: MeshDescription, *, grpc: bool) -> list[tuple[HttpFilter, str]]:
@@ -249,10 +259,10 @@ def _nodes_of(mesh: MeshDescription, port: Port) -> Iterable[Any]:
             " (proxies that name their resources by KRI)" if naming is Naming.KRI and mesh.kuma.has_legacy_names else ""
         )
         yield Because(
-            _named_nodes({"origin": "outbound", "name": mesh.cluster(port, naming)}),
+            _named_nodes({"origin": "outbound", "name": mesh.cluster(port, naming)}, _between_sidecars()),
             f"{mesh.service}, port {port.name}{also}: the node that the server or the map named gets the call; where "
             "none was named, the least busy one. It takes the place of a MeshLoadBalancingStrategy for this service. "
-            f"A connection carries {CALLS_PER_CONNECTION} calls: Envoy closes one on which more were reset early, as "
+            f"A connection carries {CALLS_A_CONNECTION} calls: Envoy closes one on which more were reset early, as "
             "the losers of races are, and with it the calls of others.",
         )
 
@@ -333,9 +343,19 @@ def _before_router(match: dict[str, Any], made: HttpFilter) -> Any:
     }
 
 
-def _named_nodes(match: dict[str, Any]) -> Any:
-    value = Cluster(load_balancing_policy=override_host(), max_requests_per_connection=CALLS_PER_CONNECTION)
+def _named_nodes(match: dict[str, Any], http: HttpProtocolOptions | None = None) -> Any:
+    value = Cluster(load_balancing_policy=override_host())
+    if http is not None:
+        value.typed_extension_protocol_options = {HTTP_OPTIONS: Packed.pack(http)}
     return {"cluster": {"operation": "Patch", "match": match, "value": _text(value)}}
+
+
+def _between_sidecars() -> HttpProtocolOptions:
+    """HTTP/2, as sidecars talk to each other for every service of HTTP or gRPC, with an end to each connection."""
+    options = http2(most_calls=CALLS_A_CONNECTION)
+    assert options.common_http_protocol_options is not None
+    options.common_http_protocol_options.idle_timeout = seconds(_IDLE_SECONDS)
+    return options
 
 
 def _patched_manager(match: dict[str, Any], made: HttpConnectionManager) -> Any:
