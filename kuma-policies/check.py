@@ -46,7 +46,7 @@ def judged() -> Report:
         configs = (*sorted(samples.glob(f"{own.value}-*")), *others)
         report.add(check(HERE, [version.value], Evidence(crds, configs, **lays)))  # type: ignore[arg-type]
         if own is Naming.LEGACY:
-            report.add(_by_kri(version, crds, sorted(samples.glob("kri-*"))))
+            report.add(_by_kri(version, sorted(samples.glob("kri-*"))))
     if crds is None:
         report.notes.append(
             "Kuma's schemas are not here: no document was held against one; KUMA_SCHEMAS names their folder"
@@ -54,12 +54,12 @@ def judged() -> Report:
     return report
 
 
-def _by_kri(version: KumaVersion, crds: Path | None, configs: list[Path]) -> Report:
+def _by_kri(version: KumaVersion, configs: list[Path]) -> Report:
     mesh = replace(example(version, Environment.UNIVERSAL), naming=Naming.KRI)
     with tempfile.TemporaryDirectory() as name:
         for file, text in render_policies(mesh).items():
             (Path(name) / file).write_text(text, encoding="utf-8")
-        return check(Path(name), [version.value], Evidence(crds, configs, laid=frozenset({KNOWN_MAP})))
+        return check(Path(name), [version.value], Evidence(None, configs, laid=frozenset({KNOWN_MAP})))
 
 
 if __name__ == "__main__":
