@@ -8,7 +8,7 @@ edge's server hears nothing of the calls; the node's server hears of every one. 
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -32,6 +32,21 @@ _WARM_UP = 400
 _BUSY, _ALONE = (8, 8), (1, 1)
 
 
+@dataclass(frozen=True)
+class MeshRound(Round):
+    """A round, and what of Envoy's CPU seconds the node's sidecar used."""
+
+    node_cpu: float
+
+
+@dataclass(frozen=True)
+class MeshPair(Pair):
+    """The rounds of one case through both pairs of sidecars."""
+
+    direct: Sequence[MeshRound]
+    tbms: Sequence[MeshRound]
+
+
 class Bench:
     """Two pairs of sidecars with one upstream: patched ones with their servers, and bare ones."""
 
@@ -40,12 +55,12 @@ class Bench:
         self._patched = patched
         self._bare = bare
 
-    async def compare(self, request: Request, in_flight: tuple[int, int], *, grpc: bool = False) -> Pair:
+    async def compare(self, request: Request, in_flight: tuple[int, int], *, grpc: bool = False) -> MeshPair:
         """Sends the request through both, alternating; each round takes about `_SECONDS`. Raises LoadError."""
         ways = [(mesh, f"http://{mesh.grpc}" if grpc else mesh.rest) for mesh in (self._bare, self._patched)]
         await self._until_known(request, ways[1][1])
         counts = [await self._calibrate(base, request, in_flight) for _, base in ways]
-        rounds: tuple[list[Round], list[Round]] = ([], [])
+        rounds: tuple[list[MeshRound], list[MeshRound]] = ([], [])
         for _ in range(_ROUNDS):
             for (mesh, base), count, done in zip(ways, counts, rounds, strict=True):
                 before = await self._decided()
@@ -54,7 +69,7 @@ class Bench:
                 # A call that passes because a server is slow would flatter the result.
                 if heard != [0, count if mesh is self._patched else 0]:
                     raise LoadError(f"Of {count} calls of {request.path} the servers of edge and node heard {heard}.")
-        return Pair(*rounds)
+        return MeshPair(*rounds)
 
     async def _until_known(self, request: Request, base: str) -> None:
         for _ in range(100):
@@ -68,12 +83,15 @@ class Bench:
         warm = await h2load(base, request, _WARM_UP, *in_flight)
         return max(in_flight[0] * in_flight[1], int(warm.rate * _SECONDS))
 
-    async def _round(self, mesh: Mesh, base: str, request: Request, count: int, in_flight: tuple[int, int]) -> Round:
-        envoys = [mesh.client.pid, mesh.node.pid]
+    async def _round(
+        self, mesh: Mesh, base: str, request: Request, count: int, in_flight: tuple[int, int]
+    ) -> MeshRound:
         servers = [self._servers.edge.pid, self._servers.node.pid]
-        before = _cpu(envoys), _cpu(servers)
+        before = [_cpu([mesh.client.pid]), _cpu([mesh.node.pid]), _cpu(servers)]
         load = await h2load(base, request, count, *in_flight)
-        return Round(load, _cpu(envoys) - before[0], _cpu(servers) - before[1])
+        now = [_cpu([mesh.client.pid]), _cpu([mesh.node.pid]), _cpu(servers)]
+        client, node, server = (after - then for after, then in zip(now, before, strict=True))
+        return MeshRound(load, client + node, server, node)
 
     async def _decided(self) -> list[float]:
         return [await decided(admin) for admin in (self._servers.edge_admin, self._servers.node_admin)]
@@ -121,8 +139,8 @@ def _cpu(pids: Sequence[int]) -> float:
     return sum(map(cpu_seconds, pids))
 
 
-def _print(cases: Sequence[tuple[str, int, Pair]]) -> None:
-    title = f"Two sidecars with mTLS; medians of {_ROUNDS} rounds, alternating; one worker each"
+def _print(cases: Sequence[tuple[str, int, MeshPair]]) -> None:
+    title = f"Two sidecars with mTLS; medians of {_ROUNDS} rounds, alternating; one worker each; CPU in us a call"
     table = Table(title=title, title_justify="left")
     for heading in (
         "case",
@@ -131,8 +149,9 @@ def _print(cases: Sequence[tuple[str, int, Pair]]) -> None:
         "calls/s",
         "p50 ms",
         "p99 ms",
-        "Envoys' CPU us/call",
-        "servers' CPU us/call",
+        "client's Envoy",
+        "node's Envoy",
+        "servers",
     ):
         table.add_column(heading, justify="left" if heading in ("case", "way") else "right")
     for name, in_flight, pair in cases:
@@ -141,8 +160,13 @@ def _print(cases: Sequence[tuple[str, int, Pair]]) -> None:
                 f"{statistics.median(each.load.rate for each in rounds):,.0f}",
                 f"{statistics.median(each.load.quantile(0.5) for each in rounds):.3f}",
                 f"{statistics.median(each.load.quantile(0.99) for each in rounds):.3f}",
-                f"{statistics.median(1e6 * each.envoy_cpu / each.load.requests for each in rounds):.1f}",
-                f"{statistics.median(1e6 * each.server_cpu / each.load.requests for each in rounds):.1f}",
+                *(f"{1e6 * statistics.median(used):.1f}" for used in zip(*map(_used, rounds), strict=True)),
             )
             table.add_row(name, str(in_flight), way, *figures)
     Console(width=120).print(table)
+
+
+def _used(each: MeshRound) -> tuple[float, float, float]:
+    """CPU seconds a call of the client's Envoy, the node's, and both servers."""
+    calls = each.load.requests
+    return (each.envoy_cpu - each.node_cpu) / calls, each.node_cpu / calls, each.server_cpu / calls
