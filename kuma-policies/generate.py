@@ -15,6 +15,7 @@ def example(version: KumaVersion, environment: Environment) -> MeshDescription:
         environment,
         namespace="ml" if environment is Environment.KUBERNETES else "",
         naming=Naming.LEGACY if version.has_legacy_names else Naming.KRI,
+        callers=("client", "edge-gateway"),
         gateway="edge-gateway",
         local_nodes=("node-a", "node-b"),
         remote_nodes=(RemoteNode("node-c", "zone-2"), RemoteNode("node-d", "zone-2")),

@@ -7,6 +7,7 @@ of a cluster), and `openapi.yaml` for the few resources whose CRD takes anything
 import json
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ext_proc.kuma.checking.documents import Document, Finding
 from ext_proc.kuma.checking.versions import of_version
 
 _OPEN = "x-kubernetes-preserve-unknown-fields"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _OPENAPI = "urn:kuma:openapi"
 # What `kumactl` takes beside `spec`.
 _UNIVERSAL = {
@@ -98,28 +100,40 @@ class Schemas:
         if self._openapi is None:
             return None
         if _OPENAPI not in self._registry:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            schemas = yaml.load(self._openapi.read_bytes(), loader)["components"]["schemas"]  # noqa: S506
-            closed = {"components": {"schemas": {name: _closed(each) for name, each in schemas.items()}}}
+            closed = {"components": {"schemas": _items(self._openapi)}}
             self._registry = self._registry.with_resource(_OPENAPI, DRAFT202012.create_resource(closed))
         known = self._registry.contents(_OPENAPI)["components"]["schemas"]
         return f"{_OPENAPI}#/components/schemas/{kind}Item" if f"{kind}Item" in known else None
 
 
-def _crds(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+@cache
+def _crds(file: Path) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """The kinds that the CRDs of a file define, and the schema of each."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        bodies = list(yaml.load_all(file.read_bytes(), loader))
+        bodies = list(yaml.load_all(file.read_bytes(), _LOADER))  # noqa: S506
     except (OSError, yaml.YAMLError) as error:
         raise SchemaError(f"{file}: {' '.join(str(error).split())}") from None
-    for body in bodies:
-        items = body.get("items", [body]) if isinstance(body, Mapping) else []
-        for each in items:
-            if isinstance(each, Mapping) and each.get("kind") == "CustomResourceDefinition":
-                spec = each["spec"]
-                if spec["group"] == "kuma.io":
-                    yield spec["names"]["kind"], spec["versions"][0]["schema"]["openAPIV3Schema"]
+    return tuple(_schema(each) for body in bodies for each in _unpacked(body) if _is_crd(each))
+
+
+@cache
+def _items(file: Path) -> Mapping[str, Any]:
+    """The schemas of an openapi.yaml, closed."""
+    schemas = yaml.load(file.read_bytes(), _LOADER)["components"]["schemas"]  # noqa: S506
+    return {name: _closed(each) for name, each in schemas.items()}
+
+
+def _unpacked(body: Any) -> list[Any]:
+    return body.get("items", [body]) if isinstance(body, Mapping) else []
+
+
+def _is_crd(body: Any) -> bool:
+    is_one = isinstance(body, Mapping) and body.get("kind") == "CustomResourceDefinition"
+    return is_one and body["spec"]["group"] == "kuma.io"
+
+
+def _schema(crd: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    return crd["spec"]["names"]["kind"], crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
 def _closed(schema: Any, *, within_choice: bool = False) -> Any:

@@ -170,13 +170,17 @@ def permissions(mesh: MeshDescription) -> list[Document]:
             ],
         }
     else:
-        source = Because(
-            {"kind": "MeshSubset", "tags": dict(mesh.edge_labels)},
-            "By tags of the caller's Dataplane, which its mTLS certificate vouches for (Mesh.mtls).",
-        )
+        callers = [dict(mesh.edge_labels)]
+        if mesh.gateway is not None:
+            callers.append({"kuma.io/service": _gateway_service(mesh, mesh.gateway)})
+        sources = [
+            {"targetRef": {"kind": "MeshSubset", "tags": tags}, "default": {"action": "Allow"}} for tags in callers
+        ]
         spec = {
             "targetRef": of_dataplanes(mesh.node_labels),
-            "from": [{"targetRef": source, "default": {"action": "Allow"}}],
+            "from": Because(
+                sources, "By tags of the caller's Dataplane, which its mTLS certificate vouches for (Mesh.mtls)."
+            ),
         }
     return [Document("MeshTrafficPermission", "tbms-callers", about, spec)]
 
@@ -224,6 +228,11 @@ def _workload(mesh: MeshDescription, caller: str) -> str:
         return f"workload/{caller}"
     namespace, _, account = caller.rpartition("/")
     return f"ns/{namespace or mesh.namespace}/sa/{account}"
+
+
+def _gateway_service(mesh: MeshDescription, gateway: str) -> str:
+    """The service tag of a builtin gateway's proxies, as Kuma's examples have it."""
+    return f"{gateway}_{mesh.namespace}_svc" if mesh.on_kubernetes else gateway
 
 
 def _of_gateway(mesh: MeshDescription) -> dict[str, Any]:

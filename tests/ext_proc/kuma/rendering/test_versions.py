@@ -12,22 +12,19 @@ def only(path: str) -> Document:
 
 
 def test_a_caller_is_known_by_its_tags_in_2_13_and_by_its_identity_from_2_14_on() -> None:
-    old = only("universal/2.13/mesh-traffic-permission.yaml")["spec"]
-    assert old["from"] == [
-        {"targetRef": {"kind": "MeshSubset", "tags": {"app": "client"}}, "default": {"action": "Allow"}}
-    ]
+    old = only("universal/2.13/mesh-traffic-permission.yaml")["spec"]["from"]
+    assert [each["targetRef"]["tags"] for each in old] == [{"app": "client"}, {"kuma.io/service": "edge-gateway"}]
+    assert all(each["targetRef"]["kind"] == "MeshSubset" for each in old)
+    domain = "default.default.mesh.local"
     for version in ("2.14", "3.0"):
-        new = only(f"universal/{version}/mesh-traffic-permission.yaml")["spec"]
-        (rule,) = new["rules"]
+        (rule,) = only(f"universal/{version}/mesh-traffic-permission.yaml")["spec"]["rules"]
         assert rule["default"]["allow"] == [
-            {"spiffeID": {"type": "Exact", "value": "spiffe://default.default.mesh.local/workload/client"}}
+            {"spiffeID": {"type": "Exact", "value": f"spiffe://{domain}/workload/{caller}"}}
+            for caller in ("client", "edge-gateway")
         ]
-        assert (
-            only(f"universal/{version}/mesh-identity.yaml")["spec"]["spiffeID"]["trustDomain"]
-            == "default.default.mesh.local"
-        )
+        assert only(f"universal/{version}/mesh-identity.yaml")["spec"]["spiffeID"]["trustDomain"] == domain
     kubernetes = only("kubernetes/3.0/mesh-traffic-permission.yaml")["spec"]["rules"][0]["default"]["allow"]
-    assert kubernetes[0]["spiffeID"]["value"] == "spiffe://default.default.mesh.local/ns/ml/sa/client"
+    assert kubernetes[0]["spiffeID"]["value"] == f"spiffe://{domain}/ns/ml/sa/client"
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
