@@ -110,7 +110,7 @@ class Schemas:
 def _crds(file: Path) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """The kinds that the CRDs of a file define, and the schema of each."""
     try:
-        bodies = list(yaml.load_all(file.read_bytes(), _LOADER))  # noqa: S506
+        bodies = list(yaml.load_all(file.read_bytes(), _LOADER))
     except (OSError, yaml.YAMLError) as error:
         raise SchemaError(f"{file}: {' '.join(str(error).split())}") from None
     return tuple(_schema(each) for body in bodies for each in _unpacked(body) if _is_crd(each))
