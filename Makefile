@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs kuma-policies clean
+.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs kuma-policies policies-check clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -55,6 +55,10 @@ docs: build/.venv
 # Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
+
+# Judges the committed policies by Kuma's schemas, where they are found, and by what live control planes made of sidecars.
+policies-check: build/.venv
+	$(BIN)/python kuma-policies/check.py
 
 # Writes the policies in kuma-policies/ anew.
 kuma-policies: build/.venv

@@ -37,6 +37,7 @@ NO_BOUNDS = {
     "ext_proc.broker.resolver._MAX_DEPTH": "of the configuration",
     "ext_proc.cli.plan.command.DEFAULT_MAX_ROWS": "of a command line",
     "ext_proc.cli.plan.measuring._MOST_ROWS": "of a command line",
+    "ext_proc.kuma.checking.documents._READ_AT_MOST": "of a command line",
     "ext_proc.planning.curve.MAX_ROWS": "of a command line",
     "ext_proc.planning.plan.MOST_BYTES": "of the configuration",
     "ext_proc.planning.plan.MOST_GPUS": "of a command line",

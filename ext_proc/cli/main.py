@@ -211,6 +211,30 @@ policies_app = typer.Typer(name="policies", help="Policies for a Kuma mesh.", no
 app.add_typer(policies_app)
 
 
+@policies_app.command("check")
+def policies_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of manifests, with or without subfolders for Kuma versions.")],
+    kuma: Annotated[list[str] | None, typer.Option(help="Kuma version, such as 2.14; may be repeated.")] = None,
+    crds: Annotated[Path | None, typer.Option(help="Kuma's CRDs, and openapi.yaml: a folder, or one file.")] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="Configuration of a sidecar (GET .../_config), or a folder of them; may be repeated."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Folder with other manifests, which may lay files; may be repeated.")
+    ] = None,
+    laid: Annotated[
+        list[str] | None, typer.Option(help="A file that is there before Envoy starts; may be repeated.")
+    ] = None,
+) -> None:
+    """Judge policies without a control plane. Exit status: 0 no errors, 1 errors, 2 they could not be judged."""
+    from ext_proc.cli.policies import check as policies
+    from ext_proc.kuma.checking.report import Evidence
+
+    evidence = Evidence(crds, tuple(config or ()), tuple(beside or ()), frozenset(laid or ()))
+    raise typer.Exit(policies.run(folder, kuma or ["2.14"], evidence))
+
+
 @policies_app.command("render")
 def policies_render(
     kuma: Annotated[str, typer.Option(help="Version of Kuma: 2.13, 2.14 or 3.0.")],

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "deadline": "integration.bench.deadline.benchmark",
     "hostile": "integration.bench.hostile.benchmark",
     "known-map": "integration.bench.known_map.benchmark",
+    "mesh": "integration.bench.mesh.benchmark",
     "routing": "integration.bench.routing.benchmark",
 }
 
