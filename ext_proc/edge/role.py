@@ -21,7 +21,7 @@ from ext_proc.edge.endpoint_files import EndpointFiles
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
-from ext_proc.edge.population import Population, configured_nodes
+from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status, known_status
 from ext_proc.gathering.gatherer import wants
@@ -133,12 +133,12 @@ class EdgeRole:
             yield
 
     def reload(self, config: Config) -> None:
-        """Nodes, models and limits; `config` has been checked."""
+        """Nodes, discovery, models and limits; `config` has been checked."""
         self.policy.model_table = config.model_table
         if self._map_keeper is not None:
             self._map_keeper.models_changed(self._needs_decision(config.model_table))
         self.policy.body_limit = config.limits.body_bytes
-        self._population.replace(configured_nodes(config))
+        self._population.reload(config)
 
     def ready(self) -> bool:
         """Not while races are asked for and cannot go out."""

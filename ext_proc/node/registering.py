@@ -24,6 +24,12 @@ class Registering:
             finally:
                 await self.withdraw()
 
+    def states(self) -> list[tuple[str, bool]]:
+        """Every service, and whether it knows the node, in order."""
+        return [
+            (f"via.{place} ({each.service})", each.registered) for place, each in enumerate(self._registrations)
+        ]  # fmt: skip
+
     async def withdraw(self) -> None:
         """Edges are to forget the node: returns once all services were told, or could not be. Again: does nothing."""
         tasks, self._tasks = self._tasks, []

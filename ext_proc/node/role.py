@@ -169,6 +169,12 @@ class NodeRole(Collector):
         yield GaugeMetricFamily("tbms_cache_sessions", "Sessions that hold a model of this node.", sessions)
         cold = self.manager.cold_calls
         yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
+        registered = GaugeMetricFamily(
+            "tbms_node_registered", "Whether a service of `node.registration` knows this node.", labels=["service"]
+        )
+        for service, stands in self._registering.states():
+            registered.add_metric([service], stands)
+        yield registered
 
     @asynccontextmanager
     async def _publishing(self, publisher: ResidencyPublisher) -> AsyncIterator[None]:

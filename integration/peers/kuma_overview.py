@@ -60,5 +60,5 @@ def dataplane(name: str, address: str, inbounds: dict[str, int], **labels: str) 
 async def overview() -> AsyncIterator[Overview]:
     """A control plane at a free port of this machine."""
     plane = Overview()
-    async with http_service("/meshes/{mesh}/dataplanes/_overview", plane.answer) as plane.url:
+    async with http_service({"GET /meshes/{mesh}/dataplanes/_overview": plane.answer}) as plane.url:
         yield plane
