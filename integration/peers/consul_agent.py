@@ -85,7 +85,11 @@ class ConsulAgent:
         check = body["Check"]
         service = {"ID": body["ID"], "Service": body["Name"], "Meta": body["Meta"], "Tags": []}
         service |= {"Address": body["Address"], "Port": body["Port"]}
-        self._instances[body["ID"]] = {"Node": {"Node": "vm", "Address": "10.0.0.9"}, "Service": service, "Check": check}
+        self._instances[body["ID"]] = {
+            "Node": {"Node": "vm", "Address": "10.0.0.9"},
+            "Service": service,
+            "Check": check,
+        }
         self._renew(body["ID"])
         await self._next(self._index + 1)
         return web.Response()

@@ -90,7 +90,12 @@ def _without_folders(module: Module, source: Path) -> None:
 def _go(*arguments: str, cwd: Path | None = None) -> str:
     go = shutil.which("go") or "go"
     done = subprocess.run(
-        [go, *arguments], cwd=cwd or BUILT, env={**os.environ, **_ENVIRONMENT}, stdout=subprocess.PIPE, check=True, text=True
+        [go, *arguments],
+        cwd=cwd or BUILT,
+        env={**os.environ, **_ENVIRONMENT},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
     )
     return done.stdout
 

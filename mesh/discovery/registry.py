@@ -148,7 +148,7 @@ class Registry:
             if found is not None:
                 self._take(found)
             due = self._sightings.due(now)
-            if self._sightings.heard and (due is None or due > now):
+            if self._sightings.heard and not self._sightings.pending:
                 self.ready.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):

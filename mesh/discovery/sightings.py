@@ -108,9 +108,14 @@ class Sightings:
         return all(source.heard is not None or source.down is not None for source in self._sources.values())
 
     @property
+    def pending(self) -> bool:
+        """Whether something was said that `apply` has not taken over yet."""
+        return self._changed
+
+    @property
     def complete(self) -> bool:
-        """Whether every source has said at least once what its nodes are. Sources that `replace` brings do not change it:
-        until they have, the nodes of those that they stand for are in force."""
+        """Whether every source has said at least once what its nodes are. Sources that `replace` brings do not change
+        it: until they have, the nodes of those that they stand for are in force."""
         return self._was_complete or all(source.heard is not None for source in self._sources.values())
 
     def due(self, now: float) -> float | None:

@@ -16,9 +16,7 @@ ServiceSettings = Annotated[EtcdRegistrationSettings | ConsulRegistrationSetting
 class RegistrationSettings(NodeSettings):
     """The `node.registration` section: what edges are told of this node, and by what."""
 
-    via: tuple[ServiceSettings, ...] = Field(
-        min_length=1, max_length=8, description="The services that it is told to."
-    )
+    via: tuple[ServiceSettings, ...] = Field(min_length=1, max_length=8, description="The services that it is told to.")
 
     @model_validator(mode="after")
     def _registrable(self) -> Self:

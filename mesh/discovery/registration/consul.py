@@ -27,7 +27,10 @@ class ConsulRegistrationSettings(ConsulConnection):
         6, ge=3, le=3600, description="How long the node is believed to be there once nobody hears of it."
     )
     forget_seconds: int = Field(
-        60, ge=60, le=86_400, description="After so long without a word Consul forgets the instance (a minute at least)."
+        60,
+        ge=60,
+        le=86_400,
+        description="After so long without a word Consul forgets the instance (a minute at least).",
     )
 
 
