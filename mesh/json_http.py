@@ -80,8 +80,8 @@ def read_secret(file: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JsonReply:
-    """A reply of status 200 to 299, or (with None for its document) of a status that the caller let pass. Names of headers
-    are lower case."""
+    """A reply of status 200 to 299, or (with None for its document) of a status that the caller let pass. Names of
+    headers are lower case."""
 
     status: int
     document: Any
@@ -238,7 +238,7 @@ def _parsed(what: str, text: bytes) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong below HTTP. What TLS says of a certificate is told: an expired one is to be known from the log."""
+    """What went wrong below HTTP, with what TLS says of a certificate: an expired one is to be known from the log."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         refused = error.certificate_error
         said = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else str(refused)

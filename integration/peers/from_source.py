@@ -1,8 +1,8 @@
 """Builds the control planes that tests/peers runs, from their Go modules: `python integration/peers/from_source.py`.
 
-A module has no folders that are modules of their own, and stands in its go.mod with them all the same: what it replaces by
-such a folder is taken as it was released. What is built stays in build/peers, under its version, so that it is
-built once. Standard library only.
+A module comes without the folders of its repository that are modules of their own: what its go.mod replaces by such a
+folder is taken as it was released. What is built stays in build/peers, under its version, so that it is built once.
+Standard library only.
 """
 
 import json
@@ -22,8 +22,8 @@ _ENVIRONMENT = {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOWORK": "off", "GO
 
 @dataclass(frozen=True)
 class Module:
-    """A module and the commands of it that are built. `released`: the version of what it replaces by its own folders; None:
-    the versions that its go.mod requires. `stamps`: -X of the linker."""
+    """A module and the commands of it that are built. `released`: the version of what it replaces by folders; None: the
+    versions that its go.mod requires. `stamps`: -X of the linker."""
 
     path: str
     version: str

@@ -1,4 +1,4 @@
-"""A real kube-apiserver over a real etcd, on free ports of this machine, with its own kubectl. `make peers` builds both.
+"""A real kube-apiserver over a real etcd, on free ports of this machine, with its kubectl. `make peers` builds both.
 
 There is no scheduler, no controller and no kubelet: objects are stored, validated, watched and authorised, and nothing
 comes of them.
@@ -43,8 +43,8 @@ class ApiServerTls:
 class KubeApiserver:
     """`async with KubeApiserver(folder, etcd_url)`. Its users: an administrator with a token (`kubectl`, `call`),
     service accounts (`account_token`), and certificates of the authority of `tls`. Without `tls` it makes a certificate
-    for itself. `cached` is whether watches of EndpointSlices are served from its memory, as usual, or out of etcd. Raises
-    FileNotFoundError where it was not built.
+    for itself. `cached` is whether watches of EndpointSlices are served from its memory, as usual, or out of etcd.
+    Raises FileNotFoundError where it was not built.
     """
 
     folder: Path

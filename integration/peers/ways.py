@@ -1,4 +1,4 @@
-"""One way for each source: how a node of tests and benchmarks joins and leaves, and what the edge's configuration says."""
+"""One way for each source: how a node joins and leaves, and what the edge's configuration says."""
 
 import json
 from collections.abc import AsyncIterator, Callable

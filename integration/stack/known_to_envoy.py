@@ -1,5 +1,7 @@
-"""An edge whose Envoy takes its nodes from files that somebody else writes, as it would from a control plane; the server
-hears of them from Envoy."""
+"""An edge whose Envoy takes its nodes from files that somebody else writes, as it would from a control plane.
+
+The server hears of them from Envoy.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -243,7 +243,7 @@ async def test_tls_with_certificates_of_both_sides_and_expired_ones(authority: A
             tls = {"ca": authority.ca, "certificate": ours.certificate, "key": ours.key}
             return await source(agent, tmp_path, url=agent.tls_url, tls=tls)
 
-        with pytest.raises(MeshError, match="TLS failed: .*CERTIFICATE"):
+        with pytest.raises(MeshError, match=r"TLS failed: .*CERTIFICATE"):
             await anext((await over_tls(expired=True)).snapshots())
         router = fresh.router()
         async with following(Registry({"consul": await over_tls()}, router)) as registry:

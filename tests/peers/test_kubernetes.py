@@ -146,7 +146,7 @@ async def test_certificates_of_users(emptied: KubeApiserver, authority: Authorit
 
     async with aclosing(user(group="system:masters").snapshots()) as snapshots:
         assert ids(await anext(snapshots)) == ["a"]
-    with pytest.raises(MeshError, match="403.*cannot list resource"):
+    with pytest.raises(MeshError, match=r"403.*cannot list resource"):
         await anext(user().snapshots())
     with pytest.raises(MeshError, match="401"):
         await anext(user(group="system:masters", expired=True).snapshots())

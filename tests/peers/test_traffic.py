@@ -1,4 +1,4 @@
-"""A node that joins by a real control plane takes traffic, and one that leaves gets none: as in tests/integration/discovery."""
+"""A node that joins by a real control plane takes traffic, and one that leaves gets none."""
 
 from pathlib import Path
 

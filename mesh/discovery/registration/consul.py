@@ -30,7 +30,7 @@ class ConsulRegistrationSettings(ConsulConnection):
         60,
         ge=60,
         le=86_400,
-        description="After so long without a word Consul forgets the instance (a minute at least).",
+        description="How long Consul remembers it after that; a minute at least.",
     )
 
 

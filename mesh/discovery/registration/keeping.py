@@ -73,7 +73,7 @@ class Registration:
                 await asyncio.sleep(pause)
 
     async def withdraw(self) -> None:
-        """Edges are to forget the node. To be called once `run` has ended; what fails is logged. Again: does nothing."""
+        """Edges are to forget the node. To be called once `run` has ended; what fails is logged."""
         self.registered = False
         if not self._written:
             return

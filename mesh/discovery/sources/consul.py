@@ -27,8 +27,8 @@ class ConsulSettings(ConsulConnection):
     datacenter: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
     layout: Literal["tbms", "tfservingcache"] = Field(
         "tbms",
-        description="tbms: ports in the instance's meta data, as grpc, rest and residency, beside zone, weight and models. "
-        "tfservingcache: in its tags, as grpc:8100 and rest:8093.",
+        description="tbms: ports in the instance's meta data, as grpc, rest and residency, beside zone, weight and "
+        "models. tfservingcache: in its tags, as grpc:8100 and rest:8093.",
     )
     wait_seconds: int = Field(
         10, ge=1, le=600, description="Longest time that a query hangs: an agent that hangs is noticed then."

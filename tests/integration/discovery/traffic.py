@@ -1,4 +1,4 @@
-"""Who answers calls through an edge whose nodes come by some way: at first nobody, and in the end those that are in it."""
+"""Who answers calls through an edge whose nodes join and leave by some way."""
 
 import asyncio
 from collections.abc import AsyncIterator
