@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from mesh.discovery.registration import Registration
+from mesh.discovery.registration.keeping import Registration
 
 
 class Registering:

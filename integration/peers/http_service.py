@@ -16,7 +16,8 @@ async def http_service(
     that wait at the end are cut short."""
     app = web.Application()
     for what, answer in answers.items():
-        app.router.add_route(*what.split(" "), answer)
+        method, _, path = what.partition(" ")
+        app.router.add_route(method, path, answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:

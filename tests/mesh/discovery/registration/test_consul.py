@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from integration.peers.consul_agent import ConsulAgent, consul_agent
-from mesh.discovery.registration import Registration, RegistrationSettings, open_registrations
+from mesh.discovery.registration import RegistrationSettings, open_registrations
+from mesh.discovery.registration.keeping import Registration
 from mesh.discovery.sources.consul import ConsulSettings, ConsulSource
 from tests.mesh.discovery.etcd import PATIENCE, until
 from tests.mesh.discovery.registration.work import eventually, running

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from integration.peers.etcd import Etcd
-from mesh.discovery.registration import Registration, RegistrationSettings, open_registrations
+from mesh.discovery.registration import RegistrationSettings, open_registrations
+from mesh.discovery.registration.keeping import Registration
 from mesh.discovery.sources.etcd import EtcdSettings, EtcdSource
 from tests.mesh.discovery.etcd import PATIENCE, real_etcd
 from tests.mesh.discovery.registration.work import eventually, running
