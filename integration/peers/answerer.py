@@ -1,6 +1,6 @@
 """An Envoy that answers by itself: the upstream of benchmarks, where a model server's own time would only blur."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,8 +17,8 @@ LARGEST_BODY = 128 * 1024 * 1024
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 
-def render_answerer(listen: str, admin: str) -> str:
-    """Its bootstrap. `listen` and `admin` are ip:port.
+def render_answerer(listen: str, admin: str, also: Sequence[str] = ()) -> str:
+    """Its bootstrap. `listen` and `admin` are ip:port, `also` further addresses with the port of `listen`.
 
     REST gets 200 and a small JSON body. gRPC gets a trailers-only OK: enough for a load generator that counts
     statuses, but a real client would miss the message.
@@ -42,17 +42,24 @@ def render_answerer(listen: str, admin: str) -> str:
         ],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    listener = {"name": "answerer", "address": _address(listen), "filter_chains": [chain]}
+    port = listen.rpartition(":")[2]
+    further = [{"address": _address(f"{ip}:{port}")} for ip in also]
+    listener = {
+        "name": "answerer", "address": _address(listen), "additional_addresses": further, "filter_chains": [chain],
+    }  # fmt: skip
     document = {"admin": {"address": _address(admin)}, "static_resources": {"listeners": [listener]}}
     return yaml.safe_dump(document, sort_keys=False)
 
 
 @asynccontextmanager
-async def answerer(folder: Path) -> AsyncIterator[str]:
-    """Runs one (one worker, the newest Envoy) with its files in `folder`; gives its `ip:port`, for REST and gRPC."""
+async def answerer(folder: Path, also: Sequence[str] = ()) -> AsyncIterator[str]:
+    """Runs one (one worker, the newest Envoy) with its files in `folder`; gives its `ip:port`, for REST and gRPC.
+
+    `also`: further addresses at which it listens on that port.
+    """
     listen, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
     config = folder / "answerer.yaml"
-    config.write_text(render_answerer(listen, admin))
+    config.write_text(render_answerer(listen, admin, also))
     command: list[str | Path] = [envoy_binary(), "--config-path", config]
     command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     process = Process("answering Envoy", command, folder / "answerer.log")

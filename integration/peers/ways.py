@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,11 +10,12 @@ from integration.peers.consul import Consul
 from integration.peers.consul_agent import ConsulAgent, consul_agent
 from integration.peers.dns_server import DnsServer, dns_server
 from integration.peers.etcd import Etcd
-from integration.peers.kube_apiserver import KubeApiserver
 from integration.peers.kubernetes_api import KubernetesApi, kubernetes_api, pod, ports
 from integration.peers.kuma_overview import Overview, dataplane, overview
+from mesh.address import parse_endpoint
 from mesh.node import Node
 
+ZONE = "nodes.test"
 CONSUL_EDGE = """service "models" { policy = "read" }
 node_prefix "" { policy = "read" }"""
 """What an edge has to be allowed in Consul."""
@@ -35,12 +36,12 @@ class Way(Protocol):
 
 
 class ByDns:
-    """SRV records."""
+    """SRV records of `ZONE`."""
 
     def __init__(self, server: DnsServer) -> None:
         self._server = server
-        server.table = {("nodes.test.", "TXT"): ["x"]}
-        names = {"grpc": "_grpc._tcp.nodes.test", "rest": "_rest._tcp.nodes.test"}
+        server.table = {(f"{ZONE}.", "TXT"): ["x"]}
+        names = {"grpc": f"_grpc._tcp.{ZONE}", "rest": f"_rest._tcp.{ZONE}"}
         server.table |= {(f"{name}.", "TXT"): ["x"] for name in names.values()}
         self.section = {
             "kind": "dns",
@@ -52,11 +53,11 @@ class ByDns:
 
     async def join(self, node: Node) -> None:
         """See `Way`."""
-        table, target = self._server.table, f"{node.id}.nodes.test."
-        table[(target, "A")] = ["127.0.0.1"]
+        table, target = self._server.table, f"{node.id}.{ZONE}."
+        table[(target, "A")] = [_host(node)]
         for protocol, endpoint in (("grpc", node.grpc), ("rest", node.rest)):
             port = (endpoint or "").rpartition(":")[2]
-            table.setdefault((f"_{protocol}._tcp.nodes.test.", "SRV"), []).append(f"0 0 {port} {target}")
+            table.setdefault((f"_{protocol}._tcp.{ZONE}.", "SRV"), []).append(f"0 0 {port} {target}")
 
     async def leave(self, node: Node) -> None:
         """See `Way`."""
@@ -99,7 +100,7 @@ class ByKuma:
             name: int((endpoint or "").rpartition(":")[2])
             for name, endpoint in (("grpc", node.grpc), ("http", node.rest))
         }
-        self._plane.items.append(dataplane(node.id, "127.0.0.1", ports, **{"kuma.io/workload": "models"}))
+        self._plane.items.append(dataplane(node.id, _host(node), ports, **{"kuma.io/workload": "models"}))
 
     async def leave(self, node: Node) -> None:
         """See `Way`."""
@@ -109,7 +110,7 @@ class ByKuma:
 class ByKubernetes:
     """A slice for each node, as all of them share an address and differ in their ports."""
 
-    def __init__(self, api: KubernetesApi | KubeApiserver, kubeconfig: Path) -> None:
+    def __init__(self, api: KubernetesApi, kubeconfig: Path) -> None:
         self._api = api
         self.section = {
             "kind": "kubernetes", "service": "models", "grpc": "grpc", "rest": "http", "kubeconfig": str(kubeconfig),
@@ -118,7 +119,7 @@ class ByKubernetes:
     async def join(self, node: Node) -> None:
         """See `Way`."""
         numbers = {"grpc": int((node.grpc or "").rpartition(":")[2]), "http": int((node.rest or "").rpartition(":")[2])}
-        endpoints = [pod(node.id, "127.0.0.1")]
+        endpoints = [pod(node.id, _host(node))]
         await self._api.put(node.id, "models", addressType="IPv4", ports=ports(**numbers), endpoints=endpoints)
 
     async def leave(self, node: Node) -> None:
@@ -138,7 +139,7 @@ class ByConsul:
     async def join(self, node: Node) -> None:
         """See `Way`."""
         grpc, rest = ((endpoint or "").rpartition(":")[2] for endpoint in (node.grpc, node.rest))
-        await self._agent.put(node.id, "127.0.0.1", grpc=grpc, rest=rest)
+        await self._agent.put(node.id, _host(node), grpc=grpc, rest=rest)
 
     async def leave(self, node: Node) -> None:
         """See `Way`."""
@@ -158,16 +159,6 @@ async def by_kubernetes(folder: Path) -> AsyncIterator[Way]:
         }  # fmt: skip
         (folder / "kubeconfig").write_text(json.dumps(document))
         yield ByKubernetes(api, folder / "kubeconfig")
-
-
-@asynccontextmanager
-async def by_kube_apiserver(folder: Path) -> AsyncIterator[Way]:
-    """At a real API server. Raises FileNotFoundError where none was built, or there is no etcd."""
-    async with AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(Etcd(folder))
-        server = await stack.enter_async_context(KubeApiserver(folder, etcd.url))
-        await server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ml"}})
-        yield ByKubernetes(server, server.kubeconfig)
 
 
 @asynccontextmanager
@@ -207,10 +198,14 @@ async def by_kuma(folder: Path) -> AsyncIterator[Way]:
         yield ByKuma(plane, folder / "token")
 
 
+def _host(node: Node) -> str:
+    return parse_endpoint(node.rest or node.grpc or "").host
+
+
 Open = Callable[[Path], AbstractAsyncContextManager[Way]]
 WAYS: dict[str, Open] = {
     "dns": by_dns, "etcd": by_etcd, "kuma": by_kuma, "kubernetes": by_kubernetes, "consul": by_consul,
 }  # fmt: skip
 """By kind of source, with what `make test` has at hand."""
-REAL_WAYS: dict[str, Open] = {"kubernetes": by_kube_apiserver, "consul": by_real_consul}
-"""With what `make peers` builds."""
+REAL_WAYS: dict[str, Open] = {"consul": by_real_consul}
+"""With what `make peers` builds. A kube-apiserver takes no slice with addresses of the loopback, where nodes are."""

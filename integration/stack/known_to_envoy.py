@@ -3,8 +3,9 @@
 The server hears of them from Envoy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ext_proc.envoy_config import EnvoySettings, render
 from integration.stack.sidecar import Section, Sidecar
@@ -14,7 +15,12 @@ class KnownToEnvoy(Sidecar):
     """`endpoints` is the folder of the files (`update_endpoint_files`), which are there when it starts."""
 
     def __init__(
-        self, folder: Path, endpoints: Path, *, sections: Mapping[str, Section] | None = None, poll_seconds: float = 1.0
+        self,
+        folder: Path,
+        endpoints: Path,
+        *,
+        sections: Mapping[str, Section | Sequence[Any]] | None = None,
+        poll_seconds: float = 1.0,
     ) -> None:
         super().__init__(folder, [], sections=sections)
         section = {"kind": "envoy", "admin": self.envoy_admin.removeprefix("http://"), "poll_seconds": poll_seconds}

@@ -1,5 +1,6 @@
 """`make bench NAME=discovery`: what a snapshot of 1,000 nodes costs, and how soon calls know of a change, by source."""
 
+import logging
 import math
 import tempfile
 from collections.abc import AsyncIterator
@@ -9,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from integration.bench.discovery.joining import REPEATS, ByEnvoy, ByReload, Joining, joining
+from integration.bench.discovery.joining import ADDRESSES, REPEATS, ByEnvoy, ByReload, Joining, joining
 from integration.bench.discovery.snapshots import NODES, Snapshot, snapshots
 from integration.peers.answerer import answerer
 from integration.peers.ways import REAL_WAYS, WAYS, Open, Way
+from mesh.address import parse_endpoint
 
 
 @asynccontextmanager
@@ -33,15 +35,16 @@ _STAND_INS = {"kubernetes", "consul", "kuma"}  # of these `WAYS` has small serve
 
 async def measure() -> dict[str, float]:
     """Runs every case, prints two tables, and returns the figures."""
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # stand-ins whose clients leave in the middle
     costs = await snapshots()
     times = []
     with tempfile.TemporaryDirectory(prefix="tbms-bench-") as name:
         folder = Path(name)
         (folder / "stays").mkdir()
         (folder / "comes").mkdir()
-        async with answerer(folder / "stays") as stays, answerer(folder / "comes") as comes:
+        async with answerer(folder / "stays") as stays, answerer(folder / "comes", ADDRESSES) as comes:
             for kind, way in {**_OURS, **WAYS}.items():
-                found = await _measured(kind, way, stays, comes, folder)
+                found = await _measured(kind, way, stays, parse_endpoint(comes).port, folder)
                 if found is not None:
                     times.append(found)
     _print(costs, times)
@@ -52,7 +55,7 @@ async def measure() -> dict[str, float]:
     }
 
 
-async def _measured(kind: str, way: Open, stays: str, comes: str, folder: Path) -> Joining | None:
+async def _measured(kind: str, way: Open, stays: str, port: int, folder: Path) -> Joining | None:
     """The real service where it is there; None where there is neither that nor one that stands for it."""
     choices = [(f"{kind}, a real one", REAL_WAYS[kind])] if kind in REAL_WAYS else []
     choices.append((f"{kind}, a stand-in" if kind in _STAND_INS else kind, way))
@@ -61,7 +64,7 @@ async def _measured(kind: str, way: Open, stays: str, comes: str, folder: Path) 
         place.mkdir()
         try:
             async with chosen(place) as opened:
-                return await joining(name, opened, stays, comes, place)
+                return await joining(name, opened, stays, port, place)
         except FileNotFoundError as error:
             print(f"{name}: {error}")
     return None

@@ -1,13 +1,13 @@
 """How long it takes from a change in a service until calls know: through a real edge and its Envoy, for one source.
 
-One node stays, another joins and leaves again and again, each time under a new name (one that comes back is held
-back on purpose) that makes it the home of the model that is called. The clock starts before the service is told. Calls
-go out one at a time, and a header of Envoy's says who answered.
+One node stays, others join and leave one after the other. Each is the home of the model that is called, and has a name
+and an address of its own, as one that comes back again and again is held back on purpose. The clock starts before the
+service is told. Calls go out one at a time, and a header of Envoy's says who answered.
 """
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,21 @@ from typing import Any
 import aiohttp
 
 from ext_proc.edge.endpoint_files import update_endpoint_files
-from integration.peers.ways import Way
+from integration.peers.ways import ZONE, ByDns, Way
 from integration.stack.known_to_envoy import KnownToEnvoy
-from integration.stack.sidecar import Sidecar
+from integration.stack.sidecar import Section, Sidecar
+from mesh.address import parse_endpoint
 from mesh.node import Node
 from mesh.routing.rendezvous import Rendezvous
 
 REPEATS = 15
+ADDRESSES = tuple(f"127.0.0.{number + 2}" for number in range(REPEATS))
+"""Of the nodes that join, each once."""
 _PATIENCE = 30.0
 _PAUSE = 0.005  # between two calls
 _AFTERWARDS = 40  # calls after the first that misses a node that left: none may reach it
-_MODEL, _STAYS = "digits", "node-stays"
-ROUTING = {"routing": {"replicas": 1, "load_floor": 1e6}}
+_STAYS = "node-stays"
+ROUTING: dict[str, Section | Sequence[Any]] = {"routing": {"replicas": 1, "load_floor": 1e6}}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class ByReload:
 
 
 class ByEnvoy:
-    """What the edge's own Envoy knows, out of files that somebody else writes."""
+    """What the edge's own Envoy knows, out of files that somebody else writes. A node's name is its address."""
 
     section: dict[str, Any]
 
@@ -74,7 +77,7 @@ class ByEnvoy:
         self.endpoints = endpoints
 
     async def join(self, node: Node) -> None:
-        """See `Way`. Envoy's nodes have no names but their addresses."""
+        """See `Way`."""
         self.nodes.append(node)
         await asyncio.to_thread(update_endpoint_files, self.endpoints, self.nodes)
 
@@ -84,8 +87,9 @@ class ByEnvoy:
         await asyncio.to_thread(update_endpoint_files, self.endpoints, self.nodes)
 
 
-async def joining(source: str, way: Way, stays: str, comes: str, folder: Path) -> Joining:
-    """`stays` and `comes` are the endpoints of the two nodes, for REST and gRPC alike."""
+async def joining(source: str, way: Way, stays: str, port: int, folder: Path) -> Joining:
+    """`stays` is the endpoint of the node that stays, for REST and gRPC alike; the others are at that port of
+    `ADDRESSES`."""
     first = Node(_STAYS, stays, stays)
     await way.join(first)
     edge: Sidecar
@@ -98,39 +102,51 @@ async def joining(source: str, way: Way, stays: str, comes: str, folder: Path) -
         way.edge = edge
     joins, leaves = [], []
     async with edge, aiohttp.ClientSession(edge.http) as http:
-        await _until(http, stays)
-        for joiner in itertools.islice(_homes(comes), REPEATS):
-            joins.append(await _seconds(way.join(joiner), http, comes))
-            leaves.append(await _seconds(way.leave(joiner), http, stays))
+        for number, address in enumerate(ADDRESSES):
+            endpoint = f"{address}:{port}"
+            joiner = Node(f"node-{number}", endpoint, endpoint)
+            model = _model_of(_called(way, first), _called(way, joiner))
+            await _until(http, model, stays)
+            joins.append(await _seconds(way.join(joiner), http, model, endpoint))
+            leaves.append(await _seconds(way.leave(joiner), http, model, stays))
             for _ in range(_AFTERWARDS):
-                assert await _answered_by(http) == stays
+                assert await _answered_by(http, model) == stays
     return Joining(source, joins, leaves)
 
 
-def _homes(endpoint: str) -> Iterator[Node]:
-    """Nodes at that endpoint, each the home of the model beside the one that stays."""
-    for number in itertools.count():
-        node = Node(f"node-{number}", endpoint, endpoint)
-        ring = Rendezvous([(_STAYS, 1.0), (node.id, 1.0)])
-        if ring.ids[ring.order(_MODEL)[0]] == node.id:
-            yield node
+def _called(way: Way, node: Node) -> str:
+    """The name that the edge gets to know."""
+    match way:
+        case ByEnvoy():
+            return parse_endpoint(node.rest or "").host
+        case ByDns():
+            return f"{node.id}.{ZONE}"
+        case _:
+            return node.id
 
 
-async def _seconds(change: Any, http: aiohttp.ClientSession, wanted: str) -> float:
+def _model_of(stays: str, comes: str) -> str:
+    """A model whose home among these two is the second."""
+    ring = Rendezvous([(stays, 1.0), (comes, 1.0)])
+    names = (f"model-{number}" for number in itertools.count())
+    return next(name for name in names if ring.ids[ring.order(name)[0]] == comes)
+
+
+async def _seconds(change: Awaitable[None], http: aiohttp.ClientSession, model: str, wanted: str) -> float:
     clock = asyncio.get_running_loop().time
     began = clock()
     await change
-    await _until(http, wanted)
+    await _until(http, model, wanted)
     return clock() - began
 
 
-async def _until(http: aiohttp.ClientSession, wanted: str) -> None:
+async def _until(http: aiohttp.ClientSession, model: str, wanted: str) -> None:
     async with asyncio.timeout(_PATIENCE):
-        while await _answered_by(http) != wanted:
+        while await _answered_by(http, model) != wanted:
             await asyncio.sleep(_PAUSE)
 
 
-async def _answered_by(http: aiohttp.ClientSession) -> str | None:
-    async with http.post(f"/v1/models/{_MODEL}:predict", json={"instances": [[1]]}) as reply:
+async def _answered_by(http: aiohttp.ClientSession, model: str) -> str | None:
+    async with http.post(f"/v1/models/{model}:predict", json={"instances": [[1]]}) as reply:
         await reply.read()
         return reply.headers.get("x-tbms-upstream")
