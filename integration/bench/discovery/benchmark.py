@@ -50,8 +50,8 @@ async def measure() -> dict[str, float]:
     _print(costs, times)
     return {
         "snapshot_ms_1000_nodes": max(cost.ms for cost in costs),
-        "change_to_traffic_p99_s": max(_p99(each.joins) for each in times),
-        "change_to_silence_p99_s": max(_p99(each.leaves) for each in times),
+        "change_to_traffic_p99_s": max(p99(each.joins) for each in times),
+        "change_to_silence_p99_s": max(p99(each.leaves) for each in times),
     }
 
 
@@ -70,7 +70,7 @@ async def _measured(kind: str, way: Open, stays: str, port: int, folder: Path) -
     return None
 
 
-def _p99(values: list[float]) -> float:
+def p99(values: list[float]) -> float:
     """By the nearest rank; of so few it is the longest."""
     return sorted(values)[math.ceil(0.99 * len(values)) - 1]
 
@@ -87,7 +87,7 @@ def _print(costs: list[Snapshot], times: list[Joining]) -> None:
     for heading in ("source", "join p50", "join p99", "leave p50", "leave p99"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
     for each in times:
-        figures = (_p50(each.joins), _p99(each.joins), _p50(each.leaves), _p99(each.leaves))
+        figures = (_p50(each.joins), p99(each.joins), _p50(each.leaves), p99(each.leaves))
         table.add_row(each.source, *(f"{figure:.2f}" for figure in figures))
     console.print(table)
 

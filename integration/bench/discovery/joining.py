@@ -105,7 +105,7 @@ async def joining(source: str, way: Way, stays: str, port: int, folder: Path) ->
         for number, address in enumerate(ADDRESSES):
             endpoint = f"{address}:{port}"
             joiner = Node(f"node-{number}", endpoint, endpoint)
-            model = _model_of(_called(way, first), _called(way, joiner))
+            model = model_of(_called(way, first), _called(way, joiner))
             await _until(http, model, stays)
             joins.append(await _seconds(way.join(joiner), http, model, endpoint))
             leaves.append(await _seconds(way.leave(joiner), http, model, stays))
@@ -125,7 +125,7 @@ def _called(way: Way, node: Node) -> str:
             return node.id
 
 
-def _model_of(stays: str, comes: str) -> str:
+def model_of(stays: str, comes: str) -> str:
     """A model whose home among these two is the second."""
     ring = Rendezvous([(stays, 1.0), (comes, 1.0)])
     names = (f"model-{number}" for number in itertools.count())

@@ -61,11 +61,11 @@ async def snapshots() -> list[Snapshot]:
 
 async def _snapshots() -> list[Snapshot]:
     rows = []
-    for place, (name, (text, read)) in enumerate(_REPLIES.items()):
+    for place, (name, (text, read)) in enumerate(REPLIES.items()):
         reads, applied, size = [], [], 0
         for repeat in range(_REPEATS):
             # Ports that were never seen: what was read of an endpoint is remembered.
-            reply = json.dumps(text(10_000 + 100 * place + 2 * repeat)).encode()
+            reply = as_bytes(text(10_000 + 100 * place + 2 * repeat))
             size = len(reply)
             settle_heap()  # as a server that has started
             began = time.process_time()
@@ -74,6 +74,11 @@ async def _snapshots() -> list[Snapshot]:
             applied.append(await _applied(found))
         rows.append(Snapshot(name, size / 1024, statistics.median(reads), statistics.median(applied)))
     return rows
+
+
+def as_bytes(document: Any) -> bytes:
+    """As it comes over the wire."""
+    return json.dumps(document).encode()
 
 
 class _Handed:
@@ -175,7 +180,7 @@ def _read_kuma(reply: bytes) -> NodeSet:
     return kuma.nodes_of(json.loads(reply), settings)
 
 
-_REPLIES: dict[str, tuple[Callable[[int], Any], Read]] = {
+REPLIES: dict[str, tuple[Callable[[int], Any], Read]] = {
     "etcd": (_etcd, _read_etcd), "consul": (_consul, _read_consul), "kubernetes": (_kubernetes, _read_kubernetes),
     "kuma": (_kuma, _read_kuma),
 }  # fmt: skip
