@@ -91,6 +91,8 @@ KNOWN_FILTER = "tbms-known"
 # Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
 TELL_NAMESPACE = "tbms"
 TELL_KEY = "tell"
+ONE_IN_KEY = "one-in"
+"""There, too, where not every call is told of: one that the node has not failed stands for so many."""
 MODEL_KEY = "model"
 """There, too: the name that Envoy has read in a gRPC message, for the log, which does not see NAMED_HEADER any more."""
 

@@ -18,10 +18,18 @@ from mesh.routing.router import Router
 class EdgeAccounts:
     """See `service.Accounts`. What it keeps is kept by the router and the estimates, within their bounds."""
 
-    def __init__(self, router: Router, estimates: Estimates, sees_all: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        router: Router,
+        estimates: Estimates,
+        sees_all: Callable[[bool], None],
+        known_ended: Callable[[str, float], None],
+    ) -> None:
         """`sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
-        that what came before counts no more.
+        that what came before counts no more. `known_ended` is told of each model of which known calls have ended, and
+        when that was.
         """
+        self._known_ended = known_ended
         self._router = router
         self._estimates = estimates
         self._sees_all = sees_all
@@ -41,14 +49,15 @@ class EdgeAccounts:
         if self._hears and now - self._since > router.demand.memory:
             self._sees_all(True)
         called: dict[str, int] = {}
-        busy: dict[str, list[float]] = {}
-        for call, node, known, seconds, answer_seconds in calls:
+        busy: dict[str, tuple[int, float]] = {}
+        for call, node, known, seconds, answer_seconds, count in calls:
             if known:
-                busy.setdefault(node, []).append(seconds)
+                ended, spent = busy.get(node, (0, 0.0))
+                busy[node] = ended + count, spent + count * seconds
             if call is None:
                 continue
             if known:
-                called[call.model] = called.get(call.model, 0) + 1
+                called[call.model] = called.get(call.model, 0) + count
                 if answer_seconds is not None:
                     # Of others it is not told whether they waited for a load.
                     candidate = _CANDIDATES[call.model, call.version, call.label]
@@ -57,8 +66,9 @@ class EdgeAccounts:
                 router.durations.took(call.model, seconds, now)
         for model, count in called.items():
             router.demand.called(model, now, count)
-        for node, times in busy.items():
-            router.known_calls(node, len(times), sum(times) / len(times), now)
+            self._known_ended(model, now)
+        for node, (ended, spent) in busy.items():
+            router.known_calls(node, ended, spent / ended, now)
 
 
 def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:

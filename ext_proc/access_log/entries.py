@@ -15,6 +15,7 @@ from ext_proc.contract import (
     MODEL_KEY,
     NODES_KEY,
     NODES_NAMESPACE,
+    ONE_IN_KEY,
     TELL_NAMESPACE,
 )
 from ext_proc.errors import TbmsError
@@ -23,6 +24,7 @@ from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import is_method, name_logged
 from mesh.address import Address
 from mesh.bounded import ByteMemo
+from mesh.routing.settings import ONE_IN
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message: Envoy sends what fills its buffer, 16 KiB, and one entry more, of at most 96 KiB of headers."""
@@ -33,7 +35,6 @@ _NAME = ACCESS_LOG_NAME.encode()
 _MODEL_HEADER = MODEL_HEADER.encode()
 _NANO = 1e-9
 _END = pb.DOWNSTREAM_END
-_GRPC = frozenset(each for each in InferenceProtocol if each.is_grpc)
 _IN_HEADER = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "")
 """Stands for the calls of a gRPC method, whose path names no model."""
 
@@ -48,7 +49,7 @@ class EndedCall(NamedTuple):
     `node` is the `ip:port` that was asked last, "" where none was. `known`: the map of known calls named it, so that
     the server has heard nothing of the call before. `seconds` is how long the node was busy with the call: from the
     first byte to it until the last one of its reply, or until the caller went away. `answer_seconds` counts from the
-    whole request on, and is None unless the call succeeded.
+    whole request on, and is None unless the call succeeded. The call is one of `stands_for` that have ended so.
     """
 
     call: Call | None
@@ -56,6 +57,7 @@ class EndedCall(NamedTuple):
     known: bool
     seconds: float
     answer_seconds: float | None
+    stands_for: int = 1
 
 
 def check_log(message: pb.StreamAccessLogsMessage) -> None:
@@ -84,13 +86,13 @@ def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
     found = []
     for entry in message.http_logs.log_entry:
         common = entry.common_properties
-        known, named = _MARKS[common.metadata]
+        known, named, count = _MARKS[common.metadata]
         if known is None or common.access_log_type != _END:
             continue
         request, response = entry.request, entry.response
         path = request.path
         call = _BY_PATH[path]
-        if call is _IN_HEADER:
+        if is_grpc := call is _IN_HEADER:
             call = _call_of_header(path, request) if named is None else name_logged(path.decode("latin-1"), named)
         status = response.response_code.value
         first = common.time_to_first_upstream_tx_byte
@@ -98,11 +100,13 @@ def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
         began = first.seconds + first.nanos * _NANO
         ended = last.seconds + last.nanos * _NANO
         answer = None
-        if status == 200 and (call is None or call.protocol not in _GRPC or _is_ok(response)):
+        if status == 200 and (not is_grpc or _is_ok(response)):
             whole = common.time_to_last_rx_byte
             answer = max(0.0, ended - max(began, whole.seconds + whole.nanos * _NANO))
         busy = max(0.0, ended - began) if began else 0.0
-        found.append(EndedCall(call, _ADDRESSES[common.upstream_remote_address], known, busy, answer))
+        if answer is None and status:
+            count = 1  # of those that the node has failed all are told
+        found.append(EndedCall(call, _ADDRESSES[common.upstream_remote_address], known, busy, answer, count))
     return found
 
 
@@ -134,25 +138,27 @@ def _address(data: bytes) -> str:
     return str(Address(found.address, found.port_value)) if found.port_value else ""
 
 
-def _marks(data: bytes) -> tuple[bool | None, str | None]:
-    """What a call's metadata say: whether the map named its node, and the model that Envoy has read in its message.
+def _marks(data: bytes) -> tuple[bool | None, str | None, int]:
+    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, and for
+    how many calls that have ended well it stands.
 
     None where nobody named a node. Where map and server both did, which is not to be, the server has counted it.
     """
     try:
         metadata = pb.Metadata.FromString(data).filter_metadata
     except DecodeError:
-        return None, None
-    model = None
+        return None, None, 1
+    model, count = None, 1
     if TELL_NAMESPACE in metadata:
         fields = metadata[TELL_NAMESPACE].fields
         model = fields[MODEL_KEY].string_value or None if MODEL_KEY in fields else None
+        count = ONE_IN if ONE_IN_KEY in fields else 1
     if NODES_NAMESPACE not in metadata:
-        return None, model
+        return None, model, 1
     keys = metadata[NODES_NAMESPACE].fields
     if NODES_KEY in keys:
-        return False, model
-    return (True if KNOWN_KEY in keys else None), model
+        return False, model, 1
+    return (True if KNOWN_KEY in keys else None), model, count
 
 
 _BY_PATH = ByteMemo(_by_path)

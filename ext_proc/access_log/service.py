@@ -73,7 +73,7 @@ class AccessLogService:
         calls = ended_calls(message)
         for call in calls:
             if call.known:
-                self._metrics.count(call.call, KNOWN)
+                self._metrics.count(call.call, KNOWN, call.stands_for)
         self._accounts.ended(calls, self._clock())
 
 

@@ -12,6 +12,11 @@ from ext_proc.batching.waiting import Batch
 
 # The way to the device and back: until it is known, so much of a batch's time.
 _WAY = 0.2
+# A batch that was handed over so much of its time before the one before it ended has waited for that one, however long
+# the way is thought to be.
+_WAITED = 0.5
+# A second batch that takes less than this share of what the first one took: that one was not like those to come.
+_COLD = 0.5
 _NEWS = 0.05  # weight, in the end, of one more batch that had no way in its time
 # The next batch is handed over by so many ways before the reply to the last one is due. One that comes early waits at
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
@@ -33,6 +38,8 @@ class Model:
     server_batches: bool = False
     """Whether its server gathers by itself, as the last call said."""
     way: float = 0.0
+    least: float = inf
+    """Seconds that a batch has taken at least that found the device free, until one has waited there."""
     followers: int = 0
     """Batches that have waited at the device: those have no way in their times."""
     running: int = 0
@@ -52,6 +59,22 @@ class Model:
     def cautious(self, rows: int) -> float:
         """As `expected`: what most batches keep."""
         return self.way + self.times.cautious(rows)
+
+    def found_free(self, seconds: float, switch: float) -> float:
+        """A batch that found the device free took so long, of which a switch is thought to be so much; gives what of
+        it was not its way.
+
+        Until one has waited there a share of the shortest time is taken for the way. The first batch of a model may
+        take many times as long as all others, and is forgotten if it does.
+        """
+        if not self.followers and seconds - switch < self.least:
+            if self.times.observations == 1 and seconds - switch < _COLD * self.least:
+                self.times = BatchTimes()
+            shorter, self.least = self.way, max(0.0, seconds - switch)
+            self.way = _WAY * self.least
+            if self.times.observations:
+                self.times.shift(shorter - self.way)
+        return max(0.0, seconds - self.way)
 
     def tell_apart(self, rows: int, seconds: float) -> None:
         """A batch that waited at the device took so long there. Device and way together are known from the others."""
@@ -187,7 +210,9 @@ class Device:
         if not ended.server_batches:
             self._busy -= 1
             if (follower := self._follower(model)) is not None:
-                follower.started = max(now, follower.handed + follower.model.way)
+                waited, other = now - follower.handed, follower.model
+                sure = waited >= _WAITED * other.expected(follower.batch.rows)
+                follower.started = now if sure else max(now, follower.handed + other.way)
         return ended
 
     def _follower(self, model: Model) -> Running | None:
@@ -199,10 +224,8 @@ class Device:
         model, rows, times = ended.model, ended.batch.rows, ended.model.times
         assert ended.started is not None
         if ended.found_free:
-            whole = now - ended.handed
-            if not times.observations:
-                model.way = _WAY * max(0.0, whole - (model.switch_seconds if ended.switched else 0.0))
-            seconds = max(0.0, whole - model.way)
+            seconds = model.found_free(now - ended.handed, model.switch_seconds if ended.switched else 0.0)
+            times = model.times
         else:
             seconds = now - ended.started
             if not ended.switched:

@@ -67,7 +67,7 @@ class EdgeRole:
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
-        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all)
+        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._known_ended)
         report, unbrokered = RaceReport(budget), Unbrokered()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, hints, self._body_limit)
@@ -114,6 +114,10 @@ class EdgeRole:
     def _sees_all(self, all_of_them: bool) -> None:
         if self._map_keeper is not None:
             self._map_keeper.known.sees_all = all_of_them
+
+    def _known_ended(self, model: str, now: float) -> None:
+        if self._map_keeper is not None:
+            self._map_keeper.known.ended(model, now)
 
     def _needs_decision(self, table: ModelTable) -> Callable[[str], bool]:
         """Which models' calls are more than just routed: by the table, or since they are gathered here."""

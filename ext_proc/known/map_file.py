@@ -15,6 +15,7 @@ from ext_proc.contract import (
     KNOWN_KEY,
     NAMED_HEADER,
     NODES_NAMESPACE,
+    ONE_IN_KEY,
     TELL_KEY,
     TELL_NAMESPACE,
 )
@@ -22,6 +23,7 @@ from ext_proc.known import matchers
 from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from mesh.bounded import Memo
 from mesh.routing.known import PARTS, KnownModel, Shares
+from mesh.routing.settings import ONE_IN
 
 _SHARED_BY = "x-request-id"
 """Envoy makes one for each call that has none. A client that sends its own can have its own calls at one node only."""
@@ -29,13 +31,16 @@ _SHARED_BY = "x-request-id"
 Cases = tuple[bytes, bytes]
 """The cases of one model, REST and gRPC."""
 
+Marks = tuple[tuple[str, str], ...]
+"""What a call's metadata say in TELL_NAMESPACE: keys and values."""
+
 
 class MapWriter:
     """Writes maps. Remembers its cases for `models` models at least, since most stay as they are."""
 
     def __init__(self, models: int) -> None:
         self._cases: Memo[tuple[KnownModel, Cases]] = Memo(models)
-        self._actions: dict[tuple[tuple[str, ...], bool], bytes] = {}
+        self._actions: dict[tuple[tuple[str, ...], Marks], bytes] = {}
 
     def prepare(self, models: Iterable[KnownModel]) -> None:
         """Writes the cases of these models ahead, so that `write` has less to do in one go."""
@@ -61,28 +66,30 @@ class MapWriter:
         for form in FORMS:
             shares = model.shares.get(form.kind, ())
             if model.forms & form and shares:
-                on_match = self._on_match(shares, tells=model.tells and form is Form.GRPC)
+                marks: Marks = ((ONE_IN_KEY, str(ONE_IN)),) if model.sampled else ()
+                if model.tells and form is Form.GRPC:
+                    marks += ((TELL_KEY, "1"),)
+                on_match = self._on_match(shares, marks)
                 cases[form.kind] += matchers.exact_case(spelling(form, model.name), on_match)
         return cases["rest"], cases["grpc"]
 
-    def _on_match(self, shares: Shares, *, tells: bool) -> bytes:
+    def _on_match(self, shares: Shares, marks: Marks) -> bytes:
         (*some, (_, last)) = shares
-        otherwise = self._action(last, tells)
+        otherwise = self._action(last, marks)
         if not some:
             return otherwise
         cases, below = [], 0
         for parts, nodes in some:
             below += parts
-            cases.append((matchers.hashes_below(_SHARED_BY, below, PARTS), self._action(nodes, tells)))
+            cases.append((matchers.hashes_below(_SHARED_BY, below, PARTS), self._action(nodes, marks)))
         return matchers.to_matcher(matchers.first_match(cases, otherwise))
 
-    def _action(self, nodes: tuple[str, ...], tells: bool) -> bytes:
-        action = self._actions.get((nodes, tells))
+    def _action(self, nodes: tuple[str, ...], marks: Marks) -> bytes:
+        action = self._actions.get((nodes, marks))
         if action is None:
-            entries = [(NODES_NAMESPACE, KNOWN_KEY, ",".join(nodes))]
-            if tells:
-                entries.append((TELL_NAMESPACE, TELL_KEY, "1"))
-            action = self._actions[nodes, tells] = matchers.to_metadata(*entries)
+            told = [(TELL_NAMESPACE, key, value) for key, value in marks]
+            action = matchers.to_metadata((NODES_NAMESPACE, KNOWN_KEY, ",".join(nodes)), *told)
+            self._actions[nodes, marks] = action
         return action
 
 

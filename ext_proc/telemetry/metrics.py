@@ -25,9 +25,9 @@ class Metrics(Collector):
         self.streams = 0
         self.draining = False
 
-    def count(self, call: Call | None, outcome: str) -> None:
-        """One call ended with `outcome`."""
-        self.calls[(call.protocol, call.verb, outcome) if call else ("", "", outcome)] += 1
+    def count(self, call: Call | None, outcome: str, calls: int = 1) -> None:
+        """So many calls ended with `outcome`."""
+        self.calls[(call.protocol, call.verb, outcome) if call else ("", "", outcome)] += calls
 
     def by_outcome(self) -> dict[str, int]:
         """How many calls ended how."""

@@ -29,6 +29,8 @@ _STEP = 4
 """Parts by which some share has to be another one before the table changes for it."""
 _KEEPS = 1.5
 """So many times as much in demand is a model that takes another one's place."""
+_COOLED = 0.5
+"""Under this share of the rate from which on its calls are sampled, all ends of a model's calls are told again."""
 _UNSEEN_SECONDS = 600.0
 """Time constant by which the demand of a model fades whose calls are not seen."""
 _CHUNK = 50
@@ -48,6 +50,8 @@ class KnownModel:
     shares: Mapping[ProtocolKind, Shares]
     tells: bool = False
     """Whether one of the nodes has the node role, and is told the model where only a message names it."""
+    sampled: bool = False
+    """Whether it is called so often that the ends of one call in `settings.ONE_IN` tell enough."""
 
 
 @dataclass(slots=True)
@@ -100,6 +104,12 @@ class KnownModels:
         seen = self._seen.get(model)
         if seen is None or not seen & form:
             self._seen.put(model, (seen or 0) | form)
+            self._looked_at = None
+
+    def ended(self, model: str, now: float) -> None:
+        """Calls for the model that the map knew have ended, and the router's demand says so."""
+        place = self._table.get(model)
+        if place is not None and self._sampled(model, place, now) is not place.model.sampled:
             self._looked_at = None
 
     def lost(self, model: str, now: float) -> None:
@@ -158,7 +168,8 @@ class KnownModels:
         if forms & self._grpc_forms:
             kinds.append("grpc")
         lists = [self._router.shortlist(name, kind) for kind in kinds]
-        basis = (forms, lists, self._router.spread_of(name), conditions)
+        sampled = known is not None and self._sampled(name, known, now)
+        basis = (forms, lists, self._router.spread_of(name), conditions, sampled)
         if known is not None and known.basis == basis and not self._crowded(known.model):
             if rate > self._faded(known, now):
                 known.rate, known.at = rate, now
@@ -174,10 +185,19 @@ class KnownModels:
         if not shares:
             return None
         tells = any(node.node.residency is not None for each in lists for tier in each.tiers for node in tier[1])
-        model = KnownModel(name, forms, shares, tells)
+        model = KnownModel(name, forms, shares, tells, sampled)
         if known is None:
             return _Place(model, basis, rate, now)
         return _Place(known.model if model == known.model else model, basis, max(rate, self._faded(known, now)), now)
+
+    def _sampled(self, name: str, known: _Place, now: float) -> bool:
+        """Whether the model is called so often that not every call need be told of."""
+        enough, before = self._settings.sampled_from, known.model.sampled
+        if enough is None:
+            return False
+        if before and not self.sees_all:  # what is not told of is no sign that nobody calls
+            return True
+        return self._router.demand.rate(name, now) >= (enough * _COOLED if before else enough)
 
     def _shares(self, name: str, kind: ProtocolKind, shortlist: Shortlist, before: Shares) -> Shares:
         """Empty where the node that would get the call is not known to hold the model."""

@@ -89,6 +89,10 @@ class RoutingSettings(Settings):
         return self
 
 
+ONE_IN = 16
+"""Of a known model that is called often, the end of one call in so many is told, and stands for as many."""
+
+
 class KnownSettings(Settings):
     """What is known of calls before they come: see `mesh.routing.known`."""
 
@@ -103,4 +107,9 @@ class KnownSettings(Settings):
         ge=0.1,
         le=3600.0,
         description="How long changes are gathered. A holder that goes is not waited for.",
+    )
+    sampled_from: float | None = Field(
+        default=50.0,
+        ge=1.0,
+        description=f"Calls a second of a model from which on Envoy tells of one known call in {ONE_IN}. None: of all.",
     )

@@ -1,9 +1,11 @@
 """The virtual host of a listener: which cluster a call goes to, and the retries of its route."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.config.route.v3 import (
+    FilterConfig,
     RetryPolicy,
     Route,
     RouteAction,
@@ -11,6 +13,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatchGrpcRouteMatchOptions,
     VirtualHost,
 )
+from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import UPSTREAM_HEADER
 from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER
@@ -20,14 +23,20 @@ from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
 
 
-def edge_routes(settings: EnvoySettings, names_node: bool) -> VirtualHost:
-    """To the nodes that the server names, one after the other. With `names_node` answers tell which it was."""
+def edge_routes(settings: EnvoySettings, names_node: bool, for_grpc: Sequence[str] = ()) -> VirtualHost:
+    """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
+
+    The filters in `for_grpc` are left out for other calls.
+    """
     routes = []
     for cluster, reads in ((GRPC_CLUSTER, GRPC_READS), (REST_CLUSTER, REST_READS)):
         if settings.repeat_lost:
             again = retry_lost()
             routes += [_route(cluster, match, again) for match in reads]
         routes.append(_route(cluster, RouteMatch(prefix="/")))
+    for route in routes:
+        if route.match is not None and route.match.grpc is None:
+            route.typed_per_filter_config = {name: Any.pack(FilterConfig(disabled=True)) for name in for_grpc}
     host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True

@@ -137,6 +137,12 @@ end
 """
 
 
+_WHOLE_MESSAGE, _GRPC_NAME, _TOLD = "tbms-whole-message", "tbms-grpc-name", "tbms-told"
+
+FOR_GRPC = (_WHOLE_MESSAGE, _GRPC_NAME, _TOLD)
+"""The names of the filters: of no use on a route that no gRPC call takes, where each would cost 8 us of CPU."""
+
+
 def grpc_name_filters(message_bytes: int) -> list[HttpFilter]:
     """The two filters before those that read NAMED_HEADER.
 
@@ -151,13 +157,13 @@ def grpc_name_filters(message_bytes: int) -> list[HttpFilter]:
         (named, execute("from-header", _copied(MODEL_HEADER, NAMED_HEADER))),
         (unnamed, execute("from-message", script)),
     ]
-    return [when("tbms-whole-message", unnamed, buffer), chosen("tbms-grpc-name", choices, None)]
+    return [when(_WHOLE_MESSAGE, unnamed, buffer), chosen(_GRPC_NAME, choices, None)]
 
 
 def told_filter() -> HttpFilter:
     """The filter behind the map of known calls."""
     to_tell = all_of(has_metadata(TELL_NAMESPACE, TELL_KEY), none_of(present(MODEL_HEADER)))
-    return when("tbms-told", to_tell, _copied(NAMED_HEADER, MODEL_HEADER))
+    return when(_TOLD, to_tell, _copied(NAMED_HEADER, MODEL_HEADER))
 
 
 def _unnamed() -> Predicate:

@@ -26,6 +26,7 @@ def entry(
     *,
     model: str | None = None,
     key: str | None = "tbms-known",
+    one_in: str | None = None,
     node: tuple[str, int] | None = ("10.0.0.1", 8501),
     status: int = 200,
     grpc_status: str | None = None,
@@ -36,8 +37,12 @@ def entry(
     duration_ms: float = 22.0,
     kind: AccessLogType = AccessLogType.DownstreamEnd,
 ) -> HttpAccessLogEntry:
-    """One call. `key` is the metadata by which its nodes were named; times count from its arrival."""
+    """One call. `key` is the metadata by which its nodes were named; times count from its arrival.
+
+    `one_in` is what the map says where not all calls are told of.
+    """
     named = {} if key is None else {"envoy.lb": Struct.from_dict({key: "10.0.0.1:8501,10.0.0.2:8501"})}
+    some = {} if one_in is None else {"tbms": Struct.from_dict({"one-in": one_in})}
     of_grpc = {} if grpc_status is None else {"grpc-status": grpc_status}
     return HttpAccessLogEntry(
         common_properties=AccessLogCommon(
@@ -47,7 +52,7 @@ def entry(
             time_to_last_upstream_rx_byte=_ms(last_ms),
             upstream_remote_address=None if node is None else _address(*node),
             upstream_cluster="models_rest",
-            metadata=Metadata(filter_metadata={**named, "other": Struct.from_dict({"tbms-known": "forged"})}),
+            metadata=Metadata(filter_metadata={**named, **some, "other": Struct.from_dict({"tbms-known": "forged"})}),
             duration=_ms(duration_ms),
             access_log_type=kind,
         ),

@@ -25,7 +25,10 @@ class Edge:
         self.router.update([A, B])
         self.estimates = Estimates(BrokerSettings())
         self.sees_all: list[bool] = []
-        self.accounts = EdgeAccounts(self.router, self.estimates, self.sees_all.append)
+        self.known_ended: list[tuple[str, float]] = []
+        self.accounts = EdgeAccounts(
+            self.router, self.estimates, self.sees_all.append, lambda model, now: self.known_ended.append((model, now))
+        )
 
     def calls(self, now: float) -> float:
         """What the demand for bert counts, in calls."""
@@ -76,6 +79,21 @@ def test_a_steady_rate_of_routed_calls_is_so_too_once_their_durations_are_known(
             edge.accounts.ended([ended(False, seconds)], now)
         seen.append(edge.load(now + 0.5 / rate))
     assert sum(seen[-rate:]) / rate == pytest.approx(rate * seconds, rel=0.06)
+
+
+def test_a_call_stands_for_as_many_as_it_says() -> None:
+    edge, told = Edge(), Edge()
+    for number in range(100):
+        edge.accounts.ended([ended(True, 0.5)] * 16, number / 10)
+        told.accounts.ended([ended(True, 0.5)._replace(stands_for=16)], number / 10)
+    assert told.calls(10.0) == pytest.approx(edge.calls(10.0))
+    assert told.load(10.0) == pytest.approx(edge.load(10.0))
+
+
+def test_the_map_is_told_of_models_whose_known_calls_have_ended() -> None:
+    edge = Edge()
+    edge.accounts.ended([ended(True), ended(True), ended(False), ended(True, call=None)], 1.0)
+    assert edge.known_ended == [("bert", 1.0)]
 
 
 def test_nothing_stays_when_the_log_is_lost() -> None:

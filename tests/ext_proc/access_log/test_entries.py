@@ -35,6 +35,27 @@ def test_the_metadata_tell_who_named_the_node(key: str | None, known: list[bool]
     assert [each.known for each in read(entry(key=key))] == known
 
 
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({}, 1),
+        ({"one_in": "16"}, 16),
+        ({"one_in": "1000000"}, 16),  # how many they are is our own word, and no longer that of a file
+        ({"one_in": "16", "status": 0}, 16),  # its caller has left
+        ({"one_in": "16", "status": 503}, 1),  # of those all are told
+        ({"one_in": "16", "path": PREDICT, "model": "bert", "grpc_status": "0"}, 16),
+        ({"one_in": "16", "path": PREDICT, "model": "bert", "grpc_status": "14"}, 1),
+        ({"one_in": "16", "key": "tbms-nodes"}, 1),
+    ],
+)
+def test_an_entry_stands_for_the_calls_that_are_not_told_of(fields: dict, calls: int) -> None:
+    assert [call.stands_for for call in read(entry(**fields))] == [calls]
+
+
+def test_a_grpc_call_without_a_name_needs_a_status_to_have_succeeded() -> None:
+    assert [call.answer_seconds for call in read(entry(PREDICT, status=200))] == [None]
+
+
 @pytest.mark.parametrize("kind", [AccessLogType.DownstreamStart, AccessLogType.DownstreamPeriodic])
 def test_only_ends_count(kind: AccessLogType) -> None:
     assert read(entry(kind=kind)) == []

@@ -500,6 +500,26 @@ def test_the_way_to_the_device_is_told_from_the_time_on_it(way: float) -> None:
     assert times.expected(4) == pytest.approx(0.020, rel=0.02)
 
 
+@pytest.mark.parametrize("alone", [1, 2, 20])
+@pytest.mark.parametrize("queued", [0, 600])
+def test_a_first_batch_that_takes_long_teaches_nothing_of_the_others(alone: int, queued: int) -> None:
+    """As models do that make ready at their first call: not the way to the device has taken that time."""
+    chance, first = Random(1), [0.150]
+    system = Simulation(
+        batching(), lambda model, rows: first.pop() if first else 0.020, way=lambda: 0.001 * chance.uniform(0.7, 1.3)
+    )
+    system.arrive(call(at=i / 5) for i in range(alone))
+    system.arrive(call(at=5 + i / 500) for i in range(queued))
+    steady = [call(at=10 + i / 199) for i in range(2000)]
+    system.arrive(steady)
+    system.run()
+    lags = [system.answered[one] - one.arrived for one in steady]
+    assert mean(lags[500:]) <= 0.002 + 0.020 + 0.010 + 0.002 * 0.25 + 0.0015
+    times = system.scheduler.times("m")
+    assert times is not None
+    assert times.expected(4) == pytest.approx(0.020, rel=0.03)
+
+
 def test_three_models_on_one_device_answer_more_in_time_than_first_come_first_served() -> None:
     names = ["a", "b", "c"]
 

@@ -137,6 +137,15 @@ def test_who_is_told_the_model_is_said_of_grpc_calls(tells: bool) -> None:
     assert content.count(b"tell") == (2 if tells else 0), "one for each share of the gRPC calls, none for REST"
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_of_which_calls_some_stand_for_the_others_is_said_of_every_form(sampled: bool) -> None:
+    shares: dict[str, Shares] = {"rest": ((PARTS, ("a",)),), "grpc": ((20, ("b",)), (40, ("c",)))}
+    content = MapWriter(1).write([KnownModel("m", 31, shares, tells=True, sampled=sampled)], "v1")
+    assert read(content, "v1")[1] == {"m": shares["grpc"]}
+    assert content.count(b"one-in") == (6 if sampled else 0)
+    assert content.count(b"tell") == 2
+
+
 def composite(content: bytes, version: str) -> Matcher:
     response = DiscoveryResponse.parse(content)
     (resource,) = response.resources

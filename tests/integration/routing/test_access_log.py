@@ -8,6 +8,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ UNHURRIED = {"envoy": {"server_wait_seconds": 30.0}}
 
 @asynccontextmanager
 async def edge_of(
-    version: str, repository: Path, names: list[str], delay_ms: float = 0.0
+    version: str, repository: Path, names: list[str], delay_ms: float = 0.0, **sections: Any
 ) -> AsyncIterator[Stack[EmbeddedNode]]:
     need_envoy(version)
     specs = [NodeSpec(name, models=frozenset(names), delay_ms=delay_ms) for name in ("node-a", "node-b")]
-    async with Stack(repository, specs, envoy=version, sections=UNHURRIED) as stack:
+    async with Stack(repository, specs, envoy=version, sections={**UNHURRIED, **sections}) as stack:
         yield stack
 
 
@@ -67,6 +68,32 @@ def total(status: dict[str, Any]) -> int:
 
 def is_idle(status: dict[str, Any]) -> bool:
     return all(node["load"] < 0.05 for node in status["nodes"])
+
+
+@pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
+async def test_of_a_model_that_is_called_often_some_calls_are_told_of_and_all_that_fail(
+    version: str, repository: Path, names: list[str]
+) -> None:
+    often = {"known": {"sampled_from": 1.0}}
+    async with edge_of(version, repository, names, **often) as stack, aiohttp.ClientSession(stack.edge.http) as client:
+        call = calls.tfs_rest(names[0], IMAGE)
+        made = await make_known(stack, client, call)
+        before = (await stack.edge.status())["known"]["version"]
+        for _ in range(60):
+            assert await ask(client, call) == 200
+        await until(stack, lambda status: total(status) == made + 60, "all told")
+        changed = await until(stack, lambda status: status["known"]["version"] != before, "another map")
+        await until(stack, lambda status: status["known"]["taken"], "taken")
+        wrong = replace(call, body=b"{")
+        for _ in range(30):
+            assert await ask(client, wrong) == 400
+        await until(stack, lambda status: total(status) == total(changed) + 30, "all that fail are told of")
+        for _ in range(800):
+            assert await ask(client, call) == 200
+        await asyncio.sleep(0.3)  # Envoy keeps the last ones for a tenth of a second
+        told = total(await stack.edge.status()) - total(changed) - 30
+        assert told % 16 == 0
+        assert 240 < told < 1600, "by chance, one in 16 of 800, each for 16"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -355,6 +355,45 @@ def test_a_place_whose_calls_were_seen_long_ago_is_easily_lost() -> None:
     assert list(fleet.table()) == ["new"]
 
 
+def ends(fleet: Fleet, model: str, rate: float, seconds: float) -> None:
+    """Known calls for the model end at this rate, for so long, and are told of."""
+    for _ in range(int(10 * seconds)):
+        fleet.now += 0.1
+        fleet.router.demand.called(model, fleet.now, int(rate / 10))
+        fleet.known.ended(model, fleet.now)
+
+
+@pytest.mark.parametrize("sees_all", [False, True])
+def test_of_a_model_that_is_called_often_some_calls_stand_for_the_others(sees_all: bool) -> None:
+    fleet = Fleet()
+    fleet.known.sees_all = sees_all
+    fleet.holds("m", 1)
+    fleet.call("m")
+    fleet.look()
+    ends(fleet, "m", 40, 200)
+    assert not fleet.look()
+    assert not fleet.table()["m"].sampled
+    ends(fleet, "m", 60, 200)
+    assert fleet.look()
+    assert fleet.table()["m"].sampled
+    ends(fleet, "m", 40, 200)
+    assert not fleet.look(), "a little less is no reason for another map"
+    ends(fleet, "m", 10, 200)
+    assert fleet.look() is sees_all, "no word of a call is no sign that there is none, unless all of them are told of"
+    assert fleet.table()["m"].sampled is not sees_all
+
+
+def test_all_calls_are_told_of_where_the_settings_want_it() -> None:
+    fleet = Fleet()
+    fleet.known = KnownModels(KnownSettings(sampled_from=None), fleet.router, fleet.deciding.__contains__, GRPC)
+    fleet.holds("m", 1)
+    fleet.call("m")
+    fleet.look()
+    ends(fleet, "m", 10_000, 10)
+    assert not fleet.look()
+    assert not fleet.table()["m"].sampled
+
+
 def test_no_endpoint_no_calls_of_that_kind() -> None:
     fleet = Fleet(nodes=0)
     fleet.router.update([Node("n1", rest="10.0.0.1:8501", models=frozenset({"m"}))])
