@@ -24,6 +24,7 @@ class Authority:
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._authority = trustme.CA()
         self._folder = folder
+        self._issued = 0
         self.name = name
         self.ca = folder / f"{name}.pem"
         self._authority.cert_pem.write_to_path(self.ca)
@@ -33,7 +34,8 @@ class Authority:
         issued = self._authority.issue_cert(
             identity, common_name=user, organization_name=group, not_after=_PAST if expired else None
         )
-        stem = f"{self.name}-{identity}-{user}-{expired}"
+        self._issued += 1
+        stem = f"{self.name}-{self._issued}"
         pair = Pair(self._folder / f"{stem}.pem", self._folder / f"{stem}.key")
         issued.private_key_pem.write_to_path(pair.key)
         pair.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))

@@ -78,7 +78,7 @@ class KubeApiserver:
             command += [f"--tls-cert-file={self.tls.certificate}", f"--tls-private-key-file={self.tls.key}"]
             command.append(f"--client-ca-file={self.tls.ca}")
         if not self.cached:
-            command.append("--watch-cache-sizes=endpointslices.discovery.k8s.io#0")
+            command.append("--watch-cache=false")
         self.process = Process("kube-apiserver", command, self.folder / "kube-apiserver.log")
         self.kubeconfig = self.write_kubeconfig("admin", {"token": _ADMIN})
 

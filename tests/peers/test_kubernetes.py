@@ -107,9 +107,17 @@ async def test_a_watch_that_expires_is_resumed_where_a_bookmark_left_it(emptied:
     # The server sends a bookmark two seconds before a watch ends.
     async with aclosing(source(await account(api, "watches"), watch_seconds=4).snapshots()) as snapshots:
         await anext(snapshots)
-        for turn in range(3):  # of a Service that is none of ours: only bookmarks tell of these versions
-            await api.put("other", "clients", addressType="IPv4", ports=BOTH, endpoints=[pod(f"c{turn}", "10.9.9.9")])
+
+        async def others() -> None:
+            """Of a Service that is none of ours: only bookmarks tell of these versions."""
+            await eventually(lambda: len(asked(api, "watches", "watch")) == 1)
+            for turn in range(3):
+                endpoints = [pod(f"c{turn}", "10.9.9.9")]
+                await api.put("other", "clients", addressType="IPv4", ports=BOTH, endpoints=endpoints)
+
+        changes = asyncio.create_task(others())
         await until(snapshots, lambda _: len(asked(api, "watches", "watch")) == 2)
+        await changes
         first, second = (int(each["resourceVersion"]) for each in asked(api, "watches", "watch"))
         assert second >= first + 3
         await api.put("s1", "models", addressType="IPv4", ports=BOTH, endpoints=[pod("a", "10.0.0.1")])
@@ -170,16 +178,14 @@ async def test_what_etcd_has_forgotten_and_a_certificate_that_expires_take_no_no
     chosen = source(api.kubeconfig, watch_seconds=1)
     async with aclosing(chosen.snapshots()) as snapshots:
         await anext(snapshots)
-        await api.put("other", "clients", addressType="IPv4", ports=BOTH, endpoints=[pod("c", "10.9.9.9")])
-        await etcd.compact()
+        await forget(etcd, api)
         with pytest.raises(MeshError, match="expired"):  # 410
             await until(snapshots, lambda _: False)
 
     router = fresh.router()
     async with following(Registry({"kubernetes": chosen}, router)) as registry:
         assert [node.id for node in router.nodes] == ["a"]
-        await api.put("other", "clients", addressType="IPv4", ports=BOTH, endpoints=[pod("d", "10.9.9.9")])
-        await etcd.compact()
+        await forget(etcd, api)
         await eventually(lambda: "expired" in str(registry.states()[0].cause))
         assert [node.id for node in router.nodes] == ["a"]
         await eventually(lambda: registry.states()[0].down is None)
@@ -193,6 +199,13 @@ async def test_what_etcd_has_forgotten_and_a_certificate_that_expires_take_no_no
         await eventually(lambda: "certificate has expired" in str(registry.states()[0].cause))
         assert [node.id for node in router.nodes] == ["a"]
         assert registry.states()[0].nodes == 1
+
+
+async def forget(etcd: Etcd, api: KubeApiserver) -> None:
+    """What happened until now cannot be watched any more. The last version before a compaction still can."""
+    for turn in range(3):
+        await api.put("other", "clients", addressType="IPv4", ports=BOTH, endpoints=[pod(f"c{turn}", "10.9.9.9")])
+    await etcd.compact()
 
 
 async def _at_once() -> bool:
