@@ -43,7 +43,7 @@ class ApiServerTls:
 class KubeApiserver:
     """`async with KubeApiserver(folder, etcd_url)`. Its users: an administrator with a token (`kubectl`, `call`),
     service accounts (`account_token`), and certificates of the authority of `tls`. Without `tls` it makes a certificate
-    for itself. `cached` is whether watches of EndpointSlices are served from its memory, as usual, or out of etcd.
+    for itself. `cached` is whether watches are served from its memory, as usual, or out of etcd.
     Raises FileNotFoundError where it was not built.
     """
 
