@@ -111,7 +111,7 @@ async def test_a_token_that_is_wrong_and_one_that_is_revoked_keep_the_last_nodes
     chosen = await source(agent, tmp_path)
     router = fresh.router()
     async with following(Registry({"consul": chosen}, router)) as registry:
-        assert [node.id for node in router.nodes] == ["a"]
+        await eventually(lambda: _are(router, "a"))
         secret = (tmp_path / "edge.token").read_text()
         accessors = await agent.call("GET", "/v1/acl/tokens")
         (accessor,) = [each["AccessorID"] for each in accessors if each["SecretID"] == secret]

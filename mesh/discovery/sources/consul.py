@@ -49,12 +49,16 @@ class ConsulSource:
             asked["dc"] = settings.datacenter
         # Consul adds up to a sixteenth of the wait, so that not all come back at once.
         within = settings.wait_seconds * 17 / 16 + settings.timeout
-        index = 0
+        index, had = 0, False
         path = f"/v1/health/service/{settings.service}"
         async with connected(settings) as http:
             while True:
                 began = clock()
                 reply = await http.get(path, {**asked, "index": str(index)}, within=within)
+                if had and not reply.document:
+                    # A query that hung while its token was revoked ends in an empty list: only a new one tells.
+                    reply = await http.get(path, {**asked, "index": "0"}, within=within)
+                had = bool(reply.document)
                 # Who may not read the instances is told that there are none.
                 if reply.headers.get("x-consul-results-filtered-by-acls") == "true":
                     raise MeshError(f"GET {path}: the token does not allow to read all instances and their hosts")
