@@ -75,6 +75,8 @@ etcd)
         echo "No apt-get here: the tests of etcd will be skipped, unless there is an etcd at build/etcd/usr/bin/etcd."
     fi
     ;;
+# The control planes themselves: minutes each, once.
+peers) "$python" integration/peers/from_source.py ;;
 # Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.
 fuzz)
     rm -rf build/fuzz/packages

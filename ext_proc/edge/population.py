@@ -14,9 +14,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.config import Config
+from mesh.discovery.node_source import NodeSource
 from mesh.discovery.registry import NodeSetListener, Registry
 from mesh.discovery.sightings import SourceState
-from mesh.discovery.sources import open_sources
+from mesh.discovery.sources import OpenSources
 from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
 from mesh.health.prober import Probe, Prober
@@ -68,9 +69,9 @@ class Population(Collector):
         self._warmer = Warmer(self._warm_plan, clock)
         followers = (self._prober, self._watches, self._warmer) if self._warms else (self._prober, self._watches)
         self._static = StaticSource(configured_nodes(config))
-        sources = {_CONFIGURATION: self._static, **open_sources(config.discovery)}
+        self._discovery = OpenSources(config.discovery)
         self._registry = Registry(
-            sources, router, *followers, *listeners, steady=[_CONFIGURATION], chance=random.random
+            self._sources(), router, *followers, *listeners, steady=[_CONFIGURATION], chance=random.random
         )
 
     @asynccontextmanager
@@ -84,9 +85,11 @@ class Population(Collector):
             finally:
                 registry.cancel()
 
-    def replace(self, nodes: tuple[Node, ...]) -> None:
-        """These are the nodes of the configuration from now on."""
-        self._static.replace(nodes)
+    def reload(self, config: Config) -> None:
+        """These are the nodes of the configuration, and the sources of others, from now on."""
+        self._static.replace(configured_nodes(config))
+        if self._discovery.replace(config.discovery):
+            self._registry.replace(self._sources())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -148,6 +151,9 @@ class Population(Collector):
             if source.age is not None:
                 age.add_metric([source.name], source.age)
         yield from (up, nodes, held, age)
+
+    def _sources(self) -> dict[str, NodeSource]:
+        return {_CONFIGURATION: self._static, **self._discovery.by_name}
 
     def _free_models(self, node_id: str) -> float:
         heard = self.heard(node_id)

@@ -24,7 +24,7 @@ from ext_proc.edge.far_probe import FarProbe
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
-from ext_proc.edge.population import Population, configured_nodes
+from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status, ways_status
 from ext_proc.gathering.gatherer import wants
@@ -156,13 +156,13 @@ class EdgeRole:
             yield
 
     def reload(self, config: Config) -> None:
-        """Nodes, models and limits; `config` has been checked."""
+        """Nodes, discovery, models and limits; `config` has been checked."""
         self.policy.model_table = config.model_table
         if self._map_keeper is not None:
             self._known.needs_decision = self._needs_decision(config.model_table)
             self._map_keeper.lost("")
         self.policy.body_limit = config.limits.body_bytes
-        self._population.replace(configured_nodes(config))
+        self._population.reload(config)
 
     def ready(self) -> bool:
         """Not while races are asked for and cannot go out."""

@@ -218,6 +218,12 @@ class NodeRole(Collector):
         if self._known is not None:
             told = "Models unloaded though Envoy, asked in vain, may still have known them."
             yield CounterMetricFamily("tbms_known_unloads_untold", told, self._known.untold)
+        registered = GaugeMetricFamily(
+            "tbms_node_registered", "Whether a service of `node.registration` knows this node.", labels=["service"]
+        )
+        for service, stands in self._registering.states():
+            registered.add_metric([service], stands)
+        yield registered
 
     @asynccontextmanager
     async def _publishing(self, publisher: ResidencyPublisher) -> AsyncIterator[None]:

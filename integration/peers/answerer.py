@@ -1,6 +1,6 @@
 """An Envoy that answers by itself: the upstream of benchmarks, where a model server's own time would only blur."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,8 +17,9 @@ LARGEST_BODY = 128 * 1024 * 1024
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 
-def render_answerer(listen: str, admin: str, models: str | None = None) -> str:
-    """Its bootstrap. `listen` and `admin` are ip:port. With `models` V2 calls over gRPC go to the model server there.
+def render_answerer(listen: str, admin: str, models: str | None = None, also: Sequence[str] = ()) -> str:
+    """Its bootstrap. `listen` and `admin` are ip:port, `also` further addresses with the port of `listen`. With `models`
+    V2 calls over gRPC go to the model server there.
 
     REST gets 200 and a small JSON body. gRPC gets a trailers-only OK: enough for a load generator that counts
     statuses, but a real client would miss the message.
@@ -43,7 +44,11 @@ def render_answerer(listen: str, admin: str, models: str | None = None) -> str:
         ],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    listener = {"name": "answerer", "address": _address(listen), "filter_chains": [chain]}
+    port = listen.rpartition(":")[2]
+    further = [{"address": _address(f"{ip}:{port}")} for ip in also]
+    listener = {
+        "name": "answerer", "address": _address(listen), "additional_addresses": further, "filter_chains": [chain],
+    }  # fmt: skip
     resources: dict[str, object] = {"listeners": [listener]}
     if models is not None:
         resources["clusters"] = [_cluster(models)]
@@ -52,14 +57,14 @@ def render_answerer(listen: str, admin: str, models: str | None = None) -> str:
 
 
 @asynccontextmanager
-async def answerer(folder: Path, models: str | None = None) -> AsyncIterator[str]:
+async def answerer(folder: Path, models: str | None = None, also: Sequence[str] = ()) -> AsyncIterator[str]:
     """Runs one (one worker, the newest Envoy) with its files in `folder`; gives its `ip:port`, for REST and gRPC.
 
-    `models` as in `render_answerer`: so a node can load and unload, and no call waits for a model server.
+    `models` and `also` as in `render_answerer`: so a node can load and unload, and no call waits for a model server.
     """
     listen, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
     config = folder / "answerer.yaml"
-    config.write_text(render_answerer(listen, admin, models))
+    config.write_text(render_answerer(listen, admin, models, also))
     command: list[str | Path] = [envoy_binary(), "--config-path", config]
     command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     process = Process("answering Envoy", command, folder / "answerer.log")

@@ -75,5 +75,6 @@ def service(name: str, zone: str, ports: dict[str, int], **labels: str) -> Item:
 async def overview() -> AsyncIterator[Overview]:
     """A control plane at a free port of this machine."""
     plane = Overview()
-    async with http_service("/meshes/{mesh}/{kind:dataplanes/_overview|meshservices}", plane.answer) as plane.url:
+    paths = "/meshes/{mesh}/{kind:dataplanes/_overview|meshservices}"
+    async with http_service({f"GET {paths}": plane.answer}) as plane.url:
         yield plane

@@ -132,6 +132,10 @@ class Sidecar:
         """Adds settings to a section of the configuration that is written next."""
         self._sections.setdefault(section, {}).update(settings)
 
+    def put(self, section: str, settings: Section | Sequence[Any]) -> None:
+        """Replaces a section of the configuration that is written next."""
+        self._sections[section] = settings
+
     def write_config(self) -> None:
         """Writes the configuration as it stands now, in one step: a server that watches the file takes it up."""
         document = {**self._sections, "nodes": [_as_settings(node) for node in self.nodes]}
