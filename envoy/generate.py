@@ -1,10 +1,12 @@
-"""Writes the example bootstraps in this folder anew: `make envoy-configs`, or `python envoy/generate.py`."""
+"""Writes the example bootstraps of this folder, and the empty map of known calls in deploy/: `make envoy-configs`."""
 
 from pathlib import Path
 
 from ext_proc.envoy_config import EnvoySettings, render, render_node
+from ext_proc.known.map_file import MapWriter
 from mesh.node import Node
 
+EMPTY_MAP = Path(__file__).parents[1] / "deploy/kubernetes/components/empty-map/known.pb"
 VERSIONS = ("1.36", "1.38", "1.40")
 SETTINGS = EnvoySettings(body_models=("digits",), access_log="/dev/stdout")
 SERVER = "unix:/run/tbms/ext_proc.sock"
@@ -37,8 +39,14 @@ def _node(version: str) -> str:
     )
 
 
+def empty_map() -> bytes:
+    """What sidecars on Kubernetes find before the server has written a map."""
+    return MapWriter(1).write((), "empty")
+
+
 def main() -> None:
-    """Writes the files beside this one."""
+    """Writes the files beside this one, and the map."""
+    EMPTY_MAP.write_bytes(empty_map())
     for name, text in renderings().items():
         Path(__file__).with_name(name).write_text(text, encoding="utf-8")
 

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from ext_proc.errors import TbmsError
+from mesh.node import ReachedBy
 
 
 class ProcessStatus(TypedDict):
@@ -53,6 +54,7 @@ class KnownNodeStatus(TypedDict):
     grpc: str | None
     rest: str | None
     zone: str
+    reached_by: ReachedBy
     weight: float
     alive: bool
     cause: str | None
@@ -223,6 +225,7 @@ class NodeStatus(TypedDict):
     """Where edges follow it, as `node.publish` has it: the `residency` of the node as they know it."""
     batches: NotRequired[Mapping[str, BatchesStatus]]
     """By model, where this node gathers calls; models that no setting names are `(other)`."""
+    known: NotRequired[KnownMapStatus]
 
 
 class EdgeDocument(ProcessStatus, EdgeStatus):

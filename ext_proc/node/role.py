@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,9 +14,12 @@ from prometheus_client.registry import Collector
 from ext_proc.admin.documents import Amounts, NodeDocument, NodeStatus, ProcessStatus, StatusDocument
 from ext_proc.admin.explain_api import ExplainApi
 from ext_proc.admin.http_port import HttpListener
+from ext_proc.batching.terms import NO_TERMS
 from ext_proc.config import Config
-from ext_proc.gathering.gatherer import Gatherer
+from ext_proc.gathering.gatherer import Gatherer, wants
+from ext_proc.known.status import known_status
 from ext_proc.node.explaining import NodeExplainer, version_status
+from ext_proc.node.known_calls import KnownCalls
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.registering import Registering
@@ -24,6 +28,7 @@ from ext_proc.node.settings import NodeRoleSettings
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
+from ext_proc.telemetry.known import KnownReport
 from ext_proc.upstream.client import Upstream
 from mesh.discovery.registration import open_registrations
 from mesh.model_cache.books.states import Room
@@ -52,12 +57,30 @@ class NodeRole(Collector):
         self._manager: Manager | None = None
         self._publisher: ResidencyPublisher | None = None
         self._upstream: Upstream | None = None
+        self._known = self._known_calls(config)
         registration = settings.registration
         self._registering = Registering(() if registration is None else open_registrations(registration))
 
+    def _known_calls(self, config: Config) -> KnownCalls | None:
+        """The map of known calls, where there is one."""
+        settings, known = self._settings, config.known
+        if known.file is None:
+            return None
+        batching = settings.batching
+        return KnownCalls(
+            known,
+            Path(known.file),
+            config.envoy.admin,
+            rest=settings.rest,
+            grpc=settings.cache.loader.address,
+            gathers=lambda model: batching is not None and wants(batching, model, NO_TERMS),
+            clock=self._clock,
+        )
+
     @property
-    def accounts(self) -> None:
-        """Nobody: every call is asked about, and its stream lasts until its reply has ended."""
+    def accounts(self) -> KnownCalls | None:
+        """The known calls, where there is a map; every other call is asked about, to the end of its reply."""
+        return self._known
 
     @property
     def policy(self) -> NodePolicy:
@@ -85,12 +108,21 @@ class NodeRole(Collector):
         """The model cache works for the length of the block: adopts what the model server holds, loads, evicts."""
         cache = self._settings.cache
         async with open_loader(cache) as loader:
-            manager = Manager(cache, open_store(self._settings.store), loader)
-            async with manager.running():
+            known = self._known
+            manager = Manager(
+                cache, open_store(self._settings.store), loader, carried=None if known is None else known.let_go
+            )
+            async with manager.running(), nullcontext() if known is None else known.running(manager):
                 self._manager = manager
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
                 async with self._gathering() as gatherer, self._publishing(self._publisher):
-                    self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds, gatherer)
+                    self._policy = NodePolicy(
+                        manager,
+                        self._body_limit,
+                        self._settings.hold_seconds,
+                        gatherer,
+                        None if known is None else known.went_well,
+                    )
                     async with self._registering.running():
                         yield
 
@@ -122,6 +154,8 @@ class NodeRole(Collector):
         """Announces to the edges that this node goes, and warms no model any more."""
         self.manager.node_report.leave()
         self.publisher.leaving = True
+        if self._known is not None:
+            self._known.leaving = True
 
     async def left(self) -> None:
         """Returns once no edge follows this node any more and no call or session uses it, both for a moment.
@@ -154,14 +188,18 @@ class NodeRole(Collector):
         document["publish"] = self._settings.publish
         if self._settings.batching is not None:
             document["batches"] = self._batches.status()
+        if self._known is not None:
+            document["known"] = known_status(self._known.keeper, self._clock())
         return document
 
     def collectors(self) -> Iterable[Collector]:
         """This role: see `collect`; and what batches did, where there are any."""
-        if self._upstream is None:
-            return [self]
-        upstream = self._upstream
-        return [self, self._batches, EgressReport(lambda: upstream.reachable)]
+        collectors: list[Collector] = [self]
+        if self._known is not None:
+            collectors.append(KnownReport(self._known.keeper))
+        if (upstream := self._upstream) is not None:
+            collectors += [self._batches, EgressReport(lambda: upstream.reachable)]
+        return collectors
 
     def collect(self) -> Iterable[Metric]:
         """Metrics for prometheus-client: models by state, never by name, of which there are too many."""
@@ -180,6 +218,15 @@ class NodeRole(Collector):
         yield GaugeMetricFamily("tbms_cache_sessions", "Sessions that hold a model of this node.", sessions)
         cold = self.manager.cold_calls
         yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
+        if self._known is not None:
+            told = "Models unloaded though Envoy, asked in vain, may still have known them."
+            yield CounterMetricFamily("tbms_known_unloads_untold", told, self._known.untold)
+        registered = GaugeMetricFamily(
+            "tbms_node_registered", "Whether a service of `node.registration` knows this node.", labels=["service"]
+        )
+        for service, stands in self._registering.states():
+            registered.add_metric([service], stands)
+        yield registered
 
     @asynccontextmanager
     async def _publishing(self, publisher: ResidencyPublisher) -> AsyncIterator[None]:

@@ -57,6 +57,19 @@ class RoutingSettings(Settings):
         le=1e6,
         description="With fewer calls in flight a node counts as idle: at low load one call does not move the next.",
     )
+    zone_room: float = Field(
+        default=64.0,
+        ge=1.0,
+        le=1e6,
+        description="Calls in flight that a node of mean weight may have before calls go to nodes of other zones.",
+    )
+    failover_bytes: int = Field(
+        default=1 << 20,
+        ge=0,
+        le=1 << 30,
+        description="A call to a node of another zone with no larger body is sent by the server itself, which asks "
+        "another node if that one fails; a larger one (0: any) by Envoy alone, which cannot.",
+    )
     call_seconds: float = Field(
         default=0.1,
         ge=0.001,
@@ -89,10 +102,6 @@ class RoutingSettings(Settings):
         return self
 
 
-ONE_IN = 16
-"""Of a known model that is called often, the end of one call in so many is told, and stands for as many."""
-
-
 class KnownSettings(Settings):
     """What is known of calls before they come: see `mesh.routing.known`."""
 
@@ -111,5 +120,5 @@ class KnownSettings(Settings):
     sampled_from: float | None = Field(
         default=50.0,
         ge=1.0,
-        description=f"Calls a second of a model from which on Envoy tells of one known call in {ONE_IN}. None: of all.",
+        description="Calls a second of a model from which on Envoy tells of one known call in 16. None: of all.",
     )

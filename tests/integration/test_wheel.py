@@ -58,7 +58,20 @@ def _node(folder: Path, api: str, port: int) -> dict[str, object]:
 
 def test_every_command_explains_itself(tbms: Path) -> None:
     told = _run(tbms, "--help")
-    for command in ("serve", "check", "envoy-config", "models", "load", "unload", "pin", "unpin", "replay", "plan"):
+    commands = (
+        "serve",
+        "check",
+        "envoy-config",
+        "known-map",
+        "models",
+        "load",
+        "unload",
+        "pin",
+        "unpin",
+        "replay",
+        "plan",
+    )
+    for command in commands:
         assert command in told
         assert "--help" in _run(tbms, command, "--help")
 
