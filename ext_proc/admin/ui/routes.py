@@ -28,7 +28,7 @@ def dashboard_routes(watching: Watching) -> list[web.RouteDef]:
     """For the admin port."""
     return [
         web.get("/ui", _to_the_page),
-        web.get("/ui/events", functools.partial(_get_events, watching)),
+        web.get("/ui/events", functools.partial(_get_events, watching), allow_head=False),
         web.get(r"/ui/{file:(?:uplot/)?[A-Za-z_.]*}", _get_file),
     ]
 

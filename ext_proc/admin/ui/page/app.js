@@ -39,7 +39,7 @@ const table = new LongTable(by("models-frame"), by("models"), (model) => [
 
 new Feed(tick, (state) => {
   by("connection").dataset.state = state;
-  say(by("connection"), { live: "Live", lost: "Connection lost; trying again", draining: "This process is draining" }[state]);
+  say(by("connection"), { live: "Live", lost: "Not live: no connection, or too many pages; trying again", draining: "This process is draining" }[state]);
 }).open();
 by("filter").addEventListener("input", filter);
 by("filter").addEventListener("submit", (event) => event.preventDefault());
