@@ -149,7 +149,7 @@ async def test_nothing_can_be_changed_here(method: str) -> None:
     async with scene() as port:
         for path in ("/ui/", "/ui/events") if method != "HEAD" else ("/ui/events",):
             async with port.http.request(method, path) as reply:
-                assert reply.status == 405
+                assert reply.status in (404, 405)
 
 
 def test_the_library_of_charts_is_the_one_that_was_published() -> None:
