@@ -91,7 +91,7 @@ function rankName(rank) {
 
 function draw({ dt, of }, edges, time) {
   charts.inTime.add(time, { share: answered(of) });
-  const latency = {};
+  const latency = { primary: null };
   for (const rank of Object.keys(of.seconds).sort()) latency[rankName(rank)] = quantile(of.seconds[rank], bounds("seconds"), 0.95);
   charts.latency.add(time, latency);
   const ways = {};
@@ -112,7 +112,7 @@ function tiles(minute, edges) {
     ["primary, median", primary ? millis(quantile(primary, bounds("seconds"), 0.5)) : "–"],
     ["known: nobody asked", known],
     ["nodes alive", `${number(alive)} of ${number(nodes.length)}`],
-    ["models held", number(models.length)],
+    ["models held", number(models.filter(({ groups }) => groups.size > 1 || !groups.has("failed")).length)],
   ];
   const list = by("tiles");
   values.forEach(([name, value], at) => {
@@ -181,7 +181,7 @@ function fleet(edges) {
     by("nodes"),
     nodes.map((node) => {
       const [state, mark] = stateOf(node);
-      return [node.id, { text: state, mark }, node.zone, number(node.load, 1), number(node.holds.size), node.free === null ? "–" : number(node.free), node.address, { text: node.why, title: node.why }];
+      return [node.id, { text: state, mark }, node.zone, number(node.load, 1), number([...node.holds.values()].filter(({ group }) => group !== "failed").length), node.free === null ? "–" : number(node.free), node.address, { text: node.why, title: node.why }];
     }),
     "No node is known.",
   );
