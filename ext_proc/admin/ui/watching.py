@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -10,6 +11,8 @@ from typing import Protocol
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.admin.ui.changes import Known, Update
 from ext_proc.errors import TbmsError
+
+logger = logging.getLogger(__name__)
 
 MAX_PAGES = 8
 """Streams at once."""
@@ -77,7 +80,11 @@ class Watching:
                 peers = [await stack.enter_async_context(peer) for peer in self._open()]
                 known = [Known(""), *(Known(peer.name) for peer in peers)]
                 while self._pages:
-                    spent = await self._look(known, peers)
+                    try:
+                        spent = await self._look(known, peers)
+                    except Exception:  # what only shows may not end what serves
+                        logger.exception("the dashboard's pages cannot be brought up to date")
+                        spent = _LONGEST_PAUSE
                     await asyncio.sleep(max(self._seconds, min(_LONGEST_PAUSE, spent / _SHARE)))
             self._whole, self._since = [], []
 

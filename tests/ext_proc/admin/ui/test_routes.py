@@ -218,6 +218,19 @@ async def test_a_status_that_cannot_be_shown_is_told_as_one(monkeypatch: pytest.
     assert found[""]["away"] is None
 
 
+async def test_a_look_that_fails_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "_LONGEST_PAUSE", SECONDS)
+    peer = Scripted("a:1", ValueError("a fault of ours"))
+    async with scene([peer]) as port, port.stream() as events:
+        while peer.asked < 2:
+            await asyncio.sleep(SECONDS)
+        peer.says = documents.node(1, 1)
+        assert [(await anext(events))[1]["address"] for _ in range(2)] == ["", "a:1"]
+    assert "a fault of ours" in caplog.text
+
+
 async def test_streams_are_few_and_one_that_ends_makes_room() -> None:
     async with scene() as port:
         open_ones = [await port.http.get("/ui/events") for _ in range(watching.MAX_PAGES)]
