@@ -18,8 +18,8 @@ _TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 
 def render_answerer(listen: str, admin: str, models: str | None = None, also: Sequence[str] = ()) -> str:
-    """Its bootstrap. `listen` and `admin` are ip:port, `also` further addresses with the port of `listen`. With `models`
-    V2 calls over gRPC go to the model server there.
+    """Its bootstrap. `listen` and `admin` are ip:port, `also` further addresses with the port of `listen`. With
+    `models` V2 calls over gRPC go to the model server there.
 
     REST gets 200 and a small JSON body. gRPC gets a trailers-only OK: enough for a load generator that counts
     statuses, but a real client would miss the message.
