@@ -35,6 +35,7 @@ from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.metrics import KNOWN
+from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
@@ -72,14 +73,15 @@ class EdgeRole:
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
         self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._known_ended)
-        report, unbrokered, self._ways = RaceReport(budget), Unbrokered(), WayReport()
+        labels = ModelLabels(self._exists, clock)
+        report, unbrokered, self._ways = RaceReport(budget, labels), Unbrokered(), WayReport()
         placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
         candidates = Candidates(placing, hop, hints, self._body_limit)
         self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._gathering: EdgeGathering | None = None
         batches: tuple[Collector, ...] = ()
         if (batching := config.batching) is not None:
-            metrics = BatchMetrics(batching.models.__contains__)
+            metrics = BatchMetrics(labels)
             self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock)
             metrics.schedulers = self._gathering.schedulers
             batches = (metrics,)
@@ -119,6 +121,15 @@ class EdgeRole:
         keeper = MapKeeper(known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
         self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
         return keeper
+
+    def _exists(self, model: str) -> bool:
+        """Whether the configuration has the name, or some node has told of such a model."""
+        batching = self._config.batching
+        return (
+            model in self.policy.model_table
+            or self._cache_map.row(model) is not None
+            or (batching is not None and model in batching.models)
+        )
 
     def _sees_all(self, all_of_them: bool) -> None:
         if self._map_keeper is not None:

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp.web import AbstractRouteDef
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.admin.documents import Amounts, NodeStatus, ProcessStatus, StatusDocument
@@ -23,7 +21,9 @@ from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
+from ext_proc.telemetry.cache import CacheReport
 from ext_proc.telemetry.egress import EgressReport
+from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.upstream.client import Upstream
 from mesh.discovery.registration import open_registrations
 from mesh.model_cache.books.states import Room
@@ -37,8 +37,8 @@ _QUIET_LOOK_SECONDS = 0.1
 _QUIET_LOOKS = 3
 
 
-class NodeRole(Collector):
-    """See `ext_proc.process.role.Role`. It is its own metrics collector. `clock` in seconds, monotonic."""
+class NodeRole:
+    """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic."""
 
     name = "node"
 
@@ -46,11 +46,12 @@ class NodeRole(Collector):
         self._settings = settings
         self._egress = config.server.egress or config.envoy.egress
         self._clock = clock
-        self._batches = BatchMetrics(lambda model: settings.batching is not None and model in settings.batching.models)
+        self._batches = BatchMetrics(ModelLabels(lambda model: bool(self.manager.versions_of(model)), clock))
         self._body_limit = config.limits.body_bytes
         self._policy: NodePolicy | None = None
         self._manager: Manager | None = None
         self._publisher: ResidencyPublisher | None = None
+        self._reports: list[Collector] = []
         self._upstream: Upstream | None = None
         registration = settings.registration
         self._registering = Registering(() if registration is None else open_registrations(registration))
@@ -88,6 +89,7 @@ class NodeRole(Collector):
             manager = Manager(cache, open_store(self._settings.store), loader)
             async with manager.running():
                 self._manager = manager
+                self._reports = [CacheReport(manager)]
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
                 async with self._gathering() as gatherer, self._publishing(self._publisher):
                     self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds, gatherer)
@@ -151,29 +153,11 @@ class NodeRole(Collector):
         return {"role": "node", **process, **_node_status(self.manager.status(), len(self.manager.sessions))}
 
     def collectors(self) -> Iterable[Collector]:
-        """This role: see `collect`; and what batches did, where there are any."""
+        """What the cache did; and what batches did, where there are any."""
         if self._upstream is None:
-            return [self]
+            return self._reports
         upstream = self._upstream
-        return [self, self._batches, EgressReport(lambda: upstream.reachable)]
-
-    def collect(self) -> Iterable[Metric]:
-        """Metrics for prometheus-client: models by state, never by name, of which there are too many."""
-        models = GaugeMetricFamily("tbms_cache_models", "Models on this node, by state.", labels=["state"])
-        in_flight = 0
-        counts: dict[str, int] = {}
-        for model in self.manager.status().models:
-            counts[model.state] = counts.get(model.state, 0) + 1
-            in_flight += model.in_flight
-        for state, count in counts.items():
-            models.add_metric([state], count)
-        yield models
-        sessions = len(self.manager.sessions)  # each of them holds its model as a call in flight does
-        in_flight -= sessions
-        yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", in_flight)
-        yield GaugeMetricFamily("tbms_cache_sessions", "Sessions that hold a model of this node.", sessions)
-        cold = self.manager.cold_calls
-        yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
+        return [*self._reports, self._batches, EgressReport(lambda: upstream.reachable)]
 
     @asynccontextmanager
     async def _publishing(self, publisher: ResidencyPublisher) -> AsyncIterator[None]:

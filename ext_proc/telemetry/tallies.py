@@ -22,6 +22,11 @@ class Tally(Collector):
         self._of = (name, documentation, labels)
         self.counts: Counter[Labels] = Counter()
 
+    def forget(self, value: str) -> None:
+        """Drops the series whose first label has that value."""
+        for values in [each for each in self.counts if each[0] == value]:
+            del self.counts[values]
+
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         name, documentation, labels = self._of
@@ -48,6 +53,16 @@ class Spread(Collector):
         for value in values:
             series.counts[bisect_left(self._bounds, value)] += 1
             series.sum += value
+
+    def count(self, labels: Labels) -> int:
+        """How many values there were."""
+        series = self._series.get(labels)
+        return 0 if series is None else sum(series.counts)
+
+    def forget(self, value: str) -> None:
+        """Drops the series whose first label has that value."""
+        for values in [each for each in self._series if each[0] == value]:
+            del self._series[values]
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
