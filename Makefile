@@ -13,14 +13,14 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs clean
+.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs dashboards clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.h2load
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.h2load
 	$(PYTEST)
 
 unit: build/.venv
@@ -56,6 +56,10 @@ docs: build/.venv
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
 
+# Writes the committed Grafana dashboards in deploy/grafana/ anew.
+dashboards: build/.venv
+	$(BIN)/python deploy/grafana/generate.py
+
 clean:
 	rm -rf build
 
@@ -89,6 +93,10 @@ build/.azurite: integration/setup.sh
 
 build/.etcd: integration/setup.sh
 	integration/setup.sh etcd
+	@touch $@
+
+build/.prometheus: integration/setup.sh
+	integration/setup.sh prometheus
 	@touch $@
 
 build/.fuzz: integration/setup.sh

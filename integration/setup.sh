@@ -74,6 +74,21 @@ etcd)
         echo "No apt-get here: the tests of etcd will be skipped, unless there is an etcd at build/etcd/usr/bin/etcd."
     fi
     ;;
+# A real Prometheus with promtool, unpacked and not installed, as etcd is.
+prometheus)
+    rm -rf build/prometheus
+    mkdir -p build/prometheus
+    if command -v apt-get >/dev/null; then
+        cd build/prometheus
+        apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; } ||
+            echo "No prometheus could be had here: the tests of alerts and dashboards will be skipped, and say so."
+        for package in prometheus_*.deb; do
+            [ ! -e "$package" ] || { dpkg-deb -x "$package" . && rm "$package"; }
+        done
+    else
+        echo "No apt-get here: the tests of alerts and dashboards will be skipped, unless prometheus is installed."
+    fi
+    ;;
 # Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.
 fuzz)
     rm -rf build/fuzz/packages
