@@ -13,7 +13,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit bench soak fuzz protos docs envoy-configs dashboards clean
+.PHONY: demo test lint unit peers test-peers bench soak fuzz protos docs envoy-configs kuma-policies policies-check dashboards clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
@@ -21,7 +21,7 @@ demo: build/.venv
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
 	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.h2load
-	$(PYTEST)
+	$(PYTEST) --ignore=tests/peers
 
 unit: build/.venv
 	$(PYTEST) tests/ext_proc tests/mesh
@@ -31,6 +31,13 @@ lint: build/.venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A real kube-apiserver with kubectl, and a real Consul, built where Go is at hand: minutes, and only once.
+peers:
+	integration/setup.sh peers $(PYTHON)
+
+test-peers: build/.venv build/.etcd
+	$(BIN)/python -m pytest tests/peers
 
 bench: build/.venv
 	integration/setup.sh h2load
@@ -59,6 +66,14 @@ envoy-configs: build/.venv
 # Writes the committed Grafana dashboards in deploy/grafana/ anew.
 dashboards: build/.venv
 	$(BIN)/python deploy/grafana/generate.py
+
+# Judges the committed policies by Kuma's schemas, where they are found, and by what live control planes made of sidecars.
+policies-check: build/.venv
+	$(BIN)/python kuma-policies/check.py
+
+# Writes the policies in kuma-policies/ anew.
+kuma-policies: build/.venv
+	$(BIN)/python kuma-policies/generate.py
 
 clean:
 	rm -rf build

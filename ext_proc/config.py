@@ -129,7 +129,9 @@ class Config(Settings):
 
     def _check_known(self) -> None:
         if self.node is not None:
-            raise ConfigError("known.file: a node writes no map; it belongs into the configuration of an edge")
+            if not self.envoy.accounts:
+                raise ConfigError("known.file: envoy.accounts is off, and a node has to hear of known calls")
+            return
         if self.envoy.watch_responses:
             raise ConfigError("known.file: envoy.watch_responses wants the server to see every call to its reply")
         if not self.envoy.request_ids:

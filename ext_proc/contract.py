@@ -27,6 +27,9 @@ NAMED_HEADER = "x-tbms-named"
 
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
 NODE_HEADER = "x-tbms-node"
+"""On a call to a node of another zone that Envoy does not know by address: its id, as `nodes` has it
+(`mesh.discovery.settings`), by which a route leads there. Set by the server, which has Envoy choose the route anew.
+"""
 HOP_HEADER = "x-tbms-hop"
 RESIDENCY_HEADER = "x-tbms-residency"
 RESIDENCY_ASK = "?1"
@@ -49,9 +52,15 @@ UPSTREAM_TIMEOUT_HEADER = "x-envoy-upstream-rq-timeout-ms"
 # And: how often it may ask again, whatever its routes say. Set to 0 on calls that only one node may get.
 MAX_RETRIES_HEADER = "x-envoy-max-retries"
 
-# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first.
+# And: on what it may, beside what its routes say; in a mesh, whose routes are not ours.
+RETRY_ON_HEADER = "x-envoy-retry-on"
+RETRIABLE_HEADERS_HEADER = "x-envoy-retriable-header-names"
+
+# Dynamic metadata by which Envoy's override_host policy learns the nodes of a call: `ip:port,ip:port`, best first. For
+# a node that NODE_HEADER names it is `@id`, for the access log.
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
+FAR_PREFIX = "@"
 KNOWN_KEY = "tbms-known"
 """The same, where the map of known calls has named them and the server was not asked: so the log tells which it was."""
 
@@ -87,6 +96,8 @@ GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cros
 # The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
 # filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
 KNOWN_FILTER = "tbms-known"
+NODE_LISTENER = "models"
+"""The listener of a node's Envoy, whose calls in flight its server asks for before it unloads what that map has had."""
 
 # Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
 TELL_NAMESPACE = "tbms"

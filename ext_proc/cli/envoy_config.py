@@ -7,7 +7,7 @@ import yaml
 
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.config import Config
-from ext_proc.envoy_config import GatheredCalls, render, render_node
+from ext_proc.envoy_config import EnvoySettings, GatheredCalls, render, render_node
 from ext_proc.errors import ConfigError, TbmsError
 from ext_proc.known.file import make_if_absent
 
@@ -23,12 +23,17 @@ def bootstrap_for(config: Config, version: str) -> str:
             grpc=node.cache.loader.address,
             rest=node.rest,
             hold_seconds=node.hold_seconds,
-            gathered=None if node.batching is None else _gathered(node.batching),
+            gathered=gathered_calls(node.batching),
+            known=config.known.file,
         )
-    names = dict.fromkeys((*config.envoy.body_models, *config.model_table.names))
-    envoy = config.envoy.model_copy(update={"body_models": tuple(names)})
     nodes = [node.node() for node in config.nodes]
-    return render(envoy, version=version, server=server, nodes=nodes, known=config.known.file)
+    return render(edge_settings(config), version=version, server=server, nodes=nodes, known=config.known.file)
+
+
+def edge_settings(config: Config) -> EnvoySettings:
+    """The `envoy:` section of an edge, with every model whose calls' bodies its server needs."""
+    names = dict.fromkeys((*config.envoy.body_models, *config.model_table.names))
+    return config.envoy.model_copy(update={"body_models": tuple(names)})
 
 
 def as_json_text(bootstrap: str) -> str:
@@ -67,6 +72,11 @@ def laid_map(config: Config) -> str:
     return f"{config.known.file}: {'an empty map' if made else 'there already'}"
 
 
-def _gathered(batching: BatchingSettings) -> GatheredCalls:
-    """Beside calls that ask for company: those of models that have settings, if only to be put in order."""
-    return GatheredCalls(tuple(batching.models), any_model=batching.default.cross_request)
+def gathered_calls(settings: BatchingSettings | None) -> GatheredCalls | None:
+    """Beside calls that ask for company: those of models that have settings, if only to be put in order.
+
+    None where a node does not batch.
+    """
+    if settings is None:
+        return None
+    return GatheredCalls(tuple(settings.models), any_model=settings.default.cross_request)

@@ -28,9 +28,10 @@ from ext_proc.known.keeper import MapKeeper
 from ext_proc.processing.decision import Decision, Hold, Route, Seat
 from ext_proc.processing.request import Head
 from ext_proc.wire.call import Call
+from mesh.known_map import PARTS
 from mesh.node import Node, ProtocolKind
 from mesh.residency.state import Residency
-from mesh.routing.known import PARTS, Absence
+from mesh.routing.known import Absence, KnownModels
 from mesh.routing.placement import NodeStanding
 from mesh.routing.router import Router
 
@@ -70,7 +71,7 @@ class EdgeExplainer:
         sessions: Sessions,
         estimates: Estimates,
         margin_ms: float,
-        keeper: MapKeeper | None,
+        keeper: MapKeeper[KnownModels] | None,
         probe_failure: Callable[[str], str | None],
         clock: Callable[[], float],
     ) -> None:
@@ -145,7 +146,8 @@ class _Explaining:
             self._race(told, plan)
         if self._seat is not None:
             told["session_node"] = self._seat.node_id
-        asked = decision.nodes if isinstance(decision, Route) else self._asked(target)
+        route = decision.otherwise if isinstance(decision, Hold) else decision
+        asked = route.nodes if isinstance(route, Route) else self._asked(target)
         told["nodes"] = self._nodes(target.model, asked)
         return told
 

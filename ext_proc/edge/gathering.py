@@ -9,7 +9,6 @@ from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.terms import Terms
 from ext_proc.broker.plan import Candidate
-from ext_proc.contract import HOP_HEADER
 from ext_proc.gathering.gatherer import GATHERED_VERBS, BatchReport, Caller, Gatherer, wants
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response
@@ -79,8 +78,7 @@ class EdgeGathering:
             self._make_place()
             gatherer = Gatherer(self._settings, self._upstream, self._report, self._clock, group=self._group)
         self._gatherers[node_id] = gatherer
-        mark = (HOP_HEADER, self._hop.write(nodes).encode("ascii"))
-        return await gatherer.ask(held, terms, arrived, mark=(mark,))
+        return await gatherer.ask(held, terms, arrived, mark=self._hop.headers(nodes))
 
     def candidate(self, held: Held, candidate: Candidate, terms: Terms, request: Request) -> Awaitable[Response] | None:
         """The reply to a candidate of a race, where that is gathered here. `request` is what would go out for it.

@@ -1,5 +1,8 @@
 """Placing: from a call and a model to the nodes, in the words that the edge needs of the router."""
 
+import math
+from collections.abc import Collection
+
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Lease
 from ext_proc.wire.call import Call
@@ -13,10 +16,15 @@ class Placing:
     def __init__(self, router: Router) -> None:
         self.router = router
 
-    def pick(self, call: Call, model: str, now: float) -> Placement:
-        """The nodes for a call that goes out now to `model`. Raises CallError (UNAVAILABLE) if none is alive."""
+    def pick(
+        self, call: Call, model: str, now: float, limit: float = math.inf, without: Collection[str] = ()
+    ) -> Placement:
+        """The nodes for a call that goes out now to `model`; `limit` and `without` are those of `Router.pick`.
+
+        Raises CallError (UNAVAILABLE) if none is alive.
+        """
         try:
-            return self.router.pick(model, now, call.protocol.kind)
+            return self.router.pick(model, now, call.protocol.kind, limit, without)
         except NoNode as error:
             raise CallError(Reason.UNAVAILABLE, str(error)) from None
 
@@ -32,30 +40,43 @@ class Placing:
         return self.router.lease(placement)
 
     def place(
-        self, call: Call, model: str, now: float, node_id: str | None = None
+        self,
+        call: Call,
+        model: str,
+        now: float,
+        node_id: str | None = None,
+        limit: float = math.inf,
+        without: Collection[str] = (),
     ) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         """For a candidate that goes out now: its nodes (`ip:port`), and of the first the lease and the expected wait.
 
-        With `node_id` that node alone. Raises CallError (UNAVAILABLE) if none is alive.
+        With `node_id` that node alone; otherwise as `pick`. Raises CallError (UNAVAILABLE) if none is alive.
         """
-        placement = self.pick(call, model, now) if node_id is None else self.at(call, node_id, model, now)
+        if node_id is None:
+            placement = self.pick(call, model, now, limit, without)
+        else:
+            placement = self.at(call, node_id, model, now)
         expected_wait = self.router.wait_on(placement.nodes[0].id, model, now)
         return placement.endpoints(call.protocol.kind), self.lease(placement), expected_wait
 
-    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
+    def expected_wait(
+        self, call: Call, model: str, now: float, node_id: str | None = None, limit: float = math.inf
+    ) -> ExpectedWait:
         """Whether a candidate would wait for a load if it went out now, or to that node. Counts nothing."""
         if node_id is not None:
             return self.router.wait_on(node_id, model, now)
-        return self.router.expected_wait(model, now, call.protocol.kind)
+        return self.router.expected_wait(model, now, call.protocol.kind, limit)
 
 
 class UncountedPlacing(Placing):
     """Says where calls would go now, and counts none of them: for calls that are explained and never made."""
 
-    def pick(self, call: Call, model: str, now: float) -> Placement:
+    def pick(
+        self, call: Call, model: str, now: float, limit: float = math.inf, without: Collection[str] = ()
+    ) -> Placement:
         """As `Placing.pick` would say."""
         try:
-            return self.router.would_pick(model, now, call.protocol.kind)
+            return self.router.would_pick(model, now, call.protocol.kind, limit, without)
         except NoNode as error:
             raise CallError(Reason.UNAVAILABLE, str(error)) from None
 
@@ -70,11 +91,13 @@ class UncountedPlacing(Placing):
         """Nothing is held."""
         return _NO_LEASE
 
-    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
+    def expected_wait(
+        self, call: Call, model: str, now: float, node_id: str | None = None, limit: float = math.inf
+    ) -> ExpectedWait:
         """As `Placing.expected_wait`."""
         if node_id is not None:
             return self.router.wait_on(node_id, model, now)
-        return self.router.expected_wait(model, now, call.protocol.kind, remember=False)
+        return self.router.expected_wait(model, now, call.protocol.kind, limit, remember=False)
 
 
 class _NoLease:

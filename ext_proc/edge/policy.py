@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
-from ext_proc.broker.deadline import read_options
+from ext_proc.broker.deadline import read_grpc_timeout, read_options
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.broker.resolver import NameStep
@@ -34,12 +34,12 @@ from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, P
 from ext_proc.processing.request import NEWEST, Head, ReplyPart, Version
 from ext_proc.upstream.handing_on import handed_on
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from ext_proc.wire.call import READS, Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from ext_proc.wire.sequences import read_sequence
 from ext_proc.worker_thread import off_loop
-from mesh.node import Node
+from mesh.node import Node, node_behind
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
 from mesh.routing.placement import Placement
@@ -94,6 +94,16 @@ class Insight:
     """One, unless the call was refused, or its body has to be read first."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldForFar:
+    """What the edge keeps of a call that goes to another zone, and that the server is to send: what it is to ask, and
+    when it arrived at Envoy (monotonic seconds).
+    """
+
+    plan: Plan
+    arrival: float
+
+
 RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
 """Answers a held call by its plan; the number is the call's arrival (monotonic seconds)."""
 
@@ -118,7 +128,9 @@ NoteGround = Callable[[Ground], None]
 class EdgePolicy:
     """See `RequestPolicy`. Lives as long as the process; a reload replaces `model_table` and `body_limit`.
 
-    `wall` is the clock that Envoy's times go by, in seconds since the epoch.
+    `send_far` answers a held call that goes to a node of another zone, if its body has at most `failover_bytes`;
+    without it such a call goes on by Envoy alone. `wall` is the clock that Envoy's times go by, in seconds since the
+    epoch.
     """
 
     def __init__(
@@ -137,6 +149,8 @@ class EdgePolicy:
         note_form: NoteForm | None = None,
         gathering: EdgeGathering | None = None,
         note_ground: NoteGround = lambda ground: None,
+        send_far: RunRace | None = None,
+        failover_bytes: int = 0,
     ) -> None:
         self._placing = placing
         self._seat_of = seat_of
@@ -152,6 +166,8 @@ class EdgePolicy:
         self.follows_replies = follows_replies
         self._note_form = note_form
         self._note_ground = note_ground
+        self._send_far = send_far
+        self._failover_bytes = failover_bytes
         self._insight: Insight | None = None
         self.envoy = NEWEST
         """The version of the Envoy that asked last."""
@@ -177,6 +193,8 @@ class EdgePolicy:
             note_form=None if self._note_form is None else lambda model, form: is_mapped(model),
             gathering=self._gathering,
             note_ground=insight.grounds.append,
+            send_far=None if self._send_far is None else _no_race,
+            failover_bytes=self._failover_bytes,
         )
         policy._seed, policy._insight = self._seed, insight
         return policy
@@ -213,12 +231,19 @@ class EdgePolicy:
             context = decision.context
         if isinstance(context, HeldForCompany):
             return await self._in_company(held, context)
+        if isinstance(context, HeldForFar):
+            assert self._send_far is not None
+            return await self._send_far(held, context.plan, context.arrival)
         assert isinstance(context, HeldRace)
         if context.seat is not None:
             held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
-        return self._renamed_body(held, context.plan, context.arrival)
+        route = self._renamed_body(held, context.plan, context.arrival)
+        if self._send_far is not None and self._is_far(route, held.call) and held.size <= self._failover_bytes:
+            _release(route)
+            return await self._send_far(held, context.plan, context.arrival)
+        return route
 
     def replied(
         self, decision: Pass | Route, head: Head, call: Call, reply: ReplyPart, now: float
@@ -283,7 +308,26 @@ class EdgePolicy:
                     return Hold(collect=True, context=HeldForCompany(terms, now, placement))
         route = self._send(head, call, call, now, seat, plan, placement)
         self._note_ground(ground)
-        return route
+        return self._far_or(route, head, call, call, now, plan)
+
+    def _far_or(
+        self, route: Route, head: Head, call: Call, wanted: Call | Candidate, now: float, plan: Plan | None
+    ) -> Decision:
+        """The route; or a hold where it leads to another zone, and the server can send the call itself."""
+        if self._send_far is None or not self._is_far(route, call) or not self._can_hold(head, call):
+            return route
+        _release(route)
+        if plan is None:
+            limit = head.headers.get("grpc-timeout")
+            limit_ms = math.inf if limit is None or not call.protocol.is_grpc else read_grpc_timeout(limit)
+            plan = Plan(call.model, (Candidate(wanted.model, wanted.version, wanted.label),), limit_ms, races=False)
+        context = HeldForFar(plan, now - self._waited(head))
+        return Hold(True, context, self._failover_bytes, replace(route, lease=None))
+
+    def _is_far(self, route: Route, call: Call) -> bool:
+        """Whether it leads to a node of another zone, and the call may be asked of another node, too."""
+        bound = _BOUND[0] in route.headers
+        return call.verb in READS and not bound and node_behind(route.nodes[0]) is not None
 
     async def _in_company(self, held: Held, wanted: HeldForCompany) -> Respond:
         assert self._gathering is not None
@@ -312,7 +356,8 @@ class EdgePolicy:
         model = wanted.model
         told: tuple[tuple[str, str], ...] = ()
         if seat is None:
-            placement = placement or self._placing.pick(call, model, now)
+            limit = math.inf if plan is None else plan.limit_ms / 1000 - self._waited(head)
+            placement = placement or self._placing.pick(call, model, now, limit)
         else:
             placement = self._placing.at(call, seat.node_id, model, now)
             told = (*_BOUND, (CLAIM_HEADER, seat.claim)) if seat.claim else _BOUND
@@ -358,12 +403,17 @@ class EdgePolicy:
 
     def _can_race(self, head: Head, call: Call) -> bool:
         """Whether the call has a body, and its Envoy can hold and answer it; one that cannot is counted."""
-        if head.end_of_stream:  # without a body there is nothing to predict; the node says so
-            return False
-        if head.body_can_come and (head.streams_answers or not call.protocol.is_grpc):
+        if self._can_hold(head, call):
             return True
-        self._count_unbrokered(head.envoy, call.protocol)
+        if not head.end_of_stream:  # without a body there is nothing to predict; the node says so
+            self._count_unbrokered(head.envoy, call.protocol)
         return False
+
+    def _can_hold(self, head: Head, call: Call) -> bool:
+        """Whether the call has a body, and its Envoy can hold and answer it."""
+        if head.end_of_stream:
+            return False
+        return head.body_can_come and (head.streams_answers or not call.protocol.is_grpc)
 
     def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None, ground: Ground) -> Decision:
         """The call goes on, to another name where it has one: an alias, a label or a split."""
@@ -376,12 +426,13 @@ class EdgePolicy:
                 self._note_ground(ground)
                 return Hold(collect=True, context=HeldRace(plan, now, seat))
             route = self._send(head, call, call, now, seat, plan)
-        else:
-            path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-            route = self._send(head, call, model, now, seat, plan)
-            route = replace(route, headers=((":path", path), *route.headers))
+            self._note_ground(ground)
+            return route
+        path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
+        route = self._send(head, call, model, now, seat, plan)
+        route = replace(route, headers=((":path", path), *route.headers))
         self._note_ground(ground)
-        return route
+        return self._far_or(route, head, call, model, now, plan)
 
     def _renamed_body(self, held: Held, plan: Plan, now: float) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
@@ -393,6 +444,12 @@ class EdgePolicy:
 
 async def _no_race(held: Held, plan: Plan, arrival: float) -> Decision:
     raise AssertionError("a call that is only explained is never resolved")
+
+
+def _release(route: Route) -> None:
+    """The call goes another way than this one, and is counted anew there."""
+    if route.lease is not None:
+        route.lease.release()
 
 
 def _alone(plan: Plan) -> Plan:

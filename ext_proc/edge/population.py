@@ -6,7 +6,7 @@ the router, the cache map, the load waits and the hints that it is given.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -14,12 +14,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ext_proc.config import Config
+from mesh.discovery.node_source import NodeSource
 from mesh.discovery.registry import NodeSetListener, Registry
 from mesh.discovery.sightings import SourceState
-from mesh.discovery.sources import open_sources
+from mesh.discovery.sources import OpenSources
 from mesh.discovery.sources.static import StaticSource
 from mesh.health.probe import EndpointProbe
-from mesh.health.prober import Prober
+from mesh.health.prober import Probe, Prober
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
@@ -36,7 +37,8 @@ _CONFIGURATION = "the configuration"
 class Population(Collector):
     """Follows the nodes while `running`. It is its own metrics collector. `clock` in seconds, monotonic.
 
-    `listeners` are told of every change of the nodes, after all others.
+    `far_probe` probes the nodes that cannot be addressed from here. `listeners` are told of every change of the nodes,
+    after all others.
     """
 
     def __init__(
@@ -47,11 +49,18 @@ class Population(Collector):
         load_waits: LoadWaits,
         hints: ReplyHints,
         clock: Callable[[], float],
+        far_probe: Probe,
         *listeners: NodeSetListener,
     ) -> None:
         self._router = router
         self._cache_map = cache_map
-        self._prober = Prober(config.probe, EndpointProbe(config.probe), router.set_alive, seed=_seed())
+        near_probe = EndpointProbe(config.probe)
+
+        def probe(node: Node) -> Awaitable[str | None]:
+            return far_probe(node) if node.is_far else near_probe(node)
+
+        self._prober = Prober(config.probe, probe, router.set_alive, seed=_seed())
+        self.observed = self._prober.observed
         self._warm_plan = WarmPlan(config.warm, router, cache_map, self._free_models)
         self._warms = config.warm.enabled
         self._watches = ResidencyWatches(
@@ -60,9 +69,9 @@ class Population(Collector):
         self._warmer = Warmer(self._warm_plan, clock)
         followers = (self._prober, self._watches, self._warmer) if self._warms else (self._prober, self._watches)
         self._static = StaticSource(configured_nodes(config))
-        sources = {_CONFIGURATION: self._static, **open_sources(config.discovery)}
+        self._discovery = OpenSources(config.discovery)
         self._registry = Registry(
-            sources, router, *followers, *listeners, steady=[_CONFIGURATION], chance=random.random
+            self._sources(), router, *followers, *listeners, steady=[_CONFIGURATION], chance=random.random
         )
 
     @asynccontextmanager
@@ -76,9 +85,11 @@ class Population(Collector):
             finally:
                 registry.cancel()
 
-    def replace(self, nodes: tuple[Node, ...]) -> None:
-        """These are the nodes of the configuration from now on."""
-        self._static.replace(nodes)
+    def reload(self, config: Config) -> None:
+        """These are the nodes of the configuration, and the sources of others, from now on."""
+        self._static.replace(configured_nodes(config))
+        if self._discovery.replace(config.discovery):
+            self._registry.replace(self._sources())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -140,6 +151,9 @@ class Population(Collector):
             if source.age is not None:
                 age.add_metric([source.name], source.age)
         yield from (up, nodes, held, age)
+
+    def _sources(self) -> dict[str, NodeSource]:
+        return {_CONFIGURATION: self._static, **self._discovery.by_name}
 
     def _free_models(self, node_id: str) -> float:
         heard = self.heard(node_id)

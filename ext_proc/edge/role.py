@@ -20,17 +20,20 @@ from ext_proc.broker.model_table import ModelTable
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
 from ext_proc.edge.explaining import EdgeExplainer
+from ext_proc.edge.far_probe import FarProbe
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
 from ext_proc.edge.policy import EdgePolicy
-from ext_proc.edge.population import Population, configured_nodes
+from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
-from ext_proc.edge.status import edge_status, known_status, ways_status
+from ext_proc.edge.status import edge_status, ways_status
 from ext_proc.gathering.gatherer import wants
 from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
+from ext_proc.known.status import known_status
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.racing.sending import Sender
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
@@ -63,21 +66,27 @@ class EdgeRole:
         self._router = Router(config.routing, self._cache_map, load_waits)
         hints = ReplyHints(self._cache_map, config.residency.remember)
         self._sessions = Sessions(self._router)
+        self._known = KnownModels(config.known, self._router, self._needs_decision(config.model_table), GRPC_FORMS)
         self._map_keeper = self._keeper_of_map()
         folder = config.envoy.endpoints_dir
         self._files = None if folder is None else EndpointFiles(Path(folder), lambda: self._population.complete)
         listeners = () if self._files is None else (self._files,)
-        self._population = Population(config, self._router, self._cache_map, load_waits, hints, clock, *listeners)
-
+        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
+        hop = HopMark(secrets.token_hex(16))
+        far_probe = FarProbe(upstream, hop, config.probe.timeout)
+        self._population = Population(
+            config, self._router, self._cache_map, load_waits, hints, clock, far_probe, *listeners
+        )
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
-        self.accounts = EdgeAccounts(self._router, estimates, self._sees_all, self._known_ended)
+        self.accounts = EdgeAccounts(
+            self._router, estimates, self._sees_all, self._known_ended, self._population.observed
+        )
         labels = ModelLabels(self._exists, clock)
         report, unbrokered, self._ways = RaceReport(budget, labels), Unbrokered(), WayReport()
-        placing, hop = Placing(self._router), HopMark(secrets.token_hex(16))
+        placing = Placing(self._router)
         candidates = Candidates(placing, hop, hints, self._body_limit)
-        self._upstream = upstream = Upstream(config.server.egress or config.envoy.egress, self._body_limit)
         self._gathering: EdgeGathering | None = None
         batches: tuple[Collector, ...] = ()
         if (batching := config.batching) is not None:
@@ -86,7 +95,9 @@ class EdgeRole:
             metrics.schedulers = self._gathering.schedulers
             batches = (metrics,)
         in_company = None if self._gathering is None else self._gathering.candidate
-        self._racer = Racer(broker, estimates, upstream, candidates, budget, report, _race_tokens(), clock, in_company)
+        sender = Sender(candidates, upstream, clock, self._population.observed, config.envoy.repeat_lost, in_company)
+        self._racer = Racer(broker, estimates, upstream, sender, candidates, budget, report, _race_tokens(), clock)
+        most = config.routing.failover_bytes if config.envoy.repeat_lost else 0
         self.policy = EdgePolicy(
             placing,
             self._sessions.seat,
@@ -98,9 +109,11 @@ class EdgeRole:
             time.time,
             body_limit=config.limits.body_bytes,
             follows_replies=config.envoy.watch_responses,
-            note_form=None if self._map_keeper is None else self._map_keeper.known.called,
+            note_form=None if self._map_keeper is None else self._known.called,
             gathering=self._gathering,
             note_ground=self._ways.count,
+            send_far=sender.answer if most else None,
+            failover_bytes=most,
         )
         self._explainer = EdgeExplainer(
             self.policy, self._router, self._sessions, estimates, broker.margin_ms, self._map_keeper,
@@ -112,13 +125,12 @@ class EdgeRole:
             *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
         )  # fmt: skip
 
-    def _keeper_of_map(self) -> MapKeeper | None:
+    def _keeper_of_map(self) -> MapKeeper[KnownModels] | None:
         """The keeper of the map of known calls, where there is one."""
         config = self._config
         if config.known.file is None:
             return None
-        known = KnownModels(config.known, self._router, self._needs_decision(config.model_table), GRPC_FORMS)
-        keeper = MapKeeper(known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
+        keeper = MapKeeper(self._known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
         self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
         return keeper
 
@@ -132,12 +144,10 @@ class EdgeRole:
         )
 
     def _sees_all(self, all_of_them: bool) -> None:
-        if self._map_keeper is not None:
-            self._map_keeper.known.sees_all = all_of_them
+        self._known.sees_all = all_of_them
 
     def _known_ended(self, model: str, now: float) -> None:
-        if self._map_keeper is not None:
-            self._map_keeper.known.ended(model, now)
+        self._known.ended(model, now)
 
     def _needs_decision(self, table: ModelTable) -> Callable[[str], bool]:
         """Which models' calls are more than just routed: by the table, or since they are gathered here."""
@@ -157,12 +167,13 @@ class EdgeRole:
             yield
 
     def reload(self, config: Config) -> None:
-        """Nodes, models and limits; `config` has been checked."""
+        """Nodes, discovery, models and limits; `config` has been checked."""
         self.policy.model_table = config.model_table
         if self._map_keeper is not None:
-            self._map_keeper.models_changed(self._needs_decision(config.model_table))
+            self._known.needs_decision = self._needs_decision(config.model_table)
+            self._map_keeper.lost("")
         self.policy.body_limit = config.limits.body_bytes
-        self._population.replace(configured_nodes(config))
+        self._population.reload(config)
 
     def ready(self) -> bool:
         """Not while races are asked for and cannot go out."""

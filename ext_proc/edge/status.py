@@ -8,7 +8,6 @@ from typing import cast
 
 from ext_proc.admin.documents import (
     EdgeStatus,
-    KnownMapStatus,
     KnownNodeStatus,
     NodeResidencyStatus,
     SessionsStatus,
@@ -17,7 +16,6 @@ from ext_proc.admin.documents import (
 )
 from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
-from ext_proc.known.keeper import MapKeeper
 from mesh.discovery.sightings import SourceState
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
@@ -52,25 +50,6 @@ def _source_status(source: SourceState) -> SourceStatus:
     }
 
 
-def known_status(keeper: MapKeeper, now: float) -> KnownMapStatus:
-    """The map of known calls, as its file says it and as Envoy has it. `now` on the keeper's clock."""
-    written = keeper.written
-    return {
-        "file": str(keeper.path),
-        "version": None if written is None else written.version,
-        "models": 0 if written is None else written.models,
-        "bytes": 0 if written is None else written.bytes,
-        "age_seconds": None if written is None else round(now - written.at, 1),
-        "envoys_version": keeper.envoys_version,
-        "envoys_models": None if keeper.in_force is None else keeper.in_force.models,
-        "envoys_bytes": None if keeper.in_force is None else keeper.in_force.bytes,
-        "envoys_age_seconds": None if keeper.in_force_since is None else round(now - keeper.in_force_since, 1),
-        "taken": keeper.taken,
-        "refused": keeper.refused,
-        "cause": keeper.away,
-    }
-
-
 def ways_status(known: int, by_way: Mapping[str, Mapping[str, int]]) -> WaysStatus:
     """Which ways calls went: so many by the map, the others by way and ground."""
     asked = sum(sum(grounds.values()) for grounds in by_way.values())
@@ -88,6 +67,7 @@ def _node_status(population: Population, router: Router, cache_map: CacheMap, no
         "grpc": node.grpc,
         "rest": node.rest,
         "zone": node.zone,
+        "reached_by": node.reached_by,
         "weight": node.weight,
         "alive": router.is_alive(node.id),
         "cause": population.probe_failure(node.id),

@@ -42,17 +42,18 @@ def render_node(
     rest: str,
     hold_seconds: float,
     gathered: GatheredCalls | None = None,
+    known: str | None = None,
 ) -> str:
     """A node's bootstrap, as YAML: `grpc` and `rest` are where its model server listens (`host:port`).
 
     Calls may be held for `hold_seconds` until their model is loaded. `gathered` where the node batches: then the server
-    has a listener of its own to the model server. Raises ConfigError as `render` does.
+    has a listener of its own to the model server. `known` as in `render`. Raises ConfigError as `render` does.
     """
     from ext_proc.envoy_config.bootstrap.node import ModelServer, node_bootstrap
     from ext_proc.envoy_config.parts.text import to_yaml
 
     models = ModelServer(grpc, rest, hold_seconds, gathered)
-    return to_yaml(node_bootstrap(settings, version=version, server=server, models=models))
+    return to_yaml(node_bootstrap(settings, version=version, server=server, models=models, known=known))
 
 
 def render_endpoints(nodes: Sequence[Node]) -> dict[str, str]:

@@ -115,7 +115,7 @@ class EnvoySettings(FilterSettings):
     )
     admin: LocalListener = Field("127.0.0.1:9901", description="Envoy's admin interface; it can stop Envoy.")
     direct_listen: LocalListener | None = Field(
-        None, description="For benchmarks: a listener to the same nodes without the server."
+        None, description="For benchmarks: a listener to the same nodes, or model server, without the server."
     )
     endpoints_dir: str | None = Field(
         None,

@@ -36,7 +36,7 @@ from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
 from ext_proc.wire.buckets import in_buckets
-from ext_proc.wire.call import INFERENCE, Call, Verb
+from ext_proc.wire.call import READS, Call
 from ext_proc.wire.codecs import batches_of
 from ext_proc.wire.v2.across import Apart, crossing
 from ext_proc.worker_thread import off_loop
@@ -49,7 +49,7 @@ UNFIT = "unfit"
 """Why calls of such a model go alone, beside the reasons of `AloneReason`."""
 MAX_UNFIT = 10_000
 """Most models that are remembered so."""
-GATHERED_VERBS = INFERENCE - {Verb.SESSION_RUN, Verb.STREAM_INFER}
+GATHERED_VERBS = READS
 """What may be gathered: calls that ask a model for an inference, each with one reply."""
 
 

@@ -17,7 +17,7 @@ GRPC_METHODS = (
     "/tensorflow.serving.PredictionService/MultiInference",
     "/inference.GRPCInferenceService/ModelInfer",
 )
-"""Whose calls are known by their `x-tbms-named`."""
+"""Whose calls are known by a header that names their model."""
 
 _TFS_SAFE = "!$&'()*+,;=@"
 _V2_SAFE = "!$&'()*+,;=:@"
@@ -81,7 +81,7 @@ def says_more(head: Head, call: Call, form: int) -> bool:
 
 
 def spelling(form: Form, model: str) -> str:
-    """What a call in that form says where its model is this one: its path, or its `x-tbms-named`.
+    """What a call in that form says where its model is this one: its path, or the header that names it.
 
     The one spelling that a map knows; a call that spells the name otherwise asks the server.
     """

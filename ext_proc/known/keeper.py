@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
+from ext_proc.contract import NAMED_HEADER
 from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
 from ext_proc.known.file import make_if_absent
 from ext_proc.known.map_file import MapWriter
 from ext_proc.wake_up import WakeUp
 from ext_proc.whole_file import replace_file
-from mesh.routing.known import KnownModels
+from mesh.known_map import KnownModel
 
 logger = logging.getLogger(__name__)
 
@@ -22,34 +24,92 @@ _CHUNK = 50
 _FILES_KEPT_IN_MIND = 8
 _FIRST_PAUSE, _REST = 0.025, 5.0
 """Seconds between two questions to Envoy: after a file, and when nothing is to be learnt; in between more and more."""
+_PRESSED = 0.05
+"""And the most where somebody waits for the answer."""
+
+
+class Table(Protocol):
+    """What is known: pure, with times of one monotonic clock; `mesh.routing.known`, `ext_proc.node.resident_models`."""
+
+    models: tuple[KnownModel, ...]
+    """As the last look has found them."""
+    version: int
+    """Moves when they become others; 0 before the first look."""
+
+    @property
+    def wake_up(self) -> float:
+        """When `look` is to be called next."""
+
+    def start(self, now: float) -> None:
+        """The first look is some time from now."""
+
+    def look(self, now: float) -> Iterator[None]:
+        """Works the table out anew, by steps."""
+
+    def lost(self, model: str, now: float) -> None:
+        """Calls of that model, or (empty) of some, are not to be sent by the map any more: `wake_up` is soon."""
+
+
+class Listener(Protocol):
+    """Who wants to know what Envoy goes by. Maps are numbered in the order in which they were written, from 1 on."""
+
+    def writes(self, number: int, models: Sequence[KnownModel]) -> None:
+        """From this moment on Envoy may take this map in."""
+
+    def told(self, number: int, active: int | None) -> None:
+        """All of Envoy's workers go by the map of that number: 0 for one of somebody else.
+
+        `active` as in `Taken`.
+        """
+
+    def away(self, refused: bool) -> None:
+        """Envoy cannot be asked; `refused` as in `EnvoyAway`."""
 
 
 @dataclass(slots=True)
 class Written:
-    """What the file says, and since when (seconds of the keeper's clock)."""
+    """What the file says, and since when (seconds of the keeper's clock). Maps are numbered as `Listener` has it."""
 
+    number: int
     version: str
     models: int
     bytes: int
     at: float
 
 
-class MapKeeper:
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+class MapKeeper(Generic[AnyTable]):
     """Keeps the file at `path` true to `known` while `running`. `clock` in seconds, monotonic.
 
-    `envoy_admin` is where Envoy's admin interface listens (`ip:port` or `unix:/path`).
+    `envoy_admin` is where Envoy's admin interface listens (`ip:port` or `unix:/path`), `named` the header of gRPC calls
+    that names their model. With a `listener` calls at the Envoy listener `counted` are asked for, too.
     """
 
     def __init__(
-        self, known: KnownModels, path: Path, envoy_admin: str, most_models: int, clock: Callable[[], float]
+        self,
+        known: AnyTable,
+        path: Path,
+        envoy_admin: str,
+        most_models: int,
+        clock: Callable[[], float],
+        *,
+        named: str = NAMED_HEADER,
+        listener: Listener | None = None,
+        counted: str | None = None,
     ) -> None:
         self.known = known
         self.path = path
         self._admin = envoy_admin
         self._clock = clock
-        self._writer = MapWriter(most_models)
+        self._listener = listener
+        self._counted = counted
+        self._writer = MapWriter(most_models, named)
         self._token = secrets.token_hex(4)
         self._due, self._to_follow = asyncio.Event(), asyncio.Event()
+        self._news = asyncio.Event()
+        self._pressing = 0
         self._timer = WakeUp(self._due.set, clock)
         self._last: Taken | None = None
         self._lately: dict[str, Written] = {}
@@ -70,7 +130,7 @@ class MapKeeper:
         """Whether Envoy has in force what the file says; None where it cannot be asked."""
         if self.away is not None or self._last is None or self.written is None:
             return None
-        return self._last.version == self.written.version
+        return self._last.version == self.written.version and self._last.everywhere
 
     @property
     def envoys_version(self) -> str | None:
@@ -87,10 +147,21 @@ class MapKeeper:
         self.known.lost(model, self._clock())
         self._timer.at(self.known.wake_up)
 
-    def models_changed(self, needs_decision: Callable[[str], bool]) -> None:
-        """Other models need decisions now; see `KnownModels`."""
-        self.known.needs_decision = needs_decision
-        self.lost("")
+    @contextmanager
+    def pressed(self) -> Iterator[None]:
+        """For the length of the block somebody waits for what Envoy says: it is asked again and again."""
+        self._pressing += 1
+        self._to_follow.set()
+        try:
+            yield
+        finally:
+            self._pressing -= 1
+
+    async def news(self, seconds: float) -> None:
+        """Returns once Envoy was asked again, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -121,23 +192,28 @@ class MapKeeper:
             self._due.clear()
             for _ in known.look(self._clock()):
                 await asyncio.sleep(0)
-            if known.version != version and await self._write():
-                version = known.version
+            if known.version == version:
+                continue
+            # In the step of the look, before anything else can happen to a model.
+            self.writes += 1
+            if self._listener is not None:
+                self._listener.writes(self.writes, known.models)
+            table = known.version
+            if await self._write(self.writes, known.models):
+                version = table
 
-    async def _write(self) -> bool:
-        models = self.known.models
+    async def _write(self, number: int, models: Sequence[KnownModel]) -> bool:
         for start in range(0, len(models), _CHUNK):
             self._writer.prepare(models[start : start + _CHUNK])
             await asyncio.sleep(0)
-        self.writes += 1
-        version = f"{self._token}.{self.writes}"
+        version = f"{self._token}.{number}"
         content = self._writer.write(models, version)
         try:
             await asyncio.to_thread(replace_file, self.path, content)
         except OSError as error:
             self._failed(error)
             return False
-        self.written = self._lately[version] = Written(version, len(models), len(content), self._clock())
+        self.written = self._lately[version] = Written(number, version, len(models), len(content), self._clock())
         if len(self._lately) > _FILES_KEPT_IN_MIND:
             del self._lately[next(iter(self._lately))]
         self._to_follow.set()
@@ -152,6 +228,8 @@ class MapKeeper:
         pause = _FIRST_PAUSE
         while True:
             pause = _REST if await self._is_settled() else min(2 * pause, _REST)
+            if self._pressing:
+                pause = min(pause, _PRESSED)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._to_follow.wait()
@@ -175,10 +253,21 @@ class MapKeeper:
         return True
 
     async def _ask(self) -> None:
-        before = self._last
+        refused, before = False, self._last
         try:
-            self._last, self.away = await ask_envoy(self._admin), None
+            self._last, self.away = await ask_envoy(self._admin, self._counted), None
             if before is None or self._last.version != before.version:
                 self.in_force_since = self._clock()
         except EnvoyAway as error:
-            self.away = str(error)
+            self.away, refused = str(error), error.refused
+        if self._listener is not None:
+            if self.away is not None:
+                self._listener.away(refused)
+            elif self._last is not None and self._last.everywhere:
+                self._listener.told(self._number(self._last.version), self._last.active)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _number(self, version: str) -> int:
+        token, _, number = version.partition(".")
+        return int(number) if token == self._token else 0

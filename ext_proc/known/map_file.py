@@ -1,9 +1,9 @@
 """The map of known calls as the content of its file: what Envoy is told, byte for byte.
 
 A call is known where all of this holds: it is a POST, it says nothing beyond the name of its model (`BEYOND_THE_NAME`),
-and its path is one of the map's (REST), or its method one of `GRPC_METHODS` and its `x-tbms-named` one of the map's
-names: what it says in `x-tbms-model`, or else in its message. Then Envoy writes the nodes where the server would write
-them. Every other call is the server's.
+and its path is one of the map's (REST), or its method one of `GRPC_METHODS` and its name one of the map's: at an edge
+what it says in `x-tbms-named`, at a node in `x-tbms-model`. Then Envoy writes the nodes where the server of an edge
+would write them. Every other call is the server's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from ext_proc.contract import (
 from ext_proc.known import matchers
 from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from mesh.bounded import Memo
-from mesh.routing.known import PARTS, KnownModel, Shares
+from mesh.known_map import PARTS, KnownModel, Shares
 
 _SHARED_BY = "x-request-id"
 """Envoy makes one for each call that has none. A client that sends its own can have its own calls at one node only."""
@@ -36,9 +36,13 @@ Marks = tuple[tuple[str, str], ...]
 
 
 class MapWriter:
-    """Writes maps. Remembers its cases for `models` models at least, since most stay as they are."""
+    """Writes maps. Remembers its cases for `models` models at least, since most stay as they are.
 
-    def __init__(self, models: int) -> None:
+    `named` is the header that has the name of a gRPC call's model.
+    """
+
+    def __init__(self, models: int, named: str = NAMED_HEADER) -> None:
+        self._named = named
         self._cases: Memo[tuple[KnownModel, Cases]] = Memo(models)
         self._actions: dict[tuple[tuple[str, ...], Marks], bytes] = {}
 
@@ -52,7 +56,7 @@ class MapWriter:
         cases = [self._of(model) for model in models]
         rest, grpc = [case for case, _ in cases if case], [case for _, case in cases if case]
         self._actions.clear()  # of nodes that may have gone
-        return matchers.discovery_response(KNOWN_FILTER, version, _matcher(rest, grpc))
+        return matchers.discovery_response(KNOWN_FILTER, version, _matcher(rest, grpc, self._named))
 
     def _of(self, model: KnownModel) -> Cases:
         known = self._cases.get(model.name)
@@ -93,12 +97,12 @@ class MapWriter:
         return action
 
 
-def _matcher(rest: list[bytes], grpc: list[bytes]) -> bytes:
+def _matcher(rest: list[bytes], grpc: list[bytes], named: str) -> bytes:
     cases = []
     if rest:
         cases.append((_REST, matchers.to_matcher(matchers.exact_match(":path", rest))))
     if grpc:
-        cases.append((_GRPC, matchers.to_matcher(matchers.exact_match(NAMED_HEADER, grpc))))
+        cases.append((_GRPC, matchers.to_matcher(matchers.exact_match(named, grpc))))
     return matchers.first_match(cases) if cases else b""
 
 

@@ -117,9 +117,10 @@ def exact_match(header: str, cases: Iterable[bytes]) -> bytes:
 def discovery_response(name: str, version: str, matcher: bytes) -> bytes:
     """The content of the file: a DiscoveryResponse with one filter of that name, composite by this matcher.
 
-    Without a matcher (empty) the filter does nothing.
+    Without a matcher (empty) the filter does nothing. The version is a part of the filter: Envoy passes over a file
+    that is no other filter than before.
     """
-    composite = len_field(2, extension("envoy.filters.http.composite", _COMPOSITE, b""))
+    composite = len_field(2, extension(f"{name} {version}", _COMPOSITE, b""))
     with_matcher = composite + len_field(3, matcher)
     resource = any_of_type(_EXTENSION, extension(name, _WITH_MATCHER, with_matcher))
     return text(1, version) + len_field(2, resource)

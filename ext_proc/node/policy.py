@@ -1,13 +1,15 @@
 """The node's policy: a call whose model is not loaded is held until it is, every other call passes."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from ext_proc.access_log.entries import LACKING_GRPC, LACKING_HTTP
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.gatherer import GATHERED_VERBS, Gatherer
-from ext_proc.grpc_status import GrpcStatus
+from ext_proc.known.forms import form_of
 from ext_proc.node.refusals import refusal
 from ext_proc.node.ways import NodeWay
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Respond, Route
@@ -24,9 +26,8 @@ from mesh.session_claim import SessionClaim, read_claim
 # These ask what is loaded, and load nothing themselves; every other call brings its model.
 _STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
 
-# What a model server answers, or Envoy in its place, when it is away, or was started again and has lost its models.
-_SUSPECT_HTTP = frozenset({404, 503})
-_SUSPECT_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
+WentWell = Callable[[str, int, float], None]
+"""Told of a call that needed no decision and was answered: model, form (`ext_proc.known.forms`), time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,12 @@ class NodePolicy:
     follows_replies = True
 
     def __init__(
-        self, manager: Manager, body_limit: int, hold_seconds: float, gatherer: Gatherer | None = None
+        self,
+        manager: Manager,
+        body_limit: int,
+        hold_seconds: float,
+        gatherer: Gatherer | None = None,
+        went_well: WentWell | None = None,
     ) -> None:
         """`body_limit` is in bytes; `hold_seconds` is the longest time that any call is held for its model.
 
@@ -54,6 +60,7 @@ class NodePolicy:
         self._node_report = manager.node_report
         self._hold_seconds = hold_seconds
         self._gatherer = gatherer
+        self._went_well = went_well
         self.body_limit = body_limit
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
@@ -149,16 +156,26 @@ class NodePolicy:
 
         A status that a model server without its models would give has the cache look at the model server instead.
         """
-        return None if decision.lease is None else self._heard(head, call, reply.status, reply.grpc_status)
+        if decision.lease is None:
+            return None
+        status, grpc_status = reply.status, reply.grpc_status
+        if self._went_well is not None and _is_good(call, reply, status, grpc_status) and (form := form_of(head, call)):
+            self._went_well(call.model, form, now)
+        return self._heard(head, call, status, grpc_status)
 
     def _heard(self, head: Head, call: Call, status: int, grpc_status: int) -> HeaderMutation | None:
-        if status in _SUSPECT_HTTP or grpc_status in _SUSPECT_GRPC:
+        if status in LACKING_HTTP or grpc_status in LACKING_GRPC:
             self._manager.suspect_server()
             return None
         if head.headers.get(RESIDENCY_HEADER) != RESIDENCY_ASK:
             return None
         word = residency_header.write_word(*self._node_report.standing(call.model))
         return HeaderMutation(headers=((RESIDENCY_HEADER, word),))
+
+
+def _is_good(call: Call, reply: ReplyPart, status: int, grpc_status: int) -> bool:
+    """Whether the call has been answered: of gRPC's the end of the reply tells."""
+    return reply.ends and grpc_status == 0 if call.protocol.is_grpc else status == 200
 
 
 def _can_be_answered(head: Head, call: Call) -> bool:

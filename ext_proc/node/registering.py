@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from mesh.discovery.registration import Registration
+from mesh.discovery.registration.keeping import Registration
 
 
 class Registering:
@@ -23,6 +23,12 @@ class Registering:
                 yield
             finally:
                 await self.withdraw()
+
+    def states(self) -> list[tuple[str, bool]]:
+        """Every service, and whether it knows the node, in order."""
+        return [
+            (f"via.{place} ({each.service})", each.registered) for place, each in enumerate(self._registrations)
+        ]  # fmt: skip
 
     async def withdraw(self) -> None:
         """Edges are to forget the node: returns once all services were told, or could not be. Again: does nothing."""

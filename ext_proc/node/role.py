@@ -3,17 +3,23 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 
 from aiohttp.web import AbstractRouteDef
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ext_proc.admin.documents import Amounts, NodeStatus, ProcessStatus, StatusDocument
+from ext_proc.admin.documents import Amounts, NodeDocument, NodeStatus, ProcessStatus, StatusDocument
 from ext_proc.admin.explain_api import ExplainApi
 from ext_proc.admin.http_port import HttpListener
+from ext_proc.batching.terms import NO_TERMS
 from ext_proc.config import Config
-from ext_proc.gathering.gatherer import Gatherer
+from ext_proc.gathering.gatherer import Gatherer, wants
+from ext_proc.known.status import known_status
 from ext_proc.node.explaining import NodeExplainer, version_status
+from ext_proc.node.known_calls import KnownCalls
 from ext_proc.node.operator_api import OperatorApi
 from ext_proc.node.policy import NodePolicy
 from ext_proc.node.registering import Registering
@@ -23,6 +29,7 @@ from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.cache import CacheReport
 from ext_proc.telemetry.egress import EgressReport
+from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.upstream.client import Upstream
 from mesh.discovery.registration import open_registrations
@@ -37,7 +44,7 @@ _QUIET_LOOK_SECONDS = 0.1
 _QUIET_LOOKS = 3
 
 
-class NodeRole:
+class NodeRole(Collector):
     """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic."""
 
     name = "node"
@@ -53,12 +60,30 @@ class NodeRole:
         self._publisher: ResidencyPublisher | None = None
         self._reports: list[Collector] = []
         self._upstream: Upstream | None = None
+        self._known = self._known_calls(config)
         registration = settings.registration
         self._registering = Registering(() if registration is None else open_registrations(registration))
 
+    def _known_calls(self, config: Config) -> KnownCalls | None:
+        """The map of known calls, where there is one."""
+        settings, known = self._settings, config.known
+        if known.file is None:
+            return None
+        batching = settings.batching
+        return KnownCalls(
+            known,
+            Path(known.file),
+            config.envoy.admin,
+            rest=settings.rest,
+            grpc=settings.cache.loader.address,
+            gathers=lambda model: batching is not None and wants(batching, model, NO_TERMS),
+            clock=self._clock,
+        )
+
     @property
-    def accounts(self) -> None:
-        """Nobody: every call is asked about, and its stream lasts until its reply has ended."""
+    def accounts(self) -> KnownCalls | None:
+        """The known calls, where there is a map; every other call is asked about, to the end of its reply."""
+        return self._known
 
     @property
     def policy(self) -> NodePolicy:
@@ -86,13 +111,22 @@ class NodeRole:
         """The model cache works for the length of the block: adopts what the model server holds, loads, evicts."""
         cache = self._settings.cache
         async with open_loader(cache) as loader:
-            manager = Manager(cache, open_store(self._settings.store), loader)
-            async with manager.running():
+            known = self._known
+            manager = Manager(
+                cache, open_store(self._settings.store), loader, carried=None if known is None else known.let_go
+            )
+            async with manager.running(), nullcontext() if known is None else known.running(manager):
                 self._manager = manager
                 self._reports = [CacheReport(manager)]
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
                 async with self._gathering() as gatherer, self._publishing(self._publisher):
-                    self._policy = NodePolicy(manager, self._body_limit, self._settings.hold_seconds, gatherer)
+                    self._policy = NodePolicy(
+                        manager,
+                        self._body_limit,
+                        self._settings.hold_seconds,
+                        gatherer,
+                        None if known is None else known.went_well,
+                    )
                     async with self._registering.running():
                         yield
 
@@ -124,6 +158,8 @@ class NodeRole:
         """Announces to the edges that this node goes, and warms no model any more."""
         self.manager.node_report.leave()
         self.publisher.leaving = True
+        if self._known is not None:
+            self._known.leaving = True
 
     async def left(self) -> None:
         """Returns once no edge follows this node any more and no call or session uses it, both for a moment.
@@ -150,14 +186,33 @@ class NodeRole:
 
     def status(self, process: ProcessStatus) -> StatusDocument:
         """Models, capacity and free room, why the model server is away, of which models no store could be asked."""
-        return {"role": "node", **process, **_node_status(self.manager.status(), len(self.manager.sessions))}
+        document: NodeDocument = {
+            "role": "node", **process, **_node_status(self.manager.status(), len(self.manager.sessions)),
+        }  # fmt: skip
+        if self._known is not None:
+            document["known"] = known_status(self._known.keeper, self._clock())
+        return document
 
     def collectors(self) -> Iterable[Collector]:
-        """What the cache did; and what batches did, where there are any."""
-        if self._upstream is None:
-            return self._reports
-        upstream = self._upstream
-        return [*self._reports, self._batches, EgressReport(lambda: upstream.reachable)]
+        """What the cache did, this role (see `collect`), the map of known calls and batches, where there are any."""
+        collectors: list[Collector] = [*self._reports, self]
+        if self._known is not None:
+            collectors.append(KnownReport(self._known.keeper))
+        if (upstream := self._upstream) is not None:
+            collectors += [self._batches, EgressReport(lambda: upstream.reachable)]
+        return collectors
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client: what the role itself tells."""
+        if self._known is not None:
+            told = "Models unloaded though Envoy, asked in vain, may still have known them."
+            yield CounterMetricFamily("tbms_known_unloads_untold", told, self._known.untold)
+        registered = GaugeMetricFamily(
+            "tbms_node_registered", "Whether a service of `node.registration` knows this node.", labels=["service"]
+        )
+        for service, stands in self._registering.states():
+            registered.add_metric([service], stands)
+        yield registered
 
     @asynccontextmanager
     async def _publishing(self, publisher: ResidencyPublisher) -> AsyncIterator[None]:

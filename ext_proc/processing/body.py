@@ -27,6 +27,11 @@ class Body:
         self._size += len(chunk)
         self._chunks.append(chunk)
 
+    @property
+    def size(self) -> int:
+        """Bytes of what was kept."""
+        return self._size
+
     def check(self, limit: int) -> None:
         """Raises CallError where what is kept has more than `limit` bytes."""
         if self._size > limit:

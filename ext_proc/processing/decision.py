@@ -26,8 +26,9 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it.
+    """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it, or to the one that a header names.
 
+    That one is written `@id`, and stands alone.
     `lease` is released when the call is over; None where its end is not heard of. `headers` are set on the request,
     and `body`, if given, goes on in place of the client's, in these pieces (only for a call that was collected).
     `wants_residency` names a model: the node is asked to say in its reply how it stands there, and the reply is shown
@@ -68,11 +69,14 @@ class Respond:
 class Hold:
     """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
 
-    `context` is what the policy wants to find again in `Held`; nobody else looks at it.
+    With `otherwise` a body of more than `most` bytes is not collected: the call goes on so. `context` is what the
+    policy wants to find again in `Held`; nobody else looks at it.
     """
 
     collect: bool = False
     context: object = None
+    most: int = 0
+    otherwise: Route | None = None
 
 
 Decision = Pass | Route | Refuse | Respond | Hold

@@ -51,10 +51,10 @@ class Machine:
     __slots__ = (
         "_body",
         "_call",
-        "_context",
         "_envoy",
         "_head",
         "_headers_continued",
+        "_hold",
         "_policy",
         "_remove",
         "_through",
@@ -69,7 +69,7 @@ class Machine:
     def __init__(self, policy: RequestPolicy, envoy: Version = NEWEST) -> None:
         self._policy = policy
         self._envoy = envoy
-        self._context: object = None
+        self._hold: Hold | None = None
         self.state = State.START
         self.held: Held | None = None
         self.lease: Lease | None = None
@@ -164,10 +164,14 @@ class Machine:
 
     def _check_length(self) -> None:
         """Refuses a body that says how long it is before it is sent, where it is to be here as a whole."""
-        assert self._head is not None
-        declared, limit = self._head.headers.get("content-length"), self._policy.body_limit
-        if declared is not None and (number(declared, 19) or 0) > limit:
+        declared, limit = self._declared(), self._policy.body_limit
+        if declared > limit:
             raise CallError(Reason.TOO_LARGE, f"the body of {declared} bytes is over the limit of {limit} bytes")
+
+    def _declared(self) -> int:
+        """How long the body says that it is, in bytes; 0 where it does not."""
+        assert self._head is not None
+        return number(self._head.headers.get("content-length", ""), 19) or 0
 
     def _open_body(self) -> list[bytes]:
         """What makes Envoy send the body."""
@@ -199,6 +203,9 @@ class Machine:
         if state is State.START:
             raise StreamError("a body came before the headers")
         body.keep(chunk.body, last)
+        hold = self._hold
+        if state is State.COLLECTING and hold is not None and hold.otherwise is not None and body.size > hold.most:
+            return self._apply(hold.otherwise)
         if state is not State.NAMING:
             body.check(self._policy.body_limit)
         out = self._grown(chunk.body, last, now)
@@ -224,7 +231,7 @@ class Machine:
         if self.state is State.NAMING and self._unnamed is not None:
             return self._named_by(self._unnamed.feed(chunk, last), now)
         if self.state is State.COLLECTING and last:
-            self._hold()
+            self._collected()
         return []
 
     def _named_by(self, call: Call | None, now: float) -> list[bytes]:
@@ -257,21 +264,25 @@ class Machine:
         return self._wait(decision)
 
     def _wait(self, hold: Hold) -> list[bytes]:
-        self._context = hold.context
-        self._body.check(self._policy.body_limit)
+        self._hold = hold
+        if hold.otherwise is not None:
+            if max(self._body.size, self._declared()) > hold.most:
+                return self._apply(hold.otherwise)
+        else:
+            self._body.check(self._policy.body_limit)
         if not hold.collect or self._body.ended:
-            self._hold()
+            self._collected()
             return []
         self._check_length()
         opened = self.state in (State.NAMING, State.COLLECTING)
         self.state = State.COLLECTING
         return [] if opened else self._open_body()
 
-    def _hold(self) -> None:
+    def _collected(self) -> None:
         assert self._head is not None
         assert self._call is not None
         self.state = State.HELD
-        self.held = Held(self._head, self._call, self._body.whole(), self._context)
+        self.held = Held(self._head, self._call, self._body.whole(), None if self._hold is None else self._hold.context)
 
     def _release(self, route: Route) -> list[bytes]:
         if self._headers_continued:

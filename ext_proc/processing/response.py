@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
-from ext_proc.contract import ANSWER_HEADER, CALL_HEADER, CLAIM_HEADER, NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import ANSWER_HEADER, CALL_HEADER, CLAIM_HEADER, NODE_HEADER, NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
 from ext_proc.processing.request import BodyMode
 from ext_proc.protos import ext_proc_pb2 as pb
 from ext_proc.wire.protobuf.fields import len_field
 from ext_proc.wire.reply import Reply
 from mesh.bounded import ByteMemo
+from mesh.node import node_behind
 
 Headers = Iterable[tuple[str, bytes]]
 
@@ -24,6 +25,9 @@ def continue_headers(
     nodes: tuple[str, ...] = (), remove: tuple[str, ...] = (), set_headers: tuple[tuple[str, str], ...] = ()
 ) -> bytes:
     """Lets the request go on: to `nodes` if any are named, without the headers `remove`, with `set_headers`.
+
+    A node that is reached by the header is named by it, and Envoy chooses the route anew; so it does where a client's
+    own such header is removed, by which it has chosen one.
 
     Memoised: a fleet has few distinct lists of nodes, and one for each model where the model is told to the node;
     building the message costs more than the look-up. What differs from call to call is not remembered: a path that is
@@ -61,7 +65,7 @@ def _continue_headers(
 ) -> pb.ProcessingResponse:
     message = pb.ProcessingResponse()
     message.request_headers.SetInParent()
-    _mutate(message.request_headers, remove, set_headers)
+    _mutate(message.request_headers, remove, set_headers, nodes)
     _hand_over(message, nodes)
     return message
 
@@ -93,8 +97,17 @@ def _continued_reply(change: HeaderMutation) -> bytes:
 
 
 def _mutate(
-    message: pb.HeadersResponse | pb.BodyResponse, remove: tuple[str, ...], set_headers: tuple[tuple[str, str], ...]
+    message: pb.HeadersResponse | pb.BodyResponse,
+    remove: tuple[str, ...],
+    set_headers: tuple[tuple[str, str], ...],
+    nodes: tuple[str, ...] = (),
 ) -> None:
+    by_header = node_behind(nodes[0]) if nodes else None
+    if by_header is not None or NODE_HEADER in remove:
+        message.response.clear_route_cache = True
+    if by_header is not None:
+        set_headers += ((NODE_HEADER, by_header),)
+        remove = tuple([name for name in remove if name != NODE_HEADER])
     if remove:
         message.response.header_mutation.remove_headers.extend(remove)
     if set_headers:
@@ -111,7 +124,7 @@ def _continued_buffered(reply: tuple[tuple[str, ...], tuple[tuple[str, str], ...
     nodes, set_headers = reply
     message = pb.ProcessingResponse()
     message.request_body.SetInParent()
-    _mutate(message.request_body, (), set_headers)
+    _mutate(message.request_body, (), set_headers, nodes)
     _hand_over(message, nodes)
     return message.SerializeToString()
 

@@ -16,9 +16,11 @@ class AccessLogType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     NOT_SET: _ClassVar[AccessLogType]
     DOWNSTREAM_START: _ClassVar[AccessLogType]
+    DOWNSTREAM_PERIODIC: _ClassVar[AccessLogType]
     DOWNSTREAM_END: _ClassVar[AccessLogType]
 NOT_SET: AccessLogType
 DOWNSTREAM_START: AccessLogType
+DOWNSTREAM_PERIODIC: AccessLogType
 DOWNSTREAM_END: AccessLogType
 
 class StreamAccessLogsMessage(_message.Message):

@@ -1,10 +1,11 @@
 """One candidate's call: the client's call, rewritten for another model, and placed on a node."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from math import ceil
 from typing import Protocol
 
-from ext_proc.batching.terms import Terms, write_terms
+from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
 from ext_proc.broker import deadline
 from ext_proc.broker.effects import Start
 from ext_proc.broker.plan import Candidate, Plan
@@ -51,11 +52,19 @@ class CandidatePlacing(Protocol):
     """Where candidates go; `ext_proc.edge.placing.Placing`, but for tests."""
 
     def place(
-        self, call: Call, model: str, now: float, node_id: str | None = None
+        self,
+        call: Call,
+        model: str,
+        now: float,
+        node_id: str | None = None,
+        limit: float = math.inf,
+        without: Collection[str] = (),
     ) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         """The nodes for a call, `ip:port`; the lease on the first, and its wait. Raises CallError if none is alive."""
 
-    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
+    def expected_wait(
+        self, call: Call, model: str, now: float, node_id: str | None = None, limit: float = math.inf
+    ) -> ExpectedWait:
         """Whether a call that went out now would wait for a load. Counts nothing."""
 
 
@@ -73,20 +82,28 @@ class Candidates:
         self._hints = hints
         self.body_limit = body_limit
 
-    def expected_wait(self, held: Held, candidate: Candidate, now: float) -> ExpectedWait:
-        """Whether the candidate would wait for a load if it went out now."""
-        return self._placing.expected_wait(held.call, candidate.model, now, _seat(held))
+    def expected_wait(self, held: Held, candidate: Candidate, now: float, limit_ms: float = math.inf) -> ExpectedWait:
+        """Whether the candidate would wait for a load if it went out now, with so much of its time left."""
+        return self._placing.expected_wait(held.call, candidate.model, now, _seat(held), limit_ms / 1000)
 
     def placed(
-        self, held: Held, start: Start, plan: Plan, race: str | None, now: float
+        self,
+        held: Held,
+        start: Start,
+        plan: Plan,
+        race: str | None,
+        now: float,
+        without: Collection[str] = (),
     ) -> tuple[Request, Lease, ExpectedWait]:
         """The request for a candidate of the plan, and what its node makes it wait for. Raises CallError.
 
-        `race` is told to the nodes of all candidates of one race. The call counts as load of its node until its lease
-        is released.
+        `without` are ids of nodes that have failed it. `race` is told to the nodes of all candidates of one race. The
+        call counts as load of its node until its lease is released.
         """
         model, hints = start.candidate.model, self._hints
-        nodes, lease, expected_wait = self._placing.place(held.call, model, now, _seat(held))
+        nodes, lease, expected_wait = self._placing.place(
+            held.call, model, now, _seat(held), start.remaining_ms / 1000, without
+        )
         terms = terms_of(start, plan, race)
         asks = bool(hints.silent) and hints.wants_residency(nodes[0], model, now)
         try:
@@ -107,10 +124,11 @@ class Candidates:
         call, candidate, headers = held.call, start.candidate, held.head.headers
         ms = start.remaining_ms + _GRACE_MS
         own: Headers = (
-            (HOP_HEADER, self._hop.write(nodes).encode("ascii")),
+            *self._hop.headers(nodes),
             (MODEL_HEADER, write_model(candidate.model, candidate.version, candidate.label).encode("ascii")),
-            (CALL_HEADER, write_terms(terms).encode("ascii")),
         )
+        if terms != NO_TERMS:
+            own += ((CALL_HEADER, write_terms(terms).encode("ascii")),)
         if asks:
             own += _ASK
         if held.seat is not None:
@@ -122,7 +140,8 @@ class Candidates:
         if call.protocol.is_grpc:
             message = _message(held, candidate)
             return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, True, nodes)
-        own += ((UPSTREAM_TIMEOUT_HEADER, b"%d" % ceil(ms)),)
+        if ms < math.inf:
+            own += ((UPSTREAM_TIMEOUT_HEADER, b"%d" % ceil(ms)),)
         path = headers[":path"]
         if not _is_same(call, candidate):
             path = swap_path(call, path, candidate.model, candidate.version, candidate.label)

@@ -6,27 +6,26 @@ happens (an answer, a failure, the timer) is told to the race within the callbac
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
-from ext_proc.batching.terms import Terms
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Cancel, Effect, Fail, Outcome, Start, Why
 from ext_proc.broker.estimates import Estimates
-from ext_proc.broker.plan import Candidate, Mix, Plan
+from ext_proc.broker.plan import Mix, Plan
 from ext_proc.broker.race import Race
 from ext_proc.contract import ANSWER_HEADER, NOBODY_ANSWERED
 from ext_proc.errors import CallError, Reason, TbmsError, kept
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.answer import compose
-from ext_proc.racing.candidate_request import Candidates, terms_of
+from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.member_replies import FittingReplies, MemberReply, fitting, read_member
-from ext_proc.upstream.client import Request, Response, UpstreamError
+from ext_proc.racing.sending import Sender
+from ext_proc.upstream.client import Response, UpstreamError
 from ext_proc.wake_up import WakeUp
-from mesh.routing.placement import RESIDENT
+from mesh.routing.placement import RESIDENT, ExpectedWait
 
 logger = logging.getLogger(__name__)
 
@@ -36,31 +35,17 @@ _NOBODY_ANSWERED = f"{NOBODY_ANSWERED};".encode("ascii")
 _REFUSED_GRPC = frozenset({GrpcStatus.RESOURCE_EXHAUSTED, GrpcStatus.UNAVAILABLE})
 
 
-class Caller(Protocol):
-    """Sends one call; `Upstream`, but for tests."""
-
-    async def call(self, request: Request) -> Response:
-        """Raises UpstreamError; gives the call up on the wire when cancelled."""
-
-
-AskInCompany = Callable[[Held, Candidate, Terms, Request], Awaitable[Response] | None]
-"""The reply to a candidate that is gathered into a batch instead of going out by the request; None: it is not.
-
-Raises CallError.
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class RaceRunner:
     """Races for all streams of the process; they share everything that is here.
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
     called once for every race, after its answer is on its way. `race_tokens` never end, and none is another process's.
-    `clock` in seconds, monotonic. `ask_in_company`: whether a batch takes a candidate along.
+    `clock` in seconds, monotonic.
     """
 
     group: asyncio.TaskGroup
-    upstream: Caller
+    sender: Sender
     candidates: Candidates
     estimates: Estimates
     budget: HedgeBudget
@@ -68,23 +53,15 @@ class RaceRunner:
     report: Callable[[Race, Held], None]
     race_tokens: Iterator[str]
     clock: Callable[[], float]
-    ask_in_company: AskInCompany | None = None
-
-    async def send(self, held: Held, start: Start, plan: Plan, race: str, request: Request) -> Response:
-        """The reply to a candidate. Raises UpstreamError and CallError."""
-        if self.ask_in_company is not None:
-            terms = terms_of(start, plan, race)
-            reply = self.ask_in_company(held, start.candidate, terms, request)
-            if reply is not None:
-                return await reply
-        return await self.upstream.call(request)
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
         """Races the call: the answer, an error included. To be cancelled when the client goes away."""
         now = self.clock()
         race = Race(
             plan,
-            self.estimates.of_plan(plan, lambda candidate: self.candidates.expected_wait(held, candidate, now), now),
+            self.estimates.of_plan(
+                plan, lambda candidate: self.candidates.expected_wait(held, candidate, now, plan.limit_ms), now
+            ),
             self.budget,
             fitting(held.call, self.candidates.body_limit()),
             arrival=arrival,
@@ -162,14 +139,13 @@ class _RaceRun:
         error: TbmsError | None = None
         began = shared.clock()
         expected_wait = RESIDENT
+
+        def waits(wait: ExpectedWait) -> None:
+            nonlocal expected_wait
+            expected_wait = wait
+
         try:
-            plan = self._race.plan
-            request, lease, expected_wait = shared.candidates.placed(self._held, start, plan, self._token, began)
-            try:
-                response = await shared.send(self._held, start, plan, self._token, request)
-            finally:
-                lease.release()
-            shared.candidates.replied(start.candidate, response, shared.clock())
+            response = await shared.sender.send(self._held, start, self._race.plan, self._token, waits)
         except asyncio.CancelledError:
             now = shared.clock()
             shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)

@@ -13,7 +13,8 @@ from ext_proc.broker.race import Race
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.processing.decision import Held, Respond
 from ext_proc.racing.candidate_request import Candidates
-from ext_proc.racing.race_runner import AskInCompany, RaceRunner
+from ext_proc.racing.race_runner import RaceRunner
+from ext_proc.racing.sending import Sender
 from ext_proc.racing.shadow import Shadows
 from ext_proc.upstream.client import Upstream
 
@@ -21,7 +22,7 @@ from ext_proc.upstream.client import Upstream
 class Racer:
     """Answers held calls by racing their candidates, and copies to shadows what is to be copied, while `running`.
 
-    `report`, `race_tokens`, `clock` and `ask_in_company` are those of `RaceRunner`.
+    `report`, `race_tokens` and `clock` are those of `RaceRunner`.
     """
 
     def __init__(
@@ -29,19 +30,19 @@ class Racer:
         settings: BrokerSettings,
         estimates: Estimates,
         upstream: Upstream,
+        sender: Sender,
         candidates: Candidates,
         budget: HedgeBudget,
         report: Callable[[Race, Held], None],
         race_tokens: Iterator[str],
         clock: Callable[[], float],
-        ask_in_company: AskInCompany | None = None,
     ) -> None:
         self._upstream = upstream
         self._group = asyncio.TaskGroup()
         self._shadows = Shadows(self._group, upstream, candidates, clock)
         self._race_runner = RaceRunner(
             self._group,
-            upstream,
+            sender,
             candidates,
             estimates,
             budget,
@@ -49,7 +50,6 @@ class Racer:
             report,
             race_tokens,
             clock,
-            ask_in_company,
         )
 
     @asynccontextmanager

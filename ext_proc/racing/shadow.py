@@ -14,7 +14,7 @@ from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.errors import CallError
 from ext_proc.processing.decision import Held
 from ext_proc.racing.candidate_request import Candidates
-from ext_proc.racing.race_runner import Caller
+from ext_proc.racing.sending import Caller
 from ext_proc.upstream.client import UpstreamError
 
 logger = logging.getLogger(__name__)

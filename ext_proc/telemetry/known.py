@@ -1,6 +1,7 @@
 """Metrics of the map of known calls."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -12,7 +13,7 @@ from ext_proc.known.keeper import MapKeeper
 class KnownReport(Collector):
     """What the keeper has written, and whether Envoy has it."""
 
-    def __init__(self, keeper: MapKeeper) -> None:
+    def __init__(self, keeper: MapKeeper[Any]) -> None:
         self._keeper = keeper
 
     def collect(self) -> Iterable[Metric]:

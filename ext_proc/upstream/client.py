@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from types import TracebackType
 from typing import Self
 
@@ -61,7 +61,7 @@ class UpstreamError(TbmsError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` is in seconds.
+    """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` in seconds may be infinite.
 
     The body is pieces, which are sent as they are: candidates share what is the same for all of them. `nodes` are those
     that it is placed on (`ip:port`, best first), where it is.
@@ -168,10 +168,12 @@ def header_block(request: Request) -> bytes:
     ]
     fields += [literal(key.encode("latin-1"), value) for key, value in request.headers if key not in HOP_BY_HOP]
     if request.is_grpc:
-        # At most eight digits; microseconds up to a minute and a half.
-        micros = ceil(request.timeout * 1e6)
-        timeout = b"%du" % micros if micros < 100_000_000 else b"%dm" % min(ceil(request.timeout * 1e3), 99_999_999)
-        fields += (_GRPC_FIELDS, literal(b"grpc-timeout", timeout))
+        fields.append(_GRPC_FIELDS)
+        if request.timeout < inf:
+            # At most eight digits; microseconds up to a minute and a half.
+            micros = ceil(request.timeout * 1e6)
+            timeout = b"%du" % micros if micros < 100_000_000 else b"%dm" % min(ceil(request.timeout * 1e3), 99_999_999)
+            fields.append(literal(b"grpc-timeout", timeout))
     elif size := sum(map(len, request.body)):
         fields.append(literal(b"content-length", b"%d" % size))
     return b"".join(fields)

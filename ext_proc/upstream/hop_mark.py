@@ -7,6 +7,10 @@ but the server can call, Envoy reads it itself; see `ext_proc.envoy_config.parts
 
 import hmac
 
+from ext_proc.contract import HOP_HEADER, NODE_HEADER
+from ext_proc.http2.headers import Headers
+from mesh.node import node_behind
+
 
 class HopMark:
     """Writes and reads marks. `secret` is random, and is never logged."""
@@ -17,6 +21,14 @@ class HopMark:
     def write(self, nodes: tuple[str, ...]) -> str:
         """The header's value for a call that is to go to `nodes` (`ip:port`, best first)."""
         return f"{self._secret.decode('ascii')} {','.join(nodes)}"
+
+    def headers(self, nodes: tuple[str, ...]) -> Headers:
+        """The mark on a call of ours to `nodes`. A node that is reached by a header is named in clear as well: where
+        Envoy knows who calls, that is all that it needs; where it does not, it takes that header off and asks us.
+        """
+        mark: Headers = ((HOP_HEADER, self.write(nodes).encode("ascii")),)
+        by_header = node_behind(nodes[0])
+        return mark if by_header is None else (*mark, (NODE_HEADER, by_header.encode("ascii")))
 
     def read(self, value: str) -> tuple[str, ...] | None:
         """The nodes of a mark of ours, None for anything else. Compares in constant time."""

@@ -47,6 +47,9 @@ INFERENCE = frozenset(
 )
 """What asks a model for an inference."""
 
+READS = INFERENCE - {Verb.SESSION_RUN, Verb.STREAM_INFER}
+"""Of these, what may be asked twice without harm, and has one reply."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

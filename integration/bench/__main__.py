@@ -12,8 +12,10 @@ BENCHMARKS = {
     "batching": "integration.bench.batching.benchmark",
     "cache": "integration.bench.cache.benchmark",
     "deadline": "integration.bench.deadline.benchmark",
+    "discovery": "integration.bench.discovery.benchmark",
     "hostile": "integration.bench.hostile.benchmark",
     "known-map": "integration.bench.known_map.benchmark",
+    "mesh": "integration.bench.mesh.benchmark",
     "routing": "integration.bench.routing.benchmark",
 }
 

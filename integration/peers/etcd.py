@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,31 @@ def etcd_binary() -> Path:
     return _BUILT if _BUILT.exists() else Path(installed or "")
 
 
+@dataclass(frozen=True)
+class EtcdTls:
+    """What it shows its clients, and the authority of the certificate that it asks of them. PEM files."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+
+
 class Etcd:
     """`async with Etcd(folder)`. `url` is where it is reached; `process` may be stopped, paused and started again.
-    Raises FileNotFoundError where there is none."""
+    With `tls` the methods that call it cannot be used. Raises FileNotFoundError where there is none."""
 
-    def __init__(self, folder: Path) -> None:
-        client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
-        self.url = client
+    def __init__(self, folder: Path, tls: EtcdTls | None = None) -> None:
+        ports = free_ports(3)
+        peer, self._health = (f"http://127.0.0.1:{port}" for port in ports[1:])
+        client = self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{ports[0]}"
         command: list[str | Path] = [
             etcd_binary(), "--name", "one", "--data-dir", folder / "etcd", "--listen-client-urls", client,
             "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", f"one={peer}",
+            "--initial-cluster", f"one={peer}", "--listen-metrics-urls", self._health,
         ]  # fmt: skip
+        if tls is not None:
+            command += ["--cert-file", tls.certificate, "--key-file", tls.key]
+            command += ["--client-cert-auth", "--trusted-ca-file", tls.client_ca]
         self.process = Process("etcd", command, folder / "etcd.log")
 
     async def __aenter__(self) -> "Etcd":
@@ -44,7 +58,7 @@ class Etcd:
 
     async def start(self) -> None:
         """Returns once it takes calls."""
-        await self.process.start(answers(f"{self.url}/health"))
+        await self.process.start(answers(f"{self._health}/health"))
 
     async def put(self, key: str, value: str) -> None:
         """Writes one key."""

@@ -2,11 +2,12 @@
 
 It keeps to the API's rules: resourceVersions grow with every change, a watch begins after the one that it names, ends
 after `timeoutSeconds`, sends bookmarks where they are allowed, and is an ERROR of code 410 where the version has been
-compacted. It is not a kube-apiserver: the test against a real one is still to come.
+compacted. It is not a kube-apiserver: tests/peers has a real one.
 """
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -122,8 +123,9 @@ def ports(**named: int) -> list[Object]:
 
 
 @asynccontextmanager
-async def kubernetes_api() -> AsyncIterator[KubernetesApi]:
-    """An API at a free port of this machine, over plain HTTP."""
+async def kubernetes_api(*, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[KubernetesApi]:
+    """An API at a free port of this machine, or at that one."""
     api = KubernetesApi()
-    async with http_service("/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices", api.answer) as api.url:
+    path = "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices"
+    async with http_service({f"GET {path}": api.answer}, tls=tls, port=port) as api.url:
         yield api

@@ -14,10 +14,13 @@ Item = dict[str, Any]
 
 
 class Overview:
-    """`items` may be changed at any time. `url` is where it is reached, `before_page` is called at each page."""
+    """`items`, the dataplanes, and `services`, the MeshServices, may be changed at any time. `url` is where it is
+    reached, `before_page` is called at each page.
+    """
 
     def __init__(self) -> None:
         self.items: list[Item] = []
+        self.services: list[Item] = []
         self.token: str | None = None
         self.url = ""
         self.pages = 0
@@ -29,7 +32,8 @@ class Overview:
         self.before_page()
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.json_response({"title": "Could not authenticate", "status": 401, "detail": "no"}, status=401)
-        chosen = [item for item in self.items if item["mesh"] == request.match_info["mesh"]]
+        kind = self.services if request.match_info["kind"] == "meshservices" else self.items
+        chosen = [item for item in kind if item["mesh"] == request.match_info["mesh"]]
         for name, value in request.query.items():
             if name.startswith("filter[labels."):
                 label = name.removeprefix("filter[labels.").removesuffix("]")
@@ -56,9 +60,21 @@ def dataplane(name: str, address: str, inbounds: dict[str, int], **labels: str) 
     }
 
 
+def service(name: str, zone: str, ports: dict[str, int], **labels: str) -> Item:
+    """A MeshService of another zone, as the control plane of this one lists it."""
+    synced = {"kuma.io/display-name": name, "kuma.io/zone": zone, "kuma.io/origin": "global"}
+    return {
+        "name": f"{name}-6dwcxz28zv4wv6w9",
+        "mesh": "default",
+        "labels": {**synced, **labels},
+        "spec": {"ports": [{"name": port, "port": number} for port, number in ports.items()], "state": "Available"},
+    }
+
+
 @asynccontextmanager
 async def overview() -> AsyncIterator[Overview]:
     """A control plane at a free port of this machine."""
     plane = Overview()
-    async with http_service("/meshes/{mesh}/dataplanes/_overview", plane.answer) as plane.url:
+    paths = "/meshes/{mesh}/{kind:dataplanes/_overview|meshservices}"
+    async with http_service({f"GET {paths}": plane.answer}) as plane.url:
         yield plane

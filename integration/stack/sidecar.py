@@ -74,7 +74,7 @@ class Sidecar:
                 self._sections.setdefault(name, {}).update(section)
             else:
                 self._sections[name] = list(section)
-        if "node" not in self._sections and not self._sections["envoy"].get("watch_responses"):
+        if not self._sections["envoy"].get("watch_responses"):
             # Soon enough for tests to meet it: most make a few calls and are done.
             known = {"file": str(folder / "known.pb"), "seconds": 0.1}
             self._sections["known"] = {**known, **self._sections.get("known", {})}
@@ -132,6 +132,10 @@ class Sidecar:
         """Adds settings to a section of the configuration that is written next."""
         self._sections.setdefault(section, {}).update(settings)
 
+    def put(self, section: str, settings: Section | Sequence[Any]) -> None:
+        """Replaces a section of the configuration that is written next."""
+        self._sections[section] = settings
+
     def write_config(self) -> None:
         """Writes the configuration as it stands now, in one step: a server that watches the file takes it up."""
         document = {**self._sections, "nodes": [_as_settings(node) for node in self.nodes]}
@@ -159,5 +163,7 @@ class Sidecar:
 
 def _as_settings(node: Node) -> dict[str, Any]:
     settings: dict[str, Any] = {"id": node.id, "grpc": node.grpc, "rest": node.rest}
+    if node.is_far:
+        settings |= {"reached_by": node.reached_by, "speaks": sorted(node.speaks)}
     settings |= {"residency": node.residency, "zone": node.zone, "weight": node.weight, "models": sorted(node.models)}
     return settings

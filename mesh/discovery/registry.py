@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mesh.back_off import RetryDelays
@@ -37,6 +38,13 @@ class NodeSetWorker(NodeSetListener, Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Followed:
+    name: str
+    source: NodeSource
+    task: asyncio.Task[None] | None = None
+
+
 class Registry:
     """Merges the sources (name -> source; where they clash, the earlier one wins) into one set of nodes.
 
@@ -53,10 +61,11 @@ class Registry:
         steady: Iterable[str] = (),
         chance: Callable[[], float] | None = None,
     ) -> None:
-        self._sources = dict(sources)
+        self._followed = [_Followed(name, source) for name, source in sources.items()]
+        self._group: asyncio.TaskGroup | None = None
         self._listeners = listeners
         self._chance = chance
-        self._sightings = Sightings(self._sources, steady)
+        self._sightings = Sightings(sources, steady)
         self._changed = asyncio.Event()
         self.ready = asyncio.Event()
         """Set once every source has been heard: it has handed over its nodes, or failed to."""
@@ -72,32 +81,62 @@ class Registry:
         """Every source as of now; while the registry runs."""
         return self._sightings.states(_now())
 
+    def replace(self, sources: Mapping[str, NodeSource]) -> None:
+        """These are the sources from now on. One that is followed already goes on undisturbed, under whatever name; of
+        the nodes of those that go: see `Sightings.replace`."""
+        known = {id(followed.source): followed for followed in self._followed}
+        followed_now, former = [], {}
+        for name, source in sources.items():
+            stays = known.pop(id(source), None)
+            former[name] = None if stays is None else stays.name
+            followed_now.append(stays or _Followed(name, source))
+        self._sightings.replace(former)
+        self._followed = followed_now
+        for followed, name in zip(self._followed, sources, strict=True):
+            followed.name = name
+        for gone in known.values():
+            if gone.task is not None:
+                gone.task.cancel()
+        self._start()
+        self._changed.set()
+
     async def run(self) -> None:
         """Follow the sources until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for name, source in self._sources.items():
-                tasks.create_task(self._follow(name, source), name=f"source {name}")
-            for listener in self._listeners:
-                if isinstance(listener, NodeSetWorker):
-                    tasks.create_task(listener.run(), name=type(listener).__name__)
-            tasks.create_task(self._tell(), name="tell of nodes")
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._start()
+                for listener in self._listeners:
+                    if isinstance(listener, NodeSetWorker):
+                        self._group.create_task(listener.run(), name=type(listener).__name__)
+                self._group.create_task(self._tell(), name="tell of nodes")
+        finally:
+            self._group = None
 
-    async def _follow(self, name: str, source: NodeSource) -> None:
+    def _start(self) -> None:
+        """Follows those that are not followed yet, while it runs."""
+        for followed in self._followed:
+            if self._group is not None and followed.task is None:
+                followed.task = self._group.create_task(self._follow(followed), name=f"source {followed.name}")
+
+    async def _follow(self, followed: _Followed) -> None:
         delays = RetryDelays(FIRST_PAUSE, LONGEST_PAUSE, self._chance)
         while True:
             try:
-                async with aclosing(source.snapshots()) as snapshots:
+                async with aclosing(followed.source.snapshots()) as snapshots:
                     async for found in snapshots:
-                        self._sightings.took(name, found, _now())
+                        self._sightings.took(followed.name, found, _now())
                         delays.reset()
                         self._changed.set()
                 failure = "It ended."
             except (OSError, TimeoutError, MeshError) as error:
                 failure = str(error)[:_CAUSE] or type(error).__name__
-            self._sightings.failed(name, failure, _now())
+            self._sightings.failed(followed.name, failure, _now())
             self._changed.set()
             pause = next(delays)
-            logger.warning("a source of nodes failed", extra={"source": name, "cause": failure, "retry_seconds": pause})
+            logger.warning(
+                "a source of nodes failed",
+                extra={"source": followed.name, "cause": failure, "retry_seconds": pause},
+            )
             await asyncio.sleep(pause)
 
     async def _tell(self) -> None:
@@ -109,7 +148,7 @@ class Registry:
             if found is not None:
                 self._take(found)
             due = self._sightings.due(now)
-            if self._sightings.heard and (due is None or due > now):
+            if self._sightings.heard and not self._sightings.pending:
                 self.ready.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):

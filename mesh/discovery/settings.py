@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mesh.address import parse_endpoint
 from mesh.discovery.merge import merge
-from mesh.node import Node
+from mesh.node import Node, ProtocolKind, ReachedBy
 from mesh.settings import ModelName, Settings
 
 
@@ -41,15 +41,30 @@ class NodeSettings(Settings):
         description="The models that it holds, where that is a fixed set. Empty: it may be asked for any.",
     )
 
+    reached_by: ReachedBy = Field(
+        default="endpoint",
+        description="How Envoy gets calls to it: by its endpoint, or, to another zone, by a route that a header names: "
+        "then `grpc` and `rest` are where that route leads, needed only where Envoy's configuration is rendered.",
+    )
+    speaks: tuple[ProtocolKind, ...] = Field(
+        default=(), max_length=2, description="With `reached_by: header`: what it takes, where no address says so."
+    )
+
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if self.grpc is None and self.rest is None:
-            raise ValueError(f"Node {self.id!r} has neither a grpc nor a rest endpoint.")
+        if self.reached_by == "endpoint" and self.speaks:
+            raise ValueError(f"Node {self.id!r}: `speaks` is for `reached_by: header`; endpoints say it themselves.")
+        if self.grpc is None and self.rest is None and not self.speaks:
+            why = ", and says nothing of what it speaks" if self.reached_by == "header" else ""
+            raise ValueError(f"Node {self.id!r} has neither a grpc nor a rest endpoint{why}.")
         return self
 
     def node(self) -> Node:
         """The node that this section describes."""
-        return Node(self.id, self.grpc, self.rest, self.zone, self.weight, frozenset(self.models), self.residency)
+        models, speaks = frozenset(self.models), frozenset(self.speaks)
+        return Node(
+            self.id, self.grpc, self.rest, self.zone, self.weight, models, self.residency, self.reached_by, speaks
+        )
 
 
 AnySequence = TypeVar("AnySequence", bound=Sequence[NodeSettings])

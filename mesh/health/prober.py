@@ -1,4 +1,9 @@
-"""The prober: probes every node again and again, and tells when one is proven dead or alive again."""
+"""The prober: probes every node again and again, and tells when one is proven dead or alive again.
+
+A far node is not probed while calls to it go well: what they come to is told (`observed`), and counts as a probe does.
+After the first that failed it is probed at once, and gets no call before a probe went well: where a call cannot be sent
+to another node, none is risked.
+"""
 
 import asyncio
 import logging
@@ -25,10 +30,15 @@ class _ProbedNode:
         self.node = node
         self.state = HealthState(settings)
         self.cause: str | None = None
+        self.offered = True
+        self.doubted = asyncio.Event()
 
 
 class Prober:
-    """Probes each node on its own. `update` may be called at any time, `run` once. `seed` moves the probes apart."""
+    """Probes each node on its own, and says which may get calls. `update` may be called at any time, `run` once.
+
+    `seed` moves the probes apart.
+    """
 
     def __init__(self, settings: ProbeSettings, probe: Probe, verdict: Verdict, seed: int) -> None:
         self._settings = settings
@@ -40,8 +50,20 @@ class Prober:
     def update(self, nodes: Iterable[Node]) -> None:
         """These are the nodes from now on. One whose endpoints have changed is a new one: alive until proven dead."""
         for gone in self._nodes.update(nodes if self._settings.enabled else ()):
-            if not gone.state.alive:
+            if not gone.offered:
                 self._verdict(gone.node.id, True)
+
+    def observed(self, node_id: str, cause: str | None) -> None:
+        """A call to a far node has failed (why, in one sentence), or was answered. Of no effect for another node."""
+        probed = self._nodes.get(node_id)
+        if probed is None or not probed.node.is_far:
+            return
+        if cause is not None:
+            probed.cause = cause
+            probed.doubted.set()
+            self._believe(probed, False)
+        elif probed.state.alive:
+            self._believe(probed, True)
 
     def cause(self, node_id: str) -> str | None:
         """Why the last probe of that node failed, or None if it did not."""
@@ -58,12 +80,21 @@ class Prober:
     async def _keep_probing(self, probed: _ProbedNode) -> None:
         await asyncio.sleep(self._random.random() * self._settings.retry_interval)
         while True:
+            if probed.node.is_far and probed.state.alive and not probed.state.in_doubt:
+                probed.doubted.clear()
+                await probed.doubted.wait()
             probed.cause = await self._probe(probed.node)
-            change = probed.state.observe(probed.cause is None)
-            if change is not None:
-                if change:
-                    logger.info("a node is alive again", extra={"node": probed.node.id})
-                else:
-                    logger.warning("a node is dead", extra={"node": probed.node.id, "cause": probed.cause})
-                self._verdict(probed.node.id, change)
+            self._believe(probed, probed.cause is None)
             await asyncio.sleep(probed.state.pause(self._random.random()))
+
+    def _believe(self, probed: _ProbedNode, good: bool) -> None:
+        change = probed.state.observe(good)
+        if change is not None:
+            if change:
+                logger.info("a node is alive again", extra={"node": probed.node.id})
+            else:
+                logger.warning("a node is dead", extra={"node": probed.node.id, "cause": probed.cause})
+        offered = probed.state.alive and not (probed.node.is_far and probed.state.in_doubt)
+        if offered is not probed.offered:
+            probed.offered = offered
+            self._verdict(probed.node.id, offered)

@@ -52,6 +52,11 @@ class HealthState:
         self._against = 0
         return good
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether what was observed last contradicts what is believed."""
+        return self._against > 0
+
     def pause(self, chance: float) -> float:
         """Seconds until the next probe: short while in doubt. `chance`, from 0 to 1, is its place in the jitter."""
         base = self._settings.retry_interval if self._against else self._settings.interval

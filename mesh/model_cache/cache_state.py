@@ -44,6 +44,10 @@ class CacheState:
         """The node is shut down: nothing changes any more."""
         self.leases = 0
         """Calls that hold a lease now."""
+        self.on_change: Callable[[str], None] = _nothing
+        """Told of each model that may have come into another state."""
+        self.before_eviction: Callable[[], None] = _nothing_at_all
+        """Called before anything is chosen to go: what was heard late of its use is to be in the books."""
         keep_files = settings.capacity.disk_bytes is not None
         rules = Rules(settings.capacity.room(), settings.min_age_seconds, settings.pinned, keep_files)
         self._ledger = Ledger(rules, settings.reserve.room())
@@ -91,6 +95,11 @@ class CacheState:
         self.leases += 1
         return Lease(held, self._release)
 
+    def used(self, entry: CacheEntry, now: float) -> None:
+        """A call that has no lease uses, or has used, a model that is in the books."""
+        if self._ledger.entry(entry.key) is entry:
+            self._ledger.use(entry, now)
+
     def relate(self, entry: CacheEntry, found: tuple[Need, ...]) -> None:
         """The entry needs what was found in its files, and what the settings say."""
         self.relations.relate(entry, self.needs(entry.key.model, found))
@@ -109,6 +118,7 @@ class CacheState:
     def announce(self, model: str) -> None:
         """Tell the edges the residency of a model, which may have changed."""
         self.feed.publish(model, residency_of(self.relations.versions(model)))
+        self.on_change(model)
 
     def memory_estimate(self, model: str, disk_bytes: int) -> int:
         """Bytes of memory to expect of a model before it is measured."""
@@ -126,6 +136,7 @@ class CacheState:
 
     def admit(self, remotes: Iterable[Remote], beside: Collection[CacheEntry], spared: Collection[Key] = ()) -> Verdict:
         """Promise room to models that are to be loaded together, users last; see `Ledger.admit`."""
+        self.before_eviction()
         newcomers = []
         for remote in reversed(list(remotes)):  # a user is opened first, and so goes before what it needs
             memory = self.memory_estimate(remote.model, remote.size_bytes)
@@ -145,6 +156,7 @@ class CacheState:
 
     def make_reserve(self) -> Evict:
         """Condemn what has to go so that the configured reserve is free; see `Ledger.make_reserve`."""
+        self.before_eviction()
         return self._ledger.make_reserve(self.clock())
 
     def drain(self, entry: CacheEntry) -> None:
@@ -211,3 +223,11 @@ class CacheState:
         for entry in held:
             if self._ledger.release(entry):
                 self.changes.notify_soon()
+
+
+def _nothing(model: str) -> None:
+    """Nobody wants to know."""
+
+
+def _nothing_at_all() -> None:
+    """Nothing is heard late."""

@@ -21,9 +21,11 @@ from mesh.model_cache.books.names import check_name, check_version
 from mesh.model_cache.books.states import CacheEntry
 from mesh.model_cache.books.status import CacheStatus, ModelStatus, describe
 from mesh.model_cache.cache_state import CacheState, Offload
+from mesh.model_cache.carried import CarriedCalls
 from mesh.model_cache.lease import Lease
 from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loads.jobs import Job
+from mesh.model_cache.loads.unloading import Carried
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import clean_leftovers
 from mesh.model_cache.stores.store import Store
@@ -45,9 +47,11 @@ class Manager:
         *,
         clock: Callable[[], float] = time.monotonic,
         offload: Offload = asyncio.to_thread,
+        carried: Carried | None = None,
     ) -> None:
+        """`carried` where Envoy may carry calls by itself: what is to be waited for before a model is unloaded."""
         self._cache = CacheState(settings, clock, offload)
-        self._parts = parts = wire(self._cache, store, loader, self._arrived)
+        self._parts = parts = wire(self._cache, store, loader, self._arrived, carried)
         self._server, self._versions = parts.server, parts.versions
         self.commands, self.node_report = parts.commands, parts.node_report
         self.sessions = parts.sessions
@@ -115,6 +119,10 @@ class Manager:
     def suspect_server(self) -> None:
         """A call failed in a way that a restart of the model server would explain: look at it now."""
         self._server.suspect()
+
+    def carried_calls(self, holds_for: float, changed: Callable[[str], None]) -> CarriedCalls:
+        """What is to be told of calls that Envoy carries by itself; see there. One for each cache."""
+        return CarriedCalls(self._cache, self._versions, self._server, holds_for, changed)
 
     def status(self) -> CacheStatus:
         """Everything an operator may want to see, causes included."""

@@ -50,6 +50,8 @@ class ServerHealth:
         """Whether the models that the books call available can be used: not in UNVERIFIED and AWAY."""
         self.cause = "not asked yet"
         """Why the server is away; empty while it answers."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Told when `verified` may have changed."""
 
     def suspect(self) -> None:
         """A call to the model server failed in a way that a restart would explain."""
@@ -154,6 +156,7 @@ class ServerHealth:
         self._state = state
         self.verified = state not in (ServerState.UNVERIFIED, ServerState.AWAY)
         self._changes.notify()
+        self.on_change()
 
     async def _wait_while(self, blocked: Callable[[], bool]) -> None:
         try:

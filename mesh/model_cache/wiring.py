@@ -17,7 +17,7 @@ from mesh.model_cache.loads.jobs import Job, Jobs
 from mesh.model_cache.loads.loading import Loading
 from mesh.model_cache.loads.needed import Needed
 from mesh.model_cache.loads.planning import Planning
-from mesh.model_cache.loads.unloading import Unloading
+from mesh.model_cache.loads.unloading import Carried, Unloading
 from mesh.model_cache.maintenance import Maintenance
 from mesh.model_cache.report import NodeReport
 from mesh.model_cache.server_health import ServerHealth
@@ -44,12 +44,18 @@ class Parts:
     sessions: HeldSessions
 
 
-def wire(cache: CacheState, store: Store, loader: Loader, arrived: Callable[[CacheEntry, Job], None]) -> Parts:
+def wire(
+    cache: CacheState,
+    store: Store,
+    loader: Loader,
+    arrived: Callable[[CacheEntry, Job], None],
+    carried: Carried | None = None,
+) -> Parts:
     """The parts over one state. `arrived` is called in the step in which a model becomes available."""
     tasks = Tasks()
     store_index = StoreIndex(cache.settings, store, cache.clock, tasks.spawn, loader.reads)
     server = ServerHealth(cache, loader)
-    unloading = Unloading(cache, loader, server, tasks.spawn)
+    unloading = Unloading(cache, loader, server, tasks.spawn, carried)
     jobs = Jobs(cache, tasks.spawn, lambda key: bringing.bring(key), arrived)
     versions = Versions(
         cache,

@@ -6,40 +6,29 @@ anew every `seconds`, and at once when a holder goes; a table comes out only whe
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from mesh.bounded import Memo
+from mesh.known_map import PARTS, KnownModel, Pace, Shares, is_sampled
 from mesh.names import name_fault
 from mesh.node import ProtocolKind
 from mesh.residency.state import Residency
 from mesh.routing.choice import choose
-from mesh.routing.load import NodeLoad
+from mesh.routing.load import Excess, NodeLoad
 from mesh.routing.router import Router
 from mesh.routing.settings import KnownSettings
-from mesh.routing.shortlist import NodeState, Shortlist
-
-PARTS = 60
-"""Shares of calls are counted in these: equal ones of two to six nodes come out even."""
-
-Shares = tuple[tuple[int, tuple[str, ...]], ...]
-"""How many of PARTS calls go to which nodes, `ip:port`, the first for calls, the later ones for retries."""
+from mesh.routing.shortlist import Distance, NodeState, Shortlist
 
 _STEP = 4
 """Parts by which some share has to be another one before the table changes for it."""
 _KEEPS = 1.5
 """So many times as much in demand is a model that takes another one's place."""
-_COOLED = 0.5
-"""Under this share of the rate from which on its calls are sampled, all ends of a model's calls are told again."""
 _UNSEEN_SECONDS = 600.0
 """Time constant by which the demand of a model fades whose calls are not seen."""
 _CHUNK = 50
 """Models that one step goes over: a millisecond or two at the most."""
-_GAP = 0.1
-"""Seconds between two tables at least: Envoy's file watch takes as long."""
-_GAP_PER_MODEL = 1e-4
-"""And for each model of the table: what Envoy's main thread does for it, 20 us, is a fifth of its time at most."""
 
 
 class Absence(StrEnum):
@@ -53,19 +42,6 @@ class Absence(StrEnum):
     """No such call has come lately."""
     WAITS = "waits"
     """It comes in with the next look, unless the table is full of models that are more in demand."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """One model: `forms` are bits, one for each form in which calls for it come; see `KnownModels`."""
-
-    name: str
-    forms: int
-    shares: Mapping[ProtocolKind, Shares]
-    tells: bool = False
-    """Whether one of the nodes has the node role, and is told the model where only a message names it."""
-    sampled: bool = False
-    """Whether it is called so often that the ends of some calls tell enough."""
 
 
 @dataclass(slots=True)
@@ -98,17 +74,19 @@ class KnownModels:
         self.sees_all = False
         self._seen: Memo[int] = Memo(settings.models)
         self._table: dict[str, _Place] = {}
-        self._changed_at = -math.inf
-        self._busy = False
-        self._hurries = self._looking = False
+        self._pace = Pace(settings.seconds)
+        self._busy = self._looking = False
         self._looked_at: object = None
         """What the last look went by; None where something has come that it has not seen."""
         self.models: tuple[KnownModel, ...] = ()
         """What is known, as `look` has found it last."""
         self.version = 0
         """Moves when `models` become others; 0 before the first look."""
-        self.wake_up = -math.inf
+
+    @property
+    def wake_up(self) -> float:
         """When `look` is to be called next."""
+        return self._pace.wake_up
 
     def __contains__(self, model: str) -> bool:
         return model in self._table
@@ -147,19 +125,19 @@ class KnownModels:
     def lost(self, model: str, now: float) -> None:
         """A holder of the model goes, or (empty) a node, or models need decisions from now on: `wake_up` is soon."""
         if model in self._table or self._looking or not model:
-            self._hurries, self._looked_at = True, None
-            self.wake_up = min(self.wake_up, self._soon(now))
+            self._looked_at = None
+            self._pace.hurry(now)
 
     def start(self, now: float) -> None:
         """The first look is after `seconds`: by then nodes have told what they hold."""
-        self.wake_up = self._later(now)
+        self._pace.start(now)
 
     def look(self, now: float) -> Iterator[None]:
         """Works the table out anew, some models at each step; `version` has moved if it became another one.
 
         Other calls of this object may come between the steps: the next look takes up what they tell, at the latest.
         """
-        self.wake_up, self._hurries = self._later(now), False
+        self._pace.looks(now)
         self._router.tick(now)
         self._busy = self._is_busy()
         conditions = (self._router.generation, self._busy)
@@ -185,8 +163,7 @@ class KnownModels:
             return
         self.version += 1
         self.models = tuple([place.model for place in fresh.values()])
-        self._changed_at = now
-        self.wake_up = self._soon(now) if self._hurries else self._later(now)
+        self._pace.changed(len(fresh), now)
 
     def _place(self, name: str, conditions: object, now: float) -> _Place | None:
         known = self._table.get(name)
@@ -229,23 +206,24 @@ class KnownModels:
             return False
         if before and not self.sees_all:  # what is not told of is no sign that nobody calls
             return True
-        return self._router.demand.rate(name, now) >= (enough * _COOLED if before else enough)
+        return is_sampled(self._router.demand.rate(name, now), enough, before)
 
     def _shares(self, name: str, kind: ProtocolKind, shortlist: Shortlist, before: Shares) -> Shares:
         """Empty where the node that would get the call is not known to hold the model."""
         router = self._router
         spread = router.spread_of(name)
         order = choose(shortlist, spread, spread + router.settings.retries, _no_pressure)
-        if not order or not self._holds(order[0], name):
-            return ()
+        if not order or order[0].distance is Distance.FAR or not self._holds(order[0], name):
+            return ()  # a map names endpoints; what goes by the header asks the server
         ranks, holders = shortlist.tiers[0]
-        group, near = ranks[holders.index(order[0])] // spread, order[0].remote
+        group, near = ranks[holders.index(order[0])] // spread, order[0].distance
         sharers = [order[0]] + [
             node
             for node in order[1:spread]
-            if node.remote is near and self._holds(node, name) and ranks[holders.index(node)] // spread == group
+            if node.distance is near and self._holds(node, name) and ranks[holders.index(node)] // spread == group
         ]
-        endpoints = {id(node): endpoint for node in order if (endpoint := node.node.endpoint(kind)) is not None}
+        addressed = [node for node in order if node.distance is not Distance.FAR]
+        endpoints = {id(node): endpoint for node in addressed if (endpoint := node.node.endpoint(kind)) is not None}
         fresh = tuple(
             (parts, (endpoints[id(node)], *[where for other, where in endpoints.items() if other != id(node)]))
             for node, parts in zip(sharers, self._parts(sharers), strict=True)
@@ -299,15 +277,6 @@ class KnownModels:
     def _faded(self, place: _Place, now: float) -> float:
         return place.rate * math.exp(-max(now - place.at, 0.0) / _UNSEEN_SECONDS)
 
-    def _soon(self, now: float) -> float:
-        return max(now, self._changed_at + self._gap())
 
-    def _later(self, now: float) -> float:
-        return now + max(self._settings.seconds, self._gap())
-
-    def _gap(self) -> float:
-        return max(_GAP, _GAP_PER_MODEL * len(self._table))
-
-
-def _no_pressure(load: NodeLoad) -> tuple[bool, int]:
-    return False, 0
+def _no_pressure(load: NodeLoad) -> tuple[Excess, int]:
+    return Excess.NOTHING, 0

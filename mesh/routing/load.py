@@ -9,11 +9,14 @@ call that was sent without this process, and of which it heard at its end, count
 Nothing here waits for word of an end that may never come: what is not leased goes by itself.
 
 The bound is that of "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam, 2016):
-no node takes a call that brings it over ceil(factor x average x its share of the weight).
+no node takes a call that brings it over ceil(factor x average x its share of the weight). The average is that of the
+near nodes for near ones, of the far ones for far ones: what this process sends far away says nothing of how busy those
+nodes are. Whether calls are sent there for their load is a matter of room, an absolute number.
 """
 
 import math
 from collections.abc import Iterable
+from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Any
 
@@ -26,14 +29,24 @@ MAX_EXPECTED = 100_000
 """Ends that are expected at once; further calls fade as if nothing were known of them."""
 
 
-class NodeLoad:
-    """The calls of one node, changed by `Loads` only; `weight` and `counted` are set by the router."""
+class Excess(IntEnum):
+    """What one more call would bring a node over."""
 
-    __slots__ = ("counted", "idle_below", "in_flight", "recent", "unit", "weight")
+    NOTHING = 0
+    ROOM = 1
+    """What a zone's nodes take before calls go to other zones; only where there are others."""
+    BOUND = 2
+
+
+class NodeLoad:
+    """The calls of one node, changed by `Loads` only; `weight`, `counted` and `far` are set by the router."""
+
+    __slots__ = ("counted", "far", "idle_below", "in_flight", "recent", "unit", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.counted = True  # a dead node neither carries load nor has a share of it
+        self.far = False
         self.in_flight = 0
         self.recent = 0.0  # faded picks, times the gain of `Loads`
         self.unit = 1.0  # what one call counts on it, beside one on a node of mean weight
@@ -42,6 +55,23 @@ class NodeLoad:
 
 _Expected = list[Any]
 """Calls whose end is expected: when, a number for equal times, where, and how many: 0 once others count them."""
+
+
+class _Pool:
+    """The near nodes, or the far ones, as a whole; `bound` is for each unit of weight."""
+
+    __slots__ = ("bound", "in_flight", "recent", "weight")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.recent = 0.0
+        self.weight = 0.0
+        self.bound = 0.0
+
+    def recount(self, nodes: list[NodeLoad]) -> None:
+        self.in_flight = sum(node.in_flight for node in nodes)
+        self.recent = math.fsum(node.recent for node in nodes)
+        self.weight = math.fsum(node.weight for node in nodes)
 
 
 class Loads:
@@ -59,14 +89,12 @@ class Loads:
         self._factor = settings.load_factor
         self._floor = settings.load_floor
         self._step = settings.load_step
+        self._room = settings.zone_room
         self._call_seconds = settings.call_seconds
         self._nodes: tuple[NodeLoad, ...] = ()
         self._landmark = 0.0
         self._gain = 1.0
-        self._in_flight = 0
-        self._recent = 0.0
-        self._weight = 0.0
-        self._bound = 0.0  # for each unit of weight
+        self._near, self._far = _Pool(), _Pool()
         self._now = 0.0
         self._expected: list[_Expected] = []  # a heap
         self._number = 0
@@ -85,9 +113,8 @@ class Loads:
     def recount(self) -> None:
         """Sum up anew: the population or what counts has changed."""
         counted = [node for node in self._nodes if node.counted]
-        self._in_flight = sum(node.in_flight for node in counted)
-        self._recent = math.fsum(node.recent for node in counted)
-        self._weight = math.fsum(node.weight for node in counted)
+        self._near.recount([node for node in counted if not node.far])
+        self._far.recount([node for node in counted if node.far])
 
     def tick(self, now: float) -> None:
         """Let the estimates fade up to `now` (seconds, monotonic; an earlier one than before fades nothing)."""
@@ -104,21 +131,29 @@ class Loads:
             self.recount()
             age = 0.0
         self._gain = math.exp(age) if age > 0.0 else 1.0
-        if self._weight:
-            self._bound = self._factor * (self._in_flight + self._recent / self._gain + 1.0) / self._weight
+        near, far = self._near, self._far
+        if near.weight:
+            near.bound = self._factor * (near.in_flight + near.recent / self._gain + 1.0) / near.weight
+        if far.weight:
+            far.bound = self._factor * (far.in_flight + far.recent / self._gain + 1.0) / far.weight
 
     def of(self, node: NodeLoad) -> float:
         """Calls in flight on that node, known and estimated."""
         return node.in_flight + node.recent / self._gain
 
-    def pressure(self, node: NodeLoad) -> tuple[bool, int]:
-        """Whether one more call would bring the node over its bound, and its step of load.
+    def pressure(self, node: NodeLoad) -> tuple[Excess, int]:
+        """What one more call would bring the node over, and its step of load.
 
         Step 0 is as wide as `load_step` says, so that at low load no call moves the next; beyond, each call counts.
         """
         load = node.in_flight + node.recent / self._gain
-        over = load + 1.0 > self._floor and load + 1.0 > math.ceil(self._bound * node.weight)
-        return over, 0 if load < node.idle_below else 1 + int((load - node.idle_below) / node.unit)
+        bound = self._far.bound if node.far else self._near.bound
+        excess = Excess.NOTHING
+        if load + 1.0 > self._floor and load + 1.0 > math.ceil(bound * node.weight):
+            excess = Excess.BOUND
+        elif self._far.weight and load + 1.0 > self._room * node.unit:
+            excess = Excess.ROOM
+        return excess, 0 if load < node.idle_below else 1 + int((load - node.idle_below) / node.unit)
 
     def picked(self, node: NodeLoad, seconds: float | None = None) -> None:
         """A call was routed to that node. `seconds`: how long such calls take of late, None where that is not known."""
@@ -148,14 +183,14 @@ class Loads:
         heappush(self._expected, expected)
         node.in_flight += calls
         if node.counted:
-            self._in_flight += calls
+            self._pool(node).in_flight += calls
         return expected
 
     def _fading(self, node: NodeLoad, calls: float) -> None:
         gained = calls * self._gain
         node.recent += gained
         if node.counted:
-            self._recent += gained
+            self._pool(node).recent += gained
 
     def started(self, node: NodeLoad) -> None:
         """The call last routed to that node is one whose end will be seen: known from now on, not estimated."""
@@ -167,8 +202,9 @@ class Loads:
         node.recent -= surplus
         node.in_flight += 1
         if node.counted:
-            self._recent = max(0.0, self._recent - surplus)
-            self._in_flight += 1
+            pool = self._pool(node)
+            pool.recent = max(0.0, pool.recent - surplus)
+            pool.in_flight += 1
 
     def finished(self, node: NodeLoad) -> None:
         """A started call has ended, however it ended."""
@@ -178,7 +214,10 @@ class Loads:
         calls = min(calls, node.in_flight)
         node.in_flight -= calls
         if node.counted:
-            self._in_flight -= calls
+            self._pool(node).in_flight -= calls
+
+    def _pool(self, node: NodeLoad) -> _Pool:
+        return self._far if node.far else self._near
 
 
 class InFlight:

@@ -4,20 +4,21 @@ The router keeps the nodes and whether they are alive, their loads, and over how
 candidates of a model come from `shortlist`, and who of them gets the call is the `choice`.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable
 
 from mesh.errors import MeshError
 from mesh.node import Node, ProtocolKind
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
-from mesh.routing.choice import choose, settle, why_none
+from mesh.routing.choice import choose, settle, sooner, why_none
 from mesh.routing.demand import Demand
 from mesh.routing.durations import LONGEST, Durations
-from mesh.routing.load import InFlight, Loads
+from mesh.routing.load import Excess, InFlight, Loads
 from mesh.routing.placement import RESIDENT, ExpectedWait, NodeStanding, NoNode, Placement
 from mesh.routing.settings import RoutingSettings
-from mesh.routing.shortlist import NodeState, Shortlist, Shortlists
+from mesh.routing.shortlist import Distance, NodeState, Shortlist, Shortlists
 
 
 class Router:
@@ -25,10 +26,14 @@ class Router:
 
     Candidates are compared by: what they hold of the model (available, loading, nothing, draining,
     failed; `Tier` has the order, also for nodes that are about to go), whether they are within their
-    load bound, the group of ranks that they stand in, zone, step of load, rank. All of
+    load bound, the group of ranks that they stand in, distance, step of load, rank. All of
     these but the bound are a node's own: none depends on who else lives, so when a node dies, only the
     calls that would have gone to it go elsewhere. The bound weighs less than residency: a busy node
     that holds the model still answers sooner than one that has to load it first.
+
+    Nodes of other zones that are reached by the header (far ones) have the last ranks, whatever the model. They get a
+    call where no other node holds its model, or lives, or is within its bound and the zone's room, or where the call's
+    limit ends before a load near by would.
 
     `cache_map` (who holds what) and `load_waits` (how long loads take) are what others write and the router reads; only
     what the configuration declares of a node is written here, and a node that has left is forgotten.
@@ -86,9 +91,7 @@ class Router:
                 self.cache_map.declare(node_id, node.models)
             elif known.node.models != node.models:
                 self.cache_map.declare(node_id, node.models)
-            known.node = node
-            known.load.weight = node.weight
-            known.remote = bool(self.settings.zone) and node.zone != self.settings.zone
+            known.stands(node, self.settings.zone)
         self._by_endpoint = {each: known for known in self._nodes.values() for each in known.node.endpoints}
         self._loads.population(known.load for known in self._nodes.values())
         self._shortlists.population(tuple(self._nodes.values()))
@@ -110,31 +113,40 @@ class Router:
         known = self._nodes.get(node_id)
         return known is not None and known.alive
 
-    def pick(self, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
+    def pick(
+        self,
+        model: str,
+        now: float,
+        protocol_kind: ProtocolKind,
+        limit: float = math.inf,
+        without: Collection[str] = (),
+    ) -> Placement:
         """The nodes for a call that goes out now: as many as the model is spread over, and some more for retries.
 
-        Counts the call as load of the first, as an estimate that fades; `lease` makes it exact. Raises NoNode if no
-        node that can serve it is alive.
+        `limit` is how long its caller waits, in seconds; `without` are ids of nodes that have failed it. A far node
+        stands alone: Envoy cannot try another one after it. Counts the call as load of the first, as an estimate that
+        fades; `lease` makes it exact. Raises NoNode if no node that can serve it is alive.
         """
-        spread = self._spread.get(model, self.settings.replicas)
-        shortlist = self._shortlists.of(model, protocol_kind)
-        self._loads.tick(now)
-        chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
+        chosen = self._chosen(model, now, protocol_kind, limit, without)
         if not chosen:
             raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
         self._loads.picked(chosen[0].load, self.durations.of(model, now))
         self.demand.called(model, now)
-        return Placement(tuple([each.node for each in chosen]))
+        return _placement(chosen)
 
-    def would_pick(self, model: str, now: float, protocol_kind: ProtocolKind) -> Placement:
+    def would_pick(
+        self,
+        model: str,
+        now: float,
+        protocol_kind: ProtocolKind,
+        limit: float = math.inf,
+        without: Collection[str] = (),
+    ) -> Placement:
         """What `pick` would say. Counts nothing, and nothing is remembered for it. Raises NoNode as `pick`."""
-        spread = self.spread_of(model)
-        self._loads.tick(now)
-        shortlist = self.shortlist(model, protocol_kind, remember=False)
-        chosen = choose(shortlist, spread, spread + self.settings.retries, self._loads.pressure)
+        chosen = self._chosen(model, now, protocol_kind, limit, without, remember=False)
         if not chosen:
             raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
-        return Placement(tuple([each.node for each in chosen]))
+        return _placement(chosen)
 
     def settle(self, model: str, key: bytes, protocol_kind: ProtocolKind, *, remember: bool = True) -> str:
         """The id of the node on which a session is to sit, by its key; see `choice.settle`. Counts nothing.
@@ -218,7 +230,13 @@ class Router:
         return tuple([each.node.id for each in self._shortlists.order(model)])
 
     def expected_wait(
-        self, model: str, now: float, protocol_kind: ProtocolKind, *, remember: bool = True
+        self,
+        model: str,
+        now: float,
+        protocol_kind: ProtocolKind,
+        limit: float = math.inf,
+        *,
+        remember: bool = True,
     ) -> ExpectedWait:
         """Whether a call that went out now would wait for a load, on the node that it would go to. Counts nothing.
 
@@ -226,9 +244,7 @@ class Router:
         """
         if not self.cache_map.is_any_live:
             return RESIDENT
-        self._loads.tick(now)
-        shortlist = self.shortlist(model, protocol_kind, remember=remember)
-        chosen = choose(shortlist, self.spread_of(model), 1, self._loads.pressure)
+        chosen = self._chosen(model, now, protocol_kind, limit, (), most=1, remember=remember)
         return self.wait_on(chosen[0].node.id if chosen else "", model, now)
 
     def wait_on(self, node_id: str, model: str, now: float) -> ExpectedWait:
@@ -256,8 +272,8 @@ class Router:
                 each.alive,
                 self.cache_map.state(each.node.id, model),
                 self._loads.of(each.load),
-                self._loads.pressure(each.load)[0],
-                each.remote,
+                self._loads.pressure(each.load)[0] is not Excess.NOTHING,
+                each.distance is not Distance.NEAR,
             )
             for rank, each in self.shortlist(model, protocol_kind, remember=False)
         )
@@ -271,5 +287,41 @@ class Router:
         known = self._nodes.get(node_id)
         return 0.0 if known is None else self._loads.of(known.load)
 
+    def _chosen(
+        self,
+        model: str,
+        now: float,
+        protocol_kind: ProtocolKind,
+        limit: float,
+        without: Collection[str],
+        most: int | None = None,
+        *,
+        remember: bool = True,
+    ) -> list[NodeState]:
+        """The best living nodes, `most` of them or as many as a placement has; the first is the one to ask."""
+        spread = self._spread.get(model, self.settings.replicas)
+        shortlist = self.shortlist(model, protocol_kind, remember=remember)
+        self._loads.tick(now)
+        want = spread + self.settings.retries if most is None else most
+        chosen = choose(shortlist, spread, want + len(without), self._loads.pressure)
+        if without:
+            chosen = [each for each in chosen if each.node.id not in without]
+        if chosen and limit < math.inf and self.cache_map.is_any_live:
+            first = sooner(shortlist, chosen[0], lambda node: self._is_late(node.id, model, now, limit))
+            if first is not chosen[0] and first.node.id not in without:
+                return [first]
+        return chosen
+
+    def _is_late(self, node_id: str, model: str, now: float, limit: float) -> bool:
+        seconds = self.wait_on(node_id, model, now).load_seconds
+        return seconds is not None and seconds > limit
+
     def _holds(self, node_id: str, model: str) -> bool:
         return self.cache_map.state(node_id, model) is Residency.AVAILABLE
+
+
+def _placement(chosen: list[NodeState]) -> Placement:
+    """Of these the first is asked, the others after it: but after a far one Envoy cannot try another."""
+    if chosen[0].distance is Distance.FAR:
+        return Placement((chosen[0].node,))
+    return Placement(tuple([each.node for each in chosen if each.distance is not Distance.FAR]))

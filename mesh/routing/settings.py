@@ -57,6 +57,19 @@ class RoutingSettings(Settings):
         le=1e6,
         description="With fewer calls in flight a node counts as idle: at low load one call does not move the next.",
     )
+    zone_room: float = Field(
+        default=64.0,
+        ge=1.0,
+        le=1e6,
+        description="Calls in flight that a node of mean weight may have before calls go to nodes of other zones.",
+    )
+    failover_bytes: int = Field(
+        default=1 << 20,
+        ge=0,
+        le=1 << 30,
+        description="A call to a node of another zone with no larger body is sent by the server itself, which asks "
+        "another node if that one fails; a larger one (0: any) by Envoy alone, which cannot.",
+    )
     call_seconds: float = Field(
         default=0.1,
         ge=0.001,

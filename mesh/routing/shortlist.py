@@ -18,15 +18,33 @@ _KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
 
 
 class NodeState:
-    """A node as the router sees it: what it is, whether it is alive, whether in another zone, and how busy."""
+    """A node as the router sees it: what it is, whether it is alive, how far away, and how busy."""
 
-    __slots__ = ("alive", "load", "node", "remote")
+    __slots__ = ("alive", "distance", "load", "node")
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.alive = True
-        self.remote = False
+        self.distance = Distance.NEAR
         self.load = NodeLoad(node.weight)
+
+    def stands(self, node: Node, zone: str) -> None:
+        """It is this node from now on, as seen from that zone (empty: from none)."""
+        self.node = node
+        self.load.weight = node.weight
+        self.load.far = node.is_far
+        elsewhere = bool(zone) and node.zone != zone
+        self.distance = Distance.FAR if node.is_far else Distance.REMOTE if elsewhere else Distance.NEAR
+
+
+class Distance(IntEnum):
+    """How far away a node is. Of nodes that are equal otherwise a near one is preferred to a remote one; far ones,
+    which are reached by the header, come after all others that can serve a call as well.
+    """
+
+    NEAR = 0
+    REMOTE = 1
+    FAR = 2
 
 
 class Tier(IntEnum):
@@ -124,13 +142,17 @@ class Ranking:
 
     def __init__(self, nodes: Sequence[NodeState], cache_map: CacheMap) -> None:
         by_id = {node.node.id: node for node in nodes}
+        self._has_far = any(node.distance is Distance.FAR for node in nodes)
         self._rendezvous = Rendezvous((node.node.id, node.node.weight) for node in nodes)
         self._nodes = tuple(by_id[node_id] for node_id in self._rendezvous.ids)
         self._cache_map = cache_map
 
     def order(self, model: str) -> tuple[NodeState, ...]:
-        """All nodes in the model's rendezvous order, whatever they hold."""
-        return tuple(map(self._nodes.__getitem__, self._rendezvous.order(model)))
+        """All nodes in the model's rendezvous order, whatever they hold: far ones after all others, so that a model has
+        its home, and its replicas, among the nodes of this zone.
+        """
+        order = map(self._nodes.__getitem__, self._rendezvous.order(model))
+        return tuple(sorted(order, key=_is_far) if self._has_far else order)
 
     def shortlist(self, model: str) -> Shortlist:
         """The model's shortlist.
@@ -157,3 +179,7 @@ class Ranking:
                 tiers[_TIERS[state or Residency.ABSENT]].append(rank)
         chosen = [tier for tier in tiers.values() if tier] or [without]
         return Shortlist(row, tuple((tuple(ranks), tuple(order[rank] for rank in ranks)) for ranks in chosen))
+
+
+def _is_far(node: NodeState) -> bool:
+    return node.distance is Distance.FAR

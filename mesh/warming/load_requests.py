@@ -78,6 +78,12 @@ class LoadRequests:
         holders = self._map.holders(model).items()
         return any(state is Residency.AVAILABLE and node_id in self.nodes for node_id, state in holders)
 
+    def is_held_afar(self, model: str) -> bool:
+        """Whether nodes of other zones hold the model, which the header reaches, and no other node does."""
+        holders = [node_id for node_id, state in self._map.holders(model).items() if state is Residency.AVAILABLE]
+        nodes = [node for node_id in holders if (node := self._router.node(node_id)) is not None]
+        return bool(nodes) and all(node.is_far for node in nodes)
+
     def comes(self, node_id: str, model: str) -> bool:
         """Whether the model is on its way to the node, asked for or not."""
         loading = self._map.state(node_id, model) is Residency.LOADING

@@ -1,4 +1,6 @@
-"""Models in demand, round by round: home again to a node that has joined, and to as many nodes as their load needs."""
+"""Models in demand, round by round: home again to a node that has joined, to as many nodes as their load needs, and to
+this zone where only another one holds them.
+"""
 
 import math
 from collections.abc import Iterator
@@ -40,7 +42,8 @@ class Spread:
             rate = self._router.demand.rate(model, now)
             load = rate * self._router.call_seconds(model, now)
             copies = self._set_spread(model, load, len(self._requests.nodes))
-            if rate == 0.0 or (copies == 1 and not self._joining) or not self._requests.is_held(model):
+            afar = rate > 0.0 and self._requests.is_held_afar(model)
+            if rate == 0.0 or (copies == 1 and not self._joining and not afar) or not self._requests.is_held(model):
                 continue
             eligible = self._requests.eligible(model)
             home = eligible[0]
@@ -48,8 +51,11 @@ class Spread:
                 for node_id in eligible[:copies]:
                     if self._requests.may_ask(node_id, model):
                         yield WarmUp(node_id, model, into_free_room=False)
-            elif home in self._joining and self._requests.may_ask(home, model) and self._requests.has_room(home):
-                self._joining[home] = True
+                continue
+            wanted = home in self._joining or afar
+            if wanted and self._requests.may_ask(home, model) and self._requests.has_room(home):
+                if home in self._joining:
+                    self._joining[home] = True
                 yield WarmUp(home, model, into_free_room=True)
 
     def _begin_round(self) -> None:

@@ -1,6 +1,6 @@
 """A node that remembers what reached it: REST and gRPC on two ports, in the test's own process."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -47,8 +47,8 @@ class _Generic(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def recorder(name: str) -> AsyncIterator[Recorder]:
-    grpc_port, rest_port = free_ports(2)
+async def recorder(name: str, ports: Sequence[int] | None = None) -> AsyncIterator[Recorder]:
+    grpc_port, rest_port = free_ports(2) if ports is None else ports
     seen = Recorder(Node(name, grpc=f"127.0.0.1:{grpc_port}", rest=f"127.0.0.1:{rest_port}"))
 
     async def answer(request: web.Request) -> web.Response:

@@ -26,7 +26,13 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.address import endpoint
 from ext_proc.envoy_config.bootstrap.http1 import http1
-from ext_proc.envoy_config.parts.cluster_options import HTTP_OPTIONS, breakers, health_checks, http2
+from ext_proc.envoy_config.parts.cluster_options import (
+    CALLS_A_CONNECTION,
+    HTTP_OPTIONS,
+    breakers,
+    health_checks,
+    http2,
+)
 from ext_proc.envoy_config.parts.endpoints import assignment, configured_address, discovery
 from ext_proc.envoy_config.parts.override_host import override_host
 from ext_proc.envoy_config.parts.server_cluster import server_cluster
@@ -44,10 +50,16 @@ _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignmen
 def edge_clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node]) -> list[Cluster]:
     """The nodes by protocol, and the server. Raises ConfigError for an endpoint that Envoy could not use."""
     return [
-        _nodes(GRPC_CLUSTER, settings, nodes, http2()),
+        _nodes(GRPC_CLUSTER, settings, nodes, http2(most_calls=CALLS_A_CONNECTION)),
         _nodes(REST_CLUSTER, settings, nodes, http1()),
+        *[cluster for node in nodes if node.is_far for cluster in _far(settings, node)],
         server_cluster(server, settings.server_tls, settings.limits.in_flight),
     ]
+
+
+def far_cluster(cluster: str, node_id: str) -> str:
+    """The name of the cluster of one node of another zone, for calls that otherwise go to `cluster`."""
+    return f"{cluster}@{node_id}"
 
 
 def node_clusters(settings: EnvoySettings, server: str, *, grpc: str, rest: str) -> list[Cluster]:
@@ -108,17 +120,45 @@ def _nodes(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: Http
     return cluster
 
 
+def _far(settings: EnvoySettings, node: Node) -> list[Cluster]:
+    """The clusters of one node of another zone. What listens at its addresses may be an ingress that stands for it.
+
+    No health check: that an ingress takes connections says nothing of the node.
+    """
+    clusters = []
+    for cluster, text, http in (
+        (GRPC_CLUSTER, node.grpc, http2(most_calls=CALLS_A_CONNECTION)),
+        (REST_CLUSTER, node.rest, http1()),
+    ):
+        if text is not None:
+            name = far_cluster(cluster, node.id)
+            clusters.append(
+                Cluster(
+                    name=name,
+                    type=ClusterDiscoveryType.STATIC,
+                    connect_timeout=seconds(1.0),
+                    load_assignment=assignment(name, [_address(node, text)]),
+                    circuit_breakers=breakers(settings.limits.in_flight),
+                    typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
+                )
+            )
+    return clusters
+
+
 def _endpoints(cluster: str, nodes: Sequence[Node]) -> list[Address]:
     found = []
     for node in nodes:
         text = node.grpc if cluster == GRPC_CLUSTER else node.rest
-        if text is None:
-            continue
-        try:
-            found.append(endpoint(text))
-        except ValueError as error:
-            raise ConfigError(f"node {node.id!r}: {error}") from None
+        if text is not None and not node.is_far:
+            found.append(_address(node, text))
     return list(dict.fromkeys(found))
+
+
+def _address(node: Node, text: str) -> Address:
+    try:
+        return endpoint(text)
+    except ValueError as error:
+        raise ConfigError(f"node {node.id!r}: {error}") from None
 
 
 def _model_server(name: str, setting: str, text: str, settings: EnvoySettings, http: HttpProtocolOptions) -> Cluster:

@@ -13,7 +13,7 @@ from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.access_log import calls_log
 from ext_proc.envoy_config.parts.filter import edge_filter
 from ext_proc.envoy_config.parts.grpc_names import FOR_GRPC, grpc_name_filters, told_filter
-from ext_proc.envoy_config.parts.headers import FROM_CLIENTS, FROM_SERVER, kept_from_clients
+from ext_proc.envoy_config.parts.headers import FROM_ANYBODY, FROM_CLIENTS, FROM_SERVER, kept_from_clients
 from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark, retries_of_server
 from ext_proc.envoy_config.parts.known import known_filter
 from ext_proc.envoy_config.parts.replies import local_replies
@@ -26,13 +26,17 @@ def edge_bootstrap(
     settings: EnvoySettings, *, version: str, server: str, nodes: Sequence[Node], known: str | None = None
 ) -> Bootstrap:
     """An edge's bootstrap, as a typed message. Raises ConfigError as `render` does."""
-    return assembled(settings, edge_listeners(settings, version, known), edge_clusters(settings, server, nodes))
+    listeners = edge_listeners(settings, version, known, nodes)
+    return assembled(settings, listeners, edge_clusters(settings, server, nodes))
 
 
-def edge_listeners(settings: EnvoySettings, version: str, known: str | None = None) -> list[Listener]:
+def edge_listeners(
+    settings: EnvoySettings, version: str, known: str | None = None, nodes: Sequence[Node] = ()
+) -> list[Listener]:
     """The listeners: `clients`, `egress` for the server's candidate calls, and `direct` to the nodes for benchmarks.
 
-    `known` is the file of known calls, those of clients: candidate calls say of themselves where they go.
+    Of `nodes` those of other zones get routes. `known` is the file of known calls, those of clients: candidate calls
+    say of themselves where they go.
     On a TCP port anyone on the machine can call the egress, so that the server is asked whether a call is its own; a
     Unix socket has no other callers than those who may open it.
     """
@@ -41,13 +45,14 @@ def edge_listeners(settings: EnvoySettings, version: str, known: str | None = No
         filters += [*grpc_name_filters(settings.limits.named_message_bytes), known_filter(known), told_filter()]
     filters.append(edge_filter(settings, version, known=known is not None))
     for_grpc = [each.name for each in filters if each.name in FOR_GRPC]
-    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, for_grpc)
+    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, nodes, for_grpc)
     clients = buffering(clients, settings, version)
     knows_caller = bool(parse_address(settings.egress).path)
     placing = [nodes_of_hop_mark(), retries_of_server()] if knows_caller else [edge_filter(settings, version)]
-    found = [clients, _listener("egress", settings.egress, settings, placing, FROM_SERVER)]
+    removed = FROM_SERVER if knows_caller else FROM_ANYBODY
+    found = [clients, _listener("egress", settings.egress, settings, placing, removed, nodes)]
     if settings.direct_listen is not None:
-        found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS))
+        found.append(_listener("direct", settings.direct_listen, settings, [], FROM_CLIENTS, ()))
     return found
 
 
@@ -57,10 +62,11 @@ def _listener(
     settings: EnvoySettings,
     filters: list[HttpFilter],
     removed: tuple[str, ...],
+    nodes: Sequence[Node],
     for_grpc: Sequence[str] = (),
 ) -> Listener:
     # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
-    routes = edge_routes(settings, settings.upstream_header or name == "egress", for_grpc)
+    routes = edge_routes(settings, nodes, settings.upstream_header or name == "egress", for_grpc)
     hold = settings.limits.longest_tloc_seconds
     # What goes out at `egress` the server sees end by itself.
     calls = [calls_log()] if settings.accounts and name == "clients" else []

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, LogTypeFilter
 from envoy_data_plane.envoy.config.core.v3 import CidrRange
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration, VirtualHost
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerCodecType,
+    HttpConnectionManagerHcmAccessLogOptions,
     HttpConnectionManagerInternalAddressConfig,
     HttpFilter,
     LocalReplyConfig,
@@ -57,16 +59,23 @@ def listener(
     replies: LocalReplyConfig,
     hold: float,
     calls: Sequence[AccessLog] = (),
+    running: float | None = None,
+    *,
+    others_clusters: bool = False,
 ) -> Listener:
     """The listener at the address `where`. `removed` are headers that callers may not set, `calls` logs of its calls.
 
-    A call may be held for `hold` seconds: no idle timeout ends it earlier.
+    With `running` a call tells these logs of itself every so many seconds. A call may be held for `hold` seconds: no
+    idle timeout ends it earlier. With `others_clusters` its routes lead to clusters that come and go without it: a call
+    is answered 503 while its cluster is not there.
     """
     router = HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
     manager = HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=name,
-        route_config=RouteConfiguration(name=name, virtual_hosts=[routes]),
+        route_config=RouteConfiguration(
+            name=name, virtual_hosts=[routes], validate_clusters=False if others_clusters else None
+        ),
         http_filters=[*filters, router],
         common_http_protocol_options=common_codec(),
         http_protocol_options=http1_codec(http1_options()),
@@ -75,13 +84,14 @@ def listener(
         server_header_transformation=ServerHeader.PASS_THROUGH,
         stream_idle_timeout=seconds(hold + IDLE_MARGIN_SECONDS),
         request_headers_timeout=seconds(HEADERS_SECONDS),
-        access_log=[*_access_log(settings.access_log), *calls],
+        access_log=[*_access_log(settings.access_log, running is not None), *calls],
+        access_log_options=None if running is None else _every(running),
         # Nobody is trusted because of an address: x-envoy-* of clients (retries, timeouts) are removed, and
         # x-forwarded-for stays as it came.
         use_remote_address=name != "egress",
         internal_address_config=HttpConnectionManagerInternalAddressConfig(cidr_ranges=[NOBODY]),
         skip_xff_append=True,
-        early_header_mutation_extensions=[removed_on_arrival(removed)],
+        early_header_mutation_extensions=[removed_on_arrival(removed)] if removed else [],
         generate_request_id=settings.request_ids,
         preserve_external_request_id=True,
         # The path is the call: the server judges it, nodes get it as the client wrote it.
@@ -110,7 +120,14 @@ def buffering(made: Listener, settings: EnvoySettings, version: str) -> Listener
     return made
 
 
-def _access_log(path: str | None) -> list[AccessLog]:
+def _access_log(path: str | None, ends_only: bool) -> list[AccessLog]:
     if path is None:
         return []
-    return [AccessLog(name="envoy.access_loggers.file", typed_config=Any.pack(FileAccessLog(path=path)))]
+    log = AccessLog(name="envoy.access_loggers.file", typed_config=Any.pack(FileAccessLog(path=path)))
+    if ends_only:
+        log.filter = AccessLogFilter(log_type_filter=LogTypeFilter(types=[AccessLogType.DownstreamEnd]))
+    return [log]
+
+
+def _every(period: float) -> HttpConnectionManagerHcmAccessLogOptions:
+    return HttpConnectionManagerHcmAccessLogOptions(access_log_flush_interval=seconds(period))

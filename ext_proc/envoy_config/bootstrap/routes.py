@@ -1,11 +1,18 @@
 """The virtual host of a listener: which cluster a call goes to, and the retries of its route."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
     FilterConfig,
+    HeaderMatcher,
     RetryPolicy,
     Route,
     RouteAction,
@@ -13,27 +20,52 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatchGrpcRouteMatchOptions,
     VirtualHost,
 )
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import UPSTREAM_HEADER
-from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER
+from ext_proc.contract import NODE_HEADER, UPSTREAM_HEADER
+from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER, far_cluster
 from ext_proc.envoy_config.parts.headers import AT_EDGES_ROUTER, AT_NODES_ROUTER, FROM_NODES
 from ext_proc.envoy_config.parts.retries import GRPC_READS, REST_READS, retry_lost, retry_unprocessed, retry_unsent
 from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.settings import EnvoySettings
+from mesh.node import Node
+
+NO_ROUTE = "no route leads to the node that the call was sent to"
 
 
-def edge_routes(settings: EnvoySettings, names_node: bool, for_grpc: Sequence[str] = ()) -> VirtualHost:
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """The clusters that calls go to, by protocol; None where there is none for it."""
+
+    grpc: str | None = GRPC_CLUSTER
+    rest: str | None = REST_CLUSTER
+
+
+_OWN = Clusters()
+
+
+def edge_routes(
+    settings: EnvoySettings,
+    nodes: Sequence[Node],
+    names_node: bool,
+    for_grpc: Sequence[str] = (),
+    clusters: Clusters = _OWN,
+) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
 
-    The filters in `for_grpc` are left out for other calls.
+    A node of `nodes` that is reached by the header has routes of its own; a header that names no such node is
+    answered 503, and so the call is asked elsewhere. The filters in `for_grpc` are left out for other calls.
     """
-    routes = []
-    for cluster, reads in ((GRPC_CLUSTER, GRPC_READS), (REST_CLUSTER, REST_READS)):
+    routes = [route for node in nodes if node.is_far for route in _far_routes(node)]
+    routes.append(_nowhere())
+    for cluster, reads, is_grpc in ((clusters.grpc, GRPC_READS, True), (clusters.rest, REST_READS, False)):
+        if cluster is None:
+            continue
         if settings.repeat_lost:
             again = retry_lost()
-            routes += [_route(cluster, match, again) for match in reads]
-        routes.append(_route(cluster, RouteMatch(prefix="/")))
+            routes += [routed(cluster, match, is_grpc, again) for match in reads]
+        routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
     for route in routes:
         if route.match is not None and route.match.grpc is None:
             route.typed_per_filter_config = {name: Any.pack(FilterConfig(disabled=True)) for name in for_grpc}
@@ -51,10 +83,30 @@ def edge_routes(settings: EnvoySettings, names_node: bool, for_grpc: Sequence[st
     return host
 
 
-def node_routes(settings: EnvoySettings) -> VirtualHost:
+def node_routes(settings: EnvoySettings, clusters: Clusters = _OWN) -> VirtualHost:
     """To the one model server of this machine."""
-    routes = [_route(cluster, RouteMatch(prefix="/")) for cluster in (GRPC_CLUSTER, REST_CLUSTER)]
+    by_protocol = ((clusters.grpc, True), (clusters.rest, False))
+    match = RouteMatch(prefix="/")
+    routes = [routed(cluster, match, is_grpc) for cluster, is_grpc in by_protocol if cluster is not None]
     return _host(settings, routes, retry_unsent(), AT_NODES_ROUTER)
+
+
+def _far_routes(node: Node) -> list[Route]:
+    """gRPC first, as everywhere: a route without that condition takes both. No other node can be tried on these."""
+    routes = []
+    for cluster, address in ((GRPC_CLUSTER, node.grpc), (REST_CLUSTER, node.rest)):
+        if address is not None:
+            named = HeaderMatcher(name=NODE_HEADER, string_match=StringMatcher(exact=node.id))
+            match = RouteMatch(prefix="/", headers=[named])
+            to = far_cluster(cluster, node.id)
+            routes.append(routed(to, match, cluster == GRPC_CLUSTER, retry_unsent()))
+    return routes
+
+
+def _nowhere() -> Route:
+    named = HeaderMatcher(name=NODE_HEADER, present_match=True)
+    said = DirectResponseAction(status=503, body=DataSource(inline_string=NO_ROUTE))
+    return Route(match=RouteMatch(prefix="/", headers=[named]), direct_response=said)
 
 
 def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, removed: tuple[str, ...]) -> VirtualHost:
@@ -68,7 +120,8 @@ def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, re
     )
 
 
-def _route(cluster: str, match: RouteMatch, retries: RetryPolicy | None = None) -> Route:
-    match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if cluster == GRPC_CLUSTER else match
+def routed(cluster: str, match: RouteMatch, is_grpc: bool, retries: RetryPolicy | None = None) -> Route:
+    """A route to a cluster: gRPC calls only, or whatever matches; without `retries` its host's policy holds."""
+    match = replace(match, grpc=RouteMatchGrpcRouteMatchOptions()) if is_grpc else match
     # Time limits are the client's and the server's business: no timeout of Envoy's own.
     return Route(match=match, route=RouteAction(cluster=cluster, timeout=seconds(0), retry_policy=retries))

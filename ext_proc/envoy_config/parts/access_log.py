@@ -2,8 +2,8 @@
 
 Only calls to which a node was named are told of. Those that the map of known calls has named one to: nobody else counts
 them. Of models that are called often one in so many stands for the others, as the map says; those that fail are told of
-all the same. And some of those that the server has named one to, which it counted then, to learn how long such calls
-take.
+all the same. All that went to nodes of other zones: nobody else sees whether those answer. And some of the others that
+the server has named one to, which it counted then, to learn how long such calls take.
 """
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     GrpcStatusFilter,
     GrpcStatusFilterStatus,
     HeaderFilter,
+    LogTypeFilter,
     MetadataFilter,
     OrFilter,
     RuntimeFilter,
@@ -22,6 +23,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc, RuntimeUInt32
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
 from envoy_data_plane.envoy.type.matcher.v3 import (
     MetadataMatcher,
@@ -34,6 +36,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import (
     ACCESS_LOG_NAME,
+    FAR_PREFIX,
     KNOWN_KEY,
     MODEL_HEADER,
     NODES_KEY,
@@ -49,12 +52,17 @@ from ext_proc.envoy_config.parts.text import seconds
 FLUSH_SECONDS = 0.1
 # Of entries that go together, some forty: the server goes through them in one turn of its loop.
 BUFFER_BYTES = 16 * 1024
+# How often a call tells of itself that runs for longer: a node's server may not unload its model.
+RUNNING_SECONDS = 0.25
 # One in so many of the calls that the server routes is told of.
 SAMPLE = 8
 
 
-def calls_log() -> AccessLog:
-    """The access log of a listener for clients' calls, an edge's or a node's."""
+def calls_log(*, running: bool = False) -> AccessLog:
+    """The access log of a listener for clients' calls, an edge's or a node's.
+
+    With `running` the listener has calls tell of themselves while they run, and of known ones all do.
+    """
     common = CommonGrpcAccessLogConfig(
         log_name=ACCESS_LOG_NAME,
         grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER)),
@@ -70,9 +78,13 @@ def calls_log() -> AccessLog:
         additional_response_trailers_to_log=["grpc-status"],
     )
     known, routed = _says(NODES_NAMESPACE, KNOWN_KEY), _says(NODES_NAMESPACE, NODES_KEY)
+    which = [_says(TELL_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known")]
+    if running:
+        runs = LogTypeFilter(types=[AccessLogType.DownstreamPeriodic])
+        which.append(AccessLogFilter(log_type_filter=runs))
     told = _any_of(
-        _all_of(known, _any_of(_says(TELL_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known"))),
-        _all_of(routed, _one_in(SAMPLE, "routed")),
+        _all_of(known, _any_of(*which)),
+        _all_of(routed, _any_of(_far(), _one_in(SAMPLE, "routed"))),
     )
     return AccessLog(
         name="envoy.access_loggers.http_grpc",
@@ -107,6 +119,13 @@ def _failed() -> AccessLogFilter:
         AccessLogFilter(status_code_filter=status),
         _all_of(AccessLogFilter(header_filter=HeaderFilter(header=grpc)), AccessLogFilter(grpc_status_filter=not_ok)),
     )
+
+
+def _far() -> AccessLogFilter:
+    """Calls that the server has sent to a node of another zone."""
+    value = ValueMatcher(string_match=StringMatcher(prefix=FAR_PREFIX))
+    matcher = MetadataMatcher(filter=NODES_NAMESPACE, path=[MetadataMatcherPathSegment(key=NODES_KEY)], value=value)
+    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
 
 
 def _one_in(number: int, of: str) -> AccessLogFilter:

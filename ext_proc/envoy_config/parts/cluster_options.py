@@ -2,12 +2,18 @@
 
 from envoy_data_plane.envoy.config.cluster.v3 import CircuitBreakers, CircuitBreakersThresholds
 from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTcpHealthCheck, Http2ProtocolOptions
+from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonHttpOptions
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
 
 from ext_proc.envoy_config.parts.text import seconds
+
+# Calls on one HTTP/2 connection to a node, after which another one is made. The node's Envoy, which may be a sidecar of
+# a mesh, closes a connection on which 250 streams were reset soon after they began, if those are half of its streams,
+# and fails every call on it. Losers of races are reset so: on a connection of fewer calls they cannot be that many.
+CALLS_A_CONNECTION = 200
 
 # The key of a cluster's HTTP options among its `typed_extension_protocol_options`.
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -46,7 +52,8 @@ def breakers(in_flight: int) -> CircuitBreakers:
     return CircuitBreakers(thresholds=[thresholds])
 
 
-def http2(options: Http2ProtocolOptions | None = None) -> HttpProtocolOptions:
-    """HTTP/2 towards the endpoints, for gRPC."""
+def http2(options: Http2ProtocolOptions | None = None, most_calls: int | None = None) -> HttpProtocolOptions:
+    """HTTP/2 towards the endpoints, for gRPC; with at most so many calls on one connection."""
     explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=options or Http2ProtocolOptions())
-    return HttpProtocolOptions(explicit_http_config=explicit)
+    common = None if most_calls is None else CommonHttpOptions(max_requests_per_connection=most_calls)
+    return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit)

@@ -91,11 +91,14 @@ def edge_filter(settings: FilterSettings, version: str, *, known: bool = False) 
     )
 
 
-def node_filter(version: str, hold_seconds: float, gathered: GatheredCalls | None = None) -> HttpFilter:
+def node_filter(
+    version: str, hold_seconds: float, gathered: GatheredCalls | None = None, *, known: bool = False
+) -> HttpFilter:
     """A node's HTTP filter for an Envoy of this version: right before the router, so behind what a mesh forbids.
 
     A call may be held for `hold_seconds`, and the server is told when its reply has ended. With `gathered` the server
-    gets the calls that it may batch as a whole. Raises ConfigError for a version that is not supported.
+    gets the calls that it may batch as a whole, with `known` it hears nothing of those that a filter before has let
+    pass (`parts.known`). Raises ConfigError for a version that is not supported.
     """
     branches = {
         Branch.CLOSED: ProcessorBranch(Branch.CLOSED, OUTAGE_SECONDS),
@@ -108,7 +111,7 @@ def node_filter(version: str, hold_seconds: float, gathered: GatheredCalls | Non
     body_calls = [BodyCalls(_unnamed(), rest=False)]
     if gathered is not None:
         body_calls.append(BodyCalls(_gathered(gathered), rest=True, to_answer=True))
-    return _filter(version, branches, body_calls, server_asks=Branch.OPEN)
+    return _filter(version, branches, body_calls, server_asks=Branch.OPEN, skipped=is_known() if known else None)
 
 
 def _edge_branch(branch: Branch, settings: FilterSettings) -> ProcessorBranch:

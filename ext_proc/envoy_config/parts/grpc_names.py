@@ -12,12 +12,8 @@ server tells them (docs/decisions/057).
 Why a script and not Envoy's grpc_field_extraction: docs/decisions/121. What it reads and what not: 122.
 """
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
-from envoy_data_plane.envoy.config.core.v3 import DataSource, HeaderValue, HeaderValueOption, TypedExtensionConfig
-from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction as AppendAction
+from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
@@ -30,6 +26,7 @@ from ext_proc.contract import (
     TELL_KEY,
     TELL_NAMESPACE,
 )
+from ext_proc.envoy_config.parts.headers import written
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
@@ -175,8 +172,4 @@ def _unnamed() -> Predicate:
 
 def _copied(source: str, to: str) -> TypedExtensionConfig:
     """A filter that makes a request header say what another one says."""
-    header = HeaderValueOption(
-        header=HeaderValue(key=to, value=f"%REQ({source})%"), append_action=AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-    )
-    mutations = Mutations(request_mutations=[HeaderMutation(append=header)])
-    return extension("envoy.filters.http.header_mutation", HeaderMutationFilter(mutations=mutations))
+    return written({to: f"%REQ({source})%"})

@@ -1,9 +1,10 @@
 """Headers that must not pass a border: what steers inside tbms is removed from calls that come in, and from replies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
-from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction as AppendAction
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -25,8 +26,9 @@ from ext_proc.envoy_config.parts.text import extension
 
 # Removed on arrival. Clients can neither choose a node nor pass as the server.
 FROM_CLIENTS = (*STEERING_HEADERS, NAMED_HEADER)
-# The server's own calls carry the hop mark.
-FROM_SERVER = (NODE_HEADER,)
+# The server's own calls carry the hop mark, and where nobody else can call, the node of another zone in clear.
+FROM_ANYBODY = (NODE_HEADER,)
+FROM_SERVER: tuple[str, ...] = ()
 # Nobody who calls a node may steer, or pass as another node's server; an edge may ask it about residency, and tells it
 # of sessions and of the terms of a call.
 FROM_EDGES = (NODE_HEADER, HOP_HEADER)
@@ -54,3 +56,15 @@ def kept_from_clients() -> HttpFilter:
     mutations = Mutations(response_mutations=[HeaderMutation(remove=RESIDENCY_HEADER)])
     config = HeaderMutationFilter(mutations=mutations)
     return HttpFilter(name="envoy.filters.http.header_mutation", typed_config=Any.pack(config))
+
+
+def written(values: Mapping[str, str]) -> TypedExtensionConfig:
+    """A filter that writes request headers over whatever was there: name -> value, in Envoy's format strings."""
+    options = [
+        HeaderValueOption(
+            header=HeaderValue(key=name, value=value), append_action=AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+        )
+        for name, value in values.items()
+    ]
+    mutations = Mutations(request_mutations=[HeaderMutation(append=option) for option in options])
+    return extension("envoy.filters.http.header_mutation", HeaderMutationFilter(mutations=mutations))

@@ -1,9 +1,5 @@
 """The server's own calls where Envoy knows that they are: it reads their nodes itself, and asks nobody."""
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import (
     Config,
     ConfigKeyValuePair,
@@ -15,6 +11,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, Rege
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import HOP_HEADER, MAX_RETRIES_HEADER, NODES_KEY, NODES_NAMESPACE, RETRIES_HEADER
+from ext_proc.envoy_config.parts.headers import written
 
 
 def nodes_of_hop_mark() -> HttpFilter:
@@ -36,10 +33,5 @@ def retries_of_server() -> HttpFilter:
 
     Envoy takes its own header for that off every call that comes in, so that it is written here.
     """
-    said = HeaderValueOption(
-        header=HeaderValue(key=MAX_RETRIES_HEADER, value=f"%REQ({RETRIES_HEADER})%"),
-        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
-    mutations = Mutations(request_mutations=[HeaderMutation(append=said)])
-    config = HeaderMutationFilter(mutations=mutations)
-    return HttpFilter(name="envoy.filters.http.header_mutation", typed_config=Any.pack(config))
+    found = written({MAX_RETRIES_HEADER: f"%REQ({RETRIES_HEADER})%"})
+    return HttpFilter(name=found.name, typed_config=found.typed_config)

@@ -22,7 +22,7 @@ _TYPE = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMa
 
 
 def known_filter(file: str) -> HttpFilter:
-    """The filter before `edge_filter`: what this file says, from the moment on at which it says it."""
+    """The filter before `edge_filter` or `node_filter`: what this file says, from the moment on at which it says it."""
     source = ConfigSource(path_config_source=PathConfigSource(path=file), resource_api_version=ApiVersion.V3)
     return HttpFilter(
         name=KNOWN_FILTER, config_discovery=ExtensionConfigSource(config_source=source, type_urls=[_TYPE])

@@ -8,6 +8,8 @@
 An edge's Envoy tells nodes which try it is (`include_request_attempt_count` of its virtual host); see `replies`.
 """
 
+from collections.abc import Sequence
+
 from envoy_data_plane.envoy.config.route.v3 import (
     HeaderMatcher,
     RetryPolicy,
@@ -15,11 +17,14 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RetryPolicyRetryHostPredicate,
     RouteMatch,
 )
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from ext_proc.contract import ELSEWHERE_HEADER
+from ext_proc.contract import ELSEWHERE_HEADER, MAX_RETRIES_HEADER, RETRIABLE_HEADERS_HEADER, RETRY_ON_HEADER
+from ext_proc.envoy_config.parts.headers import written
+from ext_proc.envoy_config.parts.matching import Predicate, all_of, any_of, is_grpc, matches, none_of, starts, when
 from ext_proc.envoy_config.parts.text import seconds
 
 # A second node is tried if the first refused, and so on; the server names as many as there are replicas.
@@ -64,6 +69,51 @@ def retry_lost() -> RetryPolicy:
     Another node, if the first did not process the call or died under it.
     """
     return _retries(f"{UNPROCESSED},reset", _NODE_SAYS)
+
+
+def retry_reads(reads: Sequence[RouteMatch]) -> RetryPolicy:
+    """`retry_lost` for the calls that only read, and no retries at all for others.
+
+    For an edge whose routes are a mesh's, which have one policy for all calls.
+    """
+    policy = retry_lost()
+    policy.retriable_request_headers = [HeaderMatcher(name=":path", string_match=_text(match)) for match in reads]
+    return policy
+
+
+def repeats_lost(beside: str = "") -> HttpFilter:
+    """The filter that makes of `retry_unprocessed` what `retry_lost` says, for the calls that only read.
+
+    It costs every call something, and leaves the others the policy that they have. `beside` is what such a call may be
+    asked again for besides, where a header says that, too.
+    """
+    grpc, rest = any_of(*map(_path, GRPC_READS)), any_of(*map(_path, REST_READS))
+    reads = any_of(all_of(is_grpc(), grpc), all_of(none_of(is_grpc()), rest))
+    return when("tbms-repeat-lost", reads, written({RETRY_ON_HEADER: f"{beside},reset" if beside else "reset"}))
+
+
+def retries_without_routes(repeat_lost: bool) -> list[HttpFilter]:
+    """The same policies by request headers alone, for an Envoy whose routes cannot be reached: a mesh's gateway."""
+    said = {
+        RETRY_ON_HEADER: UNPROCESSED,
+        RETRIABLE_HEADERS_HEADER: ELSEWHERE_HEADER,
+        MAX_RETRIES_HEADER: str(TRIES),
+    }
+    found = written(said)
+    filters = [HttpFilter(name="tbms-retries", typed_config=found.typed_config)]
+    return [*filters, repeats_lost(UNPROCESSED)] if repeat_lost else filters
+
+
+def _path(match: RouteMatch) -> Predicate:
+    if match.safe_regex is not None:
+        return matches(":path", match.safe_regex.regex)
+    return starts(":path", match.prefix or "")
+
+
+def _text(match: RouteMatch) -> StringMatcher:
+    if match.safe_regex is not None:
+        return StringMatcher(safe_regex=match.safe_regex)
+    return StringMatcher(prefix=match.prefix)
 
 
 def _retries(on: str, *answers: HeaderMatcher) -> RetryPolicy:

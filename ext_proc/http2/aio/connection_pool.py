@@ -15,7 +15,7 @@ from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.limits import Limits
 from mesh.address import parse_address
 
-# One is the rule: more are made where the peer takes no more streams on those that there are.
+# One or two are the rule: more are made where those that there are have no room.
 _MOST_CONNECTIONS = 32
 _CONNECT_SECONDS = 1.0
 # A request that the peer has provably not looked at is sent again: its connection was going away.
@@ -84,9 +84,12 @@ class ConnectionPool:
             await self._dialled()
 
     def _with_room(self) -> ClientConnection | None:
+        """Where as many are made as may be, any on which the peer takes a request: better a risk than a refusal."""
         for protocol in self._connections:
             if protocol.connection.has_room:
                 return protocol.connection
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            return next((each.connection for each in self._connections if each.connection.is_open), None)
         return None
 
     async def _dialled(self) -> ClientConnection:

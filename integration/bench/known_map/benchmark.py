@@ -29,8 +29,8 @@ from integration.peers.answerer import answerer
 from integration.stack.envoys import NEWEST, envoy_binary
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, answers
+from mesh.known_map import PARTS, KnownModel
 from mesh.node import Node
-from mesh.routing.known import PARTS, KnownModel
 
 _SIZES = (1_000, 5_000, 20_000)
 _REPEATS = 5

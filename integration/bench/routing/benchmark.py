@@ -3,7 +3,7 @@
 One Envoy process with one worker has two listeners to the same upstream, a second Envoy that answers by itself:
 one listener asks the server for every call, the other does not. Calls that are known go out on the first without the
 server. Rounds alternate between the two, so that a noisy machine disturbs both; a ratio is the median of the rounds'
-ratios.
+ratios. The `fleet_*` cases are the whole way, an edge's and a node's Envoy, against two such Envoys without tbms.
 """
 
 import asyncio
@@ -19,9 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from integration.bench.cpu import cpu_seconds
+from integration.bench.routing.fleet import fleet
 from integration.bench.routing.h2load import Load, LoadError, Request, h2load
 from integration.peers.answerer import answerer
 from integration.stack.ports import free_port
+from integration.stack.process import Process
 from integration.stack.sidecar import Section, Sidecar
 from mesh.node import Node
 from mesh.protos import tfs_pb2
@@ -78,11 +80,17 @@ class Pair:
 
 
 class Bench:
-    """The two ways to the upstream, and what is sent on them."""
+    """The two ways to the upstream, and what is sent on them.
 
-    def __init__(self, edge: Sidecar, direct: str) -> None:
-        self._edge = edge
+    Calls go in at the first of the `sidecars` and through the others; `direct` is a listener past their servers. CPU is
+    that of all of them, and of `others`.
+    """
+
+    def __init__(self, sidecars: Sequence[Sidecar], direct: str, others: Sequence[Process] = ()) -> None:
+        self._sidecars = sidecars
         self._direct = direct
+        self._envoys = [*(each.envoy for each in sidecars), *others]
+        self._servers = [each.server for each in sidecars]
 
     async def compare(self, request: Request, in_flight: tuple[int, int], *, known: bool = False) -> Pair:
         """Sends the request on both ways, alternating; each round takes about `_SECONDS`.
@@ -90,12 +98,13 @@ class Bench:
         Of calls that are `known` the server hears nothing, of all others everything.
         """
         direct_count = await self._calibrate(self._direct, request, in_flight)
-        tbms_count = await self._calibrate(self._edge.http, request, in_flight)
+        through = self._sidecars[0].http
+        tbms_count = await self._calibrate(through, request, in_flight)
         direct, tbms = [], []
         for _ in range(_ROUNDS):
             direct.append(await self._round(self._direct, request, direct_count, in_flight))
             before = await self._routed()
-            tbms.append(await self._round(self._edge.http, request, tbms_count, in_flight))
+            tbms.append(await self._round(through, request, tbms_count, in_flight))
             # A call may pass Envoy without the server if that is slow: such a round would measure nothing.
             if await self._routed() - before != (0 if known else tbms_count):
                 way = "heard of calls that are known" if known else f"did not route all of {tbms_count} calls"
@@ -103,11 +112,11 @@ class Bench:
         return Pair(direct, tbms)
 
     async def until_known(self, request: Request) -> None:
-        """Returns once such calls no longer reach the server."""
+        """Returns once such calls no longer reach a server."""
         async with asyncio.timeout(30):
             while True:
                 before = await self._routed()
-                await h2load(self._edge.http, request, 10, 1, 1)
+                await h2load(self._sidecars[0].http, request, 10, 1, 1)
                 if await self._routed() == before:
                     return
                 await asyncio.sleep(0.1)
@@ -119,17 +128,25 @@ class Bench:
         return max(clients * streams, int(warm.rate * _SECONDS))
 
     async def _round(self, base: str, request: Request, count: int, in_flight: tuple[int, int]) -> Round:
-        envoy, server = cpu_seconds(self._edge.envoy.pid), cpu_seconds(self._edge.server.pid)
+        envoys, servers = _cpu(self._envoys), _cpu(self._servers)
         load = await h2load(base, request, count, *in_flight)
-        return Round(load, cpu_seconds(self._edge.envoy.pid) - envoy, cpu_seconds(self._edge.server.pid) - server)
+        return Round(load, _cpu(self._envoys) - envoys, _cpu(self._servers) - servers)
 
     async def _routed(self) -> int:
-        async with aiohttp.ClientSession() as http, http.get(f"{self._edge.admin}/metrics") as reply:
-            text = await reply.text()
-        # A raced call is answered by the server. Its candidate is not among these: Envoy routes it without asking.
-        decided = r'^tbms_calls_total\{[^}]*outcome="(?:routed|answered)"[^}]*\} ([\d.e+]+)$'
-        counts = re.findall(decided, text, re.MULTILINE)
-        return int(sum(map(float, counts)))
+        return sum([await _decided(each) for each in self._sidecars])
+
+
+def _cpu(processes: Sequence[Process]) -> float:
+    return sum(cpu_seconds(process.pid) for process in processes)
+
+
+async def _decided(sidecar: Sidecar) -> int:
+    async with aiohttp.ClientSession() as http, http.get(f"{sidecar.admin}/metrics") as reply:
+        text = await reply.text()
+    # A raced call is answered by the server. Its candidate is not among these: Envoy routes it without asking.
+    decided = r'^tbms_calls_total\{[^}]*outcome="(?:routed|answered|passed)"[^}]*\} ([\d.e+]+)$'
+    counts = re.findall(decided, text, re.MULTILINE)
+    return int(sum(map(float, counts)))
 
 
 async def measure() -> dict[str, float]:
@@ -146,7 +163,7 @@ async def measure() -> dict[str, float]:
                 "broker": _NO_HEDGES,
             }
             async with Sidecar(folder, [node], sections=sections) as edge:
-                bench = Bench(edge, f"http://{direct}")
+                bench = Bench([edge], f"http://{direct}")
                 busy = {case: await bench.compare(request, _BUSY) for case, request in requests.items()}
                 alone = {"rest_headers": await bench.compare(requests["rest_headers"], _ALONE)}
                 raced = replace(requests["rest_headers"], headers=_RACED)
@@ -157,10 +174,18 @@ async def measure() -> dict[str, float]:
                     busy[case] = await bench.compare(request, _BUSY, known=True)
                     if case == "known_rest":
                         alone[case] = await bench.compare(request, _ALONE, known=True)
+        async with fleet(folder, _KNOWN_MODEL) as whole:
+            bench = Bench(whole.sidecars, whole.direct, [whole.edge_without.envoy])
+            for case, request in _fleet_requests(folder, requests).items():
+                await bench.until_known(request)
+                busy[case] = await bench.compare(request, _BUSY, known=True)
+                if case == "fleet_rest":
+                    alone[case] = await bench.compare(request, _ALONE, known=True)
     _print(busy, alone)
     return {
         **{f"{case}_throughput": pair.throughput for case, pair in busy.items()},
         "known_rest_added_p50_ms": alone["known_rest"].added(0.5),
+        "fleet_rest_added_p50_ms": alone["fleet_rest"].added(0.5),
         "rest_headers_added_p50_ms": alone["rest_headers"].added(0.5),
         "rest_headers_added_p99_ms": alone["rest_headers"].added(0.99),
         "rest_headers_server_cpu": busy["rest_headers"].server_cpu,
@@ -188,6 +213,12 @@ def _known_requests(folder: Path, requests: dict[str, Request]) -> dict[str, Req
         body.write_bytes(framed_predict(size, _KNOWN_MODEL))
         known[f"known_{case}"] = replace(requests[case], body=body)
     return known
+
+
+def _fleet_requests(folder: Path, requests: dict[str, Request]) -> dict[str, Request]:
+    """Of these calls those that are made to the whole fleet."""
+    known = _known_requests(folder, requests)
+    return {f"fleet_{case}": known[f"known_{case}"] for case in ("rest", "grpc_1k")}
 
 
 def framed_predict(size: int, model: str = _MODEL) -> bytes:

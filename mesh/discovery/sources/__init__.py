@@ -28,9 +28,28 @@ DiscoveryList = Annotated[tuple[SourceSettings, ...], Field(max_length=16)]
 """The type of the `discovery` section."""
 
 
-def open_sources(discovery: Sequence[SourceSettings]) -> dict[str, NodeSource]:
-    """Name -> source, in order; the name says where in the configuration it stands, and what it is."""
-    return {f"discovery.{place} ({each.kind})": open_source(each) for place, each in enumerate(discovery)}
+class OpenSources:
+    """The sources of a `discovery` section. `by_name`: name -> source, in order; the name says where in the
+    configuration it stands, and what it is."""
+
+    def __init__(self, discovery: Sequence[SourceSettings]) -> None:
+        self._open = [(each, open_source(each)) for each in discovery]
+
+    @property
+    def by_name(self) -> dict[str, NodeSource]:
+        """See `OpenSources`."""
+        return {f"discovery.{place} ({each.kind})": source for place, (each, source) in enumerate(self._open)}
+
+    def replace(self, discovery: Sequence[SourceSettings]) -> bool:
+        """The section has been read anew: an entry that is as one was keeps its source. Whether anything changed."""
+        before = list(self._open)
+        if [each for each, _ in before] == list(discovery):
+            return False
+        self._open = []
+        for each in discovery:
+            same = next((place for place, (had, _) in enumerate(before) if had == each), None)
+            self._open.append((each, open_source(each)) if same is None else before.pop(same))
+        return True
 
 
 def open_source(settings: SourceSettings) -> NodeSource:

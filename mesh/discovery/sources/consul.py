@@ -6,48 +6,35 @@ goes backwards (a server that was restored) starts again from 0, as Consul's doc
 
 import asyncio
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from mesh.digits import number
+from mesh.discovery.consul_client import PORTS, ConsulConnection, connected
 from mesh.discovery.finds import Finds, joined
 from mesh.discovery.merge import NodeSet
 from mesh.errors import MeshError
-from mesh.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
-from mesh.settings import Settings
 
 _SPACING = 0.1  # seconds between two queries, should a server answer at once each time
 _INDEX_DIGITS = 20
 
-_PORTS = ("grpc", "rest", "residency")
 
-
-class ConsulSettings(Settings):
+class ConsulSettings(ConsulConnection):
     """Nodes that are instances of a service in Consul."""
 
     kind: Literal["consul"]
-    url: BaseUrl = Field("http://127.0.0.1:8500", description="Of the local agent, or of a server.")
-    service: str = Field(
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
-        max_length=128,
-        description="The service whose instances are the nodes.",
-    )
     datacenter: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_-]+$", max_length=64, description="Another datacenter than the agent's own."
     )
     layout: Literal["tbms", "tfservingcache"] = Field(
         "tbms",
-        description="tbms: ports in the instance's meta data, as grpc, rest and residency, beside zone and weight. "
-        "tfservingcache: in its tags, as grpc:8100 and rest:8093.",
+        description="tbms: ports in the instance's meta data, as grpc, rest and residency, beside zone, weight and "
+        "models. tfservingcache: in its tags, as grpc:8100 and rest:8093.",
     )
-    token_file: Path | None = Field(None, description="File with an ACL token; read at each new start.")
-    tls: ClientTls | None = None
     wait_seconds: int = Field(
         10, ge=1, le=600, description="Longest time that a query hangs: an agent that hangs is noticed then."
     )
-    timeout: float = Field(3.0, gt=0, le=60, description="Seconds for an answer, beyond those that it hangs.")
 
 
 class ConsulSource:
@@ -59,21 +46,24 @@ class ConsulSource:
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
         settings, clock = self._settings, asyncio.get_running_loop().time
-        headers = {}
-        if settings.token_file is not None:
-            headers["X-Consul-Token"] = await asyncio.to_thread(read_secret, settings.token_file)
-        tls = None if settings.tls is None else await asyncio.to_thread(settings.tls.context)
         asked = {"passing": "true", "wait": f"{settings.wait_seconds}s"}
         if settings.datacenter is not None:
             asked["dc"] = settings.datacenter
         # Consul adds up to a sixteenth of the wait, so that not all come back at once.
         within = settings.wait_seconds * 17 / 16 + settings.timeout
-        index = 0
-        async with JsonHttp(settings.url, settings.timeout, tls=tls, headers=headers) as http:
+        index, had = 0, False
+        path = f"/v1/health/service/{settings.service}"
+        async with connected(settings) as http:
             while True:
                 began = clock()
-                path = f"/v1/health/service/{settings.service}"
                 reply = await http.get(path, {**asked, "index": str(index)}, within=within)
+                if had and not reply.document:
+                    # A query that hung while its token was revoked ends in an empty list: only a new one tells.
+                    reply = await http.get(path, {**asked, "index": "0"}, within=within)
+                had = bool(reply.document)
+                # Who may not read the instances is told that there are none.
+                if reply.headers.get("x-consul-results-filtered-by-acls") == "true":
+                    raise MeshError(f"GET {path}: the token does not allow to read all instances and their hosts")
                 yield nodes_of(reply.document, settings)
                 told = number(reply.headers.get("x-consul-index", ""), _INDEX_DIGITS)
                 if told is None:
@@ -103,8 +93,11 @@ def nodes_of(document: Any, settings: ConsulSettings) -> NodeSet:
 
 def _by_meta(service: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
     meta = service.get("Meta") or {}
-    ports = {protocol: _port(meta[protocol]) for protocol in _PORTS if protocol in meta}
-    return ports, {name: meta[name] for name in ("zone", "weight") if name in meta}
+    ports = {protocol: _port(meta[protocol]) for protocol in PORTS if protocol in meta}
+    fields: dict[str, Any] = {name: meta[name] for name in ("zone", "weight") if name in meta}
+    if meta.get("models"):
+        fields["models"] = str(meta["models"]).split(",")
+    return ports, fields
 
 
 def _by_tags(service: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:

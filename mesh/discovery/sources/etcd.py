@@ -57,13 +57,13 @@ class EtcdSource:
         self._attempt += 1
         async with connected(self._settings, self._attempt - 1) as http:
             copy, revision = await self._listed(http)
-            nodes = self._nodes(copy)
+            nodes = nodes_of(copy, self._settings)
             yield nodes
             watch = {"create_request": {**self._range, "start_revision": str(revision + 1)}}
             async with http.stream("POST", "/v3/watch", body=watch) as lines:
                 while True:
                     if await self._changed(http, lines, copy):
-                        nodes = self._nodes(copy)
+                        nodes = nodes_of(copy, self._settings)
                     # Said again where nothing is new: so the source counts as up, and young.
                     yield nodes
 
@@ -77,7 +77,7 @@ class EtcdSource:
                 asked["revision"] = str(revision)
             page = mapping((await http.send("POST", "/v3/kv/range", asked)).document)
             revision = revision or integer(mapping(page.get("header")).get("revision"))
-            found = [self._entry(entry) for entry in page.get("kvs") or ()]
+            found = [entry_of(entry) for entry in page.get("kvs") or ()]
             copy.update(found)
             if len(copy) > MOST_ENTRIES:
                 raise MeshError(f"etcd holds more than {MOST_ENTRIES} keys under {self._settings.prefix!r}")
@@ -106,7 +106,7 @@ class EtcdSource:
         before = dict(copy)
         for event in result.get("events") or ():
             change = mapping(event)
-            key, value = self._entry(change.get("kv"))
+            key, value = entry_of(change.get("kv"))
             if change.get("type") == "DELETE":
                 copy.pop(key, None)
             else:
@@ -115,22 +115,26 @@ class EtcdSource:
             raise MeshError(f"etcd holds more than {MOST_ENTRIES} keys under {self._settings.prefix!r}")
         return copy != before
 
-    def _entry(self, entry: Any) -> tuple[bytes, bytes]:
-        fields = mapping(entry)
-        value = unb64(fields.get("value"))
-        # One byte too many is kept of what is too long: enough to see that it is.
-        return unb64(fields.get("key")), value[: MOST_VALUE_BYTES + 1]
 
-    def _nodes(self, copy: Copy) -> NodeSet:
-        finds = Finds()
-        read = _own if self._settings.layout == "tbms" else _of_tfservingcache
-        for key, value in sorted(copy.items()):
-            name = key.removeprefix(self._prefix).decode("utf-8", "replace")
-            try:
-                finds.add(read(name, value))
-            except (ValueError, RecursionError) as error:
-                finds.refuse(name, str(error) if isinstance(error, _NoEntryError) else "the value is not JSON")
-        return finds.node_set()
+def entry_of(entry: Any) -> tuple[bytes, bytes]:
+    """Key and value of what the gateway says of one key. Raises MeshError."""
+    fields = mapping(entry)
+    value = unb64(fields.get("value"))
+    # One byte too many is kept of what is too long: enough to see that it is.
+    return unb64(fields.get("key")), value[: MOST_VALUE_BYTES + 1]
+
+
+def nodes_of(copy: Copy, settings: EtcdSettings) -> NodeSet:
+    """The nodes among the keys."""
+    finds, prefix = Finds(), settings.prefix.encode()
+    read = _own if settings.layout == "tbms" else _of_tfservingcache
+    for key, value in sorted(copy.items()):
+        name = key.removeprefix(prefix).decode("utf-8", "replace")
+        try:
+            finds.add(read(name, value))
+        except (ValueError, RecursionError) as error:
+            finds.refuse(name, str(error) if isinstance(error, _NoEntryError) else "the value is not JSON")
+    return finds.node_set()
 
 
 class _NoEntryError(ValueError):

@@ -4,17 +4,19 @@ The API has no watch and no ETag, so the overview is read again and again, page 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from mesh.discovery.finds import MOST_ENTRIES, Finds, joined
+from mesh.discovery.kuma_services import add_far_nodes
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.ports import Port
 from mesh.errors import MeshError
 from mesh.json_http import BaseUrl, ClientTls, JsonHttp, read_secret
+from mesh.node import ProtocolKind
 from mesh.settings import Settings
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=317)]
@@ -36,6 +38,13 @@ class KumaSettings(Settings):
     grpc: Inbound | None = Field(None, description="Name or port of the inbound of the gRPC API.")
     rest: Inbound | None = Field(None, description="Name or port of the inbound of the REST API.")
     residency: Inbound | None = Field(None, description="Name or port of the inbound of `node.publish`, or its port.")
+    other_zones: dict[Label, Label] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="What MeshServices have that stand for one node of another zone each, such as `tbms/node: own`. "
+        "Without it nodes of other zones are not looked for.",
+    )
     token_file: Path | None = Field(None, description="File with a token of the API; read at each new start.")
     tls: ClientTls | None = None
     page: int = Field(200, ge=1, le=1000, description="Dataplanes asked for at a time.")
@@ -54,7 +63,7 @@ class KumaSource:
 
     def __init__(self, settings: KumaSettings) -> None:
         self._settings = settings
-        self._path = f"/meshes/{settings.mesh}/dataplanes/_overview"
+        self._mesh = f"/meshes/{settings.mesh}"
 
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
@@ -65,40 +74,46 @@ class KumaSource:
         tls = None if settings.tls is None else await asyncio.to_thread(settings.tls.context)
         async with JsonHttp(settings.url, settings.timeout, tls=tls, headers=headers) as http:
             while True:
-                yield nodes_of(await self._items(http), settings)
+                items = await self._items(http, f"{self._mesh}/dataplanes/_overview", settings.labels)
+                services: list[Any] = []
+                if settings.other_zones is not None:
+                    services = await self._items(http, f"{self._mesh}/meshservices", settings.other_zones)
+                yield nodes_of(items, settings, services)
                 await asyncio.sleep(settings.poll_seconds)
 
-    async def _items(self, http: JsonHttp) -> list[Any]:
+    async def _items(self, http: JsonHttp, path: str, labels: Mapping[str, str]) -> list[Any]:
         """Every item of every page. Pages are counted by place: when one goes while they are read, the next one slips
         past us. So a list whose total changes, or that is not complete, is read anew."""
         for _ in range(_READINGS):
-            items, totals = await self._reading(http)
+            items, totals = await self._reading(http, path, labels)
             names = {item.get("name") for item in items if isinstance(item, dict)}
             if len(totals) == 1 and totals == {len(names)}:
                 return items
-        raise MeshError(f"GET {self._path}: the list changes faster than it can be read")
+        raise MeshError(f"GET {path}: the list changes faster than it can be read")
 
-    async def _reading(self, http: JsonHttp) -> tuple[list[Any], set[int]]:
+    async def _reading(self, http: JsonHttp, path: str, labels: Mapping[str, str]) -> tuple[list[Any], set[int]]:
         items: list[Any] = []
         totals: set[int] = set()
-        asked = {f"filter[labels.{label}]": value for label, value in self._settings.labels.items()}
+        asked = {f"filter[labels.{label}]": value for label, value in labels.items()}
         asked["size"] = str(self._settings.page)
         while True:
-            page = (await http.get(self._path, {**asked, "offset": str(len(items))})).document
+            page = (await http.get(path, {**asked, "offset": str(len(items))})).document
             found = page.get("items") if isinstance(page, dict) else None
             if not isinstance(found, list) or not isinstance(page.get("total"), int):
-                raise MeshError(f"GET {self._path}: the reply is not what a control plane says")
+                raise MeshError(f"GET {path}: the reply is not what a control plane says")
             totals.add(page["total"])
             items += found
             if len(items) > MOST_ENTRIES:
-                raise MeshError(f"GET {self._path}: more than {MOST_ENTRIES} dataplanes")
+                raise MeshError(f"GET {path}: more than {MOST_ENTRIES} items")
             # `next` is a URL of the control plane's own choice: that there is one is all that we take from it.
             if not page.get("next") or not found:
                 return items, totals
 
 
-def nodes_of(items: list[Any], settings: KumaSettings) -> NodeSet:
-    """The nodes among dataplanes: those with the labels, whose proxy is connected and whose inbounds are healthy."""
+def nodes_of(items: list[Any], settings: KumaSettings, services: Iterable[Any] = ()) -> NodeSet:
+    """The nodes among dataplanes: those with the labels, whose proxy is connected and whose inbounds are healthy. And
+    those of other zones among MeshServices (`services`).
+    """
     finds = Finds()
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
@@ -109,6 +124,9 @@ def nodes_of(items: list[Any], settings: KumaSettings) -> NodeSet:
             continue
         if fields is not None:
             finds.add(fields)
+    wanted: dict[ProtocolKind, int | str | None] = {"grpc": settings.grpc, "rest": settings.rest}
+    ports = {kind: port for kind, port in wanted.items() if port is not None}
+    add_far_nodes(finds, list(services), settings.other_zones or {}, ports)
     return finds.node_set()
 
 

@@ -11,7 +11,7 @@ from mesh.settings import Settings
 
 
 class StaticSettings(Settings):
-    """Nodes that are listed here, as in `nodes`; read at a start only."""
+    """Nodes that are listed here, as in `nodes`."""
 
     kind: Literal["static"]
     nodes: NodeList

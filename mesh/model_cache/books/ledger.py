@@ -65,6 +65,10 @@ class Ledger:
     def acquire(self, entry: CacheEntry, now: float) -> None:
         """One more call uses the model. Of models that need each other acquire the user first, and it goes first."""
         entry.in_flight += 1
+        self.use(entry, now)
+
+    def use(self, entry: CacheEntry, now: float) -> None:
+        """The model is used now."""
         entry.last_used = now
         self._order.touch(entry.key)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from mesh.back_off import RetryDelays
 from mesh.model_cache.books.eviction import Evict
@@ -14,6 +15,9 @@ from mesh.model_cache.tasks import Spawn
 
 logger = logging.getLogger(__name__)
 
+Carried = Callable[[str], Awaitable[None]]
+"""Returns once no call for that model comes without a lease any more, and those that run have got one."""
+
 # Without what it needs a model cannot answer its calls in flight, and Triton would take an ensemble down at once.
 _NEEDING = frozenset({ModelState.AVAILABLE, ModelState.DRAINING})
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0  # seconds between attempts to unload what the server does not let go
@@ -22,11 +26,15 @@ _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0  # seconds between attempts to unload what
 class Unloading:
     """Takes DRAINING models out of the model server, and their files from the disk where they are to go."""
 
-    def __init__(self, cache: CacheState, loader: Loader, server: ServerHealth, spawn: Spawn) -> None:
+    def __init__(
+        self, cache: CacheState, loader: Loader, server: ServerHealth, spawn: Spawn, carried: Carried | None = None
+    ) -> None:
+        """`carried` where calls may come that the cache is not asked about; see `mesh.model_cache.carried`."""
         self._cache = cache
         self._loader = loader
         self._server = server
         self._spawn = spawn
+        self._carried = carried
         self.unloaded = 0
         """Models that the model server has let go of."""
 
@@ -45,11 +53,13 @@ class Unloading:
         self._spawn(self._drain(entry))
 
     async def _drain(self, entry: CacheEntry) -> None:
-        """Wait for the calls in flight and the models that need it, unload, free the disk.
+        """Wait for calls that come without a lease, those in flight and the models that need it; unload, free the disk.
 
         Ends only when the server has let go.
         """
         cache = self._cache
+        if self._carried is not None:
+            await self._carried(entry.key.model)
         while entry.in_flight or any(user.state in _NEEDING for user in cache.relations.users(entry)):
             await cache.changes.wait()
         await self._unload(entry)

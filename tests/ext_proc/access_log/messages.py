@@ -36,12 +36,13 @@ def entry(
     last_ms: float | None = 21.0,
     duration_ms: float = 22.0,
     kind: AccessLogType = AccessLogType.DownstreamEnd,
+    nodes: str = "10.0.0.1:8501,10.0.0.2:8501",
 ) -> HttpAccessLogEntry:
     """One call. `key` is the metadata by which its nodes were named; times count from its arrival.
 
     `one_in` is what the map says where not all calls are told of.
     """
-    named = {} if key is None else {"envoy.lb": Struct.from_dict({key: "10.0.0.1:8501,10.0.0.2:8501"})}
+    named = {} if key is None else {"envoy.lb": Struct.from_dict({key: nodes})}
     some = {} if one_in is None else {"tbms": Struct.from_dict({"one-in": one_in})}
     of_grpc = {} if grpc_status is None else {"grpc-status": grpc_status}
     return HttpAccessLogEntry(

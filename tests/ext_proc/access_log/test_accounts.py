@@ -25,9 +25,14 @@ class Edge:
         self.router.update([A, B])
         self.estimates = Estimates(BrokerSettings())
         self.sees_all: list[bool] = []
+        self.outcomes: list[tuple[str, str | None]] = []
         self.known_ended: list[tuple[str, float]] = []
         self.accounts = EdgeAccounts(
-            self.router, self.estimates, self.sees_all.append, lambda model, now: self.known_ended.append((model, now))
+            self.router,
+            self.estimates,
+            self.sees_all.append,
+            lambda model, now: self.known_ended.append((model, now)),
+            lambda node_id, cause: self.outcomes.append((node_id, cause)),
         )
 
     def calls(self, now: float) -> float:
@@ -152,3 +157,10 @@ def test_the_demand_is_that_of_all_calls_once_the_log_has_told_for_long_enough()
     edge.accounts.logs(1, 202.0)
     edge.accounts.ended([ended(True)], 203.0)
     assert not any(edge.sees_all[2:])
+
+
+def test_what_became_of_calls_to_another_zone_is_told_where_it_is_clear() -> None:
+    edge = Edge()
+    calls = [ended(False)._replace(far="c", answered=answered) for answered in (True, False, None)]
+    edge.accounts.ended([*calls, ended(False)], 1.0)
+    assert edge.outcomes == [("c", None), ("c", "A call to it failed.")]

@@ -1,11 +1,12 @@
 import contextlib
+from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_proc.access_log.entries import MAX_ENTRIES, MAX_MESSAGE, LogError, check_log, ended_calls, read_message
+from ext_proc.access_log.entries import MAX_ENTRIES, MAX_MESSAGE, LogError, check_log, read_calls, read_message
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from tests.ext_proc.access_log.messages import entry, message
 
@@ -14,7 +15,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 def read(*entries):
-    return ended_calls(read_message(message(*entries)))
+    return read_calls(read_message(message(*entries))).ended
 
 
 def test_an_entry_says_what_was_asked_of_whom_and_for_how_long() -> None:
@@ -59,6 +60,40 @@ def test_a_grpc_call_without_a_name_needs_a_status_to_have_succeeded() -> None:
 @pytest.mark.parametrize("kind", [AccessLogType.DownstreamStart, AccessLogType.DownstreamPeriodic])
 def test_only_ends_count(kind: AccessLogType) -> None:
     assert read(entry(kind=kind)) == []
+
+
+def running(*entries):
+    return read_calls(read_message(message(*entries))).running
+
+
+def test_known_calls_that_run_are_told_of() -> None:
+    runs = AccessLogType.DownstreamPeriodic
+    assert running(entry(kind=runs, status=0, last_ms=None), entry()) == [BERT]
+    assert running(entry(PREDICT, model="bert", kind=runs)) == [
+        Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "bert"),
+    ]
+    assert running(entry(kind=runs, key="tbms-nodes"), entry(kind=runs, key=None), entry("/", kind=runs)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "lacking"),
+    [
+        ({"status": 200}, False),
+        ({"status": 400}, False),
+        ({"status": 500}, False),
+        ({"status": 404}, True),
+        ({"status": 503}, True),
+        ({"status": 0}, False),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "0"}, False),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "3"}, False),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "5"}, True),
+        ({"path": PREDICT, "model": "bert", "grpc_status": "14", "trailers_only": True}, True),
+        ({"path": PREDICT, "model": "bert", "status": 503}, True),
+    ],
+)
+def test_calls_that_ended_as_where_their_model_is_not_there(said: dict[str, Any], lacking: bool) -> None:
+    (call,) = read(entry(**said))
+    assert call.lacking is lacking
 
 
 @pytest.mark.parametrize(
@@ -140,7 +175,7 @@ def test_another_log_is_refused(name: str | None) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(LogError):
-        ended_calls(read_message(data))
+        read_calls(read_message(data))
 
 
 MILLISECONDS = st.integers(0, 10**10).map(lambda micros: micros / 1000)
@@ -171,3 +206,26 @@ def test_whatever_envoy_says_times_are_sane(key, status, first, last, whole, dur
         if call.answer_seconds is not None:
             assert (status, path == PREDICT) == (200, False)
             assert call.answer_seconds == pytest.approx(max(0.0, ended - max(first or 0.0, whole)) / 1000, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answered"),
+    [
+        ({}, True),
+        ({"status": 404}, True),
+        ({"status": 503}, False),
+        ({"status": 502}, False),
+        ({"status": 504}, None),
+        ({"status": 0}, None),
+        ({"grpc_status": "0"}, True),
+        ({"grpc_status": "5", "trailers_only": True}, True),
+        ({"grpc_status": "14", "trailers_only": True}, False),
+        ({"grpc_status": "4"}, None),
+        ({"grpc_status": "what"}, True),
+    ],
+)
+def test_a_call_to_another_zone_tells_whether_its_node_was_there(fields: dict, answered: bool | None) -> None:
+    (call,) = read(entry(key="tbms-nodes", nodes="@node-c", **fields))
+    assert (call.far, call.answered, call.known) == ("node-c", answered, False)
+    (near,) = read(entry(key="tbms-nodes", **fields))
+    assert (near.far, near.answered) == ("", None)

@@ -1,6 +1,9 @@
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
+
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.access_log.service import AccessLogService
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.wire.call import Call
 from tests.ext_proc.access_log.messages import entry, message
 
 
@@ -22,6 +25,7 @@ class Wire:
 class Told:
     def __init__(self) -> None:
         self.calls: list[EndedCall] = []
+        self.running: list[Call] = []
         self.open = 0
 
     def logs(self, count: int, now: float) -> None:
@@ -30,6 +34,10 @@ class Told:
     def ended(self, calls, now: float) -> None:
         assert now == 7.0
         self.calls += calls
+
+    def running_calls(self, calls, now: float) -> None:
+        assert now == 7.0
+        self.running += calls
 
 
 def serving() -> tuple[AccessLogService, Told, Metrics]:
@@ -49,6 +57,14 @@ def test_each_message_of_a_log_is_taken() -> None:
     log.half_closed()
     assert told.open == 0
     assert (service.streams, wire.sent, wire.status) == (0, [b""], (0, ""))
+
+
+def test_a_call_that_runs_is_not_counted() -> None:
+    service, told, metrics = serving()
+    service.open(Wire()).message(message(entry(kind=AccessLogType.DownstreamPeriodic), entry()))
+    assert [call.model for call in told.running] == ["bert"]
+    assert len(told.calls) == 1
+    assert metrics.by_outcome() == {"known": 1}
 
 
 def test_garbage_ends_its_own_log_and_names_the_fault() -> None:

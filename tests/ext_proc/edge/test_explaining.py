@@ -234,7 +234,7 @@ def test_the_map_decides_only_where_a_call_says_no_more_than_a_name(tmp_path: Pa
     assert waits["absence"] == "waits"
     for _ in keeper.known.look(edge.now):
         pass
-    keeper.written = Written("1", 1, 1, edge.now)
+    keeper.written = Written(1, "1", 1, 1, edge.now)
     told = edge.explain(predict("plain"))
     assert (told["way"], told["ground"]) == ("known", "")
     assert told["map"] is not None

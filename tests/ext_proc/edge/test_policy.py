@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.contract import HOP_HEADER
 from ext_proc.edge.placing import Placing
-from ext_proc.edge.policy import EdgePolicy, HeldRace, RunRace
+from ext_proc.edge.policy import EdgePolicy, HeldForFar, HeldRace, RunRace
 from ext_proc.edge.sessions import Sessions
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route
@@ -438,3 +439,66 @@ def test_a_candidates_call_asks_where_it_says_so() -> None:
         route = ours.decide(hop, named(hop), 0.0)
         assert isinstance(route, Route)
         assert (route.wants_residency, route.nodes) == (about, (REST[0], REST[1]))
+
+
+class TestCallsToAnotherZone:
+    """One node here, which is dead, and one there."""
+
+    MOST = 100
+
+    def edge(self, send_far: RunRace | None = no_race) -> EdgePolicy:
+        router = Router(RoutingSettings(replicas=1, zone="east"), CacheMap(), LoadWaits())
+        far = Node("node-c", zone="west", reached_by="header", speaks=frozenset({"grpc", "rest"}))
+        router.update([Node("node-0", grpc=GRPC[0], rest=REST[0], zone="east"), far])
+        router.set_alive("node-0", False)
+        settings = {name: ModelSettings.model_validate(model) for name, model in MODELS.items()}
+        policy = policy_over(router, ModelTable(BrokerSettings(), settings))
+        policy._send_far, policy._failover_bytes = send_far, self.MOST
+        return policy
+
+    def test_wait_for_their_body_where_the_server_can_send_them(self) -> None:
+        policy = self.edge()
+        for head, model in ((rest("plain"), ""), (grpc(), "plain"), (rest("prod"), "")):
+            hold = decided(policy, head, model)
+            assert isinstance(hold, Hold)
+            assert (hold.collect, hold.most) == (True, self.MOST)
+            assert hold.otherwise is not None
+            assert hold.otherwise.nodes == ("@node-c",)
+            assert isinstance(hold.context, HeldForFar)
+
+    @pytest.mark.parametrize(
+        ("head", "model"),
+        [
+            (rest("plain", version=(1, 38), mode=BodyMode.NONE), ""),
+            (rest("plain", end=True), ""),
+            (grpc(version=(1, 36)), "plain"),
+            (rest("plain", tbms_session="s"), ""),
+        ],
+        ids=["no body comes", "it has none", "no answer can be given", "one node only may get it"],
+    )
+    def test_go_on_by_envoy_where_it_cannot(self, head: Head, model: str) -> None:
+        route = decided(self.edge(), head, model)
+        assert isinstance(route, Route)
+        assert route.nodes == ("@node-c",)
+
+    def test_go_on_by_envoy_where_that_is_configured(self) -> None:
+        assert decided(self.edge(send_far=None), rest("plain")).nodes == ("@node-c",)
+
+    def test_are_sent_with_what_their_caller_leaves_of_its_time(self) -> None:
+        seen: list[tuple[Held, Plan]] = []
+
+        async def send(held: Held, plan: Plan, arrival: float) -> Respond:
+            seen.append((held, plan))
+            return Respond(200, (), b"")
+
+        policy = self.edge(send)
+        for head, limit_ms in ((grpc(grpc_timeout="250m"), 250.0), (grpc(), math.inf)):
+            hold = decided(policy, head, "plain")
+            held = Held(head, named(head, "plain"), (message("plain"),), hold.context)
+            assert asyncio.run(policy.resolve(held)) == Respond(200, (), b"")
+            assert (seen[-1][1].limit_ms, seen[-1][1].model, seen[-1][1].races) == (limit_ms, "plain", False)
+            assert seen[-1][0].message is not None, "unpacked"
+
+    def test_candidates_of_ours_are_led_there(self) -> None:
+        head = rest("plain", **{HOP_HEADER: HOP.write(("@node-c",))})
+        assert decided(self.edge(), head).nodes == ("@node-c",)

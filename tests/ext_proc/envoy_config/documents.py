@@ -42,9 +42,10 @@ def node_document(
     hold_seconds: float = 300.0,
     gathered: GatheredCalls | None = None,
     server: str = SOCKET,
+    known: str | None = None,
 ) -> Document:
     where = {"server": server, "grpc": grpc, "rest": rest}
-    text = render_node(settings, version=version, **where, hold_seconds=hold_seconds, gathered=gathered)
+    text = render_node(settings, version=version, **where, hold_seconds=hold_seconds, gathered=gathered, known=known)
     document: Document = yaml.safe_load(text)
     return document
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from ext_proc.errors import ConfigError, TbmsError
 from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
 from ext_proc.known.file import make_if_absent
 from ext_proc.whole_file import replace_file
+from integration.stack.ports import free_port
 
 SCOPE = "extension_config_discovery.http_filter.tbms-known."
+NODE = "node: {store: {url: 'file:///models'}, cache: {folder: /var/lib/tbms}}"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -68,6 +71,7 @@ def test_the_command_lays_a_map_once_and_says_what_lies_there(tmp_path: Path) ->
         ("known: {file: /run/known.pb, seconds: 0}", "known.seconds"),
         ("known: {file: /run/known.pb}\nenvoy: {watch_responses: true}", "watch_responses"),
         ("known: {file: /run/known.pb}\nenvoy: {request_ids: false}", "request_ids"),
+        (f"known: {{file: /run/known.pb}}\nenvoy: {{accounts: false}}\n{NODE}", "accounts"),
     ],
 )
 def test_settings_that_cannot_be(text: str, fault: str) -> None:
@@ -98,6 +102,29 @@ async def test_what_envoy_has_is_read(tmp_path: Path) -> None:
         assert await ask_envoy(address) == Taken("t.7", 2)
 
 
+@pytest.mark.parametrize(("taken", "reloads", "everywhere"), [(3, 3, True), (4, 3, False)])
+async def test_a_file_is_in_force_once_each_worker_has_it(
+    tmp_path: Path, taken: int, reloads: int, everywhere: bool
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        names = re.compile(request.query["filter"])
+        stats = {
+            SCOPE + "version_text": "t.7",
+            SCOPE + "update_rejected": 0,
+            SCOPE + "update_success": taken,
+            SCOPE + "config_reload": reloads,
+            "http.models.downstream_rq_active": 5,
+            "http.other.downstream_rq_active": 6,
+        }
+        found = [{"name": name, "value": value} for name, value in stats.items() if names.search(name)]
+        return web.json_response({"stats": found})
+
+    async with admin(answer, tmp_path / "admin.sock") as address:
+        assert await ask_envoy(address) == Taken("t.7", 0, everywhere)
+        assert await ask_envoy(address, "models") == Taken("t.7", 0, everywhere, 5)
+        assert await ask_envoy(address, "elsewhere") == Taken("t.7", 0, everywhere)
+
+
 async def test_an_answer_may_come_in_parts(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         stats = [{"name": SCOPE + "version_text", "value": "t.7"}, {"name": SCOPE + "update_rejected", "value": 2}]
@@ -123,9 +150,27 @@ async def test_an_answer_that_is_none(tmp_path: Path, text: str) -> None:
 
 
 async def test_nobody_answers(tmp_path: Path) -> None:
-    with pytest.raises(EnvoyAway):
-        await ask_envoy(f"unix:{tmp_path}/nobody.sock")
+    for address in (f"unix:{tmp_path}/nobody.sock", f"127.0.0.1:{free_port()}"):
+        with pytest.raises(EnvoyAway) as caught:
+            await ask_envoy(address)
+        assert caught.value.refused
+
+
+async def test_somebody_answers_who_is_no_envoy(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    async with admin(answer, tmp_path / "admin.sock") as address:
+        with pytest.raises(EnvoyAway) as caught:
+            await ask_envoy(address)
+        assert not caught.value.refused
 
 
 def config(file: Path) -> Config:
     return parse(f"known: {{file: {file}}}", "tbms.yaml")
+
+
+def test_a_node_may_have_a_map(tmp_path: Path) -> None:
+    found = parse(f"known: {{file: {tmp_path}/known.pb}}\nenvoy: {{request_ids: false}}\n{NODE}", "tbms.yaml")
+    assert lay_map(found) is None
+    assert (tmp_path / "known.pb").exists()

@@ -21,6 +21,7 @@ from ext_proc.contract import (
     CLAIM_HEADER,
     HOP_HEADER,
     KNOWN_FILTER,
+    MODEL_HEADER,
     NODE_HEADER,
     RESIDENCY_HEADER,
     RETRIES_HEADER,
@@ -29,8 +30,8 @@ from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
 from ext_proc.known.map_file import MapWriter
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import name_call
+from mesh.known_map import PARTS, KnownModel, Shares
 from mesh.names import name_fault
-from mesh.routing.known import PARTS, KnownModel, Shares
 
 ENDPOINTS = st.lists(st.sampled_from([f"10.0.0.{n}:8501" for n in range(5)]), min_size=1, max_size=4, unique=True)
 NAMES = st.text(min_size=1, max_size=40).filter(lambda name: name_fault(name) is None)
@@ -81,6 +82,21 @@ def test_odd_names_are_spelled_exactly(name: str) -> None:
         call = name_call({":path": path}, 1 << 20)
         assert isinstance(call, Call)
         assert call.model == name
+
+
+def test_the_header_of_grpc_names_is_the_callers_choice() -> None:
+    model = KnownModel("m", int(Form.GRPC), {"grpc": ((PARTS, ("10.0.0.1:8500",)),)})
+    edges, nodes = MapWriter(1).write([model], "v1"), MapWriter(1, MODEL_HEADER).write([model], "v1")
+    assert [content.count(b"x-tbms-named") for content in (edges, nodes)] == [1, 0]
+    assert [content.count(b"x-tbms-model") for content in (edges, nodes)] == [0, 1]
+
+
+def test_a_new_version_is_another_filter() -> None:
+    """Envoy passes over what is the same: it would not say that its workers have it."""
+    one, two = (MapWriter(1).write([], version) for version in ("t.1", "t.2"))
+    assert len(one) == len(two)
+    assert one.count(b"t.1") == 2, "the version of the file, and in the filter"
+    assert one.replace(b"t.1", b"t.2") == two
 
 
 def test_a_map_that_knows_nothing_is_a_filter_that_does_nothing() -> None:

@@ -10,7 +10,7 @@ from ext_proc.known.map_file import MapWriter
 from ext_proc.processing.request import BodyMode, Head
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import name_call
-from mesh.routing.known import PARTS, KnownModel
+from mesh.known_map import PARTS, KnownModel
 from tests.ext_proc.known.test_map_file import composite, holds, read
 
 NAMES = ("m", "odd name", "a%b", "a:b", "ä", "versions")

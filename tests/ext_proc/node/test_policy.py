@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from ext_proc.errors import CallError, Reason
+from ext_proc.known.forms import GRPC_METHODS, Form
+from ext_proc.node.policy import NodePolicy
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Pass
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, parse
-from ext_proc.wire.call import Verb
+from ext_proc.wire.call import InferenceProtocol, Verb
 from mesh.model_cache.books.names import Key
 from mesh.session_claim import SessionClaim, write_claim
 from tests.ext_proc.node.calls import HEAD, call, give_back, in_flight, leased, outcome, policy_of, refused
@@ -243,6 +245,45 @@ def test_a_restarted_model_server_is_noticed_by_the_first_call_that_fails(
             assert (cache.server.loads == [Key("m", 1)] * 2) is suspicious
 
     play(tmp_path, scenario, poll_seconds=POLL_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "version", "noted"),
+    [
+        (envoy.response_headers(200), {}, None, [("m", int(Form.V2_INFER))]),
+        (envoy.response_headers(200), {}, "1", []),
+        (envoy.response_headers(500), {}, None, []),
+        (envoy.response_headers(404), {}, None, []),
+        (envoy.response_headers(200), {"x-tbms-model": "m"}, None, []),
+        (envoy.response_trailers(grpc_status="0"), {"x-tbms-model": "m"}, None, [("m", int(Form.GRPC))]),
+        (envoy.response_trailers(grpc_status="0"), {}, None, []),
+        (envoy.response_trailers(grpc_status="14"), {"x-tbms-model": "m"}, None, []),
+    ],
+    ids=["REST", "a version", "500", "404", "gRPC has begun", "gRPC", "named by its message", "gRPC has failed"],
+)
+def test_a_call_that_went_well_is_noted_in_its_form(
+    tmp_path: Path, message: bytes, headers: dict[str, str], version: str | None, noted: list[tuple[str, int]]
+) -> None:
+    async def scenario(cache: Cache) -> None:
+        cache.store.put("m")
+        heard: list[tuple[str, int]] = []
+        async with cache.running():
+            policy = NodePolicy(
+                cache.manager, 1 << 20, 60.0, None, lambda model, form, now: heard.append((model, form))
+            )
+            grpc = bool(headers) or b"grpc-status" in message
+            path = GRPC_METHODS[-1] if grpc else "/v2/models/m/infer"
+            head = Head({":path": path, **headers}, end_of_stream=False, mode=BodyMode.NONE)
+            asked = (
+                replace(call(version=version), protocol=InferenceProtocol.V2_GRPC) if grpc else call(version=version)
+            )
+            decision = await outcome(policy, asked)
+            assert isinstance(decision, Pass)
+            policy.replied(decision, head, asked, _reply(message), 0.0)
+            give_back(decision)
+        assert heard == noted
+
+    play(tmp_path, scenario)
 
 
 def test_a_server_that_is_busy_all_the_time_is_looked_at_no_more_often_than_any_other(tmp_path: Path) -> None:

@@ -514,3 +514,40 @@ def test_the_reply_to_a_call_that_we_answered_is_nobodys_business() -> None:
         "response_headers",
     ]
     assert not policy.replies
+
+
+THERE = Route(nodes=("@node-c",))
+
+
+@pytest.mark.parametrize("mode", ["NONE", "FULL_DUPLEX_STREAMED"])
+def test_a_body_that_grows_too_long_goes_on_as_it_comes(mode: str) -> None:
+    """The server would have sent the call itself: up to `most` bytes it waits for it all, beyond Envoy sends it."""
+    hold = Hold(collect=True, most=10, otherwise=THERE)
+    machine = Machine(Policy(hold))
+    replies = drive(machine, envoy.rest(PREDICT, mode=mode), envoy.body(b"0123456789"))
+    assert kinds(replies) == (["override"] if mode == "NONE" else [])
+    replies = drive(machine, envoy.body(b"a"), envoy.body(b"rest", end=True))
+    assert kinds(replies) == ["request_headers", "request_body", "request_body", "request_body"]
+    assert replies[0].nodes == "@node-c"
+    assert b"".join(reply.chunk[0] for reply in replies[1:]) == b"0123456789arest"
+    assert (machine.state, machine.held, machine.route) == (State.RELEASED, None, THERE)
+
+
+def test_one_that_says_so_is_not_asked_for() -> None:
+    machine = Machine(Policy(Hold(collect=True, most=10, otherwise=THERE), limit=5))
+    (reply,) = drive(machine, envoy.rest(PREDICT, content_length="11"))
+    assert (reply.kind, reply.nodes, machine.state) == ("request_headers", "@node-c", State.RELEASED)
+
+
+def test_a_short_one_is_held() -> None:
+    machine = Machine(Policy(Hold(collect=True, most=10, otherwise=THERE)))
+    drive(machine, envoy.rest(PREDICT, content_length="10"), envoy.body(b"0123456789", end=True))
+    assert machine.held is not None
+    assert machine.held.chunks == (b"0123456789",)
+
+
+def test_one_that_envoy_has_buffered_is_led_on() -> None:
+    machine = Machine(Policy(Hold(collect=True, most=3, otherwise=THERE)), (1, 36))
+    drive(machine, envoy.rest(PREDICT, mode="BUFFERED"))
+    (reply,) = drive(machine, envoy.body(b"0123", end=True))
+    assert (reply.kind, reply.nodes) == ("request_body", "@node-c")

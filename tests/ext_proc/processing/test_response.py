@@ -58,3 +58,30 @@ def test_no_reply_with_a_path_of_a_client_is_remembered() -> None:
         assert b"only-here" in response.continue_headers(("10.0.0.1:1",), (), headers)
         assert b"only-here" in response.continue_and_hear(("10.0.0.1:1",), (), headers, BodyMode.NONE)
     assert [memo.bytes for memo in memos] == before
+
+
+@pytest.mark.parametrize("mode", [None, BodyMode.NONE, BodyMode.BUFFERED])
+def test_a_far_node_is_named_by_its_header_and_the_route_chosen_anew(mode: BodyMode | None) -> None:
+    """Whatever a client says under that name is overwritten."""
+    if mode is BodyMode.BUFFERED:
+        told = pb.ProcessingResponse.FromString(response.continue_buffered(("@node-c",))).request_body.response
+    elif mode is BodyMode.NONE:
+        message = response.continue_and_hear(("@node-c",), ("x-tbms-node", "x-tbms-hop"), (), mode)
+        told = pb.ProcessingResponse.FromString(message).request_headers.response
+        assert list(told.header_mutation.remove_headers) == ["x-tbms-hop"]
+    else:
+        message = response.continue_headers(("@node-c",), ("x-tbms-node",), (("x", "y"),))
+        told = pb.ProcessingResponse.FromString(message).request_headers.response
+        assert not told.header_mutation.remove_headers
+    header = told.header_mutation.set_headers[-1]
+    assert (header.header.key, header.header.raw_value) == ("x-tbms-node", b"node-c")
+    assert header.append_action == pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    assert told.clear_route_cache
+
+
+@pytest.mark.parametrize("nodes", [(), ("10.0.0.1:1",)])
+def test_a_route_that_a_client_has_chosen_is_not_kept(nodes: tuple[str, ...]) -> None:
+    """Envoy chooses it before the server hears of the call."""
+    for removed, cleared in ((("x-tbms-node",), True), (("x-tbms-hop",), False), ((), False)):
+        told = pb.ProcessingResponse.FromString(response.continue_headers(nodes, removed)).request_headers.response
+        assert (list(told.header_mutation.remove_headers), told.clear_route_cache) == (list(removed), cleared)

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from ext_proc.processing.decision import Held, Lease
 from ext_proc.processing.request import BodyMode, Head
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.race_runner import RaceRunner
+from ext_proc.racing.sending import Sender
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -118,16 +120,35 @@ class Nodes:
         self.wait_of = wait_of
         self.load = 0
         self.dead = False
+        self.far: list[str] = []
+        self.near = True
+        self.limits: list[float] = []
 
     def place(
-        self, call: Call, model: str, now: float, node_id: str | None = None
+        self,
+        call: Call,
+        model: str,
+        now: float,
+        node_id: str | None = None,
+        limit: float = math.inf,
+        without: Collection[str] = (),
     ) -> tuple[tuple[str, ...], Lease, ExpectedWait]:
         if self.dead:
             raise CallError(Reason.UNAVAILABLE, "No model server is alive.")
         self.load += 1
+        self.limits.append(limit)
+        if self.far:
+            far = [each for each in self.far if each not in without]
+            if not far and not self.near:
+                self.load -= 1
+                raise CallError(Reason.UNAVAILABLE, "No model server is alive.")
+            if far:
+                return (f"@{far[0]}",), self, self.wait_of(model)
         return (NODE, "10.0.0.2:8501") if node_id is None else (node_id,), self, self.wait_of(model)
 
-    def expected_wait(self, call: Call, model: str, now: float, node_id: str | None = None) -> ExpectedWait:
+    def expected_wait(
+        self, call: Call, model: str, now: float, node_id: str | None = None, limit: float = math.inf
+    ) -> ExpectedWait:
         return self.wait_of(model)
 
     def release(self) -> None:
@@ -149,6 +170,7 @@ class Scene:
     estimates: Estimates
     budget: TokenBucket
     reports: list[tuple[Race, Held]]
+    outcomes: list[tuple[str, str | None]]
 
 
 @asynccontextmanager
@@ -159,18 +181,20 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
     upstream, nodes, reports = Scripted(scripts), Nodes(wait_of), []
+    outcomes: list[tuple[str, str | None]] = []
     estimates, budget = Estimates(BrokerSettings()), TokenBucket(0.2, 500.0)
     candidates = Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT)
     async with asyncio.TaskGroup() as group:
+        clock = asyncio.get_running_loop().time
         race_runner = RaceRunner(
             group,
-            upstream,
+            Sender(candidates, upstream, clock, lambda node_id, cause: outcomes.append((node_id, cause))),
             candidates,
             estimates,
             budget,
             margin_ms,
             lambda race, held: reports.append((race, held)),
             (f"r{count}" for count in itertools.count()),
-            asyncio.get_running_loop().time,
+            clock,
         )
-        yield Scene(race_runner, upstream, nodes, estimates, budget, reports)
+        yield Scene(race_runner, upstream, nodes, estimates, budget, reports, outcomes)

@@ -9,6 +9,7 @@ from ext_proc.broker.plan import Candidate
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
+from ext_proc.racing.sending import Sender
 from ext_proc.upstream.hop_mark import HopMark
 from integration.virtual_time import run
 from tests.ext_proc.racing.scene import LIMIT, Nodes, Script, Scripted, heard, held, plan, rest_reply
@@ -36,11 +37,13 @@ def test_a_call_is_answered_while_its_copy_goes_its_own_way() -> None:
             [],
         )
         clock = asyncio.get_running_loop().time
+        candidates = Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT)
         racer = Racer(
             BrokerSettings(),
             Estimates(BrokerSettings()),
             upstream,  # type: ignore[arg-type]
-            Candidates(nodes, HopMark("0" * 32), heard(), lambda: LIMIT),
+            Sender(candidates, upstream, clock, lambda node_id, cause: None),
+            candidates,
             TokenBucket(0.2, 500.0),
             lambda race, call: reports.append((race, call)),
             iter(["r1"]),

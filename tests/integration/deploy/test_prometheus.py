@@ -39,7 +39,7 @@ EXPECTED_EMPTY = {
         )
     },
 }
-"""Queries that give nothing on a fleet that is well, and why. What an edge gathers is shown by the queries of a node."""
+"""Queries that give nothing on a fleet that is well, and why. A node has the same queries of batches."""
 JOBS = {"edge": "tbms-edge", "nodes": "tbms-node"}
 
 RACED = {"tloc": "20000", "backup": "two;est=5"}

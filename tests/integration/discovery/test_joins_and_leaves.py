@@ -3,39 +3,17 @@
 import asyncio
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ext_proc.edge.endpoint_files import update_endpoint_files
-from ext_proc.envoy_config import EnvoySettings, render
+from integration.peers.ways import WAYS
 from integration.stack.embedded import EmbeddedNode
+from integration.stack.known_to_envoy import KnownToEnvoy
 from integration.stack.sidecar import Sidecar
-from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, need_envoy
-from tests.integration.discovery.ways import WAYS
-from tests.integration.raw import rest, rest_client
+from tests.integration.discovery.traffic import PATIENCE, answering, join_and_leave, opened, until_answered_by
 
 pytestmark = pytest.mark.envoy
-IMAGE = np.full((1, 64), 8, dtype=np.float32)
-PATIENCE = 60.0
-
-
-async def answering(edge: Sidecar, names: list[str]) -> set[str]:
-    """The nodes that answer calls for these models; `none` where a call is refused."""
-    async with rest_client(edge.http) as client:
-        found = set()
-        for model in names:
-            call = calls.tfs_rest(model, IMAGE)
-            reply = await rest(client, call.path, call.body, call.headers)
-            found.add(str(reply.upstream) if reply.status == 200 else "none")
-        return found
-
-
-async def until_answered_by(edge: Sidecar, names: list[str], *wanted: EmbeddedNode) -> None:
-    endpoints = {str(node.node.rest) for node in wanted} or {"none"}
-    async with asyncio.timeout(PATIENCE):
-        while await answering(edge, names) != endpoints:
-            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -43,28 +21,7 @@ async def test_nodes_join_and_leave(
     name: str, nodes: dict[str, EmbeddedNode], names: list[str], tmp_path: Path
 ) -> None:
     need_envoy("1.40")
-    first, second = nodes["node-a"], nodes["node-b"]
-    async with WAYS[name](tmp_path) as way:
-        sections = {
-            **BY_THE_RING, "discovery": [way.section], "envoy": {"endpoints_dir": str(tmp_path / "endpoints")},
-        }  # fmt: skip
-        async with Sidecar(tmp_path, [], sections=sections) as edge:
-            await way.join(first.node)
-            await until_answered_by(edge, names, first)
-            await way.join(second.node)
-            await until_answered_by(edge, names, first, second)
-            await way.leave(first.node)
-            await until_answered_by(edge, names, second)
-            # And so it stays.
-            for _ in range(3):
-                assert await answering(edge, names) == {str(second.node.rest)}
-            status = await edge.status()
-            (told,) = [source for source in status["sources"] if name in source["name"]]
-            assert told["name"] == f"discovery.0 ({name})"
-            assert told["nodes"] == 1
-            assert not told["stale"]
-            await edge.server.stop()
-            assert "of-the-test" not in edge.server.log.read_text()
+    await join_and_leave(opened(WAYS[name], tmp_path), name, nodes, names, tmp_path)
 
 
 async def test_a_source_that_dies_leaves_its_nodes_in_force_also_over_a_restart_of_the_edge(
@@ -73,7 +30,7 @@ async def test_a_source_that_dies_leaves_its_nodes_in_force_also_over_a_restart_
     """Envoy keeps what its files list; the server, that knows nobody any more, takes nothing out of them."""
     need_envoy("1.40")
     first = nodes["node-a"]
-    async with WAYS["etcd"](tmp_path) as way:
+    async with opened(WAYS["etcd"], tmp_path) as way:
         sections = {
             **BY_THE_RING, "discovery": [way.section], "envoy": {"endpoints_dir": str(tmp_path / "endpoints")},
         }  # fmt: skip
@@ -97,27 +54,12 @@ async def test_a_source_that_dies_leaves_its_nodes_in_force_also_over_a_restart_
             assert all("127.0.0.1" in text for text in files)
 
 
-class KnownToEnvoy(Sidecar):
-    """Its Envoy takes the nodes from files that somebody else writes, as it would from a control plane."""
-
-    def __init__(self, folder: Path, endpoints: Path) -> None:
-        super().__init__(folder, [], sections=BY_THE_RING)
-        section = {"kind": "envoy", "admin": self.envoy_admin.removeprefix("http://"), "poll_seconds": 0.2}
-        self._sections["discovery"] = [{**section, "grpc": "models_grpc", "rest": "models_rest"}]
-        self._endpoints = endpoints
-
-    def _render_bootstrap(self) -> None:
-        with_files = EnvoySettings.model_validate({**self._sections["envoy"], "endpoints_dir": str(self._endpoints)})
-        server = self._sections["server"]["listen"]
-        self._bootstrap.write_text(render(with_files, version=self.version, server=server, nodes=()))
-
-
 async def test_what_the_local_envoy_knows(nodes: dict[str, EmbeddedNode], names: list[str], tmp_path: Path) -> None:
     need_envoy("1.40")
     first, second = nodes["node-a"], nodes["node-b"]
     endpoints = tmp_path / "endpoints"
     update_endpoint_files(endpoints, [first.node])
-    async with KnownToEnvoy(tmp_path, endpoints) as edge:
+    async with KnownToEnvoy(tmp_path, endpoints, sections=BY_THE_RING, poll_seconds=0.2) as edge:
         await until_answered_by(edge, names, first)
         update_endpoint_files(endpoints, [first.node, second.node])
         await until_answered_by(edge, names, first, second)

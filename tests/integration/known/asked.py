@@ -11,9 +11,11 @@ from tests.integration.raw import rest_client
 
 
 async def asked(edge: Sidecar) -> int:
-    """Streams that the clients' listener has opened to the server since Envoy started."""
+    """Streams that the listener of calls has opened to the server since Envoy started: an edge's, or a node's."""
     async with httpx.AsyncClient(trust_env=False) as http:
-        stats = (await http.get(f"{edge.envoy_admin}/stats?filter=http[.]clients[.]ext_proc[.].*streams_started")).text
+        stats = (
+            await http.get(f"{edge.envoy_admin}/stats?filter=http[.](clients|models)[.]ext_proc[.].*streams_started")
+        ).text
     return sum(int(line.rpartition(": ")[2]) for line in stats.splitlines() if line)
 
 

@@ -19,7 +19,7 @@ from integration.stack.cached_node import Served
 from integration.stack.ports import free_ports
 
 _MODEL = re.compile(r"/v2/models/([^/]+)/")
-SLOW = "slow"  # the id of a request, or the query of a path, that is answered in two halves
+SLOW = "slow"  # the id of a request, the query of a path, or a header, that is answered in two halves
 
 
 class ScriptedModels(services.GRPCInferenceServiceServicer):
@@ -34,6 +34,7 @@ class ScriptedModels(services.GRPCInferenceServiceServicer):
         self.in_use: Counter[str] = Counter()
         self.mistakes: list[str] = []
         self.half_way = 0
+        self.lacks = False  # a call for a model that is not held gets 404, and is no mistake
         self.may_load = asyncio.Event()
         self.may_end = asyncio.Event()
         self.open_gates()
@@ -105,6 +106,8 @@ class ScriptedModels(services.GRPCInferenceServiceServicer):
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         model = _MODEL.match(request.path)
+        if self.lacks and model and model[1] not in self.held:
+            return web.Response(status=404)
         with self._use(model[1]) if model else nullcontext():
             how = request.query.get("how", "")
             if how == "late":
@@ -119,7 +122,7 @@ class ScriptedModels(services.GRPCInferenceServiceServicer):
                 reply.content_length = len(body) + 10
             await reply.prepare(request)
             await reply.write(b"first")
-            if SLOW in request.query:
+            if SLOW in request.query or SLOW in request.headers:
                 await self._second_half()
             await reply.write(body)
             await reply.write(b"-last")

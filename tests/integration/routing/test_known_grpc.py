@@ -17,8 +17,8 @@ from ext_proc.whole_file import replace_file
 from integration.peers.tf_client import TfClient
 from integration.stack.embedded import EmbeddedNode
 from integration.stack.sidecar import Sidecar
+from mesh.known_map import PARTS, KnownModel
 from mesh.node import Node
-from mesh.routing.known import PARTS, KnownModel
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
 from tests.integration.known.asked import asked

@@ -168,3 +168,31 @@ def test_a_dead_node_leaves_the_picks_and_comes_back_with_its_models() -> None:
         assert router.pick("digits", 200.0, "grpc").nodes[0].id == home
 
     during(registry, story)
+
+
+def test_sources_are_replaced_while_it_runs_and_those_that_stay_are_not_disturbed() -> None:
+    router = fresh.router()
+    stays, goes = Scripted((node(0),)), Scripted((node(1), node(2)))
+    comes = Scripted(OSError("not yet"), (node(2), node(3)))
+    registry = Registry({"0 (etcd)": stays, "1 (dns)": goes}, router)
+
+    async def story() -> None:
+        await registry.ready.wait()
+        registry.replace({"0 (kuma)": comes, "1 (etcd)": stays})
+        await asyncio.sleep(2 * SPACING)
+        assert ids(router) == {"node-0", "node-1", "node-2"}
+        assert causes(registry) == {"0 (kuma)": "not yet"}
+        await asyncio.sleep(5.0)
+        assert ids(router) == {"node-0", "node-2", "node-3"}
+        assert [state.name for state in registry.states()] == ["0 (kuma)", "1 (etcd)"]
+        assert (len(stays.asked), stays.closed, goes.closed) == (1, 0, 1)
+
+    during(registry, story)
+
+
+def test_sources_that_are_replaced_before_it_runs_are_never_asked() -> None:
+    goes = Scripted((node(1),))
+    registry = Registry({"dns": goes}, fresh.router())
+    registry.replace({"etcd": StaticSource((node(2),))})
+    during(registry, registry.ready.wait)
+    assert goes.asked == []

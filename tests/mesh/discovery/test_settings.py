@@ -55,3 +55,38 @@ def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
 def test_distinct_nodes_gives_back_what_it_was_given() -> None:
     nodes = [NodeSettings(id="a", grpc="10.0.0.1:1"), NodeSettings(id="b", grpc="10.0.0.2:1")]
     assert distinct_nodes(nodes) is nodes
+
+
+def test_a_node_that_a_header_reaches_needs_no_address_and_says_what_it_speaks() -> None:
+    far = NodeSettings.model_validate({"id": "node-c", "zone": "west", "reached_by": "header", "speaks": ["rest"]})
+    node = far.node()
+    assert (node.is_far, node.endpoint("rest"), node.endpoint("grpc")) == (True, "@node-c", None)
+    routed = NodeSettings.model_validate({"id": "node-d", "reached_by": "header", "grpc": "10.9.0.1:30001"}).node()
+    assert (routed.grpc, routed.endpoints) == ("10.9.0.1:30001", {"@node-d"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"reached_by": "header"}, "says nothing of what it speaks"),
+        ({"reached_by": "endpoint", "speaks": ["rest"], "rest": "10.0.0.3:1"}, "`speaks` is for"),
+        ({"reached_by": "route", "speaks": ["rest"]}, "reached_by"),
+        ({"reached_by": "header", "speaks": ["http"]}, "speaks"),
+        ({"reached_by": "header", "speaks": ["rest"] * 3}, "speaks"),
+        ({"id": "@c", "reached_by": "header", "speaks": ["rest"]}, "id"),
+        ({"id": "c,d", "reached_by": "header", "speaks": ["rest"]}, "id"),
+        ({"id": "c" * 254, "reached_by": "header", "speaks": ["rest"]}, "id"),
+    ],
+)
+def test_one_that_cannot_be_reached_is_told_why(fields: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        NodeSettings.model_validate({"id": "node-c", **fields})
+
+
+def test_two_nodes_behind_one_ingress_are_two_and_of_one_name_one() -> None:
+    """Their addresses are where routes lead, which may be one place."""
+    behind = {"reached_by": "header", "rest": "10.9.0.1:30001"}
+    both = [NodeSettings.model_validate({"id": name, **behind}) for name in ("c", "d")]
+    assert distinct_nodes(both) == both
+    with pytest.raises(ValueError, match="has the id of a node"):
+        distinct_nodes([both[0], both[0]])

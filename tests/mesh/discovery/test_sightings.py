@@ -122,3 +122,70 @@ def test_what_a_source_left_out_is_shown_with_its_name_while_it_lasts() -> None:
     assert applied == NodeSet((), ("Node 'x': id: too long (etcd)",))
     sightings.took("etcd", found(), 1.0)
     assert sightings.apply(1.0) == NodeSet((), ())
+
+
+def test_nodes_of_a_source_that_is_replaced_stay_until_the_new_one_says_what_its_nodes_are() -> None:
+    sightings = Sightings(["a", "etcd"])
+    sightings.took("a", found(node(0)), 0.0)
+    sightings.took("etcd", found(node(1), node(2)), 0.0)
+    sightings.apply(0.0)
+    sightings.replace({"b": "a", "etcd": None})
+    assert sightings.complete
+    assert ids(sightings.apply(1.0)) == ["node-0", "node-1", "node-2"]
+    assert [(state.name, state.nodes) for state in sightings.states(1.0)] == [
+        ("b", 1), ("etcd", 0), ("etcd, replaced", 2),
+    ]  # fmt: skip
+    sightings.failed("etcd", "no route", 1.0)
+    assert sightings.apply(2.0) is None
+    sightings.took("etcd", found(node(2), node(3)), 3.0)
+    assert ids(sightings.apply(3.0)) == ["node-0", "node-2", "node-3"]
+    assert [state.name for state in sightings.states(3.0)] == ["b", "etcd"]
+
+
+def test_what_the_new_sources_say_of_a_node_counts_and_what_the_old_one_said_is_no_conflict() -> None:
+    sightings = Sightings(["etcd"])
+    sightings.took("etcd", found(node(1, zone="old"), node(2, grpc="10.9.9.9:1")), 0.0)
+    sightings.apply(0.0)
+    sightings.replace({"dns": None, "kuma": None})
+    sightings.took("dns", found(node(1, zone="new"), node(2, grpc="10.9.9.8:1")), 1.0)
+    applied = sightings.apply(1.0)
+    assert applied is not None
+    assert [(each.id, each.zone, each.grpc) for each in applied.nodes] == [
+        ("node-1", "new", node(1).grpc), ("node-2", "", "10.9.9.8:1"),
+    ]  # fmt: skip
+    assert applied.conflicts == ()
+
+
+def test_a_source_that_goes_and_for_which_none_comes_takes_its_nodes_along_at_once() -> None:
+    sightings = Sightings(["etcd", "dns"])
+    sightings.took("etcd", found(node(1)), 0.0)
+    sightings.took("dns", found(node(2)), 0.0)
+    sightings.apply(0.0)
+    sightings.replace({"dns": "dns"})
+    assert ids(sightings.apply(1.0)) == ["node-2"]
+    assert [state.name for state in sightings.states(1.0)] == ["dns"]
+
+
+def test_replaced_again_and_again_every_source_that_is_still_in_force_has_a_name_of_its_own() -> None:
+    sightings = Sightings(["etcd"])
+    sightings.took("etcd", found(node(1)), 0.0)
+    sightings.replace({"etcd": None, "dns": None})
+    sightings.took("etcd", found(node(2)), 1.0)
+    sightings.replace({"etcd": None, "dns": "dns"})
+    assert [state.name for state in sightings.states(2.0)] == [
+        "etcd", "dns", "etcd, replaced", "etcd, replaced again",
+    ]  # fmt: skip
+    assert ids(sightings.apply(2.0)) == ["node-1", "node-2"]
+    sightings.took("dns", found(), 3.0)
+    assert sightings.apply(3.0) is not None
+    sightings.took("etcd", found(node(3)), 4.0)
+    assert ids(sightings.apply(4.0)) == ["node-3"]
+
+
+def test_a_reload_makes_what_was_never_complete_no_more_complete() -> None:
+    sightings = Sightings(["etcd", "dns"])
+    sightings.took("etcd", found(node(1)), 0.0)
+    sightings.replace({"etcd": "etcd", "kuma": None})
+    assert not sightings.complete
+    sightings.took("kuma", found(), 1.0)
+    assert sightings.complete

@@ -7,6 +7,7 @@ from mesh.node import Node
 from tests.mesh.background import during
 from tests.mesh.routing.population import node, nodes
 
+FAR = Node("far", zone="west", reached_by="header", speaks=frozenset({"rest"}))
 SETTINGS = ProbeSettings(interval=2.0, retry_interval=0.25, failures=3, successes=2, jitter=0.0)
 
 
@@ -117,3 +118,57 @@ def test_the_same_seed_probes_at_the_same_times_and_jitter_moves_them() -> None:
     gaps = [later - earlier - 0.01 for earlier, later in pairwise(times(1))]
     assert all(1.0 - 1e-9 <= gap <= 3.0 + 1e-9 for gap in gaps)
     assert max(gaps) - min(gaps) > 0.5
+
+
+def test_a_far_node_is_probed_only_in_doubt_and_gets_no_call_before_it_went_well() -> None:
+    fleet = Fleet()
+    fleet.prober.update([FAR])
+
+    async def story() -> None:
+        await asyncio.sleep(100.0)
+        fleet.prober.observed("far", None)
+        assert fleet.probes == [], "nobody asks while calls go well"
+        fleet.prober.observed("far", "503")
+        assert fleet.verdicts == [(100.0, "far", False)]
+        assert fleet.prober.cause("far") == "503"
+        await asyncio.sleep(1.0)
+        assert fleet.verdicts[1:] == [(100.01, "far", True)], "one bad answer of a node that is there"
+        assert fleet.prober.cause("far") is None
+        await asyncio.sleep(100.0)
+        assert len(fleet.probes) == 1
+
+    during(fleet.prober, story)
+
+
+def test_a_dead_far_node_is_alive_again_once_probes_go_well() -> None:
+    fleet = Fleet()
+    fleet.prober.update([FAR])
+    fleet.broken.add("far")
+
+    async def story() -> None:
+        await asyncio.sleep(10.0)
+        fleet.prober.observed("far", "reset")
+        await asyncio.sleep(10.0)
+        assert fleet.verdicts == [(10.0, "far", False)], "said once"
+        fleet.prober.observed("far", None)  # of a call that was sent before
+        assert len(fleet.verdicts) == 1
+        fleet.broken.clear()
+        await asyncio.sleep(10.0)
+
+    during(fleet.prober, story)
+    assert [alive for _, _, alive in fleet.verdicts] == [False, True]
+    assert 20.0 + 0.25 < fleet.verdicts[1][0] <= 20.0 + 2.01 + 2 * 0.26
+
+
+def test_a_far_node_that_leaves_in_doubt_is_forgotten_and_what_calls_to_others_come_to_is_nothing() -> None:
+    fleet = Fleet()
+    fleet.prober.update([FAR, node(1)])
+
+    async def story() -> None:
+        fleet.prober.observed("far", "503")
+        fleet.prober.observed("node-1", "503")
+        fleet.prober.observed("unknown", "503")
+        fleet.prober.update([])
+
+    during(fleet.prober, story)
+    assert [(node_id, alive) for _, node_id, alive in fleet.verdicts] == [("far", False), ("far", True)]

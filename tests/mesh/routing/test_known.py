@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 import pytest
 
+from mesh.known_map import PARTS, KnownModel
 from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
-from mesh.routing.known import PARTS, Absence, KnownModel, KnownModels
+from mesh.routing.known import Absence, KnownModels
 from mesh.routing.router import Router
 from mesh.routing.settings import KnownSettings, RoutingSettings
 

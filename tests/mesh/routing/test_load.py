@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.routing.load import Loads, NodeLoad
+from mesh.routing.load import Excess, Loads, NodeLoad
 from mesh.routing.settings import RoutingSettings
 
 
@@ -91,7 +91,7 @@ def test_a_heavier_node_may_carry_more_and_reaches_its_steps_later() -> None:
         book.started(light)
         book.started(heavy)
     book.tick(0.0)
-    assert book.pressure(light) == (True, 6)
+    assert book.pressure(light) == (Excess.BOUND, 6)
     assert book.pressure(heavy) == (False, 2)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.node import Node
 from mesh.residency.state import Residency
 from mesh.warming.load_requests import WarmUp
 from mesh.warming.plan import WarmPlan
@@ -310,3 +311,19 @@ def test_whatever_happens_only_willing_nodes_are_asked_and_within_bounds(
         fleet.router.set_alive(node.id, True)
     fleet.leave("node-0")
     assert not fleet.plan.needs("node-0")
+
+
+def test_a_model_in_demand_that_only_another_zone_holds_comes_home_where_there_is_room() -> None:
+    for room, homecomings in ((100, 1), (1, 0)):
+        fleet = Fleet(2, room=room)
+        far = Node("far", zone="west", reached_by="header", speaks=frozenset({"grpc"}))
+        fleet.router.update([*nodes(2), far])
+        fleet.map.snapshot("far", {"bert": AVAILABLE})
+        for node_id in ("node-0", "node-1"):
+            fleet.map.snapshot(node_id, {"other": AVAILABLE})
+        fleet.step(2.0)
+        assert fleet.asked == [], "nobody has called for it"
+        assert fleet.call("bert") == "far"
+        fleet.step(2.0)
+        assert len(fleet.asked) == homecomings
+        assert fleet.call("bert") == ("far" if not homecomings else fleet.router.order("bert")[0])

@@ -34,11 +34,16 @@ def test_paths_and_headers_stay_as_they_were_written() -> None:
     assert config["http_filters"][-1]["typed_config"]["suppress_envoy_headers"] is True
 
 
+def leading(host: Document) -> list[Document]:
+    """The routes that lead to nodes."""
+    return [route for route in host["routes"] if "route" in route]
+
+
 def test_grpc_and_rest_go_to_clusters_of_their_own() -> None:
     (host,) = manager(edge_document())["route_config"]["virtual_hosts"]
-    for route in host["routes"]:
+    for route in leading(host):
         assert route["route"]["cluster"] == ("models_grpc" if "grpc" in route["match"] else "models_rest")
-    assert [route["match"] for route in host["routes"] if route["match"].get("prefix") == "/"] == [
+    assert [route["match"] for route in leading(host) if route["match"].get("prefix") == "/"] == [
         {"prefix": "/", "grpc": {}},
         {"prefix": "/"},
     ]
@@ -155,3 +160,36 @@ def test_real_envoys_accept_endpoint_files(version: str, tmp_path: Path) -> None
     settings = EnvoySettings(endpoints_dir=str(tmp_path))
     config.write_text(render(settings, version=version, server=SOCKET, nodes=()), encoding="utf-8")
     validate(version, config)
+
+
+def test_a_node_of_another_zone_has_routes_and_clusters_of_its_own() -> None:
+    far = Node("node-c", "10.9.0.1:30001", "10.9.0.1:30002", "zone-2", reached_by="header")
+    unknown = Node("node-d", zone="zone-2", reached_by="header", speaks=frozenset({"rest"}))
+    document = yaml.safe_load(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=[*NODES, far, unknown]))
+    (host,) = manager(document)["route_config"]["virtual_hosts"]
+    to_grpc, to_rest, nowhere, *others = host["routes"]
+    named = {"name": "x-tbms-node", "string_match": {"exact": "node-c"}}
+    assert [route["match"]["headers"] for route in (to_grpc, to_rest)] == [[named], [named]]
+    assert [route["route"]["cluster"] for route in (to_grpc, to_rest)] == ["models_grpc@node-c", "models_rest@node-c"]
+    assert ("grpc" in to_grpc["match"], "grpc" in to_rest["match"]) == (True, False)
+    assert nowhere["match"]["headers"] == [{"name": "x-tbms-node", "present_match": True}]
+    assert nowhere["direct_response"]["status"] == 503
+    assert all("headers" not in route["match"] for route in others)
+    assert hosts(cluster(document, "models_rest@node-c")["load_assignment"]) == [
+        {"address": "10.9.0.1", "port_value": 30002}
+    ]
+    for name in ("models_grpc", "models_rest"):
+        assert len(hosts(cluster(document, name)["load_assignment"])) == len(NODES), "the others are as they were"
+    assert "30001" not in "".join(render_endpoints([*NODES, far]).values())
+
+
+def test_connections_to_nodes_carry_fewer_calls_than_an_envoy_closes_one_for() -> None:
+    options = cluster(edge_document(), "models_grpc")["typed_extension_protocol_options"]
+    (http,) = options.values()
+    assert 2 * int(http["common_http_protocol_options"]["max_requests_per_connection"]) < 500
+
+
+def test_only_on_a_unix_socket_the_servers_header_is_believed() -> None:
+    for egress, removed in (("127.0.0.1:8090", True), ("unix:/run/tbms/egress.sock", False)):
+        config = manager(edge_document(EnvoySettings(egress=egress)), "egress")
+        assert ("early_header_mutation_extensions" in config) is removed

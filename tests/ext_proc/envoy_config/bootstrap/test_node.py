@@ -17,6 +17,7 @@ from tests.ext_proc.envoy_config.documents import (
     SOCKET,
     VERSIONS,
     cluster,
+    everything,
     manager,
     node_document,
     validate,
@@ -56,6 +57,21 @@ def test_batches_go_to_the_model_server_by_a_listener_that_asks_nobody(version: 
     # On 1.36 the filter buffers before the route's limit is applied; a batch comes as a stream, in small pieces.
     limits = [each.get("per_connection_buffer_limit_bytes") for each in (inbound, egress)]
     assert limits == [64 * 1024 * 1024 if version == "1.36" else None, 128 * 1024]
+
+
+def test_known_calls_pass_before_the_server_is_asked_and_tell_of_themselves() -> None:
+    settings = EnvoySettings(access_log="/dev/stdout")
+    found = manager(node_document(settings=settings, known="/run/tbms/known.pb"), "models")
+    assert [each["name"] for each in found["http_filters"]] == ["tbms-known", "tbms", "envoy.filters.http.router"]
+    file, calls = found["access_log"]
+    assert file["filter"] == {"log_type_filter": {"types": ["DownstreamEnd"]}}, "no line for a call that still runs"
+    assert calls["typed_config"]["common_config"]["log_name"] == "tbms-calls"
+    assert {"log_type_filter": {"types": ["DownstreamPeriodic"]}} in list(everything(calls["filter"])), "all that run"
+    assert found["access_log_options"] == {"access_log_flush_interval": "0.250s"}
+    plain = manager(node_document(settings=settings), "models")
+    assert [each["name"] for each in plain["http_filters"]] == ["tbms", "envoy.filters.http.router"]
+    assert "access_log_options" not in plain
+    assert "filter" not in plain["access_log"][0]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +140,7 @@ def test_real_envoys_accept_the_committed_files(version: str) -> None:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "known": {"known": "/dev/null"},
     "names": {"grpc": "models.local:8500", "rest": "models.local:8501"},
     "ipv6": {"grpc": "[::1]:8500", "rest": "[2001:db8::1]:8501"},
     "unix": {"grpc": "unix:/tmp/models.sock", "settings": EnvoySettings(listen="unix:/tmp/tbms-node.sock")},

@@ -1,16 +1,17 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from integration.peers.etcd import Etcd
 from mesh.discovery.registration import RegistrationSettings, open_registrations
-from mesh.discovery.registration.etcd import EtcdRegistration
+from mesh.discovery.registration.keeping import Registration
 from mesh.discovery.sources.etcd import EtcdSettings, EtcdSource
 from tests.mesh.discovery.etcd import PATIENCE, real_etcd
+from tests.mesh.discovery.registration.work import eventually, running
 
 pytestmark = pytest.mark.etcd
 KEY = "/tbms/nodes/node-a"
@@ -22,30 +23,13 @@ async def etcd(tmp_path: Path) -> AsyncIterator[Etcd]:
         yield etcd
 
 
-def registration(etcd: Etcd) -> tuple[RegistrationSettings, EtcdRegistration]:
+def registration(etcd: Etcd) -> tuple[RegistrationSettings, Registration]:
     via = [{"kind": "etcd", "endpoints": [etcd.url], "lease_seconds": 3, "timeout": 2}]
     settings = RegistrationSettings.model_validate(
         {"id": "node-a", "grpc": "[fd00::1]:8500", "rest": "10.0.0.1:8501", "zone": "west", "models": ["m"], "via": via}
     )
     (opened,) = open_registrations(settings)
-    assert isinstance(opened, EtcdRegistration)
     return settings, opened
-
-
-@asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield task  # type: ignore[misc]
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def eventually(what: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await what():
-            await asyncio.sleep(0.05)
 
 
 async def test_what_is_registered_is_what_the_source_finds_and_it_is_withdrawn(etcd: Etcd) -> None:

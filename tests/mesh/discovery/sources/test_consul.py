@@ -79,6 +79,13 @@ async def test_a_wrong_token_is_an_error_that_does_not_show_it(agent: ConsulAgen
         assert ids(await anext(snapshots)) == []
 
 
+async def test_a_token_that_may_read_nothing_is_an_error_and_no_fleet_without_nodes(agent: ConsulAgent) -> None:
+    await agent.put("a", "10.0.0.1", grpc="8500")
+    agent.blind = True
+    with pytest.raises(MeshError, match="does not allow to read all instances"):
+        await anext(ConsulSource(settings(agent.url)).snapshots())
+
+
 @pytest.mark.parametrize(
     "entry",
     [None, 3, {}, {"Service": {"ID": "a"}}, {"Service": {"ID": "a", "Address": "10.0.0.1", "Meta": {"grpc": "-1"}}},

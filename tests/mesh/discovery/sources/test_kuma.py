@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from integration.peers.kuma_overview import Overview, dataplane, overview
+from integration.peers.kuma_overview import Overview, dataplane, overview, service
 from mesh.discovery.sources.kuma import KumaSettings, KumaSource, nodes_of
 from mesh.errors import MeshError
 from mesh.node import Node
@@ -134,3 +134,56 @@ async def test_a_wrong_token_is_an_error_that_does_not_show_it_and_a_right_one_i
 async def test_a_control_plane_that_is_away_is_an_error() -> None:
     with pytest.raises(MeshError, match="ClientConnectorError"):
         await anext(KumaSource(settings("http://127.0.0.1:9")).snapshots())
+
+
+FAR = settings(other_zones={"tbms/node": "own"}, rest=8501)
+
+
+def _service(name: str = "node-c", **changes: Any) -> dict[str, Any]:
+    item = service(name, "zone-2", {"grpc": 8500, "http": 8501}, **{"tbms/node": "own"})
+    item["spec"] |= changes.pop("spec", {})
+    item["labels"] |= changes.pop("labels", {})
+    return {**item, **changes}
+
+
+def test_services_of_other_zones_are_nodes_that_a_header_reaches() -> None:
+    only_grpc = _service("node-d", spec={"ports": [{"name": "grpc", "port": 8500}]})
+    found = nodes_of([], FAR, [_service(), only_grpc])
+    assert found.nodes == (
+        Node("node-c", zone="zone-2", reached_by="header", speaks=frozenset({"grpc", "rest"})),
+        Node("node-d", zone="zone-2", reached_by="header", speaks=frozenset({"grpc"})),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"kuma.io/origin": "zone"}},
+        {"labels": {"tbms/node": "shared"}},
+        {"spec": {"state": "Unavailable"}},
+        {"spec": {"ports": [{"name": "admin", "port": 9000}]}},
+    ],
+)
+def test_one_of_this_zone_of_another_kind_or_without_a_node_behind_it_is_none(change: dict[str, Any]) -> None:
+    found = nodes_of([], FAR, [_service(**change)])
+    assert (found.nodes, found.conflicts) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, [], 7, {}, {"labels": 3}, _service(spec={"ports": 7}), _service(labels={"kuma.io/display-name": "a/b"})],
+)
+def test_what_is_no_service_does_no_harm_to_the_others(bad: Any) -> None:
+    assert [node.id for node in nodes_of([], FAR, [bad, _service()]).nodes] == ["node-c"]
+
+
+async def test_nodes_of_other_zones_come_and_go_with_their_services() -> None:
+    async with overview() as plane:
+        plane.items = [dataplane("a", "10.0.0.1", {"grpc": 8500}, app="models")]
+        source = KumaSource(settings(plane.url, other_zones={"tbms/node": "own"}))
+        async with aclosing(source.snapshots()) as snapshots:
+            assert ids(await anext(snapshots)) == ["a"]
+            plane.services = [_service("node-c"), _service("node-d", labels={"tbms/node": "shared"})]
+            assert ids(await anext(snapshots)) == ["a", "node-c"]
+            plane.services[0]["spec"]["state"] = "Unavailable"
+            assert ids(await anext(snapshots)) == ["a"]

@@ -1,0 +1,1 @@
+"""`tbms policies`: Kuma's policies, written and checked."""

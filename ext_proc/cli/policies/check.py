@@ -1,0 +1,36 @@
+"""`tbms policies check`: what it prints, and its exit status."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from ext_proc.kuma.checking.proxies import ProxyError
+from ext_proc.kuma.checking.report import Evidence, Report, check
+from ext_proc.kuma.checking.schemas import SchemaError
+
+FOUND, UNABLE = 1, 2
+
+
+def run(folder: Path, versions: Sequence[str], evidence: Evidence) -> int:
+    """Prints a line for each error and one that counts. 0: none; 1: some; 2: it could not be judged."""
+    try:
+        report = check(folder, versions, evidence)
+    except (SchemaError, ProxyError, OSError) as error:
+        typer.echo(str(error), err=True)
+        return UNABLE
+    if evidence.crds is None:
+        report.notes.append("without --crds no document was held against a schema")
+    if not evidence.configs:
+        report.notes.append("without --config no patch was tried on a sidecar")
+    return show(report)
+
+
+def show(report: Report) -> int:
+    """Prints a report; the exit status."""
+    for finding in report.findings:
+        typer.echo(str(finding))
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(str(report))
+    return FOUND if report.findings else 0

@@ -1,0 +1,1 @@
+"""Kuma's side of tbms: its policies, and what a control plane makes of them."""
