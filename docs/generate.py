@@ -47,7 +47,8 @@ node:
   store: {url: "file://FOLDER"}
   cache: {folder: FOLDER, loader: {api: v2, address: "127.0.0.1:1"}}
   batching: {models: {m: {}}}
-envoy: {egress: "127.0.0.1:1"}
+known: {file: FOLDER/known.pb}
+envoy: {egress: "127.0.0.1:1", admin: "127.0.0.1:2"}
 """
 
 

@@ -140,6 +140,7 @@ CASES = [
         one("TbmsModelServerDown", 3, "tbms_cache_model_server_up", "0x10", "1x10"),
         one("TbmsLoadsFail", 15, 'tbms_cache_loads_total{outcome="failed"}', "0+1x20", "0x10 2x10"),
         one("TbmsModelFailed", 20, 'tbms_cache_models{state="failed"}', "1x30", "1x10 0x20"),
+        one("TbmsNotRegistered", 8, 'tbms_node_registered{service="etcd"}', "0x10", "0 0 0 1x10"),
         one("TbmsStoreAway", 15, "tbms_cache_store_failures", "2x20", "2x5 0x20"),
         both(
             "TbmsCacheTooSmall", 90,
