@@ -1,11 +1,22 @@
 """Writes the policies of the example mesh in this folder anew: `make kuma-policies`, or this file."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from ext_proc.kuma.rendering.description import KNOWN_MAP, Collector, Environment, MeshDescription, RemoteNode
+from ext_proc.kuma.rendering.description import (
+    DEFAULT_PORTS,
+    KNOWN_MAP,
+    Collector,
+    Environment,
+    MeshDescription,
+    RemoteNode,
+)
 from ext_proc.kuma.rendering.files import render_policies
 from ext_proc.kuma.rendering.names import Naming
 from ext_proc.kuma.rendering.versions import KumaVersion
+
+# A model server that binds every address, as TF Serving does, cannot have the number of the sidecar before it.
+_BEHIND = {"http": 8511, "grpc": 8510}
 
 
 def example(version: KumaVersion, environment: Environment) -> MeshDescription:
@@ -14,6 +25,12 @@ def example(version: KumaVersion, environment: Environment) -> MeshDescription:
         version,
         environment,
         namespace="ml" if environment is Environment.KUBERNETES else "",
+        ports=tuple(
+            [
+                replace(port, server_port=0 if environment is Environment.KUBERNETES else _BEHIND[port.name])
+                for port in DEFAULT_PORTS
+            ]
+        ),
         naming=Naming.LEGACY if version.has_legacy_names else Naming.KRI,
         callers=("client", "edge-gateway"),
         gateway="edge-gateway",

@@ -22,7 +22,9 @@ FENCE = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
 SPAN = re.compile(r"`(tbms [^`\n]+)`")
 # In a shell: at the start of a command, with or without a path before it.
 IN_SHELL = re.compile(
-    r"(?:(?:^|[;&|(\"]|exec )\s*(?:\$ )?(?:sudo )?(?:[\w./-]*/)?|=/[\w./-]*/)(tbms [a-z][^|;&>#\n\"`)]*)", re.M
+    r"(?:(?:^|[;&|(\"]|exec )\s*(?:\$ )?(?:sudo )?(?:[\w./-]*/)?|=/[\w./-]*/)"
+    r"(tbms [a-z](?:'[^'\n]*'|[^|;&>#\n\"'`)])*)",
+    re.M,
 )
 
 

@@ -9,7 +9,7 @@ from ext_proc.kuma.rendering.document import Document, of_dataplanes, of_service
 
 BACKEND = "tbms-collector"
 ADMIN_PORT = 9904
-"""Where the server's own metrics are scraped. Its default, 9902, is kuma-dp's readiness port."""
+"""Where the server's own metrics are scraped: an edge's default."""
 
 
 def telemetry(mesh: MeshDescription, collector: Collector) -> dict[str, list[Document]]:
@@ -32,8 +32,7 @@ def _metrics(mesh: MeshDescription, collector: Collector, role: str, pairs: Labe
     default = {
         "applications": Because(
             [{"name": "tbms", "path": "/metrics", "port": ADMIN_PORT, "address": "127.0.0.1"}],
-            "The tbms server's own metrics, on its admin port (server.admin; 9902, its default, is kuma-dp's own "
-            "here).",
+            "The tbms server's own metrics, on its admin port (server.admin).",
         ),
         "sidecar": {
             "profiles": Because(
