@@ -1,6 +1,7 @@
 """A real Prometheus scrapes a running edge and node: dashboards show something, rules are healthy, nothing fires."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -123,3 +124,14 @@ async def test_rules_are_healthy_and_see_the_one_thing_that_is_wrong_with_this_f
     assert {name: rule["health"] for name, rule in rules.items()} == dict.fromkeys(alerts(), "ok")
     stirred = {name: rule["state"] for name, rule in rules.items() if rule["state"] != "inactive"}
     assert stirred == {"TbmsCacheTooSmall": "pending"}, "three models, and room for two"
+
+
+async def test_names_are_as_prometheus_has_them(scene: Scene) -> None:
+    for admin in (scene.stack.edge.admin, scene.stack.nodes["a"].agent.admin):
+        async with httpx.AsyncClient(trust_env=False) as http:
+            text = (await http.get(f"{admin}/metrics")).content
+        command = [binary("promtool"), "check", "metrics"]
+        done = await asyncio.to_thread(subprocess.run, command, input=text, capture_output=True, timeout=60)
+        told = (done.stdout + done.stderr).decode()
+        assert "tbms_" in text.decode()
+        assert [line for line in told.splitlines() if "tbms_" in line] == []
