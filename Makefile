@@ -13,14 +13,14 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit peers test-peers bench soak fuzz protos docs envoy-configs kuma-policies policies-check clean
+.PHONY: demo test lint unit peers test-peers bench soak fuzz protos docs envoy-configs kuma-policies policies-check dashboards clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.chromium build/.h2load
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load
 	$(PYTEST) --ignore=tests/peers
 
 unit: build/.venv
@@ -62,6 +62,10 @@ docs: build/.venv
 # Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
 	$(BIN)/python envoy/generate.py
+
+# Writes the committed Grafana dashboards in deploy/grafana/ anew.
+dashboards: build/.venv
+	$(BIN)/python deploy/grafana/generate.py
 
 # Judges the committed policies by Kuma's schemas, where they are found, and by what live control planes made of sidecars.
 policies-check: build/.venv
@@ -108,6 +112,10 @@ build/.etcd: integration/setup.sh
 
 build/.chromium: integration/setup.sh build/.venv
 	integration/setup.sh chromium
+	@touch $@
+
+build/.prometheus: integration/setup.sh
+	integration/setup.sh prometheus
 	@touch $@
 
 build/.fuzz: integration/setup.sh

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -29,9 +30,9 @@ METRICS_HEAD = """\
 # Metrics
 
 What `/metrics` of the admin port tells, in the text format of Prometheus: of an edge, of a node, or of both. The label `model` has the
-names of a bounded number of models; all others are `(other)`. Counters have the suffix `_total` there, histograms `_bucket`, `_sum`
-and `_count`. Metrics of batches are there where something is gathered, those of the map where one is kept. Written by `make docs`
-out of what the roles measure; do not edit.
+names of the 100 models that are used most, all others are `(other)`: [observing](observing.md) says how they are chosen, and has
+dashboards and alerts. Histograms have the suffixes `_bucket`, `_sum` and `_count` there. Metrics of batches are there where something
+is gathered, those of the map where one is kept. Written by `make docs` out of what the roles measure; do not edit.
 
 | metric | kind | labels | of | meaning |
 |---|---|---|---|---|
@@ -46,7 +47,8 @@ node:
   store: {url: "file://FOLDER"}
   cache: {folder: FOLDER, loader: {api: v2, address: "127.0.0.1:1"}}
   batching: {models: {m: {}}}
-envoy: {egress: "127.0.0.1:1"}
+known: {file: FOLDER/known.pb}
+envoy: {egress: "127.0.0.1:1", admin: "127.0.0.1:2"}
 """
 
 
@@ -172,7 +174,8 @@ def metrics() -> str:
     for name in sorted({**edge, **node}):
         kind, labels, meaning = {**edge, **node}[name]
         of = "both" if name in edge and name in node else "edge" if name in edge else "node"
-        text += f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {of} | {_line(meaning)} |\n"
+        shown = f"{name}_total" if kind == "counter" else name
+        text += f"| `{shown}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {of} | {_line(meaning)} |\n"
     return text
 
 
@@ -181,7 +184,7 @@ async def _families(configuration: str) -> dict[str, tuple[str, tuple[str, ...],
     with tempfile.TemporaryDirectory() as folder:
         role = role_of(parse(configuration.replace("FOLDER", folder), "docs"), asyncio.get_running_loop().time)
         async with role.running():
-            of_process: list[Collector] = [Metrics(), ListenerReport(lambda: 0)]
+            of_process: list[Collector] = [Metrics(), ProcessCollector(registry=None), ListenerReport(lambda: 0)]
             if role.accounts is not None:
                 of_process.append(AccessLogReport(lambda: 0))
             collectors = [*of_process, *role.collectors()]

@@ -88,6 +88,21 @@ chromium)
         fi
     fi
     ;;
+# A real Prometheus with promtool, unpacked and not installed, as etcd is.
+prometheus)
+    rm -rf build/prometheus
+    mkdir -p build/prometheus
+    if command -v apt-get >/dev/null; then
+        cd build/prometheus
+        apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; } ||
+            echo "No prometheus could be had here: the tests of alerts and dashboards will be skipped, and say so."
+        for package in prometheus_*.deb; do
+            [ ! -e "$package" ] || { dpkg-deb -x "$package" . && rm "$package"; }
+        done
+    else
+        echo "No apt-get here: the tests of alerts and dashboards will be skipped, unless prometheus is installed."
+    fi
+    ;;
 # The control planes themselves: minutes each, once.
 peers) "$python" integration/peers/from_source.py ;;
 # Beside the main environment and not in it: no test needs it. There are wheels for Linux on x86-64.

@@ -18,6 +18,10 @@ from mesh.routing.router import Router
 _FAILED = "A call to it failed."
 
 
+# Seconds; longer than that no call is made to last, since the load would be an old one.
+_LASTING = 2.0
+
+
 class EdgeAccounts:
     """See `service.Accounts`. What it keeps is kept by the router and the estimates, within their bounds."""
 
@@ -59,8 +63,9 @@ class EdgeAccounts:
             if far and has_answered is not None:
                 self._tell_outcome(far, None if has_answered else _FAILED)
             if known:
+                there, lasting = _spread(count, seconds)
                 ended, spent = busy.get(node, (0, 0.0))
-                busy[node] = ended + count, spent + count * seconds
+                busy[node] = ended + there, spent + there * lasting
             if call is None:
                 continue
             if known:
@@ -79,6 +84,15 @@ class EdgeAccounts:
 
     def running_calls(self, calls: Iterable[Call], now: float) -> None:
         """See `Accounts.running_calls`: the Envoy of an edge tells of none."""
+
+
+def _spread(calls: int, seconds: float) -> tuple[int, float]:
+    """For so many calls that one stands for: fewer that last longer, so that the load they are is the same on average,
+    and does not come and go with each of the few that are told of.
+    """
+    while calls > 1 and seconds < _LASTING:
+        calls, seconds = calls // 2, seconds * 2
+    return calls, seconds
 
 
 def _candidate(asked: tuple[str, str | None, str | None]) -> Candidate:

@@ -32,6 +32,7 @@ class ModelTable:
         self._settings = settings
         self._resolver = Resolver(entries)
         self._steering = tuple(sorted(name for name, entry in entries.items() if entry.steers))
+        self._names = frozenset(entries)
         self._planned = frozenset(name for name, entry in entries.items() if entry.steers or entry.tells)
         Inspection(entries, settings.max_candidates, known).run()
         self.stateful = frozenset(name for name in entries if self._resolver.is_stateful(name))
@@ -41,6 +42,10 @@ class ModelTable:
     def names(self) -> tuple[str, ...]:
         """The names for which a call may be raced, renamed, copied or bound to a node though no header says so."""
         return tuple(sorted(self.stateful.union(self._steering)))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the section has that name."""
+        return name in self._names
 
     def needs_decision(self, model: str) -> bool:
         """Whether a call that says no more than this name is more than just routed."""

@@ -38,6 +38,7 @@ from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.metrics import KNOWN
+from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
@@ -82,14 +83,15 @@ class EdgeRole:
         self.accounts = EdgeAccounts(
             self._router, estimates, self._sees_all, self._known_ended, self._population.observed
         )
-        self._races = report = RaceReport(budget)
+        labels = ModelLabels(self._exists, clock)
+        self._races = report = RaceReport(budget, labels)
         unbrokered, self._ways = Unbrokered(), WayReport()
         placing = Placing(self._router)
         candidates = Candidates(placing, hop, hints, self._body_limit)
         self._gathering: EdgeGathering | None = None
         self._batches: BatchMetrics | None = None
         if (batching := config.batching) is not None:
-            metrics = BatchMetrics(batching.models.__contains__)
+            metrics = BatchMetrics(labels)
             self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock)
             metrics.schedulers = self._gathering.schedulers
             self._batches = metrics
@@ -133,6 +135,15 @@ class EdgeRole:
         keeper = MapKeeper(self._known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
         self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
         return keeper
+
+    def _exists(self, model: str) -> bool:
+        """Whether the configuration has the name, or some node has told of such a model."""
+        batching = self._config.batching
+        return (
+            model in self.policy.model_table
+            or self._cache_map.row(model) is not None
+            or (batching is not None and model in batching.models)
+        )
 
     def _sees_all(self, all_of_them: bool) -> None:
         self._known.sees_all = all_of_them

@@ -27,8 +27,10 @@ from ext_proc.node.residency_publisher import ResidencyPublisher
 from ext_proc.node.settings import NodeRoleSettings
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.batches import BatchMetrics
+from ext_proc.telemetry.cache import CacheReport
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
+from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.upstream.client import Upstream
 from mesh.discovery.registration import open_registrations
 from mesh.model_cache.books.states import Room
@@ -43,7 +45,7 @@ _QUIET_LOOKS = 3
 
 
 class NodeRole(Collector):
-    """See `ext_proc.process.role.Role`. It is its own metrics collector. `clock` in seconds, monotonic."""
+    """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic."""
 
     name = "node"
 
@@ -51,11 +53,12 @@ class NodeRole(Collector):
         self._settings = settings
         self._egress = config.server.egress or config.envoy.egress
         self._clock = clock
-        self._batches = BatchMetrics(lambda model: settings.batching is not None and model in settings.batching.models)
+        self._batches = BatchMetrics(ModelLabels(lambda model: bool(self.manager.versions_of(model)), clock))
         self._body_limit = config.limits.body_bytes
         self._policy: NodePolicy | None = None
         self._manager: Manager | None = None
         self._publisher: ResidencyPublisher | None = None
+        self._reports: list[Collector] = []
         self._upstream: Upstream | None = None
         self._known = self._known_calls(config)
         registration = settings.registration
@@ -114,6 +117,7 @@ class NodeRole(Collector):
             )
             async with manager.running(), nullcontext() if known is None else known.running(manager):
                 self._manager = manager
+                self._reports = [CacheReport(manager)]
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
                 async with self._gathering() as gatherer, self._publishing(self._publisher):
                     self._policy = NodePolicy(
@@ -193,8 +197,8 @@ class NodeRole(Collector):
         return document
 
     def collectors(self) -> Iterable[Collector]:
-        """This role: see `collect`; and what batches did, where there are any."""
-        collectors: list[Collector] = [self]
+        """What the cache did, this role (see `collect`), the map of known calls and batches, where there are any."""
+        collectors: list[Collector] = [*self._reports, self]
         if self._known is not None:
             collectors.append(KnownReport(self._known.keeper))
         if (upstream := self._upstream) is not None:
@@ -202,22 +206,7 @@ class NodeRole(Collector):
         return collectors
 
     def collect(self) -> Iterable[Metric]:
-        """Metrics for prometheus-client: models by state, never by name, of which there are too many."""
-        models = GaugeMetricFamily("tbms_cache_models", "Models on this node, by state.", labels=["state"])
-        in_flight = 0
-        counts: dict[str, int] = {}
-        for model in self.manager.status().models:
-            counts[model.state] = counts.get(model.state, 0) + 1
-            in_flight += model.in_flight
-        for state, count in counts.items():
-            models.add_metric([state], count)
-        yield models
-        sessions = len(self.manager.sessions)  # each of them holds its model as a call in flight does
-        in_flight -= sessions
-        yield GaugeMetricFamily("tbms_cache_in_flight", "Calls in flight on models of this node.", in_flight)
-        yield GaugeMetricFamily("tbms_cache_sessions", "Sessions that hold a model of this node.", sessions)
-        cold = self.manager.cold_calls
-        yield CounterMetricFamily("tbms_cache_cold_calls", "Calls that waited until their model was loaded.", cold)
+        """For prometheus-client: what the role itself tells."""
         if self._known is not None:
             told = "Models unloaded though Envoy, asked in vain, may still have known them."
             yield CounterMetricFamily("tbms_known_unloads_untold", told, self._known.untold)

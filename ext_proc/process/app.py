@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from prometheus_client import ProcessCollector
 from prometheus_client.registry import Collector
 
 from ext_proc import config as configuration
@@ -45,7 +46,7 @@ class App:
         self._config = configuration.load(path)
         self._clock = time.monotonic
         self._metrics = Metrics()
-        self._collectors: list[Collector] = [self._metrics]
+        self._collectors: list[Collector] = [self._metrics, ProcessCollector(registry=None)]
         self._role = role_of(self._config, self._clock)
         accounts = self._role.accounts
         self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)

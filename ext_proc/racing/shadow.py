@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from prometheus_client import Counter
-
 from ext_proc.broker.effects import Start
 from ext_proc.broker.fields import MAX_PRIORITY
 from ext_proc.broker.plan import Candidate, Plan
@@ -15,6 +13,7 @@ from ext_proc.errors import CallError
 from ext_proc.processing.decision import Held
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.sending import Caller
+from ext_proc.telemetry.tallies import Tally
 from ext_proc.upstream.client import UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -37,9 +36,7 @@ class Shadows:
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
-        self.copies = Counter(
-            "tbms_shadow_copies", "Shadow copies, by what became of them.", ["outcome"], registry=None
-        )
+        self.copies = Tally("tbms_shadow_copies", "Shadow copies, by what became of them.", ["outcome"])
 
     def copy(self, held: Held, plan: Plan) -> None:
         """Sends the plan's copies on their way."""
@@ -48,7 +45,7 @@ class Shadows:
         size = held.size if held.message is None else len(held.message)
         for candidate in plan.shadows:
             if len(self._tasks) >= MOST or self._bytes + size > MOST_BYTES:
-                self.copies.labels("dropped").inc()
+                self.copies.counts["dropped",] += 1
                 continue
             task = self._group.create_task(self._send(held, candidate, plan))
             self._tasks.add(task)
@@ -76,10 +73,10 @@ class Shadows:
                 self._candidates.replied(candidate, response, self._clock())
         except (UpstreamError, CallError, TimeoutError) as error:
             logger.debug("shadow failed", extra={"model": candidate.title, "cause": str(error)})
-            self.copies.labels("failed").inc()
+            self.copies.counts["failed",] += 1
         except Exception:
             # The group is the process's: what escapes would end it, and every race with it.
             logger.exception("shadow failed", extra={"model": candidate.title})
-            self.copies.labels("failed").inc()
+            self.copies.counts["failed",] += 1
         else:
-            self.copies.labels("answered" if response.ok else "failed").inc()
+            self.copies.counts["answered" if response.ok else "failed",] += 1

@@ -17,10 +17,13 @@ from ext_proc.processing.decision import Decision, Refuse
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.policy import RequestPolicy
 from ext_proc.processing.request import NEWEST, StreamError, read_version
-from ext_proc.telemetry.metrics import ANSWERED, CANCELLED, PASSED, REFUSED, ROUTED, Metrics
+from ext_proc.telemetry.metrics import ANSWERED, BODY, CANCELLED, NOTHING, PASSED, REFUSED, ROUTED, WORK, Metrics
 from ext_proc.telemetry.refusals import Refusals
+from ext_proc.telemetry.tallies import Labels
 
 logger = logging.getLogger(__name__)
+
+_DECIDED = (State.RELEASED, State.PIPING, State.ENDED)
 
 
 class ExtProcService:
@@ -51,7 +54,7 @@ class ExtProcService:
 class ExtProcStream:
     """One stream. Completion and cancellation look alike to Envoy's side, hence `_settle`, which counts once."""
 
-    __slots__ = ("_counted", "_machine", "_service", "_stream", "_task", "_turn")
+    __slots__ = ("_begun", "_counted", "_machine", "_service", "_stream", "_task", "_turn")
 
     def __init__(self, stream: Stream, service: ExtProcService) -> None:
         # Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
@@ -62,13 +65,18 @@ class ExtProcStream:
         self._task: asyncio.Task[None] | None = None
         self._turn: asyncio.Handle | None = None  # the next portion of a long body
         self._counted = False
+        self._begun: float | None = None  # when its first message came, until the call is decided
         service.metrics.streams += 1
 
     def message(self, data: bytes) -> None:
         """One message of Envoy's."""
         machine = self._machine
         try:
-            replies = machine.receive(data, self._service.clock())
+            now = self._service.clock()
+            first = machine.state is State.START
+            if first:
+                self._begun = now
+            replies = machine.receive(data, now)
         except StreamError as error:
             logger.warning("stream refused", extra={"cause": str(error)})
             self._end(GrpcStatus.INVALID_ARGUMENT, str(error))
@@ -78,6 +86,8 @@ class ExtProcStream:
             return
         for reply in replies:
             self._stream.send(reply)
+        if self._begun is not None and machine.state in _DECIDED:
+            self._decided(NOTHING if first else BODY)
         self._follow()
 
     def half_closed(self) -> None:
@@ -121,6 +131,8 @@ class ExtProcStream:
             return
         for reply in replies:
             self._stream.send(reply)
+        if self._begun is not None and self._machine.state in _DECIDED:
+            self._decided(BODY)
         self._follow()
 
     async def _resolve(self) -> None:
@@ -140,7 +152,15 @@ class ExtProcStream:
             self._broken()
             return
         self._task = None
+        if self._begun is not None:
+            self._decided(WORK)
         self._follow()
+
+    def _decided(self, waited: Labels) -> None:
+        """The call is decided, and what it took of us until then is counted."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            self._service.metrics.decisions.observe(waited, self._service.clock() - begun)
 
     def _end(self, code: int = GrpcStatus.OK, details: str = "") -> None:
         self._stream.finish(code, details)

@@ -8,12 +8,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ext_proc.telemetry.tallies import Spread
 from ext_proc.wire.call import Call
 
 # How a call ended for us.
 ROUTED, PASSED, ANSWERED, REFUSED, CANCELLED = "routed", "passed", "answered", "refused", "cancelled"
 # Or that it went by the map, and we heard of it when it had ended.
 KNOWN = "known"
+# What a decision waited for: nothing, the body that names the model, or what it is about (a race, a load, a batch).
+NOTHING, BODY, WORK = ("nothing",), ("body",), ("work",)
+
+_DECISIONS = (
+    25e-6, 50e-6, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60
+)  # fmt: skip
 
 
 class Metrics(Collector):
@@ -21,9 +28,15 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str, str]] = Counter()
-        self.reloads: Counter[str] = Counter()
+        self.reloads: Counter[str] = Counter(taken=0, refused=0)  # Prometheus sees a counter grow that was there before
         self.streams = 0
         self.draining = False
+        self.decisions = Spread(
+            "tbms_decision_seconds",
+            "Our own share of a call: from the first message of its stream to the decision, by what that waited for.",
+            ["waited"],
+            _DECISIONS,
+        )
 
     def count(self, call: Call | None, outcome: str, calls: int = 1) -> None:
         """So many calls ended with `outcome`."""
@@ -42,6 +55,7 @@ class Metrics(Collector):
         for key, count in self.calls.items():
             calls.add_metric(key, count)
         yield calls
+        yield from self.decisions.collect()
         reloads = CounterMetricFamily("tbms_config_reloads", "Reloads of the configuration.", labels=["result"])
         for result, count in self.reloads.items():
             reloads.add_metric([result], count)

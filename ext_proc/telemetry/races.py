@@ -15,30 +15,32 @@ from ext_proc.broker.record import race_json
 from ext_proc.broker.schedule import micros
 from ext_proc.processing.decision import Held
 from ext_proc.telemetry.logs import JSON
+from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.telemetry.tallies import Spread, Tally
 
 logger = logging.getLogger("tbms.races")
 
+_ANSWERED = frozenset({"won", "lost"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-# Names come from clients' headers: past this many, further ones share one label.
-_MOST_MODELS = 1000
 
 
 class RaceReport:
     """Counts races and writes their records. One for the process, called at the end of each race."""
 
-    def __init__(self, budget: HedgeBudget) -> None:
+    def __init__(self, budget: HedgeBudget, labels: ModelLabels) -> None:
         self._budget = budget
-        self._models: set[str] = set()
+        self._labels = labels
         self._races = Tally("tbms_races", "Races, by how they ended.", ["outcome", "why"])
         self._in_time = Tally("tbms_races_in_time", "Races by whether an answer was given by the limit.", ["answered"])
+        self._in_time.counts.update({("yes",): 0, ("no",): 0})
         self._candidates = Tally(
             "tbms_candidates", "Candidate calls, by what became of them.", ["model", "rank", "fate"]
         )
         self._elapsed = Spread("tbms_race_seconds", "Arrival to answer.", ["model", "rank"], _SECONDS)
         self._slack = Spread("tbms_race_slack_seconds", "Time that was left to the limit.", [], _SECONDS)
-        self._level = Gauge("tbms_hedge_budget_ms", "Work that hedges may still start.", registry=None)
-        self._level.set_function(lambda: budget.level_ms)
+        self._level = Gauge("tbms_hedge_budget_seconds", "Work that hedges may still start.", registry=None)
+        self._level.set_function(lambda: budget.level_ms / 1000)
+        labels.retired += [self._candidates.forget, self._elapsed.forget]
 
     def collectors(self) -> Iterable[Collector]:
         """The metrics of races, for /metrics."""
@@ -62,20 +64,12 @@ class RaceReport:
         if outcome is not None:
             answered = isinstance(outcome, Answer) and outcome.left_ms >= 0
             self._in_time.counts[("yes" if answered else "no",)] += 1
-            self._elapsed.observe((self._label(race.plan.model), rank), outcome.elapsed_ms / 1000)
+            self._elapsed.observe((self._labels.of(race.plan.model), rank), outcome.elapsed_ms / 1000)
             self._slack.observe((), max(0.0, outcome.left_ms) / 1000)
         for model, place, fate in _fates(race):
-            self._candidates.counts[self._label(model), place, fate] += 1
+            self._candidates.counts[self._labels.of(model, fate in _ANSWERED), place, fate] += 1
         if logger.isEnabledFor(logging.INFO):
             logger.info("race", extra={JSON: race_json(race, held.head.headers.get("x-request-id"))})
-
-    def _label(self, model: str) -> str:
-        if model in self._models:
-            return model
-        if len(self._models) >= _MOST_MODELS:
-            return "(other)"
-        self._models.add(model)
-        return model
 
 
 def _ending(race: Race) -> tuple[str, str, str]:

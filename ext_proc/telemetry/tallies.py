@@ -32,6 +32,11 @@ class Tally(Collector):
             found.setdefault(values[first], Counter())[values[second]] += count
         return found
 
+    def forget(self, value: str) -> None:
+        """Drops the series whose first label has that value."""
+        for values in [each for each in self.counts if each[0] == value]:
+            del self.counts[values]
+
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
         name, documentation, labels = self._of
@@ -70,6 +75,16 @@ class Spread(Collector):
                 of["counts"] = [*map(add, of["counts"], series.counts)]
                 of["sum"] += series.sum
         return found
+
+    def count(self, labels: Labels) -> int:
+        """How many values there were."""
+        series = self._series.get(labels)
+        return 0 if series is None else sum(series.counts)
+
+    def forget(self, value: str) -> None:
+        """Drops the series whose first label has that value."""
+        for values in [each for each in self._series if each[0] == value]:
+            del self._series[values]
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""

@@ -58,6 +58,8 @@ class Manager:
         """The sessions that hold models of this node."""
         self.cold_calls = 0
         """Calls that had to wait for a load and got their model."""
+        self.on_loaded: Callable[[float], None] = lambda seconds: None
+        """Is told of each load that went well: its seconds, from the first call for the model on."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Manager"]:
@@ -145,6 +147,16 @@ class Manager:
         return tuple(models)
 
     @property
+    def failed_loads(self) -> int:
+        """Loads that have failed, or were called off."""
+        return self._parts.jobs.failed
+
+    @property
+    def unloads(self) -> int:
+        """Models that the model server has let go of."""
+        return self._parts.unloading.unloaded
+
+    @property
     def in_flight(self) -> int:
         """Calls and sessions that use a model now."""
         return self._cache.leases
@@ -153,6 +165,7 @@ class Manager:
         """A model has become available: the calls that waited get it, before anything else can happen to it."""
         now, parts = self._cache.clock(), self._parts
         parts.load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
+        self.on_loaded(now - job.begun)
         remote = parts.store_index.newest_known(entry.key.model)
         if remote is None or remote.version <= entry.key.version:
             self._versions.serve_as_newest(entry, now)

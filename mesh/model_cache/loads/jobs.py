@@ -100,6 +100,8 @@ class Jobs:
         self._work = work
         self._arrived = arrived
         self._jobs: dict[Key, Job] = {}
+        self.failed = 0
+        """Loads that have failed, or were called off."""
 
     def start(self, key: Key, work: Work) -> None:
         """Load a model of which no load is under way by other work than the usual, however many others are."""
@@ -162,4 +164,5 @@ class Jobs:
         """The last step of every job, even of one that was called off before its first."""
         if self._jobs.get(job.key) is job:
             del self._jobs[job.key]
+            self.failed += 1
             job.refuse(job.error or Busy(f"The load of model {job.key.model!a} was called off."))

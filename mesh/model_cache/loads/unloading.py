@@ -35,6 +35,8 @@ class Unloading:
         self._server = server
         self._spawn = spawn
         self._carried = carried
+        self.unloaded = 0
+        """Models that the model server has let go of."""
 
     def carry_out(self, evict: Evict) -> None:
         """Start what an eviction has decided."""
@@ -61,6 +63,7 @@ class Unloading:
         while entry.in_flight or any(user.state in _NEEDING for user in cache.relations.users(entry)):
             await cache.changes.wait()
         await self._unload(entry)
+        self.unloaded += 1
         entry.memory_bytes = 0
         entry.begun = False
         cache.move(entry, ModelState.ABSENT)

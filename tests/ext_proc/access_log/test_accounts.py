@@ -1,5 +1,8 @@
 """No call is counted twice, and each known one counts once: by a router and estimates of the real kind."""
 
+from random import Random
+from statistics import mean, stdev
+
 import pytest
 
 from ext_proc.access_log.accounts import EdgeAccounts
@@ -89,10 +92,22 @@ def test_a_steady_rate_of_routed_calls_is_so_too_once_their_durations_are_known(
 def test_a_call_stands_for_as_many_as_it_says() -> None:
     edge, told = Edge(), Edge()
     for number in range(100):
-        edge.accounts.ended([ended(True, 0.5)] * 16, number / 10)
-        told.accounts.ended([ended(True, 0.5)._replace(stands_for=16)], number / 10)
+        edge.accounts.ended([ended(True, 2.0)] * 16, number / 10)
+        told.accounts.ended([ended(True, 2.0)._replace(stands_for=16)], number / 10)
     assert told.calls(10.0) == pytest.approx(edge.calls(10.0))
     assert told.load(10.0) == pytest.approx(edge.load(10.0))
+
+
+@pytest.mark.parametrize("seconds", [0.005, 0.08, 0.25])
+def test_the_load_of_calls_that_are_told_of_by_chance_is_steady(seconds: float) -> None:
+    """16 in flight, of which one in 16 is told of: what the load is taken for, over and over."""
+    chance, edge, seen = Random(1), Edge(), []
+    for tenth in range(1000):
+        number = sum(chance.random() < 1 / 16 for _ in range(round(1.6 / seconds)))
+        edge.accounts.ended([ended(True, seconds)._replace(stands_for=16)] * number, tenth / 10)
+        seen += [edge.load(tenth / 10 + step / 100) for step in range(10)]
+    assert mean(seen[1000:]) == pytest.approx(16, rel=0.15)
+    assert stdev(seen[1000:]) < 8
 
 
 def test_the_map_is_told_of_models_whose_known_calls_have_ended() -> None:

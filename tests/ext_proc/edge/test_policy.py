@@ -23,7 +23,7 @@ from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Ro
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, Version, parse
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.upstream.hop_mark import HopMark
-from ext_proc.wire.call import Call
+from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.framing import frame, unframe
 from ext_proc.wire.naming import name_call
 from mesh.node import Node
@@ -348,6 +348,13 @@ def total(unbrokered: Unbrokered) -> float:
 
 
 class TestOldEnvoys:
+    def test_a_version_that_no_envoy_has_is_no_label(self) -> None:
+        unbrokered = Unbrokered()
+        for version in ((0, 77), (1, 4321), (1, 36)):
+            unbrokered.count(version, InferenceProtocol.TFS_GRPC)
+        told = {one.labels["envoy"]: one.value for metric in unbrokered.collect() for one in metric.samples}
+        assert told == {"(other)": 2, "1.36": 1}
+
     def test_grpc_races_are_off_on_1_36(self, caplog: pytest.LogCaptureFixture) -> None:
         policy = edge(unbrokered=(unbrokered := Unbrokered()))
         for _ in range(3):

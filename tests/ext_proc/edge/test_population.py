@@ -14,6 +14,7 @@ from ext_proc.config import Config
 from ext_proc.edge.population import Population
 from integration.peers.consul_agent import consul_agent
 from integration.stack.ports import free_port
+from mesh.node import Node
 from mesh.residency.cache_map import CacheMap
 from mesh.residency.hints import ReplyHints
 from mesh.residency.load_waits import LoadWaits
@@ -32,12 +33,16 @@ def static(*names: str) -> dict[str, Any]:
     return {"kind": "static", "nodes": [{"id": name, "rest": f"10.0.0.{ord(name)}:1"} for name in names]}
 
 
+async def _no_far_node(node: Node) -> str | None:
+    raise AssertionError(f"{node.id} is of this zone")
+
+
 @asynccontextmanager
 async def population(start: Config) -> AsyncIterator[tuple[Population, Callable[[], list[str]]]]:
     """It, and the ids of the nodes that the router knows."""
     cache_map, load_waits = CacheMap(), LoadWaits()
     router = Router(RoutingSettings(), cache_map, load_waits)
-    made = Population(start, router, cache_map, load_waits, ReplyHints(cache_map, 10), time.monotonic)
+    made = Population(start, router, cache_map, load_waits, ReplyHints(cache_map, 10), time.monotonic, _no_far_node)
     async with made.running():
         yield made, lambda: sorted(node.id for node in router.nodes)
 

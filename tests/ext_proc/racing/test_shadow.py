@@ -22,7 +22,7 @@ class Stage:
     nodes: Nodes
 
     def count(self, outcome: str) -> float:
-        return self.shadows.copies.labels(outcome)._value.get()
+        return self.shadows.copies.counts[outcome,]
 
 
 def playing(play: Callable[[Stage], Awaitable[None]], **scripts: Script) -> None:

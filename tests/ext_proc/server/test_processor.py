@@ -221,3 +221,59 @@ async def test_an_old_envoy_is_never_sent_an_override() -> None:
     async with serving(Policy(Hold(collect=True))) as service:
         talk(service, stream := Stream({"x-tbms-envoy": "1.38"}), envoy.rest(PREDICT))
         assert stream.kinds == ["immediate_response"]
+
+
+class Steps:
+    """A clock that goes on by a second whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def shares(service: ExtProcService) -> dict[str, int]:
+    decisions = service.metrics.decisions
+    return {waited: count for waited in ("nothing", "body", "work") if (count := decisions.count((waited,)))}
+
+
+async def test_our_share_of_a_call_is_from_its_first_message_to_its_decision() -> None:
+    async with serving(Policy(Route(NODES))) as service:
+        service.clock = Steps()
+        session = talk(service, Stream(), envoy.rest(PREDICT))
+        assert shares(service) == {"nothing": 1}
+        assert service.clock() == 3.0, "the clock was read when the message came, and when it was decided"
+        session.half_closed()
+    assert shares(service) == {"nothing": 1}
+
+
+async def test_our_share_of_a_call_that_was_held_is_told_apart() -> None:
+    waiting: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+
+    async def resolve() -> Decision:
+        return await waiting
+
+    async with serving(Policy(Hold(), resolve)) as service:
+        session = talk(service, Stream(), envoy.rest(PREDICT))
+        await asyncio.sleep(0)
+        assert shares(service) == {}
+        waiting.set_result(Route(NODES))
+        while not shares(service):
+            await asyncio.sleep(0)
+        assert shares(service) == {"work": 1}
+        session.half_closed()
+
+
+async def test_a_client_that_left_before_the_decision_has_no_share() -> None:
+    waiting: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+
+    async def resolve() -> Decision:
+        return await waiting
+
+    async with serving(Policy(Hold(), resolve)) as service:
+        session = talk(service, Stream(), envoy.rest(PREDICT))
+        await asyncio.sleep(0)
+        session.gone()
+    assert shares(service) == {}
