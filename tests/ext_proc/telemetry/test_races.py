@@ -75,10 +75,10 @@ def test_an_answer_by_a_backup() -> None:
 
 def test_races_as_status_tells_them() -> None:
     done = backed_up()
-    report = RaceReport(done.budget)
+    report = RaceReport(done.budget, names())
     report(done.race, held())
     told = report.status()
-    assert told["in_time"] == {"yes": 1}
+    assert told["in_time"] == {"yes": 1, "no": 0}
     assert told["endings"] == {"answer": {"overdue": 1}}
     assert told["candidates"] == {"0": {"late": 1}, "1": {"won": 1}}
     assert told["seconds"]["1"]["sum"] == pytest.approx(0.048)

@@ -20,7 +20,7 @@ from ext_proc.config import load
 from integration.stack.embedded import TBMS
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
-from integration.stack.process import Process, answers, at_once
+from integration.stack.process import Process, answers
 from tests.integration.calls import v2_rest
 from tests.integration.conftest import need_envoy
 
@@ -66,7 +66,7 @@ async def party(name: str, config: Path, ports: tuple[int, int, int], *before: P
     processes = {"server": server, "envoy": envoy}
     try:
         await server.start(answers(f"http://127.0.0.1:{admin}/healthz"))
-        await envoy.start(answers(f"http://127.0.0.1:{calls}/v2/health/live", 200) if before else at_once)
+        await envoy.start(answers(f"http://127.0.0.1:{calls}/v2/health/live"))
         yield Party(folder, calls, admin, publish, processes)
     finally:
         for process in (envoy, server, *before):
