@@ -74,8 +74,10 @@ class Sidecar:
                 self._sections.setdefault(name, {}).update(section)
             else:
                 self._sections[name] = list(section)
-        if not self._sections["envoy"].get("watch_responses"):
-            # Soon enough for tests to meet it: most make a few calls and are done.
+        is_node, watches = "node" in self._sections, self._sections["envoy"].get("watch_responses")
+        if "known" in self._sections or not (is_node or watches):
+            # Soon enough for tests to meet it: most make a few calls and are done. A node with a map takes more than a
+            # second to unload a model, so that one has it where that is wanted.
             known = {"file": str(folder / "known.pb"), "seconds": 0.1}
             self._sections["known"] = {**known, **self._sections.get("known", {})}
         self.server = Process("tbms server", [TBMS, "serve", "--config", self.config], folder / "server.log")

@@ -69,7 +69,7 @@ async def scene_of(folder: Path, envoy: str, *, sampled_from: float = 50.0) -> A
     shelf.mkdir()
     async with scripted_models() as server:
         settings = {"capacity": {"models": 2}, "room_seconds": 60}
-        node = CachedNode(CachedSpec("node", cache=settings, envoy=envoy), shelf, folder, server.served)
+        node = CachedNode(CachedSpec("node", cache=settings, envoy=envoy, known=True), shelf, folder, server.served)
         node.agent.add_to("known", {"sampled_from": sampled_from})
         async with node:
             yield Scene(node, server, shelf)
