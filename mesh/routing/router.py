@@ -127,9 +127,7 @@ class Router:
         stands alone: Envoy cannot try another one after it. Counts the call as load of the first, as an estimate that
         fades; `lease` makes it exact. Raises NoNode if no node that can serve it is alive.
         """
-        chosen = self._chosen(model, now, protocol_kind, limit, without)
-        if not chosen:
-            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
+        chosen = self._best(model, now, protocol_kind, limit, without)
         self._loads.picked(chosen[0].load, self.durations.of(model, now))
         self.demand.called(model, now)
         return _placement(chosen)
@@ -143,10 +141,7 @@ class Router:
         without: Collection[str] = (),
     ) -> Placement:
         """What `pick` would say. Counts nothing, and nothing is remembered for it. Raises NoNode as `pick`."""
-        chosen = self._chosen(model, now, protocol_kind, limit, without, remember=False)
-        if not chosen:
-            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
-        return _placement(chosen)
+        return _placement(self._best(model, now, protocol_kind, limit, without, remember=False))
 
     def settle(self, model: str, key: bytes, protocol_kind: ProtocolKind, *, remember: bool = True) -> str:
         """The id of the node on which a session is to sit, by its key; see `choice.settle`. Counts nothing.
@@ -286,6 +281,22 @@ class Router:
         """Calls in flight on that node, known and estimated, as of the last pick. 0 for an unknown node."""
         known = self._nodes.get(node_id)
         return 0.0 if known is None else self._loads.of(known.load)
+
+    def _best(
+        self,
+        model: str,
+        now: float,
+        protocol_kind: ProtocolKind,
+        limit: float,
+        without: Collection[str],
+        *,
+        remember: bool = True,
+    ) -> list[NodeState]:
+        """As `_chosen`, at least one. Raises NoNode."""
+        chosen = self._chosen(model, now, protocol_kind, limit, without, remember=remember)
+        if not chosen:
+            raise NoNode(why_none(self._nodes.values(), model, protocol_kind))
+        return chosen
 
     def _chosen(
         self,
