@@ -29,6 +29,13 @@ debian() { # packages: printed, and installed where we may
     fi
 }
 
+unpacked() ( # folder below build/, package: no service is started, and nobody need be root
+    rm -rf "build/$1" && mkdir -p "build/$1" && cd "build/$1" &&
+        # The lists of packages may be old, or not there at all.
+        { apt-get download -qq "$2" || { apt-get update -qq && apt-get download -qq "$2"; }; } &&
+        dpkg-deb -x "$2"_*.deb . && rm "$2"_*.deb
+)
+
 case $part in
 venv) venv venv -e '.[test]' ;;
 # What a user has who installs the project and nothing else.
@@ -64,14 +71,8 @@ azurite)
     ;;
 # A real etcd, unpacked and not installed: no service is started, and nobody need be root.
 etcd)
-    rm -rf build/etcd
-    mkdir -p build/etcd
     if command -v apt-get >/dev/null; then
-        cd build/etcd
-        # The lists of packages may be old, or not there at all.
-        apt-get download -qq etcd-server || { apt-get update -qq && apt-get download -qq etcd-server; }
-        dpkg-deb -x etcd-server_*.deb .
-        rm etcd-server_*.deb
+        unpacked etcd etcd-server
     else
         echo "No apt-get here: the tests of etcd will be skipped, unless there is an etcd at build/etcd/usr/bin/etcd."
     fi
@@ -90,15 +91,9 @@ chromium)
     ;;
 # A real Prometheus with promtool, unpacked and not installed, as etcd is.
 prometheus)
-    rm -rf build/prometheus
-    mkdir -p build/prometheus
     if command -v apt-get >/dev/null; then
-        cd build/prometheus
-        apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; } ||
+        unpacked prometheus prometheus ||
             echo "No prometheus could be had here: the tests of alerts and dashboards will be skipped, and say so."
-        for package in prometheus_*.deb; do
-            [ ! -e "$package" ] || { dpkg-deb -x "$package" . && rm "$package"; }
-        done
     else
         echo "No apt-get here: the tests of alerts and dashboards will be skipped, unless prometheus is installed."
     fi

@@ -22,7 +22,7 @@ from ext_proc.contract import (
 from ext_proc.errors import TbmsError
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.protos import access_log_pb2 as pb
-from ext_proc.upstream.verdict import answered
+from ext_proc.upstream.verdict import answered, is_lacking
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from ext_proc.wire.naming import is_method, name_logged
 from mesh.address import Address
@@ -39,9 +39,6 @@ _NAME = ACCESS_LOG_NAME.encode()
 _MODEL_HEADER = MODEL_HEADER.encode()
 _NANO = 1e-9
 _END, _RUNS = pb.DOWNSTREAM_END, pb.DOWNSTREAM_PERIODIC
-LACKING_HTTP = frozenset({404, 503})
-"""What a model server answers that lacks a model, and Envoy in the place of one that is away."""
-LACKING_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
 _IN_HEADER = Call(InferenceProtocol.TFS_GRPC, Verb.PREDICT, "")
 """Stands for the calls of a gRPC method, whose path names no model."""
 
@@ -132,7 +129,7 @@ def read_calls(message: pb.StreamAccessLogsMessage) -> Logged:
         busy = max(0.0, end - began) if began else 0.0
         if answer is None and status:
             count = 1  # of those that the node has failed all are told
-        lacking = status in LACKING_HTTP or grpc_status in LACKING_GRPC
+        lacking = is_lacking(status, grpc_status)
         there = answered(status, _grpc_status(response)) if far else None
         node = _ADDRESSES[common.upstream_remote_address]
         ended.append(EndedCall(call, node, known, busy, answer, lacking, count, far, there))

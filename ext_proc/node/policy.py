@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ext_proc.access_log.entries import LACKING_GRPC, LACKING_HTTP
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
@@ -15,6 +14,7 @@ from ext_proc.node.ways import NodeWay
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Respond, Route
 from ext_proc.processing.request import Head, ReplyPart
 from ext_proc.upstream.handing_on import handed_on
+from ext_proc.upstream.verdict import is_lacking
 from ext_proc.wire.call import Call, Verb
 from ext_proc.worker_thread import off_loop
 from mesh.model_cache.errors import BadName, CacheError
@@ -164,7 +164,7 @@ class NodePolicy:
         return self._heard(head, call, status, grpc_status)
 
     def _heard(self, head: Head, call: Call, status: int, grpc_status: int) -> HeaderMutation | None:
-        if status in LACKING_HTTP or grpc_status in LACKING_GRPC:
+        if is_lacking(status, grpc_status):
             self._manager.suspect_server()
             return None
         if head.headers.get(RESIDENCY_HEADER) != RESIDENCY_ASK:

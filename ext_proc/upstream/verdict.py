@@ -1,4 +1,4 @@
-"""What a reply says of the node that was asked, and of the way there: whether it is there at all."""
+"""What a reply says of the node that was asked, and of the way there: whether it is there at all, and has the model."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,9 @@ _AWAY = frozenset({502, 503})
 # Nobody has answered in the caller's time, or the caller has gone: whose fault that is, nobody knows.
 _UNCLEAR = frozenset({0, 504})
 _UNCLEAR_GRPC = frozenset({GrpcStatus.CANCELLED, GrpcStatus.DEADLINE_EXCEEDED})
+# What a model server answers that lacks a model, and Envoy in the place of one that is away.
+_LACKING = frozenset({404, 503})
+_LACKING_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
 
 
 def answered(status: int, grpc_status: int) -> bool | None:
@@ -23,3 +26,10 @@ def answered(status: int, grpc_status: int) -> bool | None:
     if status in _AWAY or grpc_status == GrpcStatus.UNAVAILABLE:
         return False
     return None if status in _UNCLEAR or grpc_status in _UNCLEAR_GRPC else True
+
+
+def is_lacking(status: int, grpc_status: int) -> bool:
+    """Whether the call failed as one does where the model, or its server, is not there. The arguments are those of
+    `answered`.
+    """
+    return status in _LACKING or grpc_status in _LACKING_GRPC
