@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from ext_proc.config import Config, parse
 from ext_proc.process.role import role_of
 from ext_proc.telemetry.access_logs import AccessLogReport
+from ext_proc.telemetry.build import BuildInfo
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics
 
@@ -184,7 +185,9 @@ async def _families(configuration: str) -> dict[str, tuple[str, tuple[str, ...],
     with tempfile.TemporaryDirectory() as folder:
         role = role_of(parse(configuration.replace("FOLDER", folder), "docs"), asyncio.get_running_loop().time)
         async with role.running():
-            of_process: list[Collector] = [Metrics(), ProcessCollector(registry=None), ListenerReport(lambda: 0)]
+            of_process: list[Collector] = [
+                Metrics(), ProcessCollector(registry=None), BuildInfo(role.name), ListenerReport(lambda: 0)
+            ]  # fmt: skip
             if role.accounts is not None:
                 of_process.append(AccessLogReport(lambda: 0))
             collectors = [*of_process, *role.collectors()]
