@@ -34,4 +34,6 @@ def test_counters_come_out_with_their_labels() -> None:
 def test_what_runs_is_told_in_labels() -> None:
     (family,) = text_string_to_metric_families(exposition([BuildInfo("node")]).decode())
     labels = {"version": metadata.version("tbms"), "role": "node", "python": platform.python_version()}
-    assert [(sample.name, sample.labels, sample.value) for sample in family.samples] == [("tbms_build_info", labels, 1.0)]
+    assert [(sample.name, sample.labels, sample.value) for sample in family.samples] == [
+        ("tbms_build_info", labels, 1.0)
+    ]
