@@ -104,7 +104,11 @@ class _Sections:
 
     def _table(self, definition: dict[str, Any]) -> str:
         required = definition.get("required", ())
-        text = "| setting | type | default | meaning |\n|---|---|---|---|\n" if self._defaults else "| field | type | meaning |\n|---|---|---|\n"
+        text = (
+            "| setting | type | default | meaning |\n|---|---|---|---|\n"
+            if self._defaults
+            else "| field | type | meaning |\n|---|---|---|\n"
+        )
         for key, field in definition["properties"].items():
             default = "required" if key in required else f"`{_default(field)}`"
             if default == "``" or (key not in required and "default" not in field):
@@ -112,7 +116,9 @@ class _Sections:
             cells = [f"`{key}`", self._type(field), default, _line(field.get("description", ""))]
             if not self._defaults:
                 nothing = {"type": "null"} in field.get("anyOf", ())
-                cells[1:3] = [f"{cells[1]}{' or null' if nothing else ''}{'' if key in required else '; may be missing'}"]
+                cells[1:3] = [
+                    f"{cells[1]}{' or null' if nothing else ''}{'' if key in required else '; may be missing'}"
+                ]
                 cells[-1] = cells[-1].replace("None", "null")
             text += f"| {' | '.join(cells)} |\n"
         return text
@@ -234,7 +240,9 @@ def _labelnames(metric: Metric) -> Iterable[str]:
 
 def status() -> str:
     """The page of the documents that the admin port gives."""
-    schema = TypeAdapter(ProcessStatus | EdgeStatus | NodeStatus, config=ConfigDict(use_attribute_docstrings=True)).json_schema()
+    schema = TypeAdapter(
+        ProcessStatus | EdgeStatus | NodeStatus, config=ConfigDict(use_attribute_docstrings=True)
+    ).json_schema()
     sections = _Sections(schema["$defs"], defaults=False)
     text = STATUS_HEAD
     for of, document in (("process", ProcessStatus), ("edge", EdgeStatus), ("node", NodeStatus)):

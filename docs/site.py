@@ -20,7 +20,7 @@ _OUTSIDE = "project/"
 # Code stays as it is; of a link the target is wanted.
 _LINK = re.compile(r"(?P<code>^```.*?^```|``.+?``|`[^`]+`)|\]\((?P<target>[^)\s]+)\)", re.M | re.S)
 _ENTRY = re.compile(r"^(?:## (?P<section>.+)|- \[(?P<title>[^\]]+)\]\((?P<target>[^)\s]+)\).*)$", re.M)
-# A line of a paragraph with a list right behind it. (What begins a line is no list, heading, table or item's next line.)
+# A line of a paragraph (of no list, heading or table) with a list right behind it.
 _CODE_OR_LIST = re.compile(r"(?P<code>^```.*?^```)|^(?![ #|]|[-*+] |\d+\. )[^\n]+\n(?=(?:-|1\.) \S)", re.M | re.S)
 
 
@@ -44,7 +44,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         page = waiting.pop()
         for target in _targets((_ROOT / page).read_text(encoding="utf-8")):
             path = _in_repository(page, target)
-            if path and path.endswith(".md") and (_ROOT / path).is_file() and not files.get_file_from_path(_in_site(path)):
+            if (
+                path
+                and path.endswith(".md")
+                and (_ROOT / path).is_file()
+                and not files.get_file_from_path(_in_site(path))
+            ):
                 files.append(File.generated(config, _in_site(path), abs_src_path=str(_ROOT / path)))
                 waiting.append(path)
     return files

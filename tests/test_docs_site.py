@@ -29,16 +29,22 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert {"start", "project", "project/kuma-policies", *decisions} <= pages
     # Nothing but the site itself is asked for by a page that is read.
     start = (tmp_path / "start/index.html").read_text()
-    assert re.findall(r"<(?:script|img)[^>]* src=\"(https?:[^\"]+)|<link[^>]*stylesheet[^>]* href=\"(https?:[^\"]+)", start) == []
+    assert (
+        re.findall(
+            r"<(?:script|img)[^>]* src=\"(https?:[^\"]+)|<link[^>]*stylesheet[^>]* href=\"(https?:[^\"]+)", start
+        )
+        == []
+    )
 
 
 def test_what_leads_nowhere_stops_the_build(tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
+    docs = tmp_path / "docs"
+    docs.mkdir()
     for name in ("mkdocs.yml", "docs/site.py"):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "docs/README.md").write_text("# Start\n\n## Guides\n\n- [One](one.md)\n- [Two](two.md)\n")
-    (tmp_path / "docs/one.md").write_text(
-        "# One\n\n[no page](three.md), [no heading](#here), [not one of ours](../Makefile), [well](../README.md#tbms).\n"
+    (docs / "README.md").write_text("# Start\n\n## Guides\n\n- [One](one.md)\n- [Two](two.md)\n")
+    (docs / "one.md").write_text(
+        "# One\n\n[no page](three.md), [no heading](#here), [no Markdown](../Makefile), [well](../README.md#tbms).\n"
     )
     for name in ("README.md", "Makefile"):
         (tmp_path / name).write_text("# tbms\n")

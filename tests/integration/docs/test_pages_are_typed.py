@@ -1,7 +1,7 @@
 """Pages whose commands a reader types from top to bottom: a shell types them, and what it prints is what they show.
 
-Blocks marked `sh` are typed, but for those below `<!-- not run: REASON -->`; a block marked `text` is what the one before it
-prints. Numbers may be others there, blanks fewer or more.
+Blocks marked `sh` are typed, but for those below `<!-- not run: REASON -->`; a block marked `text` is what the one
+before it prints. Numbers may be others there, blanks fewer or more.
 """
 
 import os
