@@ -40,7 +40,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 def test_what_leads_nowhere_stops_the_build(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
-    for name in ("mkdocs.yml", "docs/site.py"):
+    for name in ("mkdocs.yml", "docs/site_hooks.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     (docs / "README.md").write_text("# Start\n\n## Guides\n\n- [One](one.md)\n- [Two](two.md)\n")
     (docs / "one.md").write_text(
