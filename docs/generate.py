@@ -43,9 +43,9 @@ is gathered, those of the map where one is kept. Written by `make docs` out of w
 STATUS_HEAD = """\
 # Status documents
 
-What `/status` of the admin port answers, and `--json` of the commands that show a process: one JSON object, with the fields of `process`, those of
-`edge` or `node`, and `role`, which says which. Later versions only add fields. Written by `make docs` out of the types that server,
-commands and [dashboard](dashboard.md) share; do not edit.
+What `/status` of the admin port answers: one JSON object, with the fields of `process`, those of `edge` or `node`, and `role`, which says
+which. Later versions only add fields. Commands and the [dashboard](dashboard.md) read it. Written by `make docs` out of the types that
+server and commands share; do not edit.
 """
 EDGE = """
 nodes: [{id: a, rest: "10.0.0.1:8501", models: [m]}]
@@ -161,8 +161,6 @@ class _Sections:
                 return f"mapping of names to {self._type(inside)}" if isinstance(inside, dict) else "mapping"
             case "integer" | "number" as kind:
                 return ", ".join(["whole number" if kind == "integer" else "number", *_range(field)])
-            case "boolean":
-                return "boolean"
             case "string":
                 return "path" if field.get("format") == "path" else "text"
             case other:
