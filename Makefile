@@ -13,14 +13,14 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit peers test-peers bench soak fuzz protos docs envoy-configs kuma-policies policies-check dashboards clean
+.PHONY: demo test lint unit peers test-peers bench soak fuzz protos docs site envoy-configs kuma-policies policies-check dashboards clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load build/.mkdocs
 	$(PYTEST) --ignore=tests/peers
 
 unit: build/.venv
@@ -58,6 +58,10 @@ protos: build/.protos
 # Writes the pages of all settings and of all metrics anew.
 docs: build/.venv
 	$(BIN)/python docs/generate.py
+
+# The documentation as a site, in build/site: index.html there is its start. A link that leads nowhere is an error.
+site: build/.mkdocs
+	NO_MKDOCS_2_WARNING=true build/mkdocs/bin/mkdocs build --quiet
 
 # Writes the committed Envoy configurations in envoy/ anew, and the empty map of known calls in deploy/.
 envoy-configs: build/.venv
@@ -120,6 +124,10 @@ build/.prometheus: integration/setup.sh
 
 build/.fuzz: integration/setup.sh
 	integration/setup.sh fuzz
+	@touch $@
+
+build/.mkdocs: integration/setup.sh
+	integration/setup.sh mkdocs $(PYTHON)
 	@touch $@
 
 build/.protos: pyproject.toml

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md and docs/metrics.md anew, out of the settings and of what roles measure: `make docs`."""
+"""Writes docs/configuration.md, docs/metrics.md and docs/status.md anew, out of the code: `make docs`."""
 
 import asyncio
 import json
@@ -11,10 +11,13 @@ from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from pydantic import ConfigDict, TypeAdapter
 
+from ext_proc.admin.documents import EdgeStatus, NodeStatus, ProcessStatus
 from ext_proc.config import Config, parse
 from ext_proc.process.role import role_of
 from ext_proc.telemetry.access_logs import AccessLogReport
+from ext_proc.telemetry.build import BuildInfo
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics
 
@@ -36,6 +39,13 @@ is gathered, those of the map where one is kept. Written by `make docs` out of w
 
 | metric | kind | labels | of | meaning |
 |---|---|---|---|---|
+"""
+STATUS_HEAD = """\
+# Status documents
+
+What `/status` of the admin port answers: one JSON object, with the fields of `process`, those of `edge` or `node`, and `role`, which says
+which. Later versions only add fields. Commands and the [dashboard](dashboard.md) read it. Written by `make docs` out of the types that
+server and commands share; do not edit.
 """
 EDGE = """
 nodes: [{id: a, rest: "10.0.0.1:8501", models: [m]}]
@@ -66,10 +76,11 @@ def configuration() -> str:
 
 
 class _Sections:
-    """The sections of the schema; each is told once, where it comes first."""
+    """The sections of the schema; each is told once, where it comes first. Fields of documents have no defaults."""
 
-    def __init__(self, definitions: dict[str, Any]) -> None:
+    def __init__(self, definitions: dict[str, Any], *, defaults: bool = True) -> None:
         self._definitions = definitions
+        self._defaults = defaults
         self._told: dict[str, str] = {}
 
     def told(self, path: str, field: dict[str, Any]) -> str:
@@ -85,16 +96,31 @@ class _Sections:
         self._told[name] = path
         told = _line(definition.get("description", ""))
         text = f"{told}\n\n" if path.isidentifier() else f"`{path}`: {told}\n\n"
-        text += "| setting | type | default | meaning |\n|---|---|---|---|\n"
+        text += self._table(definition)
+        text += "\n"
+        for key, field in definition["properties"].items():
+            text += self.told(f"{path}.{key}", field)
+        return text
+
+    def _table(self, definition: dict[str, Any]) -> str:
         required = definition.get("required", ())
+        text = (
+            "| setting | type | default | meaning |\n|---|---|---|---|\n"
+            if self._defaults
+            else "| field | type | meaning |\n|---|---|---|\n"
+        )
         for key, field in definition["properties"].items():
             default = "required" if key in required else f"`{_default(field)}`"
             if default == "``" or (key not in required and "default" not in field):
                 default = "none"
-            text += f"| `{key}` | {self._type(field)} | {default} | {_line(field.get('description', ''))} |\n"
-        text += "\n"
-        for key, field in definition["properties"].items():
-            text += self.told(f"{path}.{key}", field)
+            cells = [f"`{key}`", self._type(field), default, _line(field.get("description", ""))]
+            if not self._defaults:
+                nothing = {"type": "null"} in field.get("anyOf", ())
+                cells[1:3] = [
+                    f"{cells[1]}{' or null' if nothing else ''}{'' if key in required else '; may be missing'}"
+                ]
+                cells[-1] = cells[-1].replace("None", "null")
+            text += f"| {' | '.join(cells)} |\n"
         return text
 
     def _inside(self, path: str, field: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -184,7 +210,9 @@ async def _families(configuration: str) -> dict[str, tuple[str, tuple[str, ...],
     with tempfile.TemporaryDirectory() as folder:
         role = role_of(parse(configuration.replace("FOLDER", folder), "docs"), asyncio.get_running_loop().time)
         async with role.running():
-            of_process: list[Collector] = [Metrics(), ProcessCollector(registry=None), ListenerReport(lambda: 0)]
+            of_process: list[Collector] = [
+                Metrics(), ProcessCollector(registry=None), BuildInfo(role.name), ListenerReport(lambda: 0)
+            ]  # fmt: skip
             if role.accounts is not None:
                 of_process.append(AccessLogReport(lambda: 0))
             collectors = [*of_process, *role.collectors()]
@@ -208,9 +236,21 @@ def _labelnames(metric: Metric) -> Iterable[str]:
     return getattr(metric, "_labelnames", ())
 
 
+def status() -> str:
+    """The page of the documents that the admin port gives."""
+    schema = TypeAdapter(
+        ProcessStatus | EdgeStatus | NodeStatus, config=ConfigDict(use_attribute_docstrings=True)
+    ).json_schema()
+    sections = _Sections(schema["$defs"], defaults=False)
+    text = STATUS_HEAD
+    for of, document in (("process", ProcessStatus), ("edge", EdgeStatus), ("node", NodeStatus)):
+        text = f"{text.rstrip()}\n\n## `{of}`\n\n{sections.told(of, {'$ref': document.__name__})}"
+    return text.rstrip() + "\n"
+
+
 def pages() -> dict[str, str]:
     """File name -> text of every page that is written here."""
-    return {"configuration.md": configuration(), "metrics.md": metrics()}
+    return {"configuration.md": configuration(), "metrics.md": metrics(), "status.md": status()}
 
 
 def main() -> None:

@@ -105,6 +105,8 @@ fuzz)
     rm -rf build/fuzz/packages
     build/venv/bin/pip install --quiet --no-deps --disable-pip-version-check --target build/fuzz/packages 'atheris>=3,<4'
     ;;
+# What makes a site of docs/. MkDocs 2 will have neither the theme nor hooks.
+mkdocs) venv mkdocs 'mkdocs==1.6.1' 'mkdocs-material==9.7.7' ;;
 protos) venv protos 'grpcio-tools>=1.75,<1.76' ;;
 h2load) command -v h2load >/dev/null || debian nghttp2-client ;;
 *)

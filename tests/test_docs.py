@@ -107,3 +107,9 @@ def test_decisions_are_numbered_once_and_say_their_number_first() -> None:
 def test_the_index_lists_every_decision_once() -> None:
     index = LINK.findall((ROOT / "docs/decisions/README.md").read_text())
     assert sorted(target for target in index if target[0].isdigit()) == [path.name for path in DECISIONS]
+
+
+def test_the_list_of_documents_leads_to_every_page() -> None:
+    """It is the navigation of the site, too: a new page gets a line in docs/README.md."""
+    listed = [target.partition("#")[0] for target in LINK.findall((ROOT / "docs/README.md").read_text())]
+    assert sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("README.md", *listed)) == []

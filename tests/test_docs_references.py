@@ -15,7 +15,8 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
 
 
 def test_every_setting_and_metric_has_words() -> None:
-    rows = [line.split(" | ") for page in PAGES.values() for line in page.splitlines() if line.startswith("| `")]
+    pages = [PAGES[name] for name in ("configuration.md", "metrics.md")]
+    rows = [line.split(" | ") for page in pages for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) > 250
     speaks_for_itself = (
         "section",

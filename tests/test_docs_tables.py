@@ -12,7 +12,6 @@ from typer.main import get_command
 from ext_proc.broker.effects import Effect, Why
 from ext_proc.cli.exits import Exit
 from ext_proc.cli.main import app
-from ext_proc.config import parse
 from ext_proc.contract import ELSEWHERE_HEADER
 from ext_proc.edge.ways import Ground, Way
 from ext_proc.errors import CallError, Reason
@@ -150,8 +149,3 @@ def test_every_command_is_on_the_page() -> None:
     commands = {*get_command(app).commands}  # type: ignore[attr-defined]
     named = "".join(row[0] for row in rows("## Commands\n" + CLI.partition("\n\n")[2], "Commands"))
     assert {name for name in commands if name not in re.findall(r"[a-z-]+", named)} == set()
-
-
-@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S), ids=lambda text: text[:20])
-def test_the_configurations_of_the_readme_are_valid(text: str) -> None:
-    parse(text, "README.md")

@@ -28,6 +28,7 @@ from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.access_logs import AccessLogReport
+from ext_proc.telemetry.build import BuildInfo
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics, exposition
 from ext_proc.telemetry.refusals import Refusals
@@ -46,8 +47,10 @@ class App:
         self._config = configuration.load(path)
         self._clock = time.monotonic
         self._metrics = Metrics()
-        self._collectors: list[Collector] = [self._metrics, ProcessCollector(registry=None)]
         self._role = role_of(self._config, self._clock)
+        self._collectors: list[Collector] = [
+            self._metrics, ProcessCollector(registry=None), BuildInfo(self._role.name)
+        ]  # fmt: skip
         accounts = self._role.accounts
         self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)
         ui = self._config.server.ui

@@ -1,7 +1,11 @@
 """The counters, as Prometheus reads them."""
 
+import platform
+from importlib import metadata
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from ext_proc.telemetry.build import BuildInfo
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import REFUSED, ROUTED, Metrics, exposition
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -25,3 +29,11 @@ def test_counters_come_out_with_their_labels() -> None:
     assert families["tbms_accept_failures"].samples[0].value == 3.0
     assert families["tbms_streams"].samples[0].value == 2.0
     assert families["tbms_config_reloads"].samples[0].labels == {"result": "taken"}
+
+
+def test_what_runs_is_told_in_labels() -> None:
+    (family,) = text_string_to_metric_families(exposition([BuildInfo("node")]).decode())
+    labels = {"version": metadata.version("tbms"), "role": "node", "python": platform.python_version()}
+    assert [(sample.name, sample.labels, sample.value) for sample in family.samples] == [
+        ("tbms_build_info", labels, 1.0)
+    ]
