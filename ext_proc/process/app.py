@@ -26,16 +26,20 @@ from ext_proc.process.lifecycle import Stop
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
+from ext_proc.server.traced import TracedService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.access_logs import AccessLogReport
 from ext_proc.telemetry.listener import ListenerReport
-from ext_proc.telemetry.metrics import Metrics, exposition
+from ext_proc.telemetry.metrics import Metrics, negotiated_exposition
 from ext_proc.telemetry.refusals import Refusals
+from ext_proc.tracing.opening import Tracing, open_tracing
 
 logger = logging.getLogger(__name__)
 
+# For which a stop waits, at the most, until the last spans have been sent.
+_LAST_SPANS_SECONDS = 5.0
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known")
+READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known", "tracing")
 
 
 class App:
@@ -47,13 +51,28 @@ class App:
         self._clock = time.monotonic
         self._metrics = Metrics()
         self._collectors: list[Collector] = [self._metrics, ProcessCollector(registry=None)]
-        self._role = role_of(self._config, self._clock)
+        self._tracing = tracing = self._traces()
+        if tracing is not None:
+            self._collectors.append(tracing.queue)
+        self._role = role_of(self._config, self._clock, tracing)
         accounts = self._role.accounts
         self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)
         ui = self._config.server.ui
         self._watching = Watching(self._status, lambda: [AdminPort(peer) for peer in ui.peers], ui.seconds, self._clock)
         self._handed_over = False
         self._started = time.time()
+
+    def _traces(self) -> Tracing | None:
+        """What calls are traced with, where they are to be. Raises ConfigError."""
+        config = self._config
+        if config.tracing is None:
+            return None
+        return open_tracing(config.tracing, "edge" if config.node is None else "node", self._clock)
+
+    def _service(self, tasks: asyncio.TaskGroup) -> ExtProcService:
+        parts = (self._role.policy, self._metrics, Refusals(), tasks, self._clock)
+        tracing = self._tracing
+        return ExtProcService(*parts) if tracing is None else TracedService(*parts, tracing.tracer, tracing.notes)
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains; a second one ends the drain."""
@@ -63,7 +82,7 @@ class App:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
-            service = ExtProcService(self._role.policy, self._metrics, Refusals(), tasks, self._clock)
+            service = self._service(tasks)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
             log = self._log
@@ -89,6 +108,9 @@ class App:
             await admin.stop()
             for task in background:
                 task.cancel()
+        if self._tracing is not None:
+            # After the last call, and after the role: what it gave up has ended, too.
+            await stop.allow(asyncio.to_thread(self._tracing.queue.close, _LAST_SPANS_SECONDS))
         logger.info("stopped")
 
     async def _drain(self, server: GrpcServer, stop: Stop) -> None:
@@ -133,8 +155,8 @@ class App:
     def _ready(self) -> bool:
         return not self._handed_over and self._role.ready()
 
-    def _exposition(self) -> bytes:
-        return exposition([*self._collectors, *self._role.collectors()])
+    def _exposition(self, accept: str) -> tuple[bytes, str]:
+        return negotiated_exposition([*self._collectors, *self._role.collectors()], accept)
 
     def _status(self) -> StatusDocument:
         return self._role.status(

@@ -17,6 +17,7 @@ from ext_proc.processing.request import BodyMode, Head
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from mesh.trace_context import TraceContext
 
 SECONDS = 0.020
 POISON = 666.0
@@ -116,7 +117,7 @@ class Report:
         assert len(waits) == len(batch.members)
         self.batches.append(batch)
 
-    def ended(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+    def ended(self, batch: Batch, seconds: float, outcome: Outcome, trace: TraceContext | None = None) -> None:
         self.outcomes[outcome] += 1
         if self.log is not None:
             self.log(batch, seconds, outcome)

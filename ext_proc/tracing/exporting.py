@@ -1,0 +1,98 @@
+"""The way of spans out of the process: a bounded queue, and a thread that sends what is in it.
+
+The loop that answers calls only puts spans into the queue. They are encoded and sent by the thread.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ext_proc.tracing.tracer import Span
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 512
+"""Spans of one delivery."""
+_PATIENCE = 1.0  # seconds for which a span waits for others
+
+
+class Export(Protocol):
+    """Where spans go."""
+
+    def send(self, spans: Sequence[Span]) -> bool:
+        """Whether they have arrived. Called in the thread of the queue; it gives up by itself after a time."""
+
+    def close(self) -> None:
+        """A `send` that goes on is ended; none follows."""
+
+
+class SpanQueue(Collector):
+    """Takes spans from one thread, and sends them from its own. `most` of them may wait; what is more is dropped."""
+
+    def __init__(self, export: Export, most: int, patience: float = _PATIENCE) -> None:
+        self._export = export
+        self._most = most
+        self._patience = patience
+        self._spans: deque[Span] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._dropped = self._failed = self._sent = 0
+        self._thread = threading.Thread(target=self._run, name="tbms spans", daemon=True)
+
+    def start(self) -> None:
+        """Sends from now on."""
+        self._thread.start()
+
+    def put(self, span: Span) -> None:
+        """Takes a span to be sent."""
+        if len(self._spans) >= self._most or self._closing:
+            self._dropped += 1
+            return
+        self._spans.append(span)
+        if len(self._spans) == MOST_AT_ONCE:
+            self._wake.set()
+
+    def close(self, seconds: float) -> None:
+        """Sends what is left, for so long; blocks. What is not sent then is lost, and counted as dropped."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(seconds)
+        self._export.close()
+        self._dropped += len(self._spans)
+        self._spans.clear()
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        told = "Spans, by what became of them: sent, dropped for want of room, or not taken by the collector."
+        family = CounterMetricFamily("tbms_spans", told, labels=["outcome"])
+        for outcome, count in (("sent", self._sent), ("dropped", self._dropped), ("failed", self._failed)):
+            family.add_metric([outcome], count)
+        yield family
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(self._patience)
+            self._wake.clear()
+            self._send_all()
+        self._send_all()
+
+    def _send_all(self) -> None:
+        while self._spans:
+            spans = [self._spans.popleft() for _ in range(min(MOST_AT_ONCE, len(self._spans)))]
+            if self._sends(spans):
+                self._sent += len(spans)
+            else:
+                self._failed += len(spans)
+
+    def _sends(self, spans: Sequence[Span]) -> bool:
+        try:
+            return self._export.send(spans)
+        except Exception:
+            logger.exception("spans failed")
+            return False
