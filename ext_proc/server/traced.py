@@ -44,7 +44,9 @@ class TracedService(ExtProcService):
 class TracedStream(ExtProcStream):
     """One stream, and the span of its call.
 
-    The span's parent is what Envoy says on the stream, where it traces itself, else what the call's own headers say.
+    The span's parent is what Envoy says on the stream, where it traces itself, else what the call's own headers say:
+    these have Envoy's own span only behind the router. A stream may say "not sampled" of a call that is, where the
+    filter is told to make no span of it (`emit_client_span` of Envoy 1.40).
     """
 
     __slots__ = ("_broke", "_caller", "_context", "_first", "_notes", "_over", "_reads", "_sampling", "_tracing")

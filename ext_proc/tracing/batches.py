@@ -32,8 +32,9 @@ class QueueTrace:
     def ended(self, model: str, rows: int, error: BaseException | None) -> None:
         """Nobody waits for its reply any more. The span has ended when it left, or now if it never did."""
         waits_no_more = self._tracer.clock() if self._left is None else self._left
-        links = tuple(self._batches)
-        told = {**model_attributes(model), "tbms.rows": rows, "tbms.batches": len(links)}
+        # The batch of this call alone is below this span.
+        links = tuple(batch for batch in self._batches if batch.trace_id != self.context.trace_id)
+        told = {**model_attributes(model), "tbms.rows": rows, "tbms.batches": len(self._batches)}
         why = "" if self._left is not None else error_of(error)
         self._tracer.ended(
             QUEUE, self.context, self._caller, self._begun, waits_no_more, told, links=links,

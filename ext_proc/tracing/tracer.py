@@ -63,15 +63,17 @@ class Tracer:
         self._bits = bits
 
     def caller_of(self, *carriers: Mapping[str, str]) -> TraceContext | None:
-        """The span that a call was made under: what the first of these headers says that says anything.
+        """The span that a call was made under: the first of these headers that says of a sampled one decides.
 
-        None: there is none, and the call is sampled as a trace of its own; with an unsampled one it is not.
+        None: no header says anything, and the call may be sampled as a trace of its own.
         """
+        told: TraceContext | None = None
         for headers in carriers:
             found = read_context(headers)
-            if found is not None:
+            if found is not None and found.sampled:
                 return found
-        return None
+            told = told or found
+        return told
 
     def begin(self, caller: TraceContext | None) -> TraceContext | None:
         """A span for a call that was made under this one; None where it is not to be traced."""
