@@ -144,10 +144,11 @@ class Scene:
 @asynccontextmanager
 async def scene(**batching: Any) -> AsyncIterator[Scene]:
     """Calls of any model share batches of up to 8 rows."""
-    chance = batching.pop("chance", lambda: 0.999)
+    chance, tracer = batching.pop("chance", lambda: 0.999), batching.pop("tracer", None)
     settings = {"default": ModelBatching(cross_request=True, max_rows=8), "ahead": 0, **batching}
     server, report = ModelServer(), Report()
-    gatherer = Gatherer(BatchingSettings(**settings), server, report, asyncio.get_running_loop().time, chance)
+    clock = asyncio.get_running_loop().time
+    gatherer = Gatherer(BatchingSettings(**settings), server, report, clock, chance, tracer=tracer)
     async with gatherer.running():
         yield Scene(gatherer, server, report)
         scheduler = gatherer.scheduler
