@@ -36,13 +36,13 @@ class SentSpan:
 
 
 class Collector:
-    """`async with`: listens on `address`; `spans` is all that has come, `headers` those of the last delivery."""
+    """`async with`: listens on `address`; `spans` is all that has come, `tokens` what each service authorized it by."""
 
     def __init__(self) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.endpoint = f"http://{self.address}/v1/traces"
         self.spans: list[SentSpan] = []
-        self.headers: dict[str, str] = {}
+        self.tokens: dict[str, str] = {}
         self._news = asyncio.Event()
         app = web.Application(client_max_size=64 << 20)
         app.add_routes([web.post("/v1/traces", self._take)])
@@ -76,11 +76,13 @@ class Collector:
         body = await request.read()
         if request.headers.get("content-encoding") == "gzip" and body[:2] == b"\x1f\x8b":
             body = gzip.decompress(body)
-        self.headers = {name.lower(): value for name, value in request.headers.items()}
+        token = request.headers.get("authorization", "")
         for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             resource = {each.key: _value(each.value) for each in of_resource.resource.attributes}
+            service = str(resource.get("service.name"))
+            self.tokens[service] = token
             for of_scope in of_resource.scope_spans:
-                self.spans += [_read(span, str(resource.get("service.name"))) for span in of_scope.spans]
+                self.spans += [_read(span, service) for span in of_scope.spans]
         self._news.set()
         return web.Response(
             body=ExportTraceServiceResponse().SerializeToString(), content_type="application/x-protobuf"
