@@ -53,7 +53,7 @@ class App:
         self._collectors: list[Collector] = [self._metrics, ProcessCollector(registry=None)]
         self._tracing = tracing = self._traces()
         if tracing is not None:
-            self._collectors.append(tracing.queue)
+            self._collectors.append(tracing.queue.counts)
         self._role = role_of(self._config, self._clock, tracing)
         accounts = self._role.accounts
         self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)

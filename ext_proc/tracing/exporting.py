@@ -32,7 +32,22 @@ class Export(Protocol):
         """A `send` that goes on is ended; none follows."""
 
 
-class SpanQueue(Collector):
+class SpanCounts(Collector):
+    """What became of spans."""
+
+    def __init__(self) -> None:
+        self.sent = self.dropped = self.failed = 0
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        told = "Spans, by what became of them: sent, dropped for want of room, or not taken by the collector."
+        family = CounterMetricFamily("tbms_spans", told, labels=["outcome"])
+        for outcome, count in (("sent", self.sent), ("dropped", self.dropped), ("failed", self.failed)):
+            family.add_metric([outcome], count)
+        yield family
+
+
+class SpanQueue:
     """Takes spans from one thread, and sends them from its own. `most` of them may wait; what is more is dropped."""
 
     def __init__(self, export: Export, most: int, patience: float = _PATIENCE) -> None:
@@ -42,7 +57,7 @@ class SpanQueue(Collector):
         self._spans: deque[Span] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self._dropped = self._failed = self._sent = 0
+        self.counts = SpanCounts()
         self._thread = threading.Thread(target=self._run, name="tbms spans", daemon=True)
 
     def start(self) -> None:
@@ -52,7 +67,7 @@ class SpanQueue(Collector):
     def put(self, span: Span) -> None:
         """Takes a span to be sent."""
         if len(self._spans) >= self._most or self._closing:
-            self._dropped += 1
+            self.counts.dropped += 1
             return
         self._spans.append(span)
         if len(self._spans) == MOST_AT_ONCE:
@@ -64,16 +79,8 @@ class SpanQueue(Collector):
         self._wake.set()
         self._thread.join(seconds)
         self._export.close()
-        self._dropped += len(self._spans)
+        self.counts.dropped += len(self._spans)
         self._spans.clear()
-
-    def collect(self) -> Iterable[Metric]:
-        """For prometheus-client."""
-        told = "Spans, by what became of them: sent, dropped for want of room, or not taken by the collector."
-        family = CounterMetricFamily("tbms_spans", told, labels=["outcome"])
-        for outcome, count in (("sent", self._sent), ("dropped", self._dropped), ("failed", self._failed)):
-            family.add_metric([outcome], count)
-        yield family
 
     def _run(self) -> None:
         while not self._closing:
@@ -86,9 +93,9 @@ class SpanQueue(Collector):
         while self._spans:
             spans = [self._spans.popleft() for _ in range(min(MOST_AT_ONCE, len(self._spans)))]
             if self._sends(spans):
-                self._sent += len(spans)
+                self.counts.sent += len(spans)
             else:
-                self._failed += len(spans)
+                self.counts.failed += len(spans)
 
     def _sends(self, spans: Sequence[Span]) -> bool:
         try:

@@ -26,7 +26,8 @@ def binary(name: str) -> Path:
 class Prometheus:
     """`async with Prometheus(folder, targets)`. `targets` are the `host:port` of each job, `rules` files of rules.
 
-    Everything is scraped and evaluated every `seconds`, and exemplars are kept. Raises FileNotFoundError where there is none.
+    Everything is scraped and evaluated every `seconds`, and exemplars are kept. Raises FileNotFoundError where there is
+    none.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ def span(number: int = 1) -> Span:
 
 
 def outcomes(queue: SpanQueue) -> dict[str, float]:
-    (family,) = queue.collect()
+    (family,) = queue.counts.collect()
     return {each.labels["outcome"]: each.value for each in family.samples}
 
 
