@@ -1,5 +1,6 @@
 """The place of a call in a trace, as its headers tell it: W3C Trace Context, https://www.w3.org/TR/trace-context/."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,11 @@ _MOST_MEMBERS = 32
 _SAMPLED, _KNOWN_FLAGS = 0x01, 0x03  # the second one says that the trace's id is random
 _LENGTH = 55
 _HEX = frozenset("0123456789abcdef")
+# Section 3.3.1.3, as its first edition has it, which all understand.
+_OF_KEY, _OF_VALUE = r"[_0-9a-z\-*/]", r"\x21-\x2b\x2d-\x3c\x3e-\x7e"
+_MEMBER = re.compile(
+    rf"([a-z]{_OF_KEY}{{0,255}}|[a-z0-9]{_OF_KEY}{{0,240}}@[a-z]{_OF_KEY}{{0,13}})=[ {_OF_VALUE}]{{0,255}}[{_OF_VALUE}]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,10 @@ def read_context(headers: Mapping[str, str]) -> TraceContext | None:
 
 
 def _state(text: str) -> str:
-    """A tracestate that may be handed on, or nothing."""
-    fits = len(text) <= MOST_STATE and text.count(",") < _MOST_MEMBERS
-    return text if fits and text.isascii() and text.isprintable() else ""
+    """A tracestate that may be handed on, or nothing. One that cannot be understood counts as none (section 4.3)."""
+    if len(text) > MOST_STATE:
+        return ""
+    members = [part for part in (each.strip(" \t") for each in text.split(",")) if part]
+    found = [_MEMBER.fullmatch(member) for member in members]
+    keys = {match[1] for match in found if match is not None}
+    return ",".join(members) if len(keys) == len(members) <= _MOST_MEMBERS else ""

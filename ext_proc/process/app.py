@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import ProcessCollector
@@ -32,6 +33,7 @@ from ext_proc.telemetry.access_logs import AccessLogReport
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics, negotiated_exposition
 from ext_proc.telemetry.refusals import Refusals
+from ext_proc.tracing.exporting import SpanQueue
 from ext_proc.tracing.opening import Tracing, open_tracing
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,8 @@ class App:
         settings = self._config.server
         logs.configure(settings.log.level, settings.log.format)
         stop, wake = Stop(), asyncio.Event()
+        if self._tracing is not None:
+            self._tracing.queue.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
@@ -110,8 +114,19 @@ class App:
                 task.cancel()
         if self._tracing is not None:
             # After the last call, and after the role: what it gave up has ended, too.
-            await stop.allow(asyncio.to_thread(self._tracing.queue.close, _LAST_SPANS_SECONDS))
+            await self._send_last_spans(self._tracing.queue, stop)
         logger.info("stopped")
+
+    async def _send_last_spans(self, queue: SpanQueue, stop: Stop) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def told() -> None:
+            with suppress(RuntimeError):  # nobody has waited for it
+                loop.call_soon_threadsafe(ended.set)
+
+        queue.finish(told)
+        await stop.allow(ended.wait(), _LAST_SPANS_SECONDS)
+        queue.abandon()
 
     async def _drain(self, server: GrpcServer, stop: Stop) -> None:
         """Ready until those who would send more know better: whoever looks at /readyz may send none from then on."""

@@ -6,7 +6,8 @@ The loop that answers calls only puts spans into the queue. They are encoded and
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily
@@ -29,7 +30,7 @@ class Export(Protocol):
         """Whether they have arrived. Called in the thread of the queue; it gives up by itself after a time."""
 
     def close(self) -> None:
-        """A `send` that goes on is ended; none follows."""
+        """A `send` that goes on is given up."""
 
 
 class SpanCounts(Collector):
@@ -57,6 +58,7 @@ class SpanQueue:
         self._spans: deque[Span] = deque()
         self._wake = threading.Event()
         self._closing = False
+        self._ended: Callable[[], None] = lambda: None
         self.counts = SpanCounts()
         self._thread = threading.Thread(target=self._run, name="tbms spans", daemon=True)
 
@@ -73,11 +75,14 @@ class SpanQueue:
         if len(self._spans) == MOST_AT_ONCE:
             self._wake.set()
 
-    def close(self, seconds: float) -> None:
-        """Sends what is left, for so long; blocks. What is not sent then is lost, and counted as dropped."""
+    def finish(self, ended: Callable[[], None]) -> None:
+        """No more is taken, and what is left is sent; `ended` is called by the thread when that is done."""
+        self._ended = ended
         self._closing = True
         self._wake.set()
-        self._thread.join(seconds)
+
+    def abandon(self) -> None:
+        """What is not sent by now is lost, and counted as dropped."""
         self._export.close()
         self.counts.dropped += len(self._spans)
         self._spans.clear()
@@ -88,10 +93,10 @@ class SpanQueue:
             self._wake.clear()
             self._send_all()
         self._send_all()
+        self._ended()
 
     def _send_all(self) -> None:
-        while self._spans:
-            spans = [self._spans.popleft() for _ in range(min(MOST_AT_ONCE, len(self._spans)))]
+        while spans := self._some():
             if self._sends(spans):
                 self.counts.sent += len(spans)
             else:
@@ -103,3 +108,10 @@ class SpanQueue:
         except Exception:
             logger.exception("spans failed")
             return False
+
+    def _some(self) -> list[Span]:
+        spans: list[Span] = []
+        with suppress(IndexError):  # none is left, or they were abandoned this moment
+            while len(spans) < MOST_AT_ONCE:
+                spans.append(self._spans.popleft())
+        return spans

@@ -50,7 +50,7 @@ class LoadTraces:
             tracer.ended(HOLD, context, caller, begun, tracer.clock(), told, links=tuple(loads), error=error)
 
     def ended(self, load: LoadEnd) -> None:
-        """A load has ended; those who waited for it are told after this. One that no traced call waits for has none."""
+        """A load has ended, and those who waited for it have not gone on yet. If none is traced, it has no span."""
         if not load.traced:
             return
         parent, *others = load.traced

@@ -21,7 +21,7 @@ _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*([ -~]+)")
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """The tracer of a process, the queue of its spans, started, and what the role says of its decisions."""
+    """The tracer of a process, the queue of its spans, and what the role says of its decisions."""
 
     tracer: Tracer
     queue: SpanQueue
@@ -29,7 +29,7 @@ class Tracing:
 
 
 def open_tracing(settings: TracingSettings, role: str, clock: Callable[[], float]) -> Tracing:
-    """Spans go to the collector from now on, until the queue is closed. Raises ConfigError."""
+    """Spans go to the collector of the settings, once the queue is started. Raises ConfigError."""
     headers = {} if settings.headers_file is None else _headers(settings.headers_file)
     try:
         from ext_proc.tracing.otlp import otlp_export
@@ -44,7 +44,6 @@ def open_tracing(settings: TracingSettings, role: str, clock: Callable[[], float
         "tbms.role": role,
     }
     queue = SpanQueue(otlp_export(settings, resource, headers), settings.queue)
-    queue.start()
     return Tracing(Tracer(queue.put, settings.sample_ratio, clock, time.time, getrandbits), queue, DecisionNotes())
 
 

@@ -36,7 +36,7 @@ class OtelExport:
         return self._exporter.export([self._readable(span) for span in spans]) is SpanExportResult.SUCCESS
 
     def close(self) -> None:
-        """A `send` that goes on is ended."""
+        """A `send` that goes on is given up: it is not tried again."""
         self._exporter.shutdown()
 
     def _readable(self, span: Span) -> ReadableSpan:

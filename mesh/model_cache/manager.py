@@ -61,7 +61,7 @@ class Manager:
         self.cold_calls = 0
         """Calls that had to wait for a load and got their model."""
         self.load_listeners: list[Callable[[LoadEnd], None]] = []
-        """Are told of each load when it has ended, well or not, before those who waited for it."""
+        """Are told of each load when it has ended, well or not, before those who waited for it go on."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Manager"]:
@@ -169,15 +169,15 @@ class Manager:
         """A model has become available: the calls that waited get it, before anything else can happen to it."""
         now, parts = self._cache.clock(), self._parts
         parts.load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
-        self._tell(job.ended(now))
         remote = parts.store_index.newest_known(entry.key.model)
         if remote is None or remote.version <= entry.key.version:
             self._versions.serve_as_newest(entry, now)
         job.grant(lambda: self._cold_lease(entry))
         parts.unloading.carry_out(self._cache.make_reserve())
+        self._tell(job.ended(now))
 
     def _failed(self, job: Job) -> None:
-        """A load has come to nothing; those who waited are told after this."""
+        """A load has come to nothing."""
         self._tell(job.ended(self._cache.clock()))
 
     def _tell(self, end: LoadEnd) -> None:

@@ -62,8 +62,14 @@ def test_without_one_a_tracestate_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("state", "kept"),
     [
-        ("a=" + "1" * (MOST_STATE - 2), True),
-        ("a=" + "1" * MOST_STATE, False),
+        ("a=" + "1" * 253 + ",b=" + "1" * 254, True),
+        ("a=" + "1" * 253 + ",b=" + "1" * 255, False),
+        ("a=" + "1" * 257, False),
+        ("4@b=1,c/d=x y", True),
+        ("a=1,a=2", False),
+        ("a=1,b", False),
+        ("A=1", False),
+        ("a=1=2", False),
         (",".join(f"k{n}=1" for n in range(32)), True),
         (",".join(f"k{n}=1" for n in range(33)), False),
         ("a=\x7f", False),
@@ -75,6 +81,13 @@ def test_a_tracestate_goes_on_as_it_is_or_not_at_all(state: str, kept: bool) -> 
     found = read_context({"traceparent": GOOD, "tracestate": state})
     assert found is not None
     assert found.state == (state if kept else "")
+    assert len("a=" + "1" * 253 + ",b=" + "1" * 254) == MOST_STATE
+
+
+def test_a_tracestate_of_several_lines_is_one() -> None:
+    found = read_context({"traceparent": GOOD, "tracestate": "a=1, b=2\t,,c=3"})
+    assert found is not None
+    assert found.state == "a=1,b=2,c=3"
 
 
 @given(st.text(alphabet="0123456789abcdef-fFgG\u0663 ,", min_size=50, max_size=60) | st.text(), st.text())

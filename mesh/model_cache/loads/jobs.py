@@ -99,7 +99,7 @@ class Jobs:
     """Single flight: whoever asks for a model that is being loaded joins its job.
 
     `work` loads a model, and `arrived` is called in the step in which the model is available, before anything else can
-    happen to it. `failed` is called where that comes to nothing, before those who wait are told.
+    happen to it. `failed` is called where that comes to nothing, before those who waited go on.
     """
 
     def __init__(
@@ -181,6 +181,5 @@ class Jobs:
         if self._jobs.get(job.key) is job:
             del self._jobs[job.key]
             self.failed += 1
-            job.error = job.error or Busy(f"The load of model {job.key.model!a} was called off.")
+            job.refuse(job.error or Busy(f"The load of model {job.key.model!a} was called off."))
             self._failed(job)
-            job.refuse(job.error)

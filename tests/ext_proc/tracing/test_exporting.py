@@ -41,6 +41,14 @@ def span(number: int = 1) -> Span:
     return Span("x", TraceContext(1, number), 0, 0, 1, {})
 
 
+def finish(queue: SpanQueue) -> None:
+    """Until all is sent."""
+    ended = threading.Event()
+    queue.finish(ended.set)
+    assert ended.wait(LONG)
+    queue.abandon()
+
+
 def outcomes(queue: SpanQueue) -> dict[str, float]:
     (family,) = queue.counts.collect()
     return {each.labels["outcome"]: each.value for each in family.samples}
@@ -55,7 +63,7 @@ def test_what_finds_no_room_is_dropped_and_counted() -> None:
     for _ in range(5):
         queue.put(span())
     gate.open.set()
-    queue.close(LONG)
+    finish(queue)
     assert gate.taken == [1, 3]
     assert outcomes(queue) == {"sent": 4, "dropped": 2, "failed": 0}
 
@@ -67,7 +75,7 @@ def test_spans_are_sent_together() -> None:
     for number in range(MOST_AT_ONCE + 1):
         queue.put(span(number + 1))
     queue.start()
-    queue.close(LONG)
+    finish(queue)
     assert gate.taken == [MOST_AT_ONCE, 1]
     queue.put(span())
     assert outcomes(queue) == {"sent": MOST_AT_ONCE + 1, "dropped": 1, "failed": 0}
@@ -81,20 +89,24 @@ def test_a_full_delivery_does_not_wait() -> None:
         queue.put(span(number + 1))
     assert gate.asked.wait(LONG)
     gate.open.set()
-    queue.close(LONG)
+    finish(queue)
     assert sum(gate.taken) == MOST_AT_ONCE
 
 
-def test_the_end_waits_for_a_collector_that_hangs_no_longer_than_it_is_told() -> None:
+def test_what_a_collector_that_hangs_has_not_taken_at_the_end_is_lost_and_counted() -> None:
     gate = Gate()
     queue = SpanQueue(gate, most=10, patience=0.0)
     queue.start()
     queue.put(span())
     assert gate.asked.wait(LONG)
     queue.put(span())
-    queue.close(0.01)
+    ended = threading.Event()
+    queue.finish(ended.set)
+    assert not ended.is_set()
+    queue.abandon()
     assert gate.closed
-    assert outcomes(queue)["sent"] == 0
+    assert ended.wait(LONG), "the thread ends once it is let go"
+    assert outcomes(queue) == {"sent": 0, "dropped": 1, "failed": 1}
 
 
 @pytest.mark.parametrize("how", ["fails", "raises"])
@@ -105,5 +117,5 @@ def test_what_the_collector_does_not_take_is_counted(how: str) -> None:
     queue = SpanQueue(gate, most=10, patience=LONG)
     queue.start()
     queue.put(span())
-    queue.close(LONG)
+    finish(queue)
     assert outcomes(queue) == {"sent": 0, "dropped": 0, "failed": 1}

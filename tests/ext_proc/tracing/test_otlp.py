@@ -1,10 +1,13 @@
 """Spans as OpenTelemetry's own exporters get them, and what a configuration of them may say."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -14,7 +17,7 @@ from ext_proc.tracing.opening import open_tracing
 from ext_proc.tracing.otlp import OtelExport
 from ext_proc.tracing.settings import TracingSettings
 from ext_proc.tracing.tracer import Kind, Span
-from mesh.trace_context import TraceContext
+from mesh.trace_context import TraceContext, read_context
 
 CONTEXT = TraceContext(0xAB << 64, 0xCD, 3, "a=1")
 
@@ -43,6 +46,25 @@ def test_a_span_arrives_whole() -> None:
     assert hold.parent is None
     assert hold.status.status_code is StatusCode.UNSET
     export.close()
+
+
+@given(st.lists(st.from_regex(r"[a-z0-9@]{1,3}=[ -~]{1,3}", fullmatch=True) | st.text(max_size=5), max_size=34))
+def test_whatever_a_client_says_of_its_trace_nothing_of_it_gets_into_the_log(members: list[str]) -> None:
+    found = read_context({"traceparent": f"00-{1:032x}-{2:016x}-01", "tracestate": ",".join(members)})
+    assert found is not None
+    told: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = told.append  # type: ignore[method-assign]
+    logger = logging.getLogger("opentelemetry.trace.span")
+    logger.addHandler(listener)
+    try:
+        exporter = InMemorySpanExporter()
+        assert OtelExport(exporter, {}).send([Span("x", found, 0, 0, 1, {})])
+    finally:
+        logger.removeHandler(listener)
+    (span,) = exporter.get_finished_spans()
+    assert span.context is not None
+    assert (span.context.trace_state.to_header(), told) == (found.state, [])
 
 
 SECRET = "Bearer s3cr3t"
