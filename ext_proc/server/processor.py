@@ -160,11 +160,14 @@ class ExtProcStream:
             self._decided(WORK)
         self._follow()
 
-    def _decided(self, waited: Labels) -> None:
-        """The call is decided, and what it took of us until then is counted."""
+    def _decided(self, waited: Labels) -> float | None:
+        """The call is decided, and what it took of us until then, in seconds, is counted, once."""
         begun, self._begun = self._begun, None
-        if begun is not None:
-            self._service.metrics.decisions.observe(waited, self._service.clock() - begun)
+        if begun is None:
+            return None
+        seconds = self._service.clock() - begun
+        self._service.metrics.decisions.observe(waited, seconds)
+        return seconds
 
     def _end(self, code: int = GrpcStatus.OK, details: str = "") -> None:
         self._stream.finish(code, details)

@@ -75,12 +75,12 @@ class TracedStream(ExtProcStream):
         context = self._begin()
         return held if context is None else replace(held, trace=context)
 
-    def _decided(self, waited: Labels) -> None:
-        begun = self._begun
-        super()._decided(waited)
+    def _decided(self, waited: Labels) -> float | None:
+        seconds = super()._decided(waited)
         context = self._span_ended(waited[0])
-        if context is not None and begun is not None:
-            self._tracing.metrics.decisions.exemplify(waited, self._tracing.clock() - begun, context.trace_id)
+        if context is not None and seconds is not None:
+            self._tracing.metrics.decisions.exemplify(waited, seconds, context.trace_id)
+        return seconds
 
     def _broken(self) -> None:
         self._broke = True

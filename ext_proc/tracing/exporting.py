@@ -54,6 +54,7 @@ class SpanQueue:
     def __init__(self, export: Export, most: int, patience: float = _PATIENCE) -> None:
         self._export = export
         self._most = most
+        self._enough = min(MOST_AT_ONCE, most // 2)
         self._patience = patience
         self._spans: deque[Span] = deque()
         self._wake = threading.Event()
@@ -72,7 +73,7 @@ class SpanQueue:
             self.counts.dropped += 1
             return
         self._spans.append(span)
-        if len(self._spans) == MOST_AT_ONCE:
+        if len(self._spans) == self._enough:
             self._wake.set()
 
     def finish(self, ended: Callable[[], None]) -> None:
@@ -83,9 +84,9 @@ class SpanQueue:
 
     def abandon(self) -> None:
         """What is not sent by now is lost, and counted as dropped."""
+        while spans := self._some():
+            self.counts.dropped += len(spans)
         self._export.close()
-        self.counts.dropped += len(self._spans)
-        self._spans.clear()
 
     def _run(self) -> None:
         while not self._closing:
@@ -111,7 +112,7 @@ class SpanQueue:
 
     def _some(self) -> list[Span]:
         spans: list[Span] = []
-        with suppress(IndexError):  # none is left, or they were abandoned this moment
+        with suppress(IndexError):  # none is left
             while len(spans) < MOST_AT_ONCE:
                 spans.append(self._spans.popleft())
         return spans
