@@ -66,7 +66,7 @@ class Part:
 
 def single_request(part: Part, timeout: float, trace: TraceContext | None = None) -> Request:
     """The call itself, with all its headers; `timeout` in seconds. `trace` is the span above it, if any."""
-    held = replace(part.held, trace=trace)
+    held = part.held if trace is None else replace(part.held, trace=trace)
     return _request(held, sent_on(held, _NOT_SENT_ON) + part.mark, _body(held), timeout)
 
 

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from random import random
@@ -363,6 +363,8 @@ class Gatherer:
     async def _ask_alone(self, part: Part) -> Response:
         """Once more and by itself, for a comparison: after every call that somebody waits for."""
         settings = self.settings.of(part.held.call.model)
+        if part.held.trace is not None:  # its caller has the answer, and its trace has ended
+            part = replace(part, held=replace(part.held, trace=None))
         return await self._wait(part, _LAST, self._clock(), settings)
 
     def _refuse(self, batch: Batch, error: CallError) -> None:

@@ -5,15 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mesh.address import parse_address
+from mesh.json_http import reachable
 from mesh.settings import Settings
-
-
-def _reachable(url: str) -> str:
-    host = url.split("://", 1)[1].split("/", 1)[0]
-    default = "80" if url.startswith("http:") else "443"
-    parse_address(host if host.rpartition("]")[2].count(":") else f"{host}:{default}")
-    return url
 
 
 class TracingSettings(Settings):
@@ -22,7 +15,7 @@ class TracingSettings(Settings):
     endpoint: Annotated[
         str,
         StringConstraints(pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$", max_length=300),
-        AfterValidator(_reachable),
+        AfterValidator(reachable),
     ] = Field(description="Where spans go: OTLP over HTTP, such as http://collector:4318/v1/traces.")
     sample_ratio: float = Field(
         0.0,

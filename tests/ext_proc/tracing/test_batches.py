@@ -130,3 +130,15 @@ def test_members_of_a_batch_that_fails_are_linked_with_all_their_batches() -> No
     assert sorted((span.context.trace_id, span.error) for span in alone) == [(1, ""), (2, "failed")]
     assert {span.links for span in spans.named("tbms.queue")} == {(together.context,)}
     assert {span.attributes["tbms.batches"] for span in spans.named("tbms.queue")} == {2}
+
+
+def test_a_call_that_is_asked_again_for_a_comparison_is_in_no_trace() -> None:
+    async def play(stage: Scene) -> None:
+        first = stage.ask(held(0.0))
+        await all_queued()
+        await asyncio.gather(first, *(stage.ask(traced(n, caller)) for n, caller in enumerate(callers(2))))
+        await asyncio.sleep(10 * SECONDS)
+        assert stage.report.checks == [True]
+
+    spans = playing(play, chance=lambda: 0.0)
+    assert (len(spans.named("tbms.queue")), len(spans.named("tbms.batch"))) == (2, 1)
