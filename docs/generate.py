@@ -20,6 +20,7 @@ from ext_proc.telemetry.access_logs import AccessLogReport
 from ext_proc.telemetry.build import BuildInfo
 from ext_proc.telemetry.listener import ListenerReport
 from ext_proc.telemetry.metrics import Metrics
+from ext_proc.tracing.exporting import SpanCounts
 
 CONFIGURATION_HEAD = """\
 # Configuration
@@ -35,7 +36,8 @@ METRICS_HEAD = """\
 What `/metrics` of the admin port tells, in the text format of Prometheus: of an edge, of a node, or of both. The label `model` has the
 names of the 100 models that are used most, all others are `(other)`: [observing](observing.md) says how they are chosen, and has
 dashboards and alerts. Histograms have the suffixes `_bucket`, `_sum` and `_count` there. Metrics of batches are there where something
-is gathered, those of the map where one is kept. Written by `make docs` out of what the roles measure; do not edit.
+is gathered, those of the map where one is kept, that of spans where calls are traced. Written by `make docs` out of what the roles
+measure; do not edit.
 
 | metric | kind | labels | of | meaning |
 |---|---|---|---|---|
@@ -211,7 +213,7 @@ async def _families(configuration: str) -> dict[str, tuple[str, tuple[str, ...],
         role = role_of(parse(configuration.replace("FOLDER", folder), "docs"), asyncio.get_running_loop().time)
         async with role.running():
             of_process: list[Collector] = [
-                Metrics(), ProcessCollector(registry=None), BuildInfo(role.name), ListenerReport(lambda: 0)
+                Metrics(), ProcessCollector(registry=None), BuildInfo(role.name), ListenerReport(lambda: 0), SpanCounts(),
             ]  # fmt: skip
             if role.accounts is not None:
                 of_process.append(AccessLogReport(lambda: 0))

@@ -23,6 +23,7 @@ from ext_proc.errors import ConfigError
 from ext_proc.known.settings import KnownMapSettings
 from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
+from ext_proc.tracing.settings import TracingSettings
 from mesh.discovery.settings import NodeList
 from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
@@ -95,6 +96,7 @@ class Config(Settings):
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
     known: KnownMapSettings = KnownMapSettings()
+    tracing: TracingSettings | None = None
 
     @property
     def admin(self) -> str:

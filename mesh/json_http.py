@@ -30,16 +30,15 @@ _PARSE_APART_BYTES = 256 << 10  # of JSON that is parsed beside the loop
 _SHOWN = 200  # characters of what a service says about an error
 
 
-def _reachable(url: str) -> str:
-    host = url.split("://", 1)[1]
+def reachable(url: str) -> str:
+    """The URL, if its host and port are such. Raises ValueError."""
+    host = url.split("://", 1)[1].split("/", 1)[0]
     default = "80" if url.startswith("http:") else "443"
     parse_address(host if host.rpartition("]")[2].count(":") or host.count(":") == 1 else f"{host}:{default}")
     return url
 
 
-BaseUrl = Annotated[
-    str, StringConstraints(pattern=r"^https?://[^/@?#\s]+$", max_length=300), AfterValidator(_reachable)
-]
+BaseUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/@?#\s]+$", max_length=300), AfterValidator(reachable)]
 """http:// or https://, host and port; no path, and no password in it."""
 
 

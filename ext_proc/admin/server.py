@@ -9,13 +9,16 @@ from ext_proc.admin.http_port import HttpListener
 
 
 class Admin:
-    """Answers operators and probes. Holds no state: everything is asked for when it is shown."""
+    """Answers operators and probes. Holds no state: everything is asked for when it is shown.
+
+    `metrics` gives the text for a request with that Accept header, and its content type.
+    """
 
     def __init__(
         self,
         address: str,
         ready: Callable[[], bool],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[str], tuple[bytes, str]],
         status: Callable[[], StatusDocument],
         routes: Iterable[web.AbstractRouteDef] = (),
     ) -> None:
@@ -44,8 +47,9 @@ class Admin:
     async def _get_readyz(self, _: web.Request) -> web.Response:
         return web.Response(text="ready\n") if self._ready() else web.Response(status=503, text="not ready\n")
 
-    async def _get_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        text, kind = self._metrics(",".join(request.headers.getall("accept", ())))
+        return web.Response(body=text, headers={"content-type": kind, "vary": "accept"})
 
     async def _get_status(self, _: web.Request) -> web.Response:
         return web.json_response(self._status())

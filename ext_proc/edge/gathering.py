@@ -11,6 +11,7 @@ from ext_proc.batching.terms import Terms
 from ext_proc.broker.plan import Candidate
 from ext_proc.gathering.gatherer import GATHERED_VERBS, BatchReport, Caller, Gatherer, wants
 from ext_proc.processing.decision import Held
+from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
@@ -26,7 +27,7 @@ class EdgeGathering:
 
     A node's server is a device of its own, so each node has a gatherer of its own, and a batch goes to one node.
     Batches go out as candidates do: through Envoy's egress listener, with the hop mark. `node_at` knows nodes by
-    `ip:port`.
+    `ip:port`. `tracer` where calls are traced.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class EdgeGathering:
         report: BatchReport,
         node_at: Callable[[str], Node | None],
         clock: Callable[[], float],
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._upstream = upstream
@@ -44,6 +46,7 @@ class EdgeGathering:
         self._report = report
         self._node_at = node_at
         self._clock = clock
+        self._tracer = tracer
         self._group = asyncio.TaskGroup()
         self._gatherers: dict[str, Gatherer] = {}  # by node id; who was asked last is the last
 
@@ -76,7 +79,9 @@ class EdgeGathering:
         gatherer = self._gatherers.pop(node_id, None)
         if gatherer is None:
             self._make_place()
-            gatherer = Gatherer(self._settings, self._upstream, self._report, self._clock, group=self._group)
+            gatherer = Gatherer(
+                self._settings, self._upstream, self._report, self._clock, group=self._group, tracer=self._tracer
+            )
         self._gatherers[node_id] = gatherer
         return await gatherer.ask(held, terms, arrived, mark=self._hop.headers(nodes))
 

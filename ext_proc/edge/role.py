@@ -23,10 +23,11 @@ from ext_proc.edge.explaining import EdgeExplainer
 from ext_proc.edge.far_probe import FarProbe
 from ext_proc.edge.gathering import EdgeGathering
 from ext_proc.edge.placing import Placing
-from ext_proc.edge.policy import EdgePolicy
+from ext_proc.edge.policy import EdgePolicy, NoteGround
 from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status, ways_status
+from ext_proc.edge.ways import Ground, way_of
 from ext_proc.gathering.gatherer import wants
 from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
@@ -43,6 +44,8 @@ from ext_proc.telemetry.races import RaceReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.telemetry.ways import WayReport
+from ext_proc.tracing.calls import DecisionNotes
+from ext_proc.tracing.opening import Tracing
 from ext_proc.upstream.client import Upstream
 from ext_proc.upstream.hop_mark import HopMark
 from mesh.residency.cache_map import CacheMap
@@ -54,11 +57,12 @@ from mesh.routing.sessions import SessionCounts
 
 
 class EdgeRole:
-    """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic."""
+    """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic; `tracing` where calls are traced."""
 
     name = "edge"
 
-    def __init__(self, config: Config, clock: Callable[[], float]) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float], tracing: Tracing | None = None) -> None:
+        tracer = None if tracing is None else tracing.tracer
         self._config = config
         self._clock = clock
         self._cache_map = CacheMap()
@@ -92,12 +96,13 @@ class EdgeRole:
         self._batches: BatchMetrics | None = None
         if (batching := config.batching) is not None:
             metrics = BatchMetrics(labels)
-            self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock)
+            self._gathering = EdgeGathering(batching, upstream, hop, metrics, self._router.at, clock, tracer)
             metrics.schedulers = self._gathering.schedulers
             self._batches = metrics
         in_company = None if self._gathering is None else self._gathering.candidate
         sender = Sender(candidates, upstream, clock, self._population.observed, config.envoy.repeat_lost, in_company)
-        self._racer = Racer(broker, estimates, upstream, sender, candidates, budget, report, _race_tokens(), clock)
+        tokens = _race_tokens()
+        self._racer = Racer(broker, estimates, upstream, sender, candidates, budget, report, tokens, clock, tracer)
         most = config.routing.failover_bytes if config.envoy.repeat_lost else 0
         self.policy = EdgePolicy(
             placing,
@@ -112,7 +117,7 @@ class EdgeRole:
             follows_replies=config.envoy.watch_responses,
             note_form=None if self._map_keeper is None else self._known.called,
             gathering=self._gathering,
-            note_ground=self._ways.count,
+            note_ground=self._ways.count if tracing is None else _noting(self._ways.count, tracing.notes),
             send_far=sender.answer if most else None,
             failover_bytes=most,
         )
@@ -217,6 +222,17 @@ class EdgeRole:
 
     def _body_limit(self) -> int:
         return self.policy.body_limit
+
+
+def _noting(count: NoteGround, notes: DecisionNotes) -> NoteGround:
+    """Counts, and tells the span of the call."""
+    told = {ground: {"tbms.way": way_of(ground).value, "tbms.ground": ground.value} for ground in Ground}
+
+    def note(ground: Ground) -> None:
+        count(ground)
+        notes.last = told[ground]
+
+    return note
 
 
 def _race_tokens() -> Iterator[str]:

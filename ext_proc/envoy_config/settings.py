@@ -104,6 +104,21 @@ class FilterSettings(Settings):
     limits: FilterLimits = FilterLimits()
 
 
+class EnvoyTracing(Settings):
+    """Envoy's own spans of calls, beside those of the server (`tracing`): docs/tracing.md."""
+
+    collector: str = Field(description="host:port of an OpenTelemetry collector that takes OTLP over plain HTTP.")
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the calls without a traceparent that are traced; others say so themselves.",
+    )
+    service_name: str = Field(
+        "envoy", min_length=1, max_length=200, description="service.name of the spans, before the listener's name."
+    )
+
+
 class EnvoySettings(FilterSettings):
     """The `envoy:` section: a stand-alone Envoy, generated around the filter."""
 
@@ -128,4 +143,5 @@ class EnvoySettings(FilterSettings):
     request_ids: bool = Field(True, description="Give calls an x-request-id if they have none.")
     upstream_header: bool = Field(False, description="Add x-tbms-upstream, the node that answered, to responses.")
     access_log: str | None = Field(None, pattern="^/", description="File of the access log, such as /dev/stdout.")
+    tracing: EnvoyTracing | None = None
     limits: EnvoyLimits = EnvoyLimits()

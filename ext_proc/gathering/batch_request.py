@@ -10,11 +10,12 @@ from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.handing_on import GRPC
-from ext_proc.upstream.headers import lines_of
+from ext_proc.upstream.headers import sent_on
 from ext_proc.wire.batch import Member, Written, padding
 from ext_proc.wire.call import Call
 from ext_proc.wire.codecs import batches_of
 from ext_proc.wire.v2.across import INFER_PATH, rest_reply
+from mesh.trace_context import TraceContext
 
 # Written anew, or of the connection to Envoy only.
 _NOT_SENT_ON = frozenset(
@@ -63,14 +64,16 @@ class Part:
         return not self.whole and (self.crosses or (self.member is not None and bool(self.member.trims)))
 
 
-def single_request(part: Part, timeout: float) -> Request:
-    """The call itself, with all its headers; `timeout` in seconds."""
-    held = part.held
-    return _request(held, lines_of(held.head, _NOT_SENT_ON) + part.mark, _body(held), timeout)
+def single_request(part: Part, timeout: float, trace: TraceContext | None = None) -> Request:
+    """The call itself, with all its headers; `timeout` in seconds. `trace` is the span above it, if any."""
+    held = part.held if trace is None else replace(part.held, trace=trace)
+    return _request(held, sent_on(held, _NOT_SENT_ON) + part.mark, _body(held), timeout)
 
 
-def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float) -> Request:
-    """One request for the rows of all parts, filled up to `rows` with copies of the last one.
+def batch_request(
+    parts: Sequence[Part], rows: int, key_headers: Sequence[str], timeout: float, trace: TraceContext | None = None
+) -> Request:
+    """One request for the rows of all parts, filled up to `rows` with copies of the last one; see `single_request`.
 
     Of their headers it has those that they have in common: what tells their form, and `key_headers`.
     """
@@ -86,7 +89,7 @@ def batch_request(parts: Sequence[Part], rows: int, key_headers: Sequence[str], 
     kept = [key for key in of_all if key in held.head.headers and key not in replaced]
     headers: Headers = tuple((key, held.head.headers[key].encode("latin-1")) for key in kept)
     headers += tuple((key, value.encode("latin-1")) for key, value in written.headers)
-    headers += first.mark
+    headers += first.mark + (() if trace is None else trace.headers())
     request = _request(held, headers, (written.body,), timeout)
     return replace(request, path=INFER_PATH, headers=GRPC + headers, is_grpc=True) if first.crosses else request
 

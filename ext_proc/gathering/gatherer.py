@@ -6,9 +6,10 @@ reply, the timer, a caller that goes) is told to the scheduler within the callba
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from random import random
@@ -32,6 +33,8 @@ from ext_proc.gathering.batch_request import (
 from ext_proc.gathering.company_check import CompanyChecks
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
+from ext_proc.tracing.batches import BatchTrace, QueueTrace
+from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import Alone, Member, ReplyMismatch
@@ -40,6 +43,7 @@ from ext_proc.wire.call import READS, Call
 from ext_proc.wire.codecs import batches_of
 from ext_proc.wire.v2.across import Apart, crossing
 from ext_proc.worker_thread import off_loop
+from mesh.trace_context import TraceContext
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +90,8 @@ class BatchReport(Protocol):
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """A batch leaves; `waits` are seconds that its members waited."""
 
-    def ended(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
-        """A batch has ended."""
+    def ended(self, batch: Batch, seconds: float, outcome: Outcome, trace: TraceContext | None = None) -> None:
+        """A batch has ended; `trace` is its span, if it is traced."""
 
     def dropped(self, model: str, why: Dropped) -> None:
         """A call was refused."""
@@ -102,6 +106,7 @@ class _Place:
 
     part: Part
     reply: asyncio.Future[Response]
+    trace: QueueTrace | None = None
 
     def give(self, response: Response) -> None:
         """The reply, unless nobody waits for it any more."""
@@ -126,14 +131,19 @@ class Gatherer:
         chance: Callable[[], float] = random,
         *,
         group: asyncio.TaskGroup | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """With a `group` that is running its tasks are run by that, until `stop`, and `running` is not needed."""
+        """With a `group` that is running its tasks are run by that, until `stop`, and `running` is not needed.
+
+        `tracer` where calls are traced.
+        """
         self.settings = settings
         self.scheduler = Scheduler(settings)
         self._upstream = upstream
         self._report = report
         self._clock = clock
         self._group = asyncio.TaskGroup() if group is None else group
+        self._tracer = tracer
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
         self._unfit: dict[str, float] = {}  # models that were found to be no company, and when that was
@@ -230,6 +240,8 @@ class Gatherer:
         held, member = part.held, part.member
         lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
         place, now = _Place(part, asyncio.get_running_loop().create_future()), self._clock()
+        if self._tracer is not None and held.trace is not None:
+            place.trace = QueueTrace(self._tracer, held.trace)
         alone = member is None or terms.shares is False
         waiting = Waiting(
             held.call.model,
@@ -251,6 +263,8 @@ class Gatherer:
             self._perform(self.scheduler.withdraw(waiting, self._clock()))
             raise
         finally:
+            if place.trace is not None:
+                place.trace.ended(waiting.model, waiting.rows, sys.exception())
             del place, waiting  # an error's traceback holds this frame, and would hold the call with it
 
     def _key_headers(self, held: Held) -> Hashable:
@@ -280,8 +294,9 @@ class Gatherer:
         self._report.sent(batch, [began - member.arrived for member in batch.members])
         outcome = Outcome.FAILED
         groups = 0  # in how many its members are asked again
+        trace = self._trace(batch)
         try:
-            outcome, groups = await self._answer(batch)
+            outcome, groups = await self._answer(batch, None if trace is None else trace.context)
         except CallError as error:
             self._refuse(batch, error)
         except Exception as error:
@@ -289,14 +304,23 @@ class Gatherer:
             self._refuse(batch, CallError(Reason.INTERNAL, f"The server failed on a batch: {type(error).__name__}."))
         finally:
             now = self._clock()
-            self._report.ended(batch, now - began, outcome)
+            self._report.ended(batch, now - began, outcome, None if trace is None else trace.context)
+            if trace is not None:
+                trace.ended(batch.model, batch.rows, batch.why.value, outcome)
             if groups:
                 self._perform(self.scheduler.ask_again(batch.number, now, groups=groups))
             else:
                 self._perform(self.scheduler.finished(batch.number, now, answered=outcome is Outcome.ANSWERED))
 
-    async def _answer(self, batch: Batch) -> tuple["Outcome", int]:
-        """Sends the batch and hands out what comes back. Raises CallError."""
+    def _trace(self, batch: Batch) -> BatchTrace | None:
+        """The span of the batch, if one of its members is traced."""
+        if self._tracer is None:
+            return None
+        traced = [trace for trace in (_place(member).trace for member in batch.members) if trace is not None]
+        return BatchTrace(self._tracer, traced, len(batch.members)) if traced else None
+
+    async def _answer(self, batch: Batch, trace: TraceContext | None) -> tuple["Outcome", int]:
+        """Sends the batch, under that span, and hands out what comes back. Raises CallError."""
         places = [_place(member) for member in batch.members]
         parts = [place.part for place in places]
         size = sum(member.size for member in batch.members)
@@ -304,9 +328,10 @@ class Gatherer:
         timeout = self.settings.batch_seconds
         try:
             if alone and parts[0].whole:
-                request = single_request(parts[0], timeout)
+                request = single_request(parts[0], timeout, trace)
             else:
-                request = await off_loop(size, batch_request, parts, batch.rows, self.settings.key_headers, timeout)
+                keys = self.settings.key_headers
+                request = await off_loop(size, batch_request, parts, batch.rows, keys, timeout, trace)
             async with asyncio.timeout(timeout):
                 response = await self._upstream.call(request)
         except TimeoutError:
@@ -338,6 +363,8 @@ class Gatherer:
     async def _ask_alone(self, part: Part) -> Response:
         """Once more and by itself, for a comparison: after every call that somebody waits for."""
         settings = self.settings.of(part.held.call.model)
+        if part.held.trace is not None:  # its caller has the answer, and its trace has ended
+            part = replace(part, held=replace(part.held, trace=None))
         return await self._wait(part, _LAST, self._clock(), settings)
 
     def _refuse(self, batch: Batch, error: CallError) -> None:

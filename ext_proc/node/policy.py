@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
@@ -22,9 +23,13 @@ from mesh.model_cache.lease import Lease as ModelLease
 from mesh.model_cache.manager import Manager
 from mesh.residency import header as residency_header
 from mesh.session_claim import SessionClaim, read_claim
+from mesh.trace_context import TraceContext
 
 # These ask what is loaded, and load nothing themselves; every other call brings its model.
 _STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
+
+TraceHold = Callable[[TraceContext, Call], AbstractContextManager[TraceContext]]
+"""A span, for the length of a block, below that one: a call waits for its model."""
 
 WentWell = Callable[[str, int, float], None]
 """Told of a call that needed no decision and was answered: model, form (`ext_proc.known.forms`), time."""
@@ -51,16 +56,19 @@ class NodePolicy:
         hold_seconds: float,
         gatherer: Gatherer | None = None,
         went_well: WentWell | None = None,
+        trace_hold: TraceHold | None = None,
     ) -> None:
         """`body_limit` is in bytes; `hold_seconds` is the longest time that any call is held for its model.
 
-        With a `gatherer` some calls are answered by us, out of the reply to a batch.
+        With a `gatherer` some calls are answered by us, out of the reply to a batch. `trace_hold` where calls are
+        traced.
         """
         self._manager = manager
         self._node_report = manager.node_report
         self._hold_seconds = hold_seconds
         self._gatherer = gatherer
         self._went_well = went_well
+        self._trace_hold = trace_hold
         self.body_limit = body_limit
 
     def decide(self, head: Head, call: Call, now: float) -> Decision:
@@ -134,11 +142,17 @@ class NodePolicy:
 
     async def _loaded(self, held: Held) -> ModelLease:
         """A lease on the model, loaded within the call's limit. Raises CallError and CacheError."""
+        if self._trace_hold is None or held.trace is None:
+            return await self._ensured(held, None)
+        with self._trace_hold(held.trace, held.call) as span:
+            return await self._ensured(held, span)
+
+    async def _ensured(self, held: Held, span: TraceContext | None) -> ModelLease:
         call = held.call
         remaining = remaining_seconds(held.head.headers)
         try:
             async with asyncio.timeout(min(remaining, self._hold_seconds)):
-                return await self._manager.ensure(call.model, call.version, call.label)
+                return await self._manager.ensure(call.model, call.version, call.label, span)
         except TimeoutError:
             if remaining <= self._hold_seconds:
                 late = f"Model {call.model!a} was not loaded within the call's limit of {1000 * remaining:g} ms."

@@ -31,6 +31,8 @@ from ext_proc.telemetry.cache import CacheReport
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.model_labels import ModelLabels
+from ext_proc.tracing.loads import LoadTraces
+from ext_proc.tracing.opening import Tracing
 from ext_proc.upstream.client import Upstream
 from mesh.discovery.registration import open_registrations
 from mesh.model_cache.books.states import Room
@@ -45,11 +47,14 @@ _QUIET_LOOKS = 3
 
 
 class NodeRole(Collector):
-    """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic."""
+    """See `ext_proc.process.role.Role`. `clock` in seconds, monotonic; `tracing` where calls are traced."""
 
     name = "node"
 
-    def __init__(self, config: Config, settings: NodeRoleSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: Config, settings: NodeRoleSettings, clock: Callable[[], float], tracing: Tracing | None = None
+    ) -> None:
+        self._tracer = None if tracing is None else tracing.tracer
         self._settings = settings
         self._egress = config.server.egress or config.envoy.egress
         self._clock = clock
@@ -118,6 +123,9 @@ class NodeRole(Collector):
             async with manager.running(), nullcontext() if known is None else known.running(manager):
                 self._manager = manager
                 self._reports = [CacheReport(manager)]
+                loads = None if self._tracer is None else LoadTraces(self._tracer)
+                if loads is not None:
+                    manager.load_listeners.append(loads.ended)
                 self._publisher = ResidencyPublisher(manager, self._settings.heartbeat_seconds)
                 async with self._gathering() as gatherer, self._publishing(self._publisher):
                     self._policy = NodePolicy(
@@ -126,6 +134,7 @@ class NodeRole(Collector):
                         self._settings.hold_seconds,
                         gatherer,
                         None if known is None else known.went_well,
+                        None if loads is None else loads.hold,
                     )
                     async with self._registering.running():
                         yield
@@ -139,7 +148,7 @@ class NodeRole(Collector):
             return
         async with Upstream(self._egress, lambda: self._body_limit) as upstream:
             self._upstream = upstream
-            gatherer = Gatherer(settings, upstream, self._batches, self._clock)
+            gatherer = Gatherer(settings, upstream, self._batches, self._clock, tracer=self._tracer)
             scheduler = gatherer.scheduler
             self._batches.schedulers = lambda: [scheduler]
             self._batches.log = BatchLog(settings, self._clock, lambda: scheduler.slots) if settings.log else None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import ProcessCollector
@@ -26,17 +27,22 @@ from ext_proc.process.lifecycle import Stop
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
 from ext_proc.server.processor import ExtProcService
+from ext_proc.server.traced import TracedService
 from ext_proc.telemetry import logs
 from ext_proc.telemetry.access_logs import AccessLogReport
 from ext_proc.telemetry.build import BuildInfo
 from ext_proc.telemetry.listener import ListenerReport
-from ext_proc.telemetry.metrics import Metrics, exposition
+from ext_proc.telemetry.metrics import Metrics, negotiated_exposition
 from ext_proc.telemetry.refusals import Refusals
+from ext_proc.tracing.exporting import SpanQueue
+from ext_proc.tracing.opening import Tracing, open_tracing
 
 logger = logging.getLogger(__name__)
 
+# For which a stop waits, at the most, until the last spans have been sent.
+_LAST_SPANS_SECONDS = 5.0
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known")
+READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known", "tracing")
 
 
 class App:
@@ -47,9 +53,11 @@ class App:
         self._config = configuration.load(path)
         self._clock = time.monotonic
         self._metrics = Metrics()
-        self._role = role_of(self._config, self._clock)
+        self._tracing = tracing = self._traces()
+        self._role = role_of(self._config, self._clock, tracing)
         self._collectors: list[Collector] = [
-            self._metrics, ProcessCollector(registry=None), BuildInfo(self._role.name)
+            self._metrics, ProcessCollector(registry=None), BuildInfo(self._role.name),
+            *(() if tracing is None else (tracing.queue.counts,)),
         ]  # fmt: skip
         accounts = self._role.accounts
         self._log = None if accounts is None else AccessLogService(accounts, self._metrics, self._clock)
@@ -58,15 +66,29 @@ class App:
         self._handed_over = False
         self._started = time.time()
 
+    def _traces(self) -> Tracing | None:
+        """What calls are traced with, where they are to be. Raises ConfigError."""
+        config = self._config
+        if config.tracing is None:
+            return None
+        return open_tracing(config.tracing, "edge" if config.node is None else "node", self._clock)
+
+    def _service(self, tasks: asyncio.TaskGroup) -> ExtProcService:
+        parts = (self._role.policy, self._metrics, Refusals(), tasks, self._clock)
+        tracing = self._tracing
+        return ExtProcService(*parts) if tracing is None else TracedService(*parts, tracing.tracer, tracing.notes)
+
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains; a second one ends the drain."""
         settings = self._config.server
         logs.configure(settings.log.level, settings.log.format)
         stop, wake = Stop(), asyncio.Event()
+        if self._tracing is not None:
+            self._tracing.queue.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
         async with self._role.running(), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
-            service = ExtProcService(self._role.policy, self._metrics, Refusals(), tasks, self._clock)
+            service = self._service(tasks)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
             log = self._log
@@ -92,7 +114,21 @@ class App:
             await admin.stop()
             for task in background:
                 task.cancel()
+        if self._tracing is not None:
+            # After the last call, and after the role: what it gave up has ended, too.
+            await self._send_last_spans(self._tracing.queue, stop)
         logger.info("stopped")
+
+    async def _send_last_spans(self, queue: SpanQueue, stop: Stop) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def told() -> None:
+            with suppress(RuntimeError):  # nobody has waited for it
+                loop.call_soon_threadsafe(ended.set)
+
+        queue.finish(told)
+        await stop.allow(ended.wait(), _LAST_SPANS_SECONDS)
+        queue.abandon()
 
     async def _drain(self, server: GrpcServer, stop: Stop) -> None:
         """Ready until those who would send more know better: whoever looks at /readyz may send none from then on."""
@@ -136,8 +172,8 @@ class App:
     def _ready(self) -> bool:
         return not self._handed_over and self._role.ready()
 
-    def _exposition(self) -> bytes:
-        return exposition([*self._collectors, *self._role.collectors()])
+    def _exposition(self, accept: str) -> tuple[bytes, str]:
+        return negotiated_exposition([*self._collectors, *self._role.collectors()], accept)
 
     def _status(self) -> StatusDocument:
         return self._role.status(

@@ -23,7 +23,7 @@ class Stop:
         """One signal has come."""
         (self.at_once if self.asked.is_set() else self.asked).set()
 
-    async def allow(self, work: Coroutine[Any, Any, None], seconds: float = math.inf) -> None:
+    async def allow(self, work: Coroutine[Any, Any, object], seconds: float = math.inf) -> None:
         """Does a part of the drain for at most `seconds`, and no longer than until the second signal."""
         doing = asyncio.create_task(work)
         hurry = asyncio.create_task(self.at_once.wait())

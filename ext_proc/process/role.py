@@ -11,6 +11,7 @@ from ext_proc.access_log.service import Accounts
 from ext_proc.admin.documents import ProcessStatus, StatusDocument
 from ext_proc.config import Config
 from ext_proc.processing.policy import RequestPolicy
+from ext_proc.tracing.opening import Tracing
 
 
 class Role(Protocol):
@@ -51,8 +52,8 @@ class Role(Protocol):
         """The role's metrics, for /metrics."""
 
 
-def role_of(config: Config, clock: Callable[[], float]) -> Role:
-    """The role that the configuration asks for. `clock` in seconds, monotonic.
+def role_of(config: Config, clock: Callable[[], float], tracing: Tracing | None = None) -> Role:
+    """The role that the configuration asks for. `clock` in seconds, monotonic; `tracing` where calls are traced.
 
     Only its own modules are imported: a node has no use for the races, nor an edge for the model cache and its clients
     of stores and model servers, which take most of a start.
@@ -60,7 +61,7 @@ def role_of(config: Config, clock: Callable[[], float]) -> Role:
     if config.node is None:
         from ext_proc.edge.role import EdgeRole
 
-        return EdgeRole(config, clock)
+        return EdgeRole(config, clock, tracing)
     from ext_proc.node.role import NodeRole
 
-    return NodeRole(config, config.node, clock)
+    return NodeRole(config, config.node, clock, tracing)

@@ -8,6 +8,7 @@ from ext_proc.processing.request import Head
 from ext_proc.wire.call import Call
 from ext_proc.wire.framing import most_plain, unframe
 from ext_proc.wire.protobuf.fields import Pieces
+from mesh.trace_context import TraceContext
 
 
 class Lease(Protocol):
@@ -105,7 +106,8 @@ class Seat:
 class Held:
     """A call that waits for a decision: the head, what it asks for, and the chunks of its body if it was collected.
 
-    `message` is the plain message of a gRPC call, once it is unpacked; `seat` is that of its session, if it has one.
+    `message` is the plain message of a gRPC call, once it is unpacked; `seat` is that of its session, if it has one;
+    `trace` is the span under which all is done that is done for it, if it is traced.
     """
 
     head: Head
@@ -114,6 +116,7 @@ class Held:
     context: object = None
     message: bytes | None = None
     seat: Seat | None = None
+    trace: TraceContext | None = None
 
     @property
     def size(self) -> int:

@@ -24,7 +24,7 @@ from ext_proc.contract import (
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held, Lease
 from ext_proc.upstream.client import Request, Response
-from ext_proc.upstream.headers import lines_of
+from ext_proc.upstream.headers import sent_on
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import write_model
@@ -136,7 +136,7 @@ class Candidates:
             if held.seat.claim:
                 own += ((CLAIM_HEADER, held.seat.claim.encode("ascii")),)
         authority = headers.get(":authority", "")
-        sent = lines_of(held.head, _NOT_SENT_ON)
+        sent = sent_on(held, _NOT_SENT_ON)
         if call.protocol.is_grpc:
             message = _message(held, candidate)
             return Request(headers[":path"], "POST", authority, sent + own, message, ms / 1000, True, nodes)

@@ -23,6 +23,8 @@ from ext_proc.racing.answer import compose
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.member_replies import FittingReplies, MemberReply, fitting, read_member
 from ext_proc.racing.sending import Sender
+from ext_proc.tracing.races import RaceTrace
+from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Response, UpstreamError
 from ext_proc.wake_up import WakeUp
 from mesh.routing.placement import RESIDENT, ExpectedWait
@@ -41,7 +43,7 @@ class RaceRunner:
 
     `group` owns the calls on the wire: a race does not wait for its losers to be gone before it answers. `report` is
     called once for every race, after its answer is on its way. `race_tokens` never end, and none is another process's.
-    `clock` in seconds, monotonic.
+    `clock` in seconds, monotonic. `tracer` where calls are traced.
     """
 
     group: asyncio.TaskGroup
@@ -53,6 +55,7 @@ class RaceRunner:
     report: Callable[[Race, Held], None]
     race_tokens: Iterator[str]
     clock: Callable[[], float]
+    tracer: Tracer | None = None
 
     async def run(self, held: Held, plan: Plan, arrival: float) -> Respond:
         """Races the call: the answer, an error included. To be cancelled when the client goes away."""
@@ -72,19 +75,26 @@ class RaceRunner:
             return compose(held, plan, await _combined(await race_run.run()))
         finally:
             race_run.stop()
-            asyncio.get_running_loop().call_soon(self.report, race, held)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self.report, race, held)
+            if race_run.trace is not None:
+                loop.call_soon(race_run.trace.ended, race)
 
 
 class _RaceRun:
     """One race while it runs: its calls on the wire, its timer, and the future of its outcome."""
 
-    __slots__ = ("_calls", "_held", "_outcome", "_race", "_shared", "_token", "_wake_up")
+    __slots__ = ("_calls", "_held", "_outcome", "_race", "_shared", "_token", "_wake_up", "trace")
 
     def __init__(self, shared: RaceRunner, race: Race, held: Held) -> None:
         self._shared = shared
         self._race = race
         self._held = held
         self._token = next(shared.race_tokens)
+        self.trace: RaceTrace | None = None
+        """The spans of the race, if its call is traced."""
+        if shared.tracer is not None and held.trace is not None:
+            self.trace = RaceTrace(shared.tracer, held.trace)
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._wake_up = WakeUp(partial(self._happens, race.timer), shared.clock)
@@ -139,13 +149,19 @@ class _RaceRun:
         error: TbmsError | None = None
         began = shared.clock()
         expected_wait = RESIDENT
+        held = self._held
+        trace = None if self.trace is None else self.trace.candidate(start.rank, start.member)
+        if trace is not None:
+            held = replace(held, trace=trace.context)
 
-        def waits(wait: ExpectedWait) -> None:
+        def placed(nodes: tuple[str, ...], wait: ExpectedWait) -> None:
             nonlocal expected_wait
             expected_wait = wait
+            if trace is not None:
+                trace.nodes.append(nodes[0])
 
         try:
-            response = await shared.sender.send(self._held, start, self._race.plan, self._token, waits)
+            response = await shared.sender.send(held, start, self._race.plan, self._token, placed)
         except asyncio.CancelledError:
             now = shared.clock()
             shared.estimates.given_up(start.candidate, expected_wait, (now - began) * 1000, now)

@@ -16,13 +16,14 @@ from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.race_runner import RaceRunner
 from ext_proc.racing.sending import Sender
 from ext_proc.racing.shadow import Shadows
+from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Upstream
 
 
 class Racer:
     """Answers held calls by racing their candidates, and copies to shadows what is to be copied, while `running`.
 
-    `report`, `race_tokens` and `clock` are those of `RaceRunner`.
+    `report`, `race_tokens`, `clock` and `tracer` are those of `RaceRunner`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Racer:
         report: Callable[[Race, Held], None],
         race_tokens: Iterator[str],
         clock: Callable[[], float],
+        tracer: Tracer | None = None,
     ) -> None:
         self._upstream = upstream
         self._group = asyncio.TaskGroup()
@@ -50,6 +52,7 @@ class Racer:
             report,
             race_tokens,
             clock,
+            tracer,
         )
 
     @asynccontextmanager

@@ -35,6 +35,9 @@ AskInCompany = Callable[[Held, Candidate, Terms, Request], Awaitable[Response] |
 Raises CallError.
 """
 
+Placed = Callable[[tuple[str, ...], ExpectedWait], None]
+"""Is told on which nodes a call is placed, best first, and what the first one makes it wait for."""
+
 MOST_NODES = 3
 """Nodes that one call is sent to at most."""
 
@@ -54,10 +57,8 @@ class Sender:
     repeats: bool = True
     ask_in_company: AskInCompany | None = None
 
-    async def send(
-        self, held: Held, start: Start, plan: Plan, race: str | None, waits: Callable[[ExpectedWait], None]
-    ) -> Response:
-        """The reply to a candidate of the plan. `waits` is told what each node makes it wait for, before it is sent.
+    async def send(self, held: Held, start: Start, plan: Plan, race: str | None, placed: Placed) -> Response:
+        """The reply to a candidate of the plan. `placed` is told of each time that it is placed, before it is sent.
 
         Raises UpstreamError and CallError.
         """
@@ -73,7 +74,7 @@ class Sender:
                 # There is no other node: the first one's word says more.
                 return _given(error if first is None else first)
             outcome: Response | UpstreamError
-            waits(expected_wait)
+            placed(request.nodes, expected_wait)
             try:
                 outcome = await self._reply(held, left, plan, race, request)
             except UpstreamError as caught:
@@ -128,8 +129,8 @@ def why_away(outcome: Response | UpstreamError) -> str | None:
     return f"A call to it was answered with {outcome.status if outcome.trailers is None else 'UNAVAILABLE'}."
 
 
-def _ignore(_: ExpectedWait) -> None:
-    """Nobody asks how long it waited for a load."""
+def _ignore(nodes: tuple[str, ...], wait: ExpectedWait) -> None:
+    """Nobody asks where it goes, and how long it waits for a load."""
 
 
 def _given(outcome: Response | UpstreamError | CallError) -> Response:

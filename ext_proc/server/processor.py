@@ -13,7 +13,7 @@ from ext_proc.contract import ENVOY_VERSION_METADATA
 from ext_proc.errors import CallError
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.session import Stream
-from ext_proc.processing.decision import Decision, Refuse
+from ext_proc.processing.decision import Decision, Held, Refuse
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.policy import RequestPolicy
 from ext_proc.processing.request import NEWEST, StreamError, read_version
@@ -135,6 +135,10 @@ class ExtProcStream:
             self._decided(BODY)
         self._follow()
 
+    def _held(self, held: Held) -> Held:
+        """The held call as the policy gets it."""
+        return held
+
     async def _resolve(self) -> None:
         """Awaits the decision of a held call."""
         machine = self._machine
@@ -142,7 +146,7 @@ class ExtProcStream:
             while machine.held is not None:
                 decision: Decision
                 try:
-                    decision = await self._service.policy.resolve(machine.held)
+                    decision = await self._service.policy.resolve(self._held(machine.held))
                 except CallError as error:
                     decision = Refuse(error)
                 for reply in machine.decided(decision):
@@ -156,11 +160,14 @@ class ExtProcStream:
             self._decided(WORK)
         self._follow()
 
-    def _decided(self, waited: Labels) -> None:
-        """The call is decided, and what it took of us until then is counted."""
+    def _decided(self, waited: Labels) -> float | None:
+        """The call is decided, and what it took of us until then, in seconds, is counted, once."""
         begun, self._begun = self._begun, None
-        if begun is not None:
-            self._service.metrics.decisions.observe(waited, self._service.clock() - begun)
+        if begun is None:
+            return None
+        seconds = self._service.clock() - begun
+        self._service.metrics.decisions.observe(waited, seconds)
+        return seconds
 
     def _end(self, code: int = GrpcStatus.OK, details: str = "") -> None:
         self._stream.finish(code, details)
@@ -179,7 +186,7 @@ class ExtProcStream:
         metrics.streams -= 1
         if machine.lease is not None:
             machine.lease.release()
-        metrics.count(machine.call, _outcome(machine))
+        metrics.count(machine.call, outcome_of(machine))
 
     def _whose(self) -> dict[str, Any]:
         head, call = self._machine.head, self._machine.call
@@ -189,7 +196,8 @@ class ExtProcStream:
         }
 
 
-def _outcome(machine: Machine) -> str:
+def outcome_of(machine: Machine) -> str:
+    """How a call ended for us, or how it stands; see `ext_proc.telemetry.metrics`."""
     if machine.state is State.ENDED:
         return ANSWERED if machine.refusal is None else REFUSED
     if machine.route is not None:

@@ -12,6 +12,7 @@ from ext_proc.batching.waiting import Batch, Dropped
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.telemetry.tallies import Spread, Tally
+from mesh.trace_context import TraceContext
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -64,11 +65,13 @@ class BatchMetrics(Collector):
         self._calls.observe((model,), len(batch.members))
         self._waits.observe((model,), *waits)
 
-    def ended(self, batch: Batch, seconds: float, outcome: str) -> None:
+    def ended(self, batch: Batch, seconds: float, outcome: str, trace: TraceContext | None = None) -> None:
         """See `BatchReport`."""
         model = self._label(batch.model)
         self._ended.counts[model, outcome] += 1
         self._took.observe((model,), seconds)
+        if trace is not None:
+            self._took.exemplify((model,), seconds, trace.trace_id)
         if self.log is not None:
             self.log(batch, seconds, outcome)
 

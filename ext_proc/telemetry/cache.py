@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from ext_proc.telemetry.tallies import Spread
 from mesh.model_cache.books.states import ModelState, Room
+from mesh.model_cache.loads.stages import LoadEnd
 from mesh.model_cache.manager import Manager
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -23,7 +24,15 @@ class CacheReport(Collector):
         self._loads = Spread(
             "tbms_cache_load_seconds", "From the first call for a model until it is there.", [], _SECONDS
         )
-        manager.on_loaded = lambda seconds: self._loads.observe((), seconds)
+        manager.load_listeners.append(self._ended)
+
+    def _ended(self, load: LoadEnd) -> None:
+        if load.error is not None:
+            return
+        seconds = load.ended - load.begun
+        self._loads.observe((), seconds)
+        if load.traced:
+            self._loads.exemplify((), seconds, load.traced[0].trace_id)
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from ext_proc.telemetry.tallies import Spread
@@ -64,9 +65,24 @@ class Metrics(Collector):
         yield GaugeMetricFamily("tbms_draining", "1 from the signal to stop on.", self.draining)
 
 
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+
+
 def exposition(collectors: Iterable[Collector]) -> bytes:
     """The text that Prometheus scrapes."""
+    return generate_latest(_registry(collectors))
+
+
+def negotiated_exposition(collectors: Iterable[Collector], accept: str) -> tuple[bytes, str]:
+    """The same as whoever sent that Accept header takes it, and its content type: only OpenMetrics has exemplars."""
+    if "application/openmetrics-text" not in accept:
+        return exposition(collectors), PLAIN
+    text: bytes = openmetrics.generate_latest(_registry(collectors))  # type: ignore[no-untyped-call]
+    return text, openmetrics.CONTENT_TYPE_LATEST
+
+
+def _registry(collectors: Iterable[Collector]) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
     for collector in collectors:
         registry.register(collector)
-    return generate_latest(registry)
+    return registry

@@ -1,7 +1,7 @@
 """What each race did: one JSON line to the log, and metrics by model and rank."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from prometheus_client import Gauge
 from prometheus_client.registry import Collector
@@ -9,10 +9,10 @@ from prometheus_client.registry import Collector
 from ext_proc.admin.documents import RacesStatus
 from ext_proc.broker.budget import HedgeBudget
 from ext_proc.broker.effects import Answer, Fail, Fallback
+from ext_proc.broker.fates import Fate, fates_of
 from ext_proc.broker.plan import members
 from ext_proc.broker.race import Race
 from ext_proc.broker.record import race_json
-from ext_proc.broker.schedule import micros
 from ext_proc.processing.decision import Held
 from ext_proc.telemetry.logs import JSON
 from ext_proc.telemetry.model_labels import ModelLabels
@@ -20,7 +20,7 @@ from ext_proc.telemetry.tallies import Spread, Tally
 
 logger = logging.getLogger("tbms.races")
 
-_ANSWERED = frozenset({"won", "lost"})
+_ANSWERED = frozenset({Fate.WON, Fate.LOST})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -64,10 +64,14 @@ class RaceReport:
         if outcome is not None:
             answered = isinstance(outcome, Answer) and outcome.left_ms >= 0
             self._in_time.counts[("yes" if answered else "no",)] += 1
-            self._elapsed.observe((self._labels.of(race.plan.model), rank), outcome.elapsed_ms / 1000)
+            labels = (self._labels.of(race.plan.model), rank)
+            self._elapsed.observe(labels, outcome.elapsed_ms / 1000)
+            if held.trace is not None:
+                self._elapsed.exemplify(labels, outcome.elapsed_ms / 1000, held.trace.trace_id)
             self._slack.observe((), max(0.0, outcome.left_ms) / 1000)
-        for model, place, fate in _fates(race):
-            self._candidates.counts[self._labels.of(model, fate in _ANSWERED), place, fate] += 1
+        for (at, member), call in fates_of(race).items():
+            model, fate = members(race.plan.candidates[at])[member].model, call.fate
+            self._candidates.counts[self._labels.of(model, fate in _ANSWERED), str(at), fate] += 1
         if logger.isEnabledFor(logging.INFO):
             logger.info("race", extra={JSON: race_json(race, held.head.headers.get("x-request-id"))})
 
@@ -81,22 +85,3 @@ def _ending(race: Race) -> tuple[str, str, str]:
         case Fail(why=why):
             return "fail", str(why), "none"
     return "gone", "", "none"
-
-
-def _fates(race: Race) -> Iterator[tuple[str, str, str]]:
-    """Every candidate call that was started: won, lost (answered for nothing), late, cancelled, or failed.
-
-    Late: still running when the time was up, at T - m. Cancelled: an answer made it useless before, or the client left.
-    """
-    won = race.outcome.rank if isinstance(race.outcome, Answer) else None
-    time_up = micros(race.plan.limit_ms) - micros(race.margin_ms)
-    last: dict[tuple[int, int], str] = {}
-    for at, what, rank, member in race.log:
-        if what in ("failed", "refused"):
-            last[rank, member] = "failed"
-        elif what == "result":
-            last[rank, member] = "won" if rank == won else "lost"
-        elif what == "cancel":
-            last[rank, member] = "late" if at >= time_up else "cancelled"
-    for (rank, member), fate in last.items():
-        yield members(race.plan.candidates[rank])[member].model, str(rank), fate

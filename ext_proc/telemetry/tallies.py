@@ -12,10 +12,12 @@ from operator import add
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from ext_proc.admin.documents import SpreadStatus
 
 Labels = tuple[str, ...]
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class Tally(Collector):
@@ -64,6 +66,12 @@ class Spread(Collector):
             series.counts[bisect_left(self._bounds, value)] += 1
             series.sum += value
 
+    def exemplify(self, labels: Labels, value: float, trace_id: int) -> None:
+        """Names a trace that a value was counted for: the last one of each bucket is told as its exemplar."""
+        series = self._series.get(labels)
+        if series is not None:
+            series.exemplars[bisect_left(self._bounds, value)] = (value, trace_id)
+
     def by(self, label: int) -> Mapping[str, SpreadStatus]:
         """The values by that label alone, as /status tells them."""
         found: dict[str, SpreadStatus] = {}
@@ -91,16 +99,22 @@ class Spread(Collector):
         name, documentation, labels = self._of
         family = HistogramMetricFamily(name, documentation, labels=labels)
         for values, series in self._series.items():
-            buckets = list(zip(self._ends, accumulate(series.counts), strict=True))
+            buckets: list[Bucket] = [*zip(self._ends, accumulate(series.counts), strict=True)]
+            for place, (value, trace_id) in series.exemplars.items():
+                buckets[place] = (*buckets[place][:2], Exemplar({"trace_id": f"{trace_id:032x}"}, value))
             family.add_metric(values, buckets, series.sum)
         yield family
 
 
 class _Series:
-    """The values of one combination of labels: how many fell into each bucket, and their sum."""
+    """The values of one combination of labels: how many fell into each bucket, and their sum.
 
-    __slots__ = ("counts", "sum")
+    `exemplars`: by bucket a value, and the trace that it was counted for.
+    """
+
+    __slots__ = ("counts", "exemplars", "sum")
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * buckets
         self.sum = 0.0
+        self.exemplars: dict[int, tuple[float, int]] = {}

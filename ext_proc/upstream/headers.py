@@ -2,7 +2,9 @@
 
 from ext_proc.grpc_status import encode_message
 from ext_proc.http2.headers import Headers
+from ext_proc.processing.decision import Held
 from ext_proc.processing.request import Head
+from mesh.trace_context import TRACEPARENT, TRACESTATE
 
 # Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
 HOP_BY_HOP = frozenset(
@@ -18,6 +20,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_TRACE = frozenset({TRACEPARENT, TRACESTATE})
 
 
 def lines_of(head: Head, without: frozenset[str]) -> Headers:
@@ -32,6 +35,13 @@ def lines_of(head: Head, without: frozenset[str]) -> Headers:
         else:
             lines.append((key, value.encode("latin-1")))
     return tuple(lines)
+
+
+def sent_on(held: Held, without: frozenset[str]) -> Headers:
+    """The same of a held call, that goes on under the span under which all is done for it, if it is traced."""
+    if held.trace is None:
+        return lines_of(held.head, without)
+    return lines_of(held.head, without | _TRACE) + held.trace.headers()
 
 
 def write_status(code: int, message: str) -> Headers:

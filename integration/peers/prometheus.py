@@ -26,7 +26,8 @@ def binary(name: str) -> Path:
 class Prometheus:
     """`async with Prometheus(folder, targets)`. `targets` are the `host:port` of each job, `rules` files of rules.
 
-    Everything is scraped and evaluated every `seconds`. Raises FileNotFoundError where there is none.
+    Everything is scraped and evaluated every `seconds`, and exemplars are kept. Raises FileNotFoundError where there is
+    none.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Prometheus:
         file.write_text(yaml.safe_dump(configuration))
         command: list[str | Path] = [
             binary("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={address}",
+            f"--web.listen-address={address}", "--enable-feature=exemplar-storage",
         ]  # fmt: skip
         self.process = Process("Prometheus", command, folder / "prometheus.log")
 
@@ -61,14 +62,18 @@ class Prometheus:
         result: list[dict[str, Any]] = (await self._ask("query", {"query": expression}))["result"]
         return result
 
+    async def exemplars(self, selector: str, since: float) -> list[dict[str, Any]]:
+        """Those of the series that a selector names, from `since` on (seconds since the epoch)."""
+        found = await self._ask("query_exemplars", {"query": selector, "start": str(since), "end": str(since + 3600)})
+        return [each for series in found for each in series["exemplars"]]
+
     async def rules(self) -> list[dict[str, Any]]:
         """Every rule with its health and its state."""
         return [rule for group in (await self._ask("rules", {}))["groups"] for rule in group["rules"]]
 
-    async def _ask(self, what: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    async def _ask(self, what: str, parameters: Mapping[str, str]) -> Any:
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/api/v1/{what}", params=parameters) as reply:
             document = json.loads(await reply.read())
         if document["status"] != "success":
             raise ValueError(document["error"])
-        data: dict[str, Any] = document["data"]
-        return data
+        return document["data"]

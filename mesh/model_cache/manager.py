@@ -25,6 +25,7 @@ from mesh.model_cache.carried import CarriedCalls
 from mesh.model_cache.lease import Lease
 from mesh.model_cache.loaders.loader import Loader
 from mesh.model_cache.loads.jobs import Job
+from mesh.model_cache.loads.stages import LoadEnd
 from mesh.model_cache.loads.unloading import Carried
 from mesh.model_cache.settings import CacheSettings
 from mesh.model_cache.stores import clean_leftovers
@@ -32,6 +33,7 @@ from mesh.model_cache.stores.store import Store
 from mesh.model_cache.versions import VersionSpec
 from mesh.model_cache.wiring import wire
 from mesh.session_claim import SessionClaim
+from mesh.trace_context import TraceContext
 
 _RESUMABLE_SECONDS = 86_400.0  # for which an unfinished fetch of an earlier process is kept
 
@@ -51,15 +53,15 @@ class Manager:
     ) -> None:
         """`carried` where Envoy may carry calls by itself: what is to be waited for before a model is unloaded."""
         self._cache = CacheState(settings, clock, offload)
-        self._parts = parts = wire(self._cache, store, loader, self._arrived, carried)
+        self._parts = parts = wire(self._cache, store, loader, self._arrived, self._failed, carried)
         self._server, self._versions = parts.server, parts.versions
         self.commands, self.node_report = parts.commands, parts.node_report
         self.sessions = parts.sessions
         """The sessions that hold models of this node."""
         self.cold_calls = 0
         """Calls that had to wait for a load and got their model."""
-        self.on_loaded: Callable[[float], None] = lambda seconds: None
-        """Is told of each load that went well: its seconds, from the first call for the model on."""
+        self.load_listeners: list[Callable[[LoadEnd], None]] = []
+        """Are told of each load when it has ended, well or not, before those who waited for it go on."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Manager"]:
@@ -94,8 +96,10 @@ class Manager:
         """As `try_acquire`, for one more call of a session: also on a model that takes no new calls any more."""
         return self.sessions.again(claim, model) if self._server.verified else None
 
-    async def ensure(self, model: str, version: VersionSpec = None, label: str | None = None) -> Lease:
-        """The right to use a model, brought here first if need be.
+    async def ensure(
+        self, model: str, version: VersionSpec = None, label: str | None = None, trace: TraceContext | None = None
+    ) -> Lease:
+        """The right to use a model, brought here first if need be. `trace` is the caller's span, if it is traced.
 
         Raises CacheError: BadName, ModelMissing, StoreAway, NoRoom, ModelBroken or Busy. The caller's own time limit
         or cancellation ends the wait, never the load.
@@ -114,7 +118,7 @@ class Manager:
         entry = self._cache.usable(key)
         if entry is not None:
             return self._cache.lease(entry, self._cache.clock())
-        return await self._parts.jobs.of(key).wait()
+        return await self._parts.jobs.of(key).wait(trace)
 
     def suspect_server(self) -> None:
         """A call failed in a way that a restart of the model server would explain: look at it now."""
@@ -165,12 +169,20 @@ class Manager:
         """A model has become available: the calls that waited get it, before anything else can happen to it."""
         now, parts = self._cache.clock(), self._parts
         parts.load_times.observe(entry.key.model, now - job.begun, entry.disk_bytes)
-        self.on_loaded(now - job.begun)
         remote = parts.store_index.newest_known(entry.key.model)
         if remote is None or remote.version <= entry.key.version:
             self._versions.serve_as_newest(entry, now)
         job.grant(lambda: self._cold_lease(entry))
         parts.unloading.carry_out(self._cache.make_reserve())
+        self._tell(job.ended(now))
+
+    def _failed(self, job: Job) -> None:
+        """A load has come to nothing."""
+        self._tell(job.ended(self._cache.clock()))
+
+    def _tell(self, end: LoadEnd) -> None:
+        for listener in self.load_listeners:
+            listener(end)
 
     def _cold_lease(self, entry: CacheEntry) -> Lease:
         self.cold_calls += 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mesh.model_cache.books.load_times import LoadTimes
+from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import CacheEntry
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.commands import Commands
@@ -49,14 +50,17 @@ def wire(
     store: Store,
     loader: Loader,
     arrived: Callable[[CacheEntry, Job], None],
+    failed: Callable[[Job], None],
     carried: Carried | None = None,
 ) -> Parts:
-    """The parts over one state. `arrived` is called in the step in which a model becomes available."""
+    """The parts over one state. `arrived` is called in the step in which a model becomes available, `failed` in the
+    step in which its load fails.
+    """
     tasks = Tasks()
     store_index = StoreIndex(cache.settings, store, cache.clock, tasks.spawn, loader.reads)
     server = ServerHealth(cache, loader)
     unloading = Unloading(cache, loader, server, tasks.spawn, carried)
-    jobs = Jobs(cache, tasks.spawn, lambda key: bringing.bring(key), arrived)
+    jobs = Jobs(cache, tasks.spawn, lambda key: bringing.bring(key), arrived, failed)
     versions = Versions(
         cache,
         store_index,
@@ -67,7 +71,8 @@ def wire(
     planning = Planning(cache, store_index, versions)
     admission = Admission(cache, planning, jobs, unloading.carry_out)
     needed = Needed(cache, versions, jobs)
-    loading = Loading(cache, admission, Fetching(cache, store_index, store), needed, loader, server)
+    fetching = Fetching(cache, store_index, store)
+    loading = Loading(cache, admission, fetching, needed, loader, server, lambda key: _under_way(jobs, key).stages)
     bringing = Bringing(cache, admission, loading, needed, jobs, server)
     load_times = LoadTimes()
     sessions = HeldSessions(cache.lease, cache.clock)
@@ -84,3 +89,10 @@ def wire(
         NodeReport(cache, store_index, versions, jobs, load_times),
         sessions,
     )
+
+
+def _under_way(jobs: Jobs, key: Key) -> Job:
+    """The load of that model, which is at work."""
+    job = jobs.get(key)
+    assert job is not None
+    return job

@@ -8,6 +8,7 @@ from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceM
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import DownstreamConnectionsConfig
 from envoy_data_plane.google.protobuf import Any
 
+from ext_proc.envoy_config.bootstrap.tracing import collector_cluster
 from ext_proc.envoy_config.parts.endpoints import envoy_address
 from ext_proc.envoy_config.settings import EnvoySettings
 from mesh.address import parse_address
@@ -15,6 +16,8 @@ from mesh.address import parse_address
 
 def assembled(settings: EnvoySettings, listeners: list[Listener], clusters: list[Cluster]) -> Bootstrap:
     """A bootstrap of static resources: these listeners and clusters."""
+    if settings.tracing is not None:
+        clusters = [*clusters, collector_cluster(settings.tracing)]
     return Bootstrap(
         node=EnvoyNode(id="tbms", cluster="tbms"),
         admin=Admin(address=envoy_address(parse_address(settings.admin))),

@@ -26,6 +26,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.bootstrap.http1 import http1_options
+from ext_proc.envoy_config.bootstrap.tracing import spans
 from ext_proc.envoy_config.parts.codec import MAX_HEADERS_KIB, common_codec, http1_codec, http2_codec
 from ext_proc.envoy_config.parts.endpoints import envoy_address
 from ext_proc.envoy_config.parts.headers import removed_on_arrival
@@ -99,6 +100,7 @@ def listener(
         merge_slashes=False,
         path_with_escaped_slashes_action=EscapedSlashes.KEEP_UNCHANGED,
         local_reply_config=replies,
+        tracing=None if settings.tracing is None else spans(settings.tracing, name),
     )
     chain = FilterChain(
         filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]

@@ -59,12 +59,17 @@ def _metrics(mesh: MeshDescription, collector: Collector, role: str, pairs: Labe
 
 
 def _traces(mesh: MeshDescription, collector: Collector, role: str, pairs: Labels) -> Document:
+    # Whether a call has a traceparent makes no difference to it, but at 100: then a caller's word holds.
+    few = Because(
+        1, "Of all others one in a hundred, callers that trace included: a span costs more than a known call."
+    )
+    all_told = Because(100, "Edges have decided and say so; with less than 100 their traces would break off here.")
     default = {
         "backends": [{"type": "OpenTelemetry", "openTelemetry": _to(mesh, collector)}],
         "sampling": {
             "overall": Because(100, "Of what the two below ask for."),
             "client": Because(100, "Callers that ask for a trace by x-client-trace-id get one."),
-            "random": Because(1, "Of all others one in a hundred: a span costs more than a known call."),
+            "random": few if role == "edge" else all_told,
         },
         "tags": Because(
             [{"name": "tbms.model", "header": {"name": MODEL_HEADER, "default": "in the path"}}],

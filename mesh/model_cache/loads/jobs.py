@@ -10,7 +10,9 @@ from mesh.model_cache.books.states import CacheEntry, ModelState
 from mesh.model_cache.cache_state import CacheState
 from mesh.model_cache.errors import Busy, CacheError, ModelBroken
 from mesh.model_cache.lease import Lease
+from mesh.model_cache.loads.stages import MOST_TRACED, LoadEnd, Stages
 from mesh.model_cache.tasks import Spawn
+from mesh.trace_context import TraceContext
 
 logger = logging.getLogger(__name__)
 
@@ -22,26 +24,34 @@ class Job:
     evict it. A caller may go away at any time: the load goes on for the others and for those to come.
     """
 
-    def __init__(self, key: Key, begun: float, limit: int) -> None:
-        """`limit` is how many calls may wait at once."""
+    def __init__(self, key: Key, clock: Callable[[], float], limit: int) -> None:
+        """`limit` is how many calls may wait at once; `clock` is the cache's, in seconds."""
         self.key = key
-        self.begun = begun
+        self.begun = clock()
         """When the first call asked, in seconds of the cache's clock."""
+        self.stages = Stages(clock)
+        """What it has done."""
         self.task: asyncio.Task[None] | None = None
         self.error: CacheError | None = None
         """Why it failed, once it has."""
         self._limit = limit
         self._ended = asyncio.Event()
         self._waiters: dict[asyncio.Future[Lease], None] = {}
+        self._traced: list[TraceContext] = []
 
     def __len__(self) -> int:
         """How many calls wait."""
         return len(self._waiters)
 
-    async def wait(self) -> Lease:
-        """A lease on the model once it is available. Raises CacheError: why it cannot be had."""
+    async def wait(self, trace: TraceContext | None = None) -> Lease:
+        """A lease on the model once it is available. Raises CacheError: why it cannot be had.
+
+        `trace` is the span of the call that waits, if it is traced.
+        """
         if len(self._waiters) >= self._limit:
             raise Busy(f"Too many calls wait for model {self.key.model!a} already.")
+        if trace is not None and len(self._traced) < MOST_TRACED:
+            self._traced.append(trace)
         waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
@@ -58,6 +68,10 @@ class Job:
     async def join(self) -> None:
         """Return when the load has ended, well or not, without using the model."""
         await self._ended.wait()
+
+    def ended(self, now: float) -> LoadEnd:
+        """What is told of it when it ends now."""
+        return LoadEnd(self.key, self.begun, now, tuple(self.stages.passed), self.error, tuple(self._traced))
 
     def grant(self, lease: Callable[[], Lease]) -> None:
         """The model is available: give every caller that still waits a lease of its own, made by `lease`."""
@@ -85,7 +99,7 @@ class Jobs:
     """Single flight: whoever asks for a model that is being loaded joins its job.
 
     `work` loads a model, and `arrived` is called in the step in which the model is available, before anything else can
-    happen to it.
+    happen to it. `failed` is called where that comes to nothing, before those who waited go on.
     """
 
     def __init__(
@@ -94,11 +108,13 @@ class Jobs:
         spawn: Spawn,
         work: Callable[[Key], Awaitable[CacheEntry]],
         arrived: Callable[[CacheEntry, Job], None],
+        failed: Callable[[Job], None],
     ) -> None:
         self._cache = cache
         self._spawn = spawn
         self._work = work
         self._arrived = arrived
+        self._failed = failed
         self._jobs: dict[Key, Job] = {}
         self.failed = 0
         """Loads that have failed, or were called off."""
@@ -140,7 +156,7 @@ class Jobs:
         await job.join()
 
     def _start(self, key: Key, work: Work) -> Job:
-        job = Job(key, self._cache.clock(), self._cache.settings.max_waiting)
+        job = Job(key, self._cache.clock, self._cache.settings.max_waiting)
         job.task = self._spawn(self._run(job, work))
         job.task.add_done_callback(lambda _: self._ended(job))
         self._jobs[key] = job
@@ -166,3 +182,4 @@ class Jobs:
             del self._jobs[job.key]
             self.failed += 1
             job.refuse(job.error or Busy(f"The load of model {job.key.model!a} was called off."))
+            self._failed(job)

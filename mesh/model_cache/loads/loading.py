@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.states import CacheEntry, ModelState
@@ -11,6 +12,7 @@ from mesh.model_cache.loaders.loader import Loader, LoadFailed, ServerAway
 from mesh.model_cache.loads.admission import Admission
 from mesh.model_cache.loads.fetching import Fetching
 from mesh.model_cache.loads.needed import Needed
+from mesh.model_cache.loads.stages import StageName, Stages
 from mesh.model_cache.server_health import ServerHealth
 from mesh.model_cache.stores.store import Remote, StoreCorrupt
 
@@ -31,8 +33,11 @@ class Loading:
         needed: Needed,
         loader: Loader,
         server: ServerHealth,
+        stages_of: Callable[[Key], Stages],
     ) -> None:
+        """`stages_of` are those of a load under way, of that model."""
         self._cache = cache
+        self._stages_of = stages_of
         self._admission = admission
         self._fetching = fetching
         self._needed = needed
@@ -41,12 +46,17 @@ class Loading:
 
     async def load(self, entry: CacheEntry, remote: Remote) -> None:
         """Return once the model is AVAILABLE. Raises CacheError; what was begun is undone or kept for the next time."""
+        stages = self._stages_of(entry.key)
         try:
-            await self._admission.begin(entry)
+            with stages.at(StageName.ROOM):
+                await self._admission.begin(entry)
             if not entry.complete:
-                await self._fetching.fetch(entry, remote)
-            await self._needed.wait(entry)
-            await self._load(entry)
+                with stages.at(StageName.FETCH):
+                    await self._fetching.fetch(entry, remote)
+            with stages.at(StageName.NEEDS):
+                await self._needed.wait(entry)
+            with stages.at(StageName.SERVER):
+                await self._load(entry)
         except BaseException as error:
             await self._undo(entry, error)
             raise

@@ -17,6 +17,7 @@ from ext_proc.processing.request import BodyMode, Head
 from ext_proc.telemetry.batch_log import BatchLog
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
+from mesh.trace_context import TraceContext
 
 SECONDS = 0.020
 POISON = 666.0
@@ -116,7 +117,7 @@ class Report:
         assert len(waits) == len(batch.members)
         self.batches.append(batch)
 
-    def ended(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+    def ended(self, batch: Batch, seconds: float, outcome: Outcome, trace: TraceContext | None = None) -> None:
         self.outcomes[outcome] += 1
         if self.log is not None:
             self.log(batch, seconds, outcome)
@@ -143,10 +144,11 @@ class Scene:
 @asynccontextmanager
 async def scene(**batching: Any) -> AsyncIterator[Scene]:
     """Calls of any model share batches of up to 8 rows."""
-    chance = batching.pop("chance", lambda: 0.999)
+    chance, tracer = batching.pop("chance", lambda: 0.999), batching.pop("tracer", None)
     settings = {"default": ModelBatching(cross_request=True, max_rows=8), "ahead": 0, **batching}
     server, report = ModelServer(), Report()
-    gatherer = Gatherer(BatchingSettings(**settings), server, report, asyncio.get_running_loop().time, chance)
+    clock = asyncio.get_running_loop().time
+    gatherer = Gatherer(BatchingSettings(**settings), server, report, clock, chance, tracer=tracer)
     async with gatherer.running():
         yield Scene(gatherer, server, report)
         scheduler = gatherer.scheduler

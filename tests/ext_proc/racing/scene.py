@@ -20,6 +20,7 @@ from ext_proc.processing.request import BodyMode, Head
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.race_runner import RaceRunner
 from ext_proc.racing.sending import Sender
+from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Request, Response
 from ext_proc.upstream.hop_mark import HopMark
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -177,6 +178,7 @@ class Scene:
 async def scene(
     margin_ms: float = 2.0,
     wait_of: Callable[[str], ExpectedWait] = lambda _: RESIDENT,
+    tracer: Tracer | None = None,
     **scripts: Script,
 ) -> AsyncIterator[Scene]:
     """For the length of a block; at its end every call on the wire must be over by itself or by its race."""
@@ -196,5 +198,6 @@ async def scene(
             lambda race, held: reports.append((race, held)),
             (f"r{count}" for count in itertools.count()),
             clock,
+            tracer,
         )
         yield Scene(race_runner, upstream, nodes, estimates, budget, reports, outcomes)

@@ -2,14 +2,18 @@
 
 import asyncio
 import subprocess
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from integration.peers.collector import Collector
 from integration.peers.prometheus import Prometheus, binary
 from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.stack import Stack
@@ -43,7 +47,8 @@ EXPECTED_EMPTY = {
 """Queries that give nothing on a fleet that is well, and why. A node has the same queries of batches."""
 JOBS = {"edge": "tbms-edge", "nodes": "tbms-node"}
 
-RACED = {"tloc": "20000", "backup": "two;est=5"}
+TRACE = "ab" * 16
+RACED = {"tloc": "20000", "backup": "two;est=5", "traceparent": f"00-{TRACE}-{'cd' * 8}-01"}
 SHARING = {"tloc": "20000;cross-request=1;cross-lag=5"}
 
 
@@ -53,6 +58,7 @@ class Scene:
 
     stack: Stack[CachedNode]
     prometheus: Prometheus
+    begun: float
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -74,19 +80,29 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         "envoy": {"server_wait_seconds": 30.0},
         "batching": {"models": {"three": {"max_rows": 16, "cross_request": True}}, "check_share": 0},
     }
-    async with Stack(shelf, [node], sections=sections) as stack:
+    async with Collector() as collector:
+        sections["tracing"] = {"endpoint": collector.endpoint}
+        stack = Stack(shelf, [node], sections=sections)
+        stack.nodes["a"].agent.add_to("tracing", sections["tracing"])
+        async with scraping(stack, tmp_path_factory.mktemp("prometheus")) as running:
+            yield running
+
+
+@asynccontextmanager
+async def scraping(stack: Stack[CachedNode], folder: Path) -> AsyncIterator[Scene]:
+    begun = time.time()
+    async with stack:
         targets = {
             JOBS["edge"]: [stack.edge.admin.removeprefix("http://")],
             JOBS["nodes"]: [stack.nodes["a"].agent.admin.removeprefix("http://")],
         }
-        folder = tmp_path_factory.mktemp("prometheus")
         async with Prometheus(folder, targets, [RULES]) as prometheus, rest_client(stack.edge.http) as http:
             await until(lambda: scraped(prometheus, 1))
             await some_calls(http)
             await until(lambda: scraped(prometheus, 4))
             await some_calls(http)
             await until(lambda: scraped(prometheus, 7))
-            yield Scene(stack, prometheus)
+            yield Scene(stack, prometheus, begun)
 
 
 async def scraped(prometheus: Prometheus, times: int) -> bool:
@@ -117,6 +133,12 @@ async def test_every_query_of_the_dashboards_gives_something(scene: Scene) -> No
             if not await scene.prometheus.query(filled_in(expression, JOBS[name])):
                 empty.add((name, title, legend))
     assert empty == set(EXPECTED_EMPTY)
+
+
+async def test_a_traced_call_is_an_exemplar_of_the_histograms_that_it_was_counted_in(scene: Scene) -> None:
+    for series in ("tbms_decision_seconds_bucket", "tbms_race_seconds_bucket"):
+        found = await scene.prometheus.exemplars(series, scene.begun)
+        assert TRACE in {each["labels"]["trace_id"] for each in found}, series
 
 
 async def test_rules_are_healthy_and_see_the_one_thing_that_is_wrong_with_this_fleet(scene: Scene) -> None:

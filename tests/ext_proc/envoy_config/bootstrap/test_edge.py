@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ext_proc.envoy_config import EnvoySettings, render, render_endpoints
+from ext_proc.envoy_config.settings import EnvoyTracing
 from ext_proc.errors import ConfigError
 from mesh.node import Node
 from tests.ext_proc.envoy_config.documents import (
@@ -131,6 +132,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "upstream_header": True,
             "watch_responses": True,
             "health_seconds": 0,
+            "tracing": {"collector": "collector.example:4318", "sample_ratio": 0.01},
             "request_ids": False,
             "body_models": ["a b", "x(y)*", "modèle", "percent%41"],
             "limits": {"longest_tloc_seconds": 0.5, "in_flight": 1, "connections": 1, "streams": 1},
@@ -193,3 +195,21 @@ def test_only_on_a_unix_socket_the_servers_header_is_believed() -> None:
     for egress, removed in (("127.0.0.1:8090", True), ("unix:/run/tbms/egress.sock", False)):
         config = manager(edge_document(EnvoySettings(egress=egress)), "egress")
         assert ("early_header_mutation_extensions" in config) is removed
+
+
+def test_envoys_own_spans_are_made_where_they_are_asked_for_and_a_caller_decides_for_its_call() -> None:
+    traced = EnvoySettings(tracing=EnvoyTracing(collector="127.0.0.1:4318", sample_ratio=0.01, service_name="e"))
+    listeners = edge_document(traced)["static_resources"]["listeners"]
+    services = []
+    for each in listeners:
+        tracing = each["filter_chains"][0]["filters"][0]["typed_config"]["tracing"]
+        config = tracing["provider"]["typed_config"]
+        services.append(config["service_name"])
+        assert config["http_service"]["http_uri"]["cluster"] == "tbms_collector"
+        assert config["sampler"]["name"].endswith("samplers.parent_based")
+        share = config["sampler"]["typed_config"]["wrapped_sampler"]["typed_config"]["sampling_percentage"]
+        assert share == {"numerator": 10_000, "denominator": "MILLION"}
+        assert "random_sampling" not in tracing, "it would decide for callers as well"
+    assert services == ["e-clients", "e-egress"]
+    assert cluster(edge_document(traced), "tbms_collector")["type"] == "STATIC"
+    assert "tracing" not in manager(edge_document())
