@@ -35,7 +35,7 @@ from ext_proc.telemetry.refusals import Refusals
 logger = logging.getLogger(__name__)
 
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known")
+READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known", "recording")
 
 
 class App:
