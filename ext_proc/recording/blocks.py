@@ -1,8 +1,8 @@
 """The bytes of a recording's file: a mark, then blocks, each behind its length and its CRC-32.
 
-A block is a message of ext_proc/protos/recording.proto: what is new of names, plans and nodes, and the calls in columns,
-each of which is left out where it says nothing. A call takes about ten bytes so. A file can be read without any other,
-and as far as it is whole: what a process leaves that dies while it writes is a last block that is cut off.
+A block is a message of ext_proc/protos/recording.proto: what is new of names, plans and nodes, and the calls in
+columns, each of which is left out where it says nothing. A call takes 10 to 20 bytes so. A file can be read without any
+other, and as far as it is whole: what a process leaves that dies while it writes is a last block that is cut off.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""One node's cache in virtual time: its real books, and around them what its shell does, with loads that take their time.
+"""One node's cache in virtual time: its real books, and around them what its shell does; loads take their time.
 
 As on a real node, whoever asks for a model that is on its way joins its load; room is promised before it is free; a
 victim goes when its last call has ended; and calls that wait get the model in the step in which it is there. Of files,
@@ -50,7 +50,10 @@ class _Load:
     waiters: dict[Waiter, None] = field(default_factory=dict)
     entry: CacheEntry | None = None
     """Once room is promised to it."""
-    timer: float | None = None
+    timer: float = -math.inf
+    """When it asks for room again."""
+    barred: bool = False
+    """By a model that came a moment ago: until then only one that comes or goes is a reason to ask again."""
 
 
 Tell = Callable[[str, Residency, float], None]
@@ -115,10 +118,11 @@ class CacheNode:
     def release(self, entry: CacheEntry, now: float) -> None:
         """A call has ended."""
         if self._ledger.release(entry):
-            if entry.state is ModelState.DRAINING:
+            going = entry.state is ModelState.DRAINING
+            if going:
                 self._gone(entry, now)
             if self._asking:
-                self._changed(now)
+                self._changed(now, only_idle=not going)
 
     def _go_on(self, load: _Load, now: float) -> None:
         """As far as there is room: first a promise of it, then the load."""
@@ -152,7 +156,8 @@ class CacheNode:
         self._asking[load] = None
         if entry.state is not ModelState.DRAINING:
             again = load.deadline if until is None else min(until, load.deadline)
-            if load.timer is None or again < load.timer or load.timer <= now:
+            load.barred = until is not None
+            if load.timer <= now or again < load.timer:
                 load.timer = again
                 self._events.at(again, self._look_again, load)
         return False
@@ -198,9 +203,10 @@ class CacheNode:
         self._ledger.forget_if_empty(entry)
         self._told(entry, now)
 
-    def _changed(self, now: float) -> None:
+    def _changed(self, now: float, only_idle: bool = False) -> None:
+        """Whoever asks for room looks again; where a model has only become idle, not if a younger one bars the way."""
         for load in tuple(self._asking):
-            if load in self._asking:
+            if load in self._asking and not (only_idle and load.barred and load.entry is None):
                 self._go_on(load, now)
 
     def _told(self, entry: CacheEntry, now: float) -> None:

@@ -112,7 +112,8 @@ class _Asked:
     """One call of a race, on its node."""
 
     __slots__ = (
-        "_entry", "_lease", "_node", "_nodes", "_over", "_raced", "_since", "_target", "began", "expected_wait", "start",
+        "_entry", "_lease", "_node", "_nodes", "_over", "_raced", "_since", "_target", "began", "expected_wait",
+        "start",
     )  # fmt: skip
 
     def __init__(self, raced: _RacedCall, start: Start, now: float) -> None:

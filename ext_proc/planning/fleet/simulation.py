@@ -17,8 +17,8 @@ from ext_proc.planning.fleet.world import World
 from ext_proc.recording.calls import RecordedCall, Way
 from mesh.warming.plan import WarmPlan
 
-WARM_STEP = 0.1
-"""Seconds between two looks at the warm-up plan, as an edge does."""
+WARM_STEP = 0.5
+"""Seconds between two looks at the warm-up plan. An edge looks more often, for nodes that come and go: none do here."""
 
 
 def simulate(

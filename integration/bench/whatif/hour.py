@@ -1,4 +1,7 @@
-"""An hour of calls, written as an edge would record it, and replayed: `python -m integration.bench.whatif.hour FOLDER`."""
+"""An hour of calls, written as an edge would record it, and replayed.
+
+Started as `python -m integration.bench.whatif.hour FOLDER`.
+"""
 
 import json
 import sys
@@ -80,7 +83,9 @@ def _calls(hour: Hour) -> Iterator[RecordedCall]:
             plan = plans.get(model)
             if plan is None:
                 plan = plans[model] = Plan(name, (Candidate(name, estimate_ms=30.0), backup), 1000 * _LIMIT)
-            yield RecordedCall(_BEGIN + at, name, Way.RACED, Ending.ANSWERED, "", False, plan, _LIMIT, seconds, 1, 0, 300)
+            yield RecordedCall(
+                _BEGIN + at, name, Way.RACED, Ending.ANSWERED, plan=plan, limit=_LIMIT, took=seconds, rank=0, size=300
+            )
             yield RecordedCall(_BEGIN + at, name, Way.SAMPLE, Ending.ANSWERED, took=seconds, weight=0)
         else:
             yield RecordedCall(_BEGIN + at, name, Way.DECIDED, node="node-0", size=300)
