@@ -148,9 +148,10 @@ class _Reader:
             return
         if call.node:  # one of the calls that the server routed
             self._samples[call.ending is Ending.ANSWERED] += 1
-            self._sampled[0] += 1
-            self._sampled[1] += call.took
-        else:
+            if not call.cold:  # what others waited for a load is no work
+                self._sampled[0] += 1
+                self._sampled[1] += call.took
+        elif not call.cold:
             self._profile.recorded.busy_seconds += call.took
 
     def _ran(self, call: RecordedCall, times: int) -> None:

@@ -56,8 +56,8 @@ class _Simulation:
             else:
                 route(world, call, counts, now)
         self._warms = False
-        figures.loads = world.loads - loads
         events.run()
+        figures.loads = world.loads - loads
         figures.seconds = max(world.profile.end - self._counts_from, 0.0)
         return figures
 

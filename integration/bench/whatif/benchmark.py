@@ -70,8 +70,8 @@ def ratios(pairs: Sequence[Pair], took: Replayed) -> dict[str, float]:
 def print_pairs(calls: Calls, pairs: Sequence[Pair]) -> None:
     """One row a fleet."""
     title = (
-        f"{calls.models} models, Zipf {calls.exponent:g}, {calls.rate:g} calls/s for {calls.seconds:g} s: hit share and "
-        f"answered share, foretold from the recording of the first fleet and reached by real nodes"
+        f"{calls.models} models, Zipf {calls.exponent:g}, {calls.rate:g} calls/s for {calls.seconds:g} s: hit share "
+        f"and answered share, foretold from the recording of the first fleet and reached by real nodes"
     )
     table = Table(title=title, title_justify="left")
     table.add_column("fleet", no_wrap=True)

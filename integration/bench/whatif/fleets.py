@@ -7,7 +7,7 @@ an Envoy and a server as the edge, which records. Simulated are only the times t
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ext_proc.planning.fleet.cache_node import CacheRules
@@ -36,15 +36,15 @@ class Fleet:
 
     name: str
     nodes: int = 4
-    slots: int = 4
+    slots: int = 7
     backups: bool = True
-    change: FleetChange = FleetChange()
+    change: FleetChange = field(default_factory=FleetChange)
 
 
 RECORDED = Fleet("as recorded")
 CHANGED = (
     Fleet("one node less", nodes=3, change=FleetChange(nodes=Amount(-1, True))),
-    Fleet("2 slots more a node", slots=6, change=FleetChange(slots=Amount(2, True))),
+    Fleet("2 slots more a node", slots=9, change=FleetChange(slots=Amount(2, True))),
     Fleet("no backups", backups=False, change=FleetChange(backups=False)),
 )
 
@@ -57,14 +57,14 @@ class Calls:
     the first `warm_up` seconds fill the caches.
     """
 
-    models: int = 30
-    exponent: float = 0.9
-    rate: float = 30.0
-    seconds: float = 50.0
+    models: int = 40
+    exponent: float = 1.1
+    rate: float = 20.0
+    seconds: float = 45.0
     warm_up: float = 10.0
     call_ms: float = 20.0
-    load_ms: float = 700.0
-    limit_ms: float = 300.0
+    load_ms: float = 450.0
+    limit_ms: float = 250.0
 
     def trace(self) -> Trace:
         """The same each time."""
