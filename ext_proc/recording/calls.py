@@ -29,7 +29,7 @@ class Ending(IntEnum):
     """By a model; of a race, within its limit."""
     FAILED = 2
     LATE = 3
-    """A race was not answered by its limit."""
+    """A race was not answered by its limit; of a sample: it was still at it then."""
     FALLBACK = 4
     """Answered by what the configuration has for that."""
     GONE = 5

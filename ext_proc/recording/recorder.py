@@ -10,6 +10,7 @@ from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.effects import Answer, Fallback
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.broker.race import Race
+from ext_proc.broker.schedule import micros
 from ext_proc.recording.calls import Ending, Portion, RecordedCall, RecordedFleet, RecordedNode, Way
 from mesh.bounded import ByteMemo, keep_newest
 from mesh.names import name_fault
@@ -141,13 +142,14 @@ class Recorder:
         return Portion(tuple(calls), fleet, loads)
 
     def _candidates(self, race: Race) -> None:
-        """How long each candidate took that was seen to its end."""
+        """How long each candidate took that was seen to its end, or was still at it when the time was up."""
         started: dict[tuple[int, int], int] = {}
+        time_up = micros(race.plan.limit_ms) - micros(race.margin_ms)
         for at, what, rank, member in race.log:
             if what == "start":
                 started[rank, member] = at
-            elif what in ("result", "failed") and (rank, member) in started:
-                ending = Ending.ANSWERED if what == "result" else Ending.FAILED
+            elif (what in _ENDINGS or (what == "cancel" and at >= time_up)) and (rank, member) in started:
+                ending = _ENDINGS.get(what, Ending.LATE)
                 candidate = members(race.plan.candidates[rank])[member]
                 began = started[rank, member]
                 self._note(
@@ -220,6 +222,7 @@ class Recorder:
         return RecordedFleet(tuple(nodes), self._settings)
 
 
+_ENDINGS = {"result": Ending.ANSWERED, "failed": Ending.FAILED}
 _KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
 
 

@@ -15,6 +15,8 @@ REORDER_SECONDS = 120.0
 """A call is recorded when its end is heard of: for so long one that came before may follow."""
 _MOST_RUNS = 512
 """Of a model are remembered; the newest count."""
+_LATE = 4.0
+"""A call that was still at it when its time was up is taken to last so many times as long as it was seen."""
 _DEFAULT_RUN = 0.01
 
 
@@ -158,7 +160,9 @@ class _Reader:
         runs = self._profile.runs.get(call.model)
         if runs is None:
             runs = self._profile.runs[call.model] = deque(maxlen=_MOST_RUNS)
-        runs.extend([Run(call.took, call.ending is Ending.ANSWERED)] * times)
+        late = call.ending is Ending.LATE
+        run = Run(call.took * (_LATE if late else 1.0), late or call.ending is Ending.ANSWERED)
+        runs.extend([run] * times)
 
     def _conclude(self, tells: bool) -> None:
         profile, figures = self._profile, self._profile.recorded

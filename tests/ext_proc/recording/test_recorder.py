@@ -112,7 +112,7 @@ def test_a_race_is_one_call_and_a_sample_of_each_candidate_that_ended(edge: Edge
     race.timer(5.098)
     edge.recorder.raced(race, 99, 5.2)
     portion = edge.recorder.take(6.0)
-    whole, sample = portion.calls
+    whole, sample, late = portion.calls
     assert (whole.way, whole.model, whole.ending, whole.rank, whole.cold) == (
         Way.RACED,
         "resnet",
@@ -124,6 +124,9 @@ def test_a_race_is_one_call_and_a_sample_of_each_candidate_that_ended(edge: Edge
     assert whole.took == pytest.approx(0.098)
     assert (sample.way, sample.model, sample.weight, sample.cold) == (Way.SAMPLE, "bert", 0, False)
     assert sample.took == pytest.approx(0.03)
+    # What was still at it when the time was up took at least so long.
+    assert (late.way, late.model, late.ending, late.cold) == (Way.SAMPLE, "resnet", Ending.LATE, True)
+    assert late.took == pytest.approx(0.098)
     assert portion.loads == (("resnet", 4.0),)
 
 
@@ -139,7 +142,9 @@ def test_a_race_without_an_answer_is_late_or_its_client_has_left(edge: Edge) -> 
         else:
             race.timer(5.1)
         edge.recorder.raced(race, 0, 5.1)
-    assert [call.ending for call in edge.calls(6.0)] == [Ending.LATE, Ending.GONE]
+    calls = edge.calls(6.0)
+    assert [call.ending for call in calls if call.way is Way.RACED] == [Ending.LATE, Ending.GONE]
+    assert [call.ending for call in calls if call.way is Way.SAMPLE] == [Ending.LATE]
 
 
 def test_the_fleet_is_told_at_first_where_it_changes_and_now_and_then(edge: Edge) -> None:

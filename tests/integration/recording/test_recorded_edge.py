@@ -17,6 +17,8 @@ from tests.integration.raw import rest_client
 
 NAMES = ("m0", "m1", "m2")
 ROUNDS = 4
+# By the map no call goes that says more than its path.
+ASKS = {"tbms-key": "user"}
 LIMITED = {"tloc": "30000", "backup": "m2;est=10"}
 
 
@@ -38,7 +40,7 @@ async def test_calls_of_a_real_edge_are_recorded_and_replayed(tmp_path: Path) ->
 
             for _ in range(ROUNDS):
                 for name in NAMES:
-                    await ask(name)
+                    await ask(name, ASKS)
                     await until(lambda name=name: _knows(stack, name))  # type: ignore[misc]
             await ask(NAMES[-1], LIMITED)
             # Known by now, or soon: Envoy tells of such a call when it has ended.

@@ -58,3 +58,9 @@ def test_a_load_takes_what_nodes_have_told_or_what_cold_calls_took_longer() -> N
     profile = profile_of([Portion((call(0.0), *warm, *cold), fleet(1), (("b", 5.0),))])
     assert profile.loads == {"a": pytest.approx(2.1 - 0.1 - 0.275), "b": 5.0}
     assert [run.seconds for run in profile.runs["a"]] == [0.1]
+
+
+def test_a_call_that_was_still_at_it_when_its_time_was_up_takes_longer_than_that() -> None:
+    late = RecordedCall(0.0, "a", Way.SAMPLE, Ending.LATE, took=0.1, weight=0)
+    (run,) = profile_of([Portion((call(0.0), late), fleet(1))]).runs["a"]
+    assert (run.seconds, run.answered) == (0.4, True)
