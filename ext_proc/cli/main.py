@@ -154,7 +154,11 @@ def replay(
     ] = None,
     warm_up: Annotated[float, typer.Option(min=0, help="Calls: seconds at the beginning that do not count.")] = 0.0,
     node_config: Annotated[
-        Path | None, typer.Option(help="Calls: a node's configuration, for the rules of its cache.")
+        Path | None, typer.Option(help="Calls: a node's configuration, for the rules of its cache and of batches.")
+    ] = None,
+    curve: Annotated[
+        list[str] | None,
+        typer.Option(help="Calls: model=FILE, batch times that `tbms plan --save-curve` wrote; may be repeated."),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Calls: draw hit share against slots; takes matplotlib.")] = None,
     as_json: AsJson = False,
@@ -181,14 +185,17 @@ def replay(
     if all(map(is_recording, recorded)):
         if estimate or accuracy:
             raise TbmsError("--estimate and --accuracy are for a log of races, and this is a recording of calls")
-        changes = [] if change == FleetChange() else [change]
-        changes += map(replay_fleet.read_change, what_if or ())
-        result = replay_fleet.answered(recorded, changes, replay_fleet.rules_of(node_config), warm_up)
+        curves = replay_fleet.read_curves(curve or ())
+        rules = replay_fleet.rules_of(node_config, curves)
+        changes = replay_fleet.changes_of(change, what_if or (), rules, curves)
+        if curves and not any(each.batching for each in (rules, *(each for _, _, each in changes))):
+            raise TbmsError("--curve: batch times are of use only with a --node-config that has node.batching")
+        result = replay_fleet.answered(recorded, changes, rules, warm_up)
         if png is not None:
             replay_fleet.draw_to(png, result)
         (replay_fleet.show_json if as_json else replay_fleet.show)(result, console())
         return
-    for_calls = (nodes, without, slots, replicas, max_replicas, what_if, node_config, png, warm_up or None)
+    for_calls = (nodes, without, slots, replicas, max_replicas, what_if, node_config, curve, png, warm_up or None)
     if len(recorded) > 1 or any(option is not None for option in for_calls):
         raise TbmsError(f"{recorded[0]}: it is no recording of calls, and of a log of races no fleet can be told")
     _replay_races(recorded[0], change, estimate or (), accuracy or (), as_json)

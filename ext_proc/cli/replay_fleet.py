@@ -1,7 +1,7 @@
 """`tbms replay` of a recording of calls: the fleet as it was, and changed, side by side."""
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from ext_proc.broker.plan import AnswerMode
 from ext_proc.cli.exits import nearest
 from ext_proc.cli.output import print_json, table
 from ext_proc.errors import TbmsError
+from ext_proc.planning.curve import Curve
+from ext_proc.planning.curve_files import read_curve
 from ext_proc.planning.fleet.cache_node import CacheRules
 from ext_proc.planning.fleet.change import FleetChange, read_amount
 from ext_proc.planning.fleet.figures import Figures
 from ext_proc.planning.fleet.lru_curve import LruCurve
 from ext_proc.planning.fleet.profile import in_order, profile_of
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.files import read_recording
 
@@ -81,36 +84,58 @@ _WORDS: dict[str, Callable[[str, str], object]] = {
 }
 
 
-def read_change(text: str) -> FleetChange:
-    """`nodes=-1 slots=+50 no-backups`: words of one changed fleet. Raises TbmsError that names the nearest word."""
+def read_change(text: str) -> tuple[FleetChange, Path | None]:
+    """`nodes=-1 slots=+50 no-backups`: words of one changed fleet, and the file of its nodes' configuration, if it has
+    another one. Raises TbmsError that names the nearest word.
+    """
     change = FleetChange()
+    config: Path | None = None
     for part in text.replace(",", " ").split():
         word, equals, value = part.partition("=")
         if word == "no-backups" and not equals:
             change = replace(change, backups=False)
         elif word == "without" and value:
             change = replace(change, without=(*change.without, value))
+        elif word == "node-config" and value:
+            config = Path(value)
         elif word in _WORDS and equals:
             change = replace(change, **{word.replace("-", "_"): _WORDS[word](value, word)})  # type: ignore[arg-type]
         else:
-            hint = nearest(word, [*_WORDS, "without", "no-backups"])
+            hint = nearest(word, [*_WORDS, "without", "node-config", "no-backups"])
             raise TbmsError(f"--what-if: {part!a} is no change of a fleet. {hint}".rstrip())
-    if change == FleetChange():
+    if change == FleetChange() and config is None:
         raise TbmsError("--what-if: nothing is changed by it")
-    return change
+    return change, config
 
 
-def answered(paths: Sequence[Path], changes: Iterable[FleetChange], rules: CacheRules, warm_up: float) -> Answered:
-    """Reads the recording, and plays it against the fleet as it was and as each change makes it. Raises TbmsError."""
+def changes_of(
+    change: FleetChange, texts: Iterable[str], rules: NodeRules, curves: Mapping[str, Curve]
+) -> list[tuple[str, FleetChange, NodeRules]]:
+    """Each changed fleet: that of the options, if they change something, and one for each text. Raises TbmsError."""
+    changes = [] if change == FleetChange() else [(change.name, change, rules)]
+    for text in texts:
+        read, config = read_change(text)
+        name = ", ".join([*([read.name] if read.name else []), *([f"node-config {config.name}"] if config else [])])
+        changes.append((name, read, rules if config is None else rules_of(config, curves)))
+    return changes
+
+
+def answered(
+    paths: Sequence[Path], changes: Iterable[tuple[str, FleetChange, NodeRules]], rules: NodeRules, warm_up: float
+) -> Answered:
+    """Reads the recording, and plays it against the fleet as it was and as each change makes it. Raises TbmsError.
+
+    `changes` have a name, and the rules of their nodes; `rules` are those of the fleet as it was.
+    """
     gc.disable()  # millions of values come and go, and none is part of a circle
     try:
         profile = profile_of(read_recording(paths), warm_up)
         if not profile.recorded.calls:
             raise TbmsError(f"{paths[0]}: no call was recorded" + (" after the warm-up" if warm_up else ""))
         rows = [Row(RECORDED, profile.recorded)]
-        for change in (FleetChange(), *changes):
+        for name, change, changed_rules in ((SIMULATED, FleetChange(), rules), *changes):
             calls = in_order(read_recording(paths))
-            rows.append(Row(change.name or SIMULATED, simulate(profile, calls, change, rules, warm_up)))
+            rows.append(Row(name, simulate(profile, calls, change, changed_rules, warm_up)))
     finally:
         gc.enable()
     return Answered(rows, profile.curve)
@@ -175,14 +200,29 @@ def draw_to(file: Path, result: Answered) -> None:
         raise TbmsError(f"{file}: cannot be written: {error}") from None
 
 
-def rules_of(config: Path | None) -> CacheRules:
-    """What the configuration of a node says of its cache; the defaults without one. Raises TbmsError."""
+def read_curves(texts: Iterable[str]) -> dict[str, Curve]:
+    """`model=FILE`, with the batch times that `tbms plan --save-curve` wrote. Raises TbmsError."""
+    curves = {}
+    for text in texts:
+        model, equals, name = text.partition("=")
+        if not (model and equals and name):
+            raise TbmsError(f"--curve: model=FILE was expected (found {text!r})")
+        try:
+            curves[model] = read_curve(Path(name).read_text(encoding="utf-8"), f"--curve {name}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TbmsError(f"--curve {name}: cannot be read: {error}") from None
+    return curves
+
+
+def rules_of(config: Path | None, curves: Mapping[str, Curve]) -> NodeRules:
+    """What the configuration of a node says of its cache and its batches; else the defaults. Raises TbmsError."""
     if config is None:
-        return CacheRules()
+        return NodeRules()
     from ext_proc.config import load
 
     node = load(config).node
     if node is None:
         raise TbmsError(f"{config}: there is no node section in it")
     cache = node.cache
-    return CacheRules(cache.min_age_seconds, cache.pinned, cache.reserve.models, cache.room_seconds)
+    rules = CacheRules(cache.min_age_seconds, cache.pinned, cache.reserve.models, cache.room_seconds)
+    return NodeRules(rules, node.batching, curves)

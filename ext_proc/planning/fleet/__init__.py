@@ -4,6 +4,8 @@
 - `change`: what is to be another one
 - `simulation`: the calls again, before the router, the books of the caches and the races that a real fleet has
 - `cache_node`: one node's cache around its real books
+- `device`: one node's device, behind the real scheduler of batches
+- `rules`: what edges are not told of how nodes work
 - `events`: what is to happen, in the order of time
 - `figures`: what came of it
 - `lru_curve`: the hit share of one cache of any size, exactly

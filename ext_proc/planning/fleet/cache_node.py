@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ext_proc.planning.fleet.device import Device
 from ext_proc.planning.fleet.events import Events
 from mesh.model_cache.books.eviction import Evict, Rules, TooLarge
 from mesh.model_cache.books.ledger import Ledger, Newcomer
@@ -83,6 +84,8 @@ class CacheNode:
         """See `Ledger.acquire`."""
         self.loads = 0
         """Begun since the start."""
+        self.device: Device | None = None
+        """Where calls go in batches."""
 
     def adopt(self, key: Key, now: float) -> bool:
         """The model is there from the beginning; False where there is no place for it."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ext_proc.batching.waiting import Waiting
 from ext_proc.broker.effects import Answer, Cancel, Effect, Start
 from ext_proc.broker.plan import CallKey, Candidate, Mix, Plan
 from ext_proc.broker.race import Race
@@ -103,6 +104,11 @@ class _RacedCall:
         return self._world
 
     @property
+    def call(self) -> RecordedCall:
+        """What was recorded of it."""
+        return self._call
+
+    @property
     def counts(self) -> bool:
         """Whether the call is one of those that count."""
         return self._counts
@@ -112,7 +118,17 @@ class _Asked:
     """One call of a race, on its node."""
 
     __slots__ = (
-        "_entry", "_lease", "_node", "_nodes", "_over", "_raced", "_since", "_target", "began", "expected_wait",
+        "_entry",
+        "_lease",
+        "_node",
+        "_nodes",
+        "_over",
+        "_raced",
+        "_since",
+        "_target",
+        "_waiting",
+        "began",
+        "expected_wait",
         "start",
     )  # fmt: skip
 
@@ -126,6 +142,7 @@ class _Asked:
         self._node: CacheNode | None = None
         self._nodes: list[Node] = []
         self._entry: CacheEntry | None = None
+        self._waiting: Waiting | None = None
         self._since = now
         self._target: Target = raced.world.target(start.candidate.title)
 
@@ -164,7 +181,10 @@ class _Asked:
             self._node.leave(self._target.key, self)
             if self._raced.counts and self._raced.world.figures.cold_seconds is not None:
                 self._raced.world.figures.cold_seconds += now - self._since
+        waiting, node = self._waiting, self._node
         self._finish(now)
+        if waiting is not None and node is not None and node.device is not None:
+            node.device.withdraw(waiting, now)
 
     def _ask(self, now: float) -> bool:
         """The next node, if there is one (else `_node` is None). Whether it works on the call at once."""
@@ -188,8 +208,19 @@ class _Asked:
 
     def _works(self, entry: CacheEntry | None, now: float) -> None:
         self._entry, self._since = entry, now
+        device = None if self._node is None else self._node.device
+        if device is not None and device.takes(self._target.model):
+            left = self.start.remaining_ms / 1000 - (now - self.began)
+            self._waiting = device.add(self._target.model, self._raced.call, left, self._out_of_batch, now)
+            return
         run = next(self._target.runs)
         self._raced.world.events.at(now + run.seconds, self._done, run.answered)
+
+    def _out_of_batch(self, answered: bool, now: float) -> None:
+        """The end of its batch; or there is none, as it would be late."""
+        if not self._over:
+            self._finish(now)
+            self._raced.ended(self, answered, not answered, now)
 
     def _done(self, answered: bool, now: float) -> None:
         if not self._over:
@@ -203,5 +234,5 @@ class _Asked:
         entry, self._entry = self._entry, None
         if entry is not None and self._node is not None:
             self._node.release(entry, now)
-        if self._raced.counts and entry is not None:
+        if self._raced.counts and entry is not None and self._waiting is None:
             self._raced.world.figures.busy_seconds += now - self._since

@@ -40,6 +40,17 @@ def route(world: World, call: RecordedCall, counts: bool, now: float) -> None:
 def _serve(
     world: World, call: RecordedCall, target: Target, node: CacheNode, entry: CacheEntry, counts: bool, now: float
 ) -> None:
+    device = node.device
+    if device is not None and device.takes(target.model):
+        began = now
+
+        def ended(answered: bool, now: float) -> None:
+            _over((world, node, entry, now - began), now)
+            if counts and answered and now - call.at <= call.limit:
+                world.figures.answered += call.weight
+
+        device.add(target.model, call, call.limit - (now - call.at), ended, now)
+        return
     run = next(target.runs)
     _works(world, call, run, counts, now)
     world.events.at(now + run.seconds, _over, (world, node, entry, run.seconds))

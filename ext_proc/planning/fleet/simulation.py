@@ -7,12 +7,12 @@ that model took, in their order; a load as long as nodes have told. docs/whatif.
 
 from collections.abc import Iterable
 
-from ext_proc.planning.fleet.cache_node import CacheRules
 from ext_proc.planning.fleet.change import FleetChange
 from ext_proc.planning.fleet.figures import Figures
 from ext_proc.planning.fleet.profile import Profile
 from ext_proc.planning.fleet.raced import race
 from ext_proc.planning.fleet.routed import Warming, route
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.world import World
 from ext_proc.recording.calls import RecordedCall, Way
 from mesh.warming.plan import WarmPlan
@@ -22,7 +22,7 @@ WARM_STEP = 0.5
 
 
 def simulate(
-    profile: Profile, calls: Iterable[RecordedCall], change: FleetChange, rules: CacheRules, warm_up: float = 0.0
+    profile: Profile, calls: Iterable[RecordedCall], change: FleetChange, rules: NodeRules, warm_up: float = 0.0
 ) -> Figures:
     """Plays the calls, which come in the order of time, against the changed fleet. Those of the first `warm_up` seconds
     fill caches and do not count.
@@ -44,13 +44,13 @@ class _Simulation:
         events, figures = world.events, world.figures
         if self._warms:
             events.at(begin, self._warm)
-        counts, loads = False, 0
+        counts, loads, batch_seconds = False, 0, 0.0
         for call in calls:
             now = call.at
             if events.next <= now:
                 events.run(now)
             if not counts and now >= self._counts_from:
-                counts, loads = True, world.loads
+                counts, loads, batch_seconds = True, world.loads, world.batch_seconds
             if call.way is Way.RACED and call.plan is not None:
                 race(world, call, call.plan, counts, now)
             else:
@@ -58,6 +58,7 @@ class _Simulation:
         self._warms = False
         events.run()
         figures.loads = world.loads - loads
+        figures.busy_seconds += world.batch_seconds - batch_seconds
         figures.seconds = max(world.profile.end - self._counts_from, 0.0)
         return figures
 

@@ -12,11 +12,13 @@ from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.settings import BrokerSettings
 from ext_proc.errors import TbmsError
-from ext_proc.planning.fleet.cache_node import CacheNode, CacheRules
+from ext_proc.planning.fleet.cache_node import CacheNode
 from ext_proc.planning.fleet.change import FleetChange
+from ext_proc.planning.fleet.device import Device, check_curves
 from ext_proc.planning.fleet.events import Events
 from ext_proc.planning.fleet.figures import Figures
 from ext_proc.planning.fleet.profile import Profile, Run, slots_of
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.recording.calls import RecordedNode
 from mesh.model_cache.books.names import Key
 from mesh.node import Node, ProtocolKind
@@ -55,11 +57,13 @@ class World:
     Raises TbmsError for a recording without a fleet, and for a change that cannot be made to it.
     """
 
-    def __init__(self, profile: Profile, change: FleetChange, rules: CacheRules) -> None:
+    def __init__(self, profile: Profile, change: FleetChange, rules: NodeRules) -> None:
         if profile.fleet is None:
             raise TbmsError("the recording names no nodes: the edge had not heard of any")
         self.profile = profile
         self.change = change
+        if rules.batching is not None:
+            check_curves(rules.batching, rules.curves)
         self.events = Events()
         recorded = change.fleet(profile.fleet.nodes)
         try:
@@ -116,13 +120,21 @@ class World:
         if self._ended % _SAMPLE == 0:
             self.router.durations.took(model, seconds, now)
 
-    def _cache_node(self, node: RecordedNode, rules: CacheRules) -> CacheNode:
+    @property
+    def batch_seconds(self) -> float:
+        """That devices worked on batches so far."""
+        devices = (node.device for node in self.nodes.values())
+        return sum(device.busy_seconds for device in devices if device is not None)
+
+    def _cache_node(self, node: RecordedNode, rules: NodeRules) -> CacheNode:
         def tell(model: str, state: Residency, now: float) -> None:
             self.events.at(now + NEWS_SECONDS, self._hear, (node.id, model, state))
 
         begin = self.profile.begin
         slots = math.inf if node.slots is None else node.slots
-        cache = CacheNode(slots, rules, self._load_seconds, self.events, tell)
+        cache = CacheNode(slots, rules.cache, self._load_seconds, self.events, tell)
+        if rules.batching is not None and rules.curves:
+            cache.device = Device(rules.batching, rules.curves, self.events)
         held = [model for model in node.held if cache.adopt(Key(model, 0), begin)]
         self.cache_map.snapshot(node.id, dict.fromkeys(held, Residency.AVAILABLE))
         self._load_waits.told(node.id, {}, {}, self._usual_load, begin)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ext_proc.planning.fleet.cache_node import CacheRules
 from ext_proc.planning.fleet.change import Amount, FleetChange
 from ext_proc.planning.fleet.profile import in_order, profile_of
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.files import read_recording
 from integration.bench.cache.trace import Trace, zipf
@@ -27,7 +28,7 @@ _BACKUP = "small"
 _HEARD_WITHIN = 60.0
 _TIMEOUT = 10.0
 # Nodes of tests evict without a minimum age, as `CachedSpec` has it.
-RULES = CacheRules(min_age_seconds=0.0)
+RULES = NodeRules(CacheRules(min_age_seconds=0.0))
 
 
 @dataclass(frozen=True)

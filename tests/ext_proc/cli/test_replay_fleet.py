@@ -70,6 +70,19 @@ def test_the_rules_of_a_node_are_those_of_its_configuration(recording: Path, tmp
     assert json.loads(too_young.output)["rows"][1]["answered_share"] < 1.0
 
 
+def test_calls_of_models_with_a_curve_go_in_batches(recording: Path, tmp_path: Path) -> None:
+    config, curve = tmp_path / "node.yaml", tmp_path / "a.csv"
+    config.write_text(f"{NODE}  batching: {{models: {{a: {{max_rows: 4}}}}}}\n")
+    curve.write_text("rows,median_ms\n1,10000\n4,10000\n")
+    arguments = ["replay", str(recording), "--slots", "3", "--curve", f"a={curve}", "--json"]
+    without = RUN.invoke(app, arguments)
+    assert "only with a --node-config" in str(without.exception)
+    rows = json.loads(RUN.invoke(app, [*arguments, "--what-if", f"node-config={config}"]).output)["rows"]
+    assert rows[-1]["fleet"] == "node-config node.yaml"
+    # Ten calls for a, ten seconds each, in the place of a tenth of a second.
+    assert rows[-1]["busy_seconds"] - rows[1]["busy_seconds"] == pytest.approx(10 * 9.9)
+
+
 def test_the_curve_is_drawn(recording: Path, tmp_path: Path) -> None:
     file = tmp_path / "curve.png"
     assert RUN.invoke(app, ["replay", str(recording), "--what-if", "slots=+1", "--png", str(file)]).exit_code == 0
@@ -85,6 +98,8 @@ def test_the_curve_is_drawn(recording: Path, tmp_path: Path) -> None:
         (["--warm-up", "10000"], "after the warm-up"),
         (["--png", "/nowhere/x.png"], "/nowhere/x.png: cannot be written"),
         (["--node-config", "/nowhere.yaml"], "cannot be read"),
+        (["--curve", "a"], "model=FILE was expected"),
+        (["--curve", "a=/nowhere.csv"], "cannot be read"),
     ],
 )
 def test_what_cannot_be_is_told(recording: Path, arguments: list[str], told: str) -> None:

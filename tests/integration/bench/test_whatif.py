@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ext_proc.planning.fleet.cache_node import CacheRules
 from ext_proc.planning.fleet.change import Amount, FleetChange
 from ext_proc.planning.fleet.profile import in_order, profile_of
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.calls import Ending, Portion, RecordedCall, RecordedFleet, RecordedNode, Way
 from integration.bench.cache.fleet import play
@@ -37,7 +37,7 @@ def recorded(case: Case) -> list[Portion]:
 @pytest.mark.parametrize("case", [CASE, Case(1.1, 0.05, models=60, nodes=2, slots=10, calls=900, warm_up=0, rate=5.0)])
 def test_a_simulated_fleet_hits_as_real_caches_do(case: Case) -> None:
     run, portions = play(case), recorded(case)
-    figures = simulate(profile_of(portions), in_order(portions), FleetChange(), CacheRules())
+    figures = simulate(profile_of(portions), in_order(portions), FleetChange(), NodeRules())
     assert figures.hits == pytest.approx(sum(run.hits), abs=0.01 * case.calls)
     assert figures.loads == pytest.approx(run.loads, rel=0.05)
 

@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from ext_proc.cli.replay_fleet import RECORDED, SIMULATED, answered, read_change
+from ext_proc.cli.replay_fleet import RECORDED, SIMULATED, answered, changes_of
 from ext_proc.planning.fleet.cache_node import CacheRules
+from ext_proc.planning.fleet.change import FleetChange
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.recording.calls import Ending, Way
 from ext_proc.recording.files import read_recording
 from integration.stack.cached_node import CachedNode, CachedSpec
@@ -63,8 +65,9 @@ async def test_calls_of_a_real_edge_are_recorded_and_replayed(tmp_path: Path) ->
     assert known
     assert all((call.node, call.ending, call.took > 0) == ("node-a", Ending.ANSWERED, True) for call in known)
 
-    changes = [read_change("slots=+1"), read_change("nodes=2 replicas=1")]
-    recorded, simulated, roomier, _ = answered([recording], changes, CacheRules(min_age_seconds=0.0), 0.0).rows
+    rules = NodeRules(CacheRules(min_age_seconds=0.0))
+    changes = changes_of(FleetChange(), ["slots=+1", "nodes=2 replicas=1"], rules, {})
+    recorded, simulated, roomier, _ = answered([recording], changes, rules, 0.0).rows
     assert (recorded.name, simulated.name) == (RECORDED, SIMULATED)
     assert recorded.figures.hits == simulated.figures.hits == sum(call.weight for call in calls) - len(first)
     assert simulated.figures.loads == ROUNDS * len(NAMES)

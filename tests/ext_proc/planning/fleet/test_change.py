@@ -50,8 +50,9 @@ def test_nothing_is_added_to_a_node_without_a_limit() -> None:
 
 
 def test_words_of_the_command_line_make_a_change_that_says_them_again() -> None:
-    change = read_change("nodes=-1, slots=+50 replicas=3 limit-ms=80 without=b no-backups")
+    change, config = read_change("node-config=b.yaml nodes=-1, slots=+50 replicas=3 limit-ms=80 without=b no-backups")
     assert change == FleetChange(Amount(-1, True), ("b",), Amount(50, True), replicas=3, limit_ms=80.0, backups=False)
+    assert str(config) == "b.yaml"
     assert change.name == "nodes -1, without b, slots +50, replicas 3, limit-ms 80, no backups"
 
 

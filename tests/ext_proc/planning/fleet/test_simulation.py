@@ -8,14 +8,19 @@ from ext_proc.planning.fleet.cache_node import CacheRules
 from ext_proc.planning.fleet.change import Amount, FleetChange
 from ext_proc.planning.fleet.figures import Figures
 from ext_proc.planning.fleet.profile import in_order, profile_of
+from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.calls import Ending, Portion, RecordedCall, RecordedFleet, RecordedNode, Way
 
 BEGIN = 1_000.0
 LOAD = 1.0
 TOOK = 0.25
-OLD_ENOUGH = CacheRules(min_age_seconds=0.0)
+OLD_ENOUGH = NodeRules(CacheRules(min_age_seconds=0.0))
 AS_IT_IS = FleetChange()
+
+
+def aged(min_age: float, room: float) -> NodeRules:
+    return NodeRules(CacheRules(min_age_seconds=min_age, room_seconds=room))
 
 
 def decided(at: float, model: str) -> RecordedCall:
@@ -38,7 +43,7 @@ def reached(
     nodes: int = 1,
     held: tuple[str, ...] = (),
     change: FleetChange = AS_IT_IS,
-    rules: CacheRules = OLD_ENOUGH,
+    rules: NodeRules = OLD_ENOUGH,
     tells: bool = True,
     warm_up: float = 0.0,
 ) -> Figures:
@@ -93,22 +98,22 @@ def test_a_model_in_flight_is_not_evicted() -> None:
 
 def test_where_a_young_model_has_the_place_a_call_is_refused_after_a_while() -> None:
     calls = [decided(0.0, "a"), decided(2.0, "b")]
-    young = reached(*calls, rules=CacheRules(min_age_seconds=60.0, room_seconds=2.0))
+    young = reached(*calls, rules=aged(60.0, 2.0))
     assert (young.answered, young.loads) == (1, 1)
-    patient = reached(*calls, rules=CacheRules(min_age_seconds=5.0, room_seconds=60.0))
+    patient = reached(*calls, rules=aged(5.0, 60.0))
     assert (patient.answered, patient.loads) == (2, 2)
     assert patient.cold_seconds == pytest.approx(LOAD + (LOAD + 5.0 - 2.0) + LOAD)
 
 
 def test_another_node_is_asked_where_the_first_has_no_room() -> None:
     calls = [decided(0.0, model) for model in "abcdefgh"] + [decided(2.0, model) for model in "ijklmnop"]
-    figures = reached(*calls, nodes=2, slots=4, rules=CacheRules(min_age_seconds=60.0, room_seconds=1.0))
+    figures = reached(*calls, nodes=2, slots=4, rules=aged(60.0, 1.0))
     assert (figures.loads, figures.answered) == (8, 8)
 
 
 def test_pinned_models_stay() -> None:
     calls = [decided(0.0, "a"), decided(10.0, "b"), decided(20.0, "a")]
-    assert reached(*calls, rules=CacheRules(0.0, frozenset("a"), room_seconds=1.0)).hits == 1
+    assert reached(*calls, rules=NodeRules(CacheRules(0.0, frozenset("a"), room_seconds=1.0))).hits == 1
 
 
 def test_a_cold_call_is_answered_by_its_backup_or_not_at_all() -> None:
