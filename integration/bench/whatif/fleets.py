@@ -64,8 +64,8 @@ class Calls:
     seconds: float = 45.0
     warm_up: float = 10.0
     call_ms: float = 20.0
-    load_ms: float = 800.0
-    limit_ms: float = 500.0
+    load_ms: float = 500.0
+    limit_ms: float = 300.0
 
     def trace(self) -> Trace:
         """The same each time."""

@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ext_proc.broker.plan import Candidate, Plan
-from ext_proc.planning.fleet.change import FleetChange
-from ext_proc.planning.fleet.profile import in_order, profile_of
+from ext_proc.cli.replay_fleet import answered
 from ext_proc.planning.fleet.rules import NodeRules
-from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.calls import Ending, Portion, RecordedCall, RecordedFleet, RecordedNode, Way
-from ext_proc.recording.files import RecordingFolder, read_recording
+from ext_proc.recording.files import RecordingFolder
 from integration.bench.cache.trace import zipf
 from integration.stack.process import output_of
 
@@ -100,8 +98,7 @@ def _name(number: int) -> str:
 def replay(folder: Path) -> Replayed:
     """Replays it once."""
     began, busy = time.perf_counter(), time.process_time()
-    profile = profile_of(read_recording([folder]))
-    figures = simulate(profile, in_order(read_recording([folder])), FleetChange(), NodeRules())
+    figures = answered([folder], [], NodeRules(), 0.0).rows[-1].figures
     wall, cpu = time.perf_counter() - began, time.process_time() - busy
     size = sum(file.stat().st_size for file in folder.iterdir())
     return Replayed(wall, cpu, figures.calls, size, figures.hit_share or 0.0)
