@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from ext_proc.recording.files import RecordingFolder
 from ext_proc.recording.recorder import Recorder
@@ -26,20 +26,24 @@ class Recording:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """For the length of the block; what has come until its end is written."""
-        task = asyncio.create_task(self._run(), name="recording")
+        stop = asyncio.Event()
+        # Not cancelled: a portion that is on its way to the disk is there before the next one is written.
+        task = asyncio.create_task(self._run(stop), name="recording")
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
-            await self._write()
+            stop.set()
+            await task
             await asyncio.to_thread(self._folder.close)
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            # A portion that is on its way to the disk is there before anything else is written.
-            await asyncio.shield(self._write())
+    async def _run(self, stop: asyncio.Event) -> None:
+        last = False
+        while not last:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await stop.wait()
+            last = stop.is_set()
+            await self._write()
 
     async def _write(self) -> None:
         portion = self.recorder.take(self._clock())
@@ -47,10 +51,10 @@ class Recording:
             return
         try:
             await asyncio.to_thread(self._folder.append, portion)
-        except OSError as error:
+        except Exception as error:  # no call is to suffer from its recording, whatever is wrong with that
             self.failures += 1
             if not self._fails:
-                logger.error("calls cannot be recorded", extra={"cause": str(error)})
+                logger.error("calls cannot be recorded", extra={"cause": repr(error)})
             self._fails = True
         else:
             self._fails = False
