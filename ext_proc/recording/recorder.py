@@ -53,7 +53,8 @@ class Recorder:
         self._load_waits = load_waits
         self._heard = heard
         self._settings = json.dumps(
-            {name: section.model_dump(mode="json") for name, section in sections.items()}, separators=(",", ":")
+            {name: section.model_dump(mode="json", exclude_unset=True) for name, section in sections.items()},
+            separators=(",", ":"),
         )
         self._epoch = epoch
         self._calls: list[RecordedCall] = []

@@ -19,19 +19,20 @@ class LruCurve:
         self._calls = 0
         self._number = 0
 
-    def add(self, model: Hashable, calls: int = 1) -> None:
-        """So many calls for that model, one after the other."""
+    def add(self, model: Hashable, calls: int = 1, counts: bool = True) -> None:
+        """So many calls for that model, one after the other. Those that do not count fill the caches all the same."""
         self._number += 1
         last = self._last.get(model)
         if last is not None:
             place = bisect_left(self._order, last)
-            self._count(len(self._order) - 1 - place, 1)
+            if counts:
+                self._count(len(self._order) - 1 - place, 1)
             del self._order[place]
-        if calls > 1:
+        if counts and calls > 1:
             self._count(0, calls - 1)
         self._order.append(self._number)
         self._last[model] = self._number
-        self._calls += calls
+        self._calls += calls if counts else 0
 
     def share(self, slots: int) -> float:
         """Hits / calls of a cache of so many places that was empty at first. 0 without calls."""

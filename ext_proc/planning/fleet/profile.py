@@ -126,12 +126,13 @@ class _Reader:
         figures = self._profile.recorded
         if call.way is Way.KNOWN:
             self._ran(call, call.weight)
-        if call.at < self._profile.begin + self._warm_up:
+        counts = call.at >= self._profile.begin + self._warm_up
+        self._profile.curve.add(call.model, call.weight, counts)
+        if not counts:
             return
         figures.calls += call.weight
         figures.told += call.weight
         figures.hits += 0 if call.cold else call.weight
-        self._profile.curve.add(call.model, call.weight)
         if call.way is Way.DECIDED:
             self._decided += 1
             return

@@ -22,7 +22,7 @@ def race(world: World, call: RecordedCall, plan: Plan, counts: bool, now: float)
     change = world.change
     changed = replace(
         plan,
-        limit_ms=call.limit * 1000 if change.limit_ms is None else change.limit_ms,
+        limit_ms=min(call.limit * 1000, world.broker.max_limit_ms) if change.limit_ms is None else change.limit_ms,
         candidates=plan.candidates if change.backups else plan.candidates[:1],
         answer=change.answer or plan.answer,
     )

@@ -165,7 +165,7 @@ def _node(node: RecordedNode) -> Node:
 def _changed(settings: S, **changes: object) -> S:
     """The settings with those that are not None. Raises ValidationError."""
     return type(settings).model_validate(
-        settings.model_dump() | {name: value for name, value in changes.items() if value is not None}
+        settings.model_dump(exclude_unset=True) | {name: value for name, value in changes.items() if value is not None}
     )
 
 

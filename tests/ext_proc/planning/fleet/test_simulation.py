@@ -171,5 +171,6 @@ def test_a_recording_without_nodes_and_settings_that_cannot_be_are_told() -> Non
     call = decided(0.0, "a")
     with pytest.raises(TbmsError, match="names no nodes"):
         simulate(profile_of([Portion((call,))]), [call], AS_IT_IS, OLD_ENOUGH)
+    assert reached(call, change=FleetChange(replicas=40)).answered == 1
     with pytest.raises(TbmsError, match="max_replicas is 1, less than replicas"):
         reached(call, change=FleetChange(replicas=3, max_replicas=1))
