@@ -185,6 +185,8 @@ def replay(
     if all(map(is_recording, recorded)):
         if estimate or accuracy:
             raise TbmsError("--estimate and --accuracy are for a log of races, and this is a recording of calls")
+        if png is not None:
+            replay_fleet.drawing()
         curves = replay_fleet.read_curves(curve or ())
         rules = replay_fleet.rules_of(node_config, curves)
         changes = replay_fleet.changes_of(change, what_if or (), rules, curves)

@@ -188,14 +188,19 @@ def points(curve: LruCurve) -> list[tuple[int, float]]:
     return kept if not every or kept[-1] == every[-1] else [*kept, every[-1]]
 
 
-def draw_to(file: Path, result: Answered) -> None:
-    """Draws hit share against slots. Raises TbmsError."""
+def drawing() -> Callable[[Answered, Path], None]:
+    """What draws hit share against slots; to be asked for before minutes of replaying. Raises TbmsError."""
     try:
         from ext_proc.cli.replay_plot import draw
     except ImportError:
-        raise TbmsError("--png takes matplotlib, which is not installed (pip install matplotlib)") from None
+        raise TbmsError("--png: matplotlib draws it, and is not installed: pip install 'tbms[demo]'") from None
+    return draw
+
+
+def draw_to(file: Path, result: Answered) -> None:
+    """Draws hit share against slots. Raises TbmsError."""
     try:
-        draw(result, file)
+        drawing()(result, file)
     except OSError as error:
         raise TbmsError(f"{file}: cannot be written: {error}") from None
 
