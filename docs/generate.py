@@ -36,8 +36,8 @@ METRICS_HEAD = """\
 What `/metrics` of the admin port tells, in the text format of Prometheus: of an edge, of a node, or of both. The label `model` has the
 names of the 100 models that are used most, all others are `(other)`: [observing](observing.md) says how they are chosen, and has
 dashboards and alerts. Histograms have the suffixes `_bucket`, `_sum` and `_count` there. Metrics of batches are there where something
-is gathered, those of the map where one is kept, that of spans where calls are traced. Written by `make docs` out of what the roles
-measure; do not edit.
+is gathered, those of the map and of the recording where one is kept, that of spans where calls are traced. Written by `make docs` out of
+what the roles measure; do not edit.
 
 | metric | kind | labels | of | meaning |
 |---|---|---|---|---|
@@ -53,6 +53,7 @@ EDGE = """
 nodes: [{id: a, rest: "10.0.0.1:8501", models: [m]}]
 known: {file: FOLDER/known.pb}
 batching: {models: {m: {}}}
+recording: {folder: FOLDER/recording}
 """
 NODE = """
 node:

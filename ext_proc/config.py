@@ -23,6 +23,7 @@ from ext_proc.errors import ConfigError
 from ext_proc.known.settings import KnownMapSettings
 from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
+from ext_proc.recording.settings import RecordingSettings
 from ext_proc.tracing.settings import TracingSettings
 from mesh.discovery.settings import NodeList
 from mesh.discovery.sources import DiscoveryList
@@ -96,6 +97,7 @@ class Config(Settings):
     node: NodeRoleSettings | None = Field(None, description="Take the node role; without it the process is an edge.")
     envoy: EnvoySettings = EnvoySettings()
     known: KnownMapSettings = KnownMapSettings()
+    recording: RecordingSettings = RecordingSettings()
     tracing: TracingSettings | None = None
 
     @property
@@ -122,6 +124,8 @@ class Config(Settings):
             )
         if self.node is not None and self.batching is not None:
             raise ConfigError("batching: this process is a node, and nodes gather by `node.batching`")
+        if self.node is not None and self.recording.folder is not None:
+            raise ConfigError("recording.folder: this process is a node, and calls are recorded at edges")
         step, each = self.routing.load_step, self.warm.replica_load
         if step > each:
             raise ConfigError(

@@ -4,7 +4,7 @@ No call is counted twice. One that the server routed was counted when it was: it
 and nothing else. One that the map of known calls sent is counted when it has ended, and then as what it was.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.estimates import Estimates
@@ -32,11 +32,13 @@ class EdgeAccounts:
         sees_all: Callable[[bool], None],
         known_ended: Callable[[str, float], None],
         tell_outcome: TellOutcome,
+        record: Callable[[Sequence[EndedCall], float], None] | None = None,
     ) -> None:
         """`sees_all` is told whether the router's demand is that of all calls: once all of it was heard of for so long
         that what came before counts no more. `known_ended` is told of each model of which known calls have ended, and
-        when that was. `tell_outcome` hears what became of calls to far nodes.
+        when that was. `tell_outcome` hears what became of calls to far nodes, and `record` of all.
         """
+        self._record = record
         self._known_ended = known_ended
         self._router = router
         self._estimates = estimates
@@ -52,8 +54,10 @@ class EdgeAccounts:
             self._sees_all(False)
         self._hears = count > 0
 
-    def ended(self, calls: Iterable[EndedCall], now: float) -> None:
+    def ended(self, calls: Sequence[EndedCall], now: float) -> None:
         """See `Accounts.ended`."""
+        if self._record is not None:
+            self._record(calls, now)
         router = self._router
         if self._hears and now - self._since > router.demand.memory:
             self._sees_all(True)

@@ -3,7 +3,7 @@ it what has ended since its last message, and at a node what runs. Nothing is an
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ext_proc.access_log.entries import EndedCall, LogError, check_log, read_calls, read_message
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Accounts(Protocol):
     """Who is told of calls that have ended."""
 
-    def ended(self, calls: Iterable[EndedCall], now: float) -> None:
+    def ended(self, calls: Sequence[EndedCall], now: float) -> None:
         """These have ended a moment ago. `now` in seconds, monotonic."""
 
     def running_calls(self, calls: Iterable[Call], now: float) -> None:

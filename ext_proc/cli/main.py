@@ -1,8 +1,9 @@
 """The `tbms` command. Each subcommand imports what it needs when it runs."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from ext_proc.cli.exits import Exit, status_of
 from ext_proc.cli.operating import AsJson
 from ext_proc.errors import TbmsError
 from mesh.errors import MeshError
+
+if TYPE_CHECKING:
+    from ext_proc.planning.fleet.change import FleetChange
 
 app = typer.Typer(
     name="tbms",
@@ -117,29 +121,109 @@ def model_server(
 
 @app.command()
 def replay(
-    log: Annotated[Path, typer.Argument(help="A server's log of JSON lines.")],
+    recorded: Annotated[
+        list[Path],
+        typer.Argument(help="A server's log of JSON lines; or recordings of calls: folders, or files, of each edge."),
+    ],
+    nodes: Annotated[
+        str | None, typer.Option(help="Calls: another number of nodes, or more or fewer: 4, +1, -1.")
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Calls: a node that is not there; may be repeated.")] = None,
+    slots: Annotated[str | None, typer.Option(help="Calls: places for models of each node: 50, +50, -10.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, max=64, help="Calls: another `routing.replicas`.")] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Calls: another `routing.max_replicas`.")
+    ] = None,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(help="Calls: one more changed fleet, as 'nodes=-1 slots=+50 limit-ms=80'; may be repeated."),
+    ] = None,
     limit_ms: Annotated[float | None, typer.Option(min=0, help="Another limit for every race.")] = None,
     margin_ms: Annotated[float | None, typer.Option(min=0, help="Another margin before the limit.")] = None,
     answer: Annotated[AnswerMode | None, typer.Option(help="Another policy.")] = None,
-    estimate: Annotated[list[str] | None, typer.Option(help="model=ms: another estimate; may be repeated.")] = None,
+    estimate: Annotated[
+        list[str] | None, typer.Option(help="Log: model=ms, another estimate; may be repeated.")
+    ] = None,
     hedge_share: Annotated[float | None, typer.Option(min=0, max=1, help="Another hedge budget.")] = None,
     hedge_burst_ms: Annotated[
         float | None, typer.Option(min=0.001, help="Another bound on what the hedge budget saves up.")
     ] = None,
     backups: Annotated[bool, typer.Option(help="With or without backups.")] = True,
-    accuracy: Annotated[list[str] | None, typer.Option(help="rank=share right, from 0 to 1; may be repeated.")] = None,
+    accuracy: Annotated[
+        list[str] | None, typer.Option(help="Log: rank=share right, from 0 to 1; may be repeated.")
+    ] = None,
+    warm_up: Annotated[float, typer.Option(min=0, help="Calls: seconds at the beginning that do not count.")] = 0.0,
+    node_config: Annotated[
+        Path | None, typer.Option(help="Calls: a node's configuration, for the rules of its cache and of batches.")
+    ] = None,
+    curve: Annotated[
+        list[str] | None,
+        typer.Option(help="Calls: model=FILE, batch times that `tbms plan --save-curve` wrote; may be repeated."),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Calls: draw hit share against slots; takes matplotlib.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run recorded races again: exactly, and under other rules."""
+    """Run recorded races, or recorded calls before a whole fleet, again: as they were, and under other rules."""
+    from ext_proc.cli import replay_fleet
+    from ext_proc.cli.output import console
+    from ext_proc.planning.fleet.change import FleetChange, read_amount
+    from ext_proc.recording.files import is_recording
+
+    change = FleetChange(
+        nodes=None if nodes is None else read_amount(nodes, "--nodes"),
+        without=tuple(without or ()),
+        slots=None if slots is None else read_amount(slots, "--slots"),
+        replicas=replicas,
+        max_replicas=max_replicas,
+        limit_ms=limit_ms,
+        margin_ms=margin_ms,
+        answer=answer,
+        hedge_share=hedge_share,
+        hedge_burst_ms=hedge_burst_ms,
+        backups=backups,
+    )
+    if all(map(is_recording, recorded)):
+        if estimate or accuracy:
+            raise TbmsError("--estimate and --accuracy are for a log of races, and this is a recording of calls")
+        if png is not None:
+            replay_fleet.drawing()
+        curves = replay_fleet.read_curves(curve or ())
+        rules = replay_fleet.rules_of(node_config, curves)
+        changes = replay_fleet.changes_of(change, what_if or (), rules, curves)
+        if curves and not any(each.batching for each in (rules, *(each for _, _, each in changes))):
+            raise TbmsError("--curve: batch times are of use only with a --node-config that has node.batching")
+        result = replay_fleet.answered(recorded, changes, rules, warm_up)
+        if png is not None:
+            replay_fleet.draw_to(png, result)
+        (replay_fleet.show_json if as_json else replay_fleet.show)(result, console())
+        return
+    for_calls = (nodes, without, slots, replicas, max_replicas, what_if, node_config, curve, png, warm_up or None)
+    if len(recorded) > 1 or any(option is not None for option in for_calls):
+        raise TbmsError(f"{recorded[0]}: it is no recording of calls, and of a log of races no fleet can be told")
+    _replay_races(recorded[0], change, estimate or (), accuracy or (), as_json)
+
+
+def _replay_races(
+    log: Path, change: "FleetChange", estimate: Sequence[str], accuracy: Sequence[str], as_json: bool
+) -> None:
+    """Of a log: races one by one."""
     from rich.console import Console
 
     from ext_proc.broker.whatif import WhatIf
     from ext_proc.cli import replay as replay_command
 
-    estimates = replay_command.pairs(estimate or (), "--estimate")
-    change = WhatIf(limit_ms, margin_ms, answer, estimates, hedge_share, hedge_burst_ms, backups)
-    right = replay_command.by_rank(accuracy or ())
-    result = replay_command.replayed(log, change)
+    estimates = replay_command.pairs(estimate, "--estimate")
+    rules = WhatIf(
+        change.limit_ms,
+        change.margin_ms,
+        change.answer,
+        estimates,
+        change.hedge_share,
+        change.hedge_burst_ms,
+        change.backups,
+    )
+    right = replay_command.by_rank(accuracy)
+    result = replay_command.replayed(log, rules)
     if as_json:
         replay_command.show_json(result, right, Console())
     else:

@@ -39,6 +39,7 @@ from ext_proc.wire.naming import write_model
 from ext_proc.wire.rewrite import swap_model, swap_path
 from ext_proc.wire.sequences import read_sequence
 from ext_proc.worker_thread import off_loop
+from mesh.digits import number
 from mesh.node import Node, node_behind
 from mesh.residency import header as residency_header
 from mesh.residency.hints import ReplyHints
@@ -124,6 +125,11 @@ SeatOf = Callable[[Call, Session, Candidate, float], tuple[Seat, Candidate]]
 NoteGround = Callable[[Ground], None]
 """Is told of each call that is decided, on which ground it goes its way."""
 
+NoteCall = Callable[[tuple[str, str | None, str | None], Node, Plan | None, float, int, float], None]
+"""Is told of each call of a client that goes out to a node: name, version and label of its model, the node, its plan if
+it has one, its limit (seconds), the bytes of its body (0: not known), and when (monotonic seconds).
+"""
+
 
 class EdgePolicy:
     """See `RequestPolicy`. Lives as long as the process; a reload replaces `model_table` and `body_limit`.
@@ -151,6 +157,7 @@ class EdgePolicy:
         note_ground: NoteGround = lambda ground: None,
         send_far: RunRace | None = None,
         failover_bytes: int = 0,
+        note_call: NoteCall | None = None,
     ) -> None:
         self._placing = placing
         self._seat_of = seat_of
@@ -168,6 +175,7 @@ class EdgePolicy:
         self._note_ground = note_ground
         self._send_far = send_far
         self._failover_bytes = failover_bytes
+        self._note_call = note_call
         self._insight: Insight | None = None
         self.envoy = NEWEST
         """The version of the Envoy that asked last."""
@@ -305,6 +313,8 @@ class EdgePolicy:
                 placement = self._placing.pick(call, call.model, now)
                 if gathering.takes(placement.nodes[0]):
                     self._note_ground(Ground.BATCHING)
+                    if self._note_call is not None:
+                        self._note_call(*_noted(head, call, placement, plan), now)
                     return Hold(collect=True, context=HeldForCompany(terms, now, placement))
         route = self._send(head, call, call, now, seat, plan, placement)
         self._note_ground(ground)
@@ -361,6 +371,8 @@ class EdgePolicy:
         else:
             placement = self._placing.at(call, seat.node_id, model, now)
             told = (*_BOUND, (CLAIM_HEADER, seat.claim)) if seat.claim else _BOUND
+        if self._note_call is not None:
+            self._note_call(*_noted(head, wanted, placement, plan), now)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             told += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
@@ -472,6 +484,15 @@ def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None
     if (target.model, target.version, target.label) == (call.model, call.version, call.label):
         return None
     return Plan(call.model, (target,), limit_ms=math.inf, races=False)
+
+
+def _noted(
+    head: Head, wanted: Call | Candidate, placement: Placement, plan: Plan | None
+) -> tuple[tuple[str, str | None, str | None], Node, Plan | None, float, int]:
+    """What `NoteCall` is told of a call, but for the time."""
+    limit = math.inf if plan is None else plan.limit_ms / 1000
+    size = number(head.headers.get("content-length", ""), 15) or 0
+    return (wanted.model, wanted.version, wanted.label), placement.nodes[0], plan, limit, size
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:

@@ -17,6 +17,7 @@ from ext_proc.batching.terms import NO_TERMS
 from ext_proc.broker.budget import TokenBucket
 from ext_proc.broker.estimates import Estimates
 from ext_proc.broker.model_table import ModelTable
+from ext_proc.broker.race import Race
 from ext_proc.config import Config
 from ext_proc.edge.endpoint_files import EndpointFiles
 from ext_proc.edge.explaining import EdgeExplainer
@@ -32,15 +33,20 @@ from ext_proc.gathering.gatherer import wants
 from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
 from ext_proc.known.status import known_status
+from ext_proc.processing.decision import Held
 from ext_proc.racing.candidate_request import Candidates
 from ext_proc.racing.racer import Racer
 from ext_proc.racing.sending import Sender
+from ext_proc.recording.files import RecordingFolder
+from ext_proc.recording.recorder import Recorder
+from ext_proc.recording.recording import Recording
 from ext_proc.telemetry.batches import BatchMetrics
 from ext_proc.telemetry.egress import EgressReport
 from ext_proc.telemetry.known import KnownReport
 from ext_proc.telemetry.metrics import KNOWN
 from ext_proc.telemetry.model_labels import ModelLabels
 from ext_proc.telemetry.races import RaceReport
+from ext_proc.telemetry.recording import RecordingReport
 from ext_proc.telemetry.sessions import SessionReport
 from ext_proc.telemetry.unbrokered import Unbrokered
 from ext_proc.telemetry.ways import WayReport
@@ -84,11 +90,15 @@ class EdgeRole:
         broker = config.broker
         budget = TokenBucket(broker.hedge_share, broker.hedge_burst_ms)
         estimates = Estimates(broker)
+        self._recording = recording = self._recording_of_calls(load_waits)
+        recorder = None if recording is None else recording.recorder
         self.accounts = EdgeAccounts(
-            self._router, estimates, self._sees_all, self._known_ended, self._population.observed
-        )
+            self._router, estimates, self._sees_all, self._known_ended, self._population.observed,
+            None if recorder is None else recorder.ended,
+        )  # fmt: skip
         labels = ModelLabels(self._exists, clock)
-        self._races = report = RaceReport(budget, labels)
+        self._races = RaceReport(budget, labels)
+        report = self._races if recorder is None else self._recorded_race(recorder)
         unbrokered, self._ways = Unbrokered(), WayReport()
         placing = Placing(self._router)
         candidates = Candidates(placing, hop, hints, self._body_limit)
@@ -120,17 +130,39 @@ class EdgeRole:
             note_ground=self._ways.count if tracing is None else _noting(self._ways.count, tracing.notes),
             send_far=sender.answer if most else None,
             failover_bytes=most,
+            note_call=None if recorder is None else recorder.decided,
         )
         self._explainer = EdgeExplainer(
             self.policy, self._router, self._sessions, estimates, broker.margin_ms, self._map_keeper,
             self._population.probe_failure, clock,
         )  # fmt: skip
         self._collectors: tuple[Collector, ...] = (
-            self._population, self._ways, unbrokered, *report.collectors(), *self._racer.collectors(),
+            self._population, self._ways, unbrokered, *self._races.collectors(), *self._racer.collectors(),
             *(() if self._batches is None else (self._batches,)),
             EgressReport(lambda: upstream.reachable), SessionReport(self._live_sessions),
             *(() if self._map_keeper is None else (KnownReport(self._map_keeper),)),
+            *(() if recording is None else (RecordingReport(recording),)),
         )  # fmt: skip
+
+    def _recording_of_calls(self, load_waits: LoadWaits) -> Recording | None:
+        """The recording, where one is kept."""
+        config, settings = self._config, self._config.recording
+        if settings.folder is None:
+            return None
+        sections = {"routing": config.routing, "warm": config.warm, "broker": config.broker}
+        epoch = time.time() - self._clock()
+        recorder = Recorder(self._router, load_waits, self._population.heard, sections, epoch)
+        folder = RecordingFolder(settings.folder, settings.file_bytes, settings.files)
+        return Recording(recorder, folder, settings.seconds, self._clock)
+
+    def _recorded_race(self, recorder: Recorder) -> Callable[[Race, Held], None]:
+        """Counts a race that is over, and takes it down."""
+
+        def report(race: Race, held: Held) -> None:
+            self._races(race, held)
+            recorder.raced(race, held.size, self._clock())
+
+        return report
 
     def _keeper_of_map(self) -> MapKeeper[KnownModels] | None:
         """The keeper of the map of known calls, where there is one."""
@@ -168,7 +200,8 @@ class EdgeRole:
         """Nodes are followed and probed, and races can go out through Envoy's egress listener."""
         gathering = nullcontext() if self._gathering is None else self._gathering.running()
         keeping = nullcontext() if self._map_keeper is None else self._map_keeper.running()
-        async with self._racer.running(), gathering, self._population.running(), keeping:
+        recording = nullcontext() if self._recording is None else self._recording.running()
+        async with recording, self._racer.running(), gathering, self._population.running(), keeping:
             if self._files is not None:
                 await self._files.written.wait()
             yield

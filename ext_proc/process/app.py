@@ -42,7 +42,9 @@ logger = logging.getLogger(__name__)
 # For which a stop waits, at the most, until the last spans have been sent.
 _LAST_SPANS_SECONDS = 5.0
 # What the other sections say is taken over by a reload.
-READ_AT_START = ("server", "routing", "probe", "residency", "warm", "broker", "node", "known", "tracing")
+READ_AT_START = (
+    "server", "routing", "probe", "residency", "warm", "broker", "node", "known", "recording", "tracing",
+)  # fmt: skip
 
 
 class App:

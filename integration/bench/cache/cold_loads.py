@@ -1,7 +1,6 @@
 """Hits on one real node (Envoy, tbms, model server), with and without models being fetched and loaded beside them."""
 
 import asyncio
-import json
 import statistics
 import tempfile
 import time
@@ -12,9 +11,8 @@ from pathlib import Path
 from random import Random
 
 import aiohttp
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
+from integration.bench.cache.wide_model import FEATURES, write_model
 from integration.bench.open_loop import Play, Sample, open_loop, quantile
 from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.process import ProcessError
@@ -26,7 +24,6 @@ _LEAD_SECONDS = 3.0
 _TIMEOUT = 5.0
 _SLOTS = 8
 _COLD_MODELS = 2 * _SLOTS
-_FEATURES = 64
 # 4 MiB of weights: a real fetch and a real load, beside the simulated time.
 _WIDTH = 16_384
 _HIT = "hit"
@@ -111,10 +108,10 @@ async def rounds(schedule: Schedule) -> list[Pair]:
     with tempfile.TemporaryDirectory(prefix="tbms-cold-") as name:
         folder = Path(name)
         shelf = folder / "shelf"
-        _write(shelf, _HIT, width=16)
+        write_model(shelf, _HIT, width=16)
         others = [f"cold-{number}" for number in range(_COLD_MODELS)]
         for model in others:
-            _write(shelf, model, _WIDTH, LOAD_DELAY_MS)
+            write_model(shelf, model, _WIDTH, load_delay_ms=LOAD_DELAY_MS)
         spec = CachedSpec("node", cache={"capacity": {"models": _SLOTS}, "poll_seconds": 2.0})
         async with CachedNode(spec, shelf, folder / "node") as node, aiohttp.ClientSession(node.agent.http) as http:
             # Asked for in turn, each is the one unused for longest: always gone when its turn comes again.
@@ -145,29 +142,8 @@ async def _loads(http: aiohttp.ClientSession, models: Iterator[str], begin: floa
 
 async def _call(http: aiohttp.ClientSession, model: str) -> float:
     began = time.monotonic()
-    async with http.post(f"/v1/models/{model}:predict", json={"instances": [[0.25] * _FEATURES]}) as reply:
+    async with http.post(f"/v1/models/{model}:predict", json={"instances": [[0.25] * FEATURES]}) as reply:
         text = await reply.text()
         if reply.status != 200:
             raise ProcessError(f"A call for {model} was answered with {reply.status}: {text[:200]}")
     return 1000 * (time.monotonic() - began)
-
-
-def _write(shelf: Path, name: str, width: int, load_delay_ms: float = 0.0) -> None:
-    """A model with `width` x 64 weights that answers `x` (FP32, [-1, 64]) with one number a row."""
-    weights = np.random.default_rng(width).standard_normal((_FEATURES, width), dtype=np.float32)
-    nodes = [
-        helper.make_node("MatMul", ["x", "weights"], ["wide"]),
-        helper.make_node("ReduceMean", ["wide"], ["y"], axes=[1], keepdims=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "wide",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", _FEATURES])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    folder = shelf / name / "1"
-    folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    (shelf / name / "tbms.json").write_text(json.dumps({"load_delay_ms": load_delay_ms}))

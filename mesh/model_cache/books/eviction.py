@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.books.states import CacheEntry, ModelState, Room
+from mesh.model_cache.books.states import CacheEntry, ModelState, Room, promised_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,7 @@ def make_room(
     if not need.fits(rules.capacity):
         return TooLarge(too_large(need, rules.capacity))
     entries = list(oldest_first)
-    promised = need
-    for entry in entries:
-        promised += entry.promised
-    short = promised - rules.capacity
+    short = need + promised_to(entries) - rules.capacity
     delete: list[Key] = []
     unload: dict[Key, None] = {}
     for entry in entries:

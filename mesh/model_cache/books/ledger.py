@@ -8,7 +8,7 @@ from mesh.model_cache.books.lru import Lru
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.books.needs import Need
 from mesh.model_cache.books.relations import Relations
-from mesh.model_cache.books.states import CLAIMING, CacheEntry, ModelState, Room
+from mesh.model_cache.books.states import CLAIMING, CacheEntry, ModelState, Room, promised_to, taken_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Ledger:
         With Evict as the answer the promise is made to all of them: they are FETCHING, and what is named there DRAINING
         or leaving, to be seen to by the caller. Otherwise nothing has changed.
         """
-        whole = sum((entry.promised for entry in beside), Room())
+        whole = promised_to(beside)
         need = Room()
         for each in newcomers:
             whole += Room(1, each.disk_bytes, each.memory_bytes)
@@ -108,11 +108,9 @@ class Ledger:
 
     def may_begin(self, entry: CacheEntry) -> bool:
         """Whether the room promised to this model is free by now."""
-        present = Room(1, entry.disk_bytes, entry.memory_bytes)
-        for other in self._entries.values():
-            if other is not entry:
-                present += other.present
-        return present.fits(self.rules.capacity)
+        own = Room(1, entry.disk_bytes, entry.memory_bytes)
+        others = taken_by(other for other in self._entries.values() if other is not entry)
+        return (own + others).fits(self.rules.capacity)
 
     def make_reserve(self, now: float) -> Evict:
         """Condemn what has to go so that the configured reserve is free; nothing where that cannot be. See `admit`."""
@@ -146,7 +144,7 @@ class Ledger:
 
     def promised(self) -> Room:
         """The room in use or promised, of all models together."""
-        return sum((entry.promised for entry in self._entries.values()), Room())
+        return promised_to(self._entries.values())
 
     def _rightful_users(self, entry: CacheEntry) -> Iterator[Key]:
         return (user.key for user in self.relations.users(entry) if user.state in CLAIMING)

@@ -1,5 +1,6 @@
 """The states of a model version and their legal transitions, the room that it takes, and its entry in the books."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,13 +116,36 @@ class CacheEntry:
     @property
     def promised(self) -> Room:
         """The room that it may take now or later. What is about to go counts as gone."""
-        place = self.state in CLAIMING
-        return Room(int(place), 0 if self.leaving else self.disk_bytes, self.memory_bytes if place else 0)
+        return promised_to((self,))
 
     @property
     def present(self) -> Room:
         """The room that it takes at this moment, or is taking bit by bit."""
-        place = self.state in IN_SERVER or (self.state is ModelState.FETCHING and self.begun)
-        waiting = self.state in CLAIMING and not self.begun
-        disk = self.fetched_bytes if waiting else self.disk_bytes
-        return Room(int(place), disk, self.memory_bytes if place else 0)
+        return taken_by((self,))
+
+
+# Books are summed up for each load, so nothing is made for each entry here.
+
+
+def promised_to(entries: Iterable[CacheEntry]) -> Room:
+    """The room that these may take now or later, together. What is about to go counts as gone."""
+    models = disk = memory = 0
+    for entry in entries:
+        if entry.state in CLAIMING:
+            models += 1
+            memory += entry.memory_bytes
+        if not entry.leaving:
+            disk += entry.disk_bytes
+    return Room(models, disk, memory)
+
+
+def taken_by(entries: Iterable[CacheEntry]) -> Room:
+    """The room that these take at this moment, or are taking bit by bit."""
+    models = disk = memory = 0
+    for entry in entries:
+        if entry.state in IN_SERVER or (entry.state is ModelState.FETCHING and entry.begun):
+            models += 1
+            memory += entry.memory_bytes
+        waits = entry.state in CLAIMING and not entry.begun
+        disk += entry.fetched_bytes if waits else entry.disk_bytes
+    return Room(models, disk, memory)
