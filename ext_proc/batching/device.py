@@ -18,6 +18,9 @@ _WAITED = 0.5
 # A second batch that takes less than this share of what the first one took: that one was not like those to come.
 _COLD = 0.5
 _NEWS = 0.05  # weight, in the end, of one more batch that had no way in its time
+# So many batches of a model are handed over ahead of time in a row; the next one waits until the device is free, so
+# that it tells anew how long way and device take together, and the way takes this share of what it tells.
+_LOOK_EVERY, _LOOK_NEWS = 16, 0.25
 # The next batch is handed over by so many ways before the reply to the last one is due. One that comes early waits at
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
 _EARLY = 1.25
@@ -42,6 +45,8 @@ class Model:
     """Seconds that a batch has taken at least that found the device free, until one has waited there."""
     followers: int = 0
     """Batches that have waited at the device: those have no way in their times."""
+    ahead: int = 0
+    """Batches since the last one that found the device free."""
     running: int = 0
     queues: dict[Hashable, BatchQueue] = field(default_factory=dict)
     switch: float = 0.0
@@ -60,7 +65,7 @@ class Model:
         """As `expected`: what most batches keep."""
         return self.way + self.times.cautious(rows)
 
-    def found_free(self, seconds: float, switch: float) -> float:
+    def found_free(self, rows: int, seconds: float, switch: float) -> float:
         """A batch that found the device free took so long, of which a switch is thought to be so much; gives what of
         it was not its way.
 
@@ -74,12 +79,15 @@ class Model:
             self.way = _WAY * self.least
             if self.times.observations:
                 self.times.shift(shorter - self.way)
+        elif self.ahead >= _LOOK_EVERY:
+            news = self.times.believed(rows, seconds - switch - self.way) - self.times.expected(rows)
+            self.way = max(0.0, self.way + _LOOK_NEWS * news)
         return max(0.0, seconds - self.way)
 
     def tell_apart(self, rows: int, seconds: float) -> None:
         """A batch that waited at the device took so long there. Device and way together are known from the others."""
         self.followers += 1
-        news = max(_NEWS, 1 / self.followers) * (seconds - self.times.expected(rows))
+        news = max(_NEWS, 1 / self.followers) * (self.times.believed(rows, seconds) - self.times.expected(rows))
         longer = min(max(news, -self.times.constant), self.way)
         self.way -= longer
         self.times.shift(longer)
@@ -175,6 +183,8 @@ class Device:
 
         Infinite while nothing that runs is expected to end, or another batch waits for it.
         """
+        if model.ahead >= _LOOK_EVERY:
+            return inf
         own = not self.all_busy  # it is the model's own instances that are taken
         ends = inf
         for one in self._running.values():
@@ -224,10 +234,12 @@ class Device:
         model, rows, times = ended.model, ended.batch.rows, ended.model.times
         assert ended.started is not None
         if ended.found_free:
-            seconds = model.found_free(now - ended.handed, model.switch_seconds if ended.switched else 0.0)
+            seconds = model.found_free(rows, now - ended.handed, model.switch_seconds if ended.switched else 0.0)
             times = model.times
+            model.ahead = 0
         else:
             seconds = now - ended.started
+            model.ahead += 1
             if not ended.switched:
                 model.tell_apart(rows, seconds)
         expected = times.expected(rows)
