@@ -44,12 +44,21 @@ class BatchTimes:
         """A time that most batches of so many rows keep: two deviations over the mean."""
         return self._constant + self._slope * rows + 2 * sqrt(self._variance)
 
+    def believed(self, rows: int, seconds: float) -> float:
+        """The time of a batch, or as much of it as can be believed.
+
+        One stall is no new regime; if it is one, the deviation grows until it is believed. Nor is what follows one: a
+        reply that was late leaves too little time until the next.
+        """
+        if self._n < _SETTLED:
+            return seconds
+        expected = self.expected(rows)
+        most = _OUTLIER * sqrt(self._variance) + 0.1 * expected
+        return min(max(seconds, expected - most), expected + most)
+
     def observe(self, rows: int, seconds: float) -> None:
         """A batch of so many rows took so long on the device, its wait for others before it left out."""
-        if self._n >= _SETTLED:
-            # One stall is no new regime; if it is one, the deviation grows until it is believed.
-            most = self.expected(rows) + _OUTLIER * sqrt(self._variance) + 0.1 * self.expected(rows)
-            seconds = min(seconds, most)
+        seconds = self.believed(rows, seconds)
         self._n += 1
         self._w = self._w * _KEPT + 1
         self._x = self._x * _KEPT + rows

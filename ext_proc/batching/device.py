@@ -18,6 +18,9 @@ _WAITED = 0.5
 # A second batch that takes less than this share of what the first one took: that one was not like those to come.
 _COLD = 0.5
 _NEWS = 0.05  # weight, in the end, of one more batch that had no way in its time
+# So many batches in a row are handed over before the device is free; the next one waits until it is, so that it tells
+# anew how long way and device take together, and the way takes this share of what it tells.
+_LOOK_EVERY, _LOOK_NEWS = 16, 0.25
 # The next batch is handed over by so many ways before the reply to the last one is due. One that comes early waits at
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
 _EARLY = 1.25
@@ -60,7 +63,7 @@ class Model:
         """As `expected`: what most batches keep."""
         return self.way + self.times.cautious(rows)
 
-    def found_free(self, seconds: float, switch: float) -> float:
+    def found_free(self, rows: int, seconds: float, switch: float, *, looked: bool) -> float:
         """A batch that found the device free took so long, of which a switch is thought to be so much; gives what of
         it was not its way.
 
@@ -74,12 +77,15 @@ class Model:
             self.way = _WAY * self.least
             if self.times.observations:
                 self.times.shift(shorter - self.way)
+        elif looked:
+            news = self.times.believed(rows, seconds - switch - self.way) - self.times.expected(rows)
+            self.way = max(0.0, self.way + _LOOK_NEWS * news)
         return max(0.0, seconds - self.way)
 
     def tell_apart(self, rows: int, seconds: float) -> None:
         """A batch that waited at the device took so long there. Device and way together are known from the others."""
         self.followers += 1
-        news = max(_NEWS, 1 / self.followers) * (seconds - self.times.expected(rows))
+        news = max(_NEWS, 1 / self.followers) * (self.times.believed(rows, seconds) - self.times.expected(rows))
         longer = min(max(news, -self.times.constant), self.way)
         self.way -= longer
         self.times.shift(longer)
@@ -116,6 +122,7 @@ class Device:
         self._ahead = settings.ahead
         self._running: dict[int, Running] = {}
         self._busy = 0
+        self._in_a_row = 0  # batches that have waited there since one found it free
         self.last: Model | None = None
         """The model whose batch was handed over last."""
         self.turn_end = -inf
@@ -173,8 +180,10 @@ class Device:
     def soon_free(self, model: Model) -> float:
         """From when on a slot is as good as free for the model: what is handed over then arrives as it becomes free.
 
-        Infinite while nothing that runs is expected to end, or another batch waits for it.
+        Infinite while nothing that runs is expected to end, another batch waits for it, or one is to find it free.
         """
+        if self._in_a_row >= _LOOK_EVERY:
+            return inf
         own = not self.all_busy  # it is the model's own instances that are taken
         ends = inf
         for one in self._running.values():
@@ -224,7 +233,9 @@ class Device:
         model, rows, times = ended.model, ended.batch.rows, ended.model.times
         assert ended.started is not None
         if ended.found_free:
-            seconds = model.found_free(now - ended.handed, model.switch_seconds if ended.switched else 0.0)
+            switch = model.switch_seconds if ended.switched else 0.0
+            looked = self._in_a_row >= _LOOK_EVERY and not (ended.switched or ended.server_batches)
+            seconds = model.found_free(rows, now - ended.handed, switch, looked=looked)
             times = model.times
         else:
             seconds = now - ended.started
@@ -232,6 +243,7 @@ class Device:
                 model.tell_apart(rows, seconds)
         expected = times.expected(rows)
         if not ended.server_batches:
+            self._in_a_row = 0 if ended.found_free else self._in_a_row + 1
             self._slots.observe(ended.beside, expected, seconds)
         if not ended.switched:
             times.observe(rows, seconds)

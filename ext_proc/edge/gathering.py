@@ -9,7 +9,8 @@ from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.terms import Terms
 from ext_proc.broker.plan import Candidate
-from ext_proc.gathering.gatherer import GATHERED_VERBS, BatchReport, Caller, Gatherer, wants
+from ext_proc.gathering.company import GATHERED_VERBS, wants
+from ext_proc.gathering.gatherer import BatchReport, Caller, Gatherer
 from ext_proc.processing.decision import Held
 from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Request, Response

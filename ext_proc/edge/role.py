@@ -29,7 +29,7 @@ from ext_proc.edge.population import Population
 from ext_proc.edge.sessions import Sessions
 from ext_proc.edge.status import edge_status, ways_status
 from ext_proc.edge.ways import Ground, way_of
-from ext_proc.gathering.gatherer import wants
+from ext_proc.gathering.company import wants
 from ext_proc.known.forms import GRPC_FORMS
 from ext_proc.known.keeper import MapKeeper
 from ext_proc.known.status import known_status

@@ -28,34 +28,21 @@ from ext_proc.gathering.batch_request import (
     is_divisible,
     joined_reply,
     single_request,
-    whole_body,
 )
-from ext_proc.gathering.company_check import CompanyChecks
+from ext_proc.gathering.company import Company, CompanyReport, piece_rows, wants
+from ext_proc.gathering.company_check import CheckReport, CompanyChecks
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.tracing.batches import BatchTrace, QueueTrace
 from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Request, Response, UpstreamError
 from ext_proc.wake_up import WakeUp
-from ext_proc.wire.batch import Alone, Member, ReplyMismatch
-from ext_proc.wire.buckets import in_buckets
-from ext_proc.wire.call import READS, Call
+from ext_proc.wire.batch import ReplyMismatch
 from ext_proc.wire.codecs import batches_of
-from ext_proc.wire.v2.across import Apart, crossing
 from ext_proc.worker_thread import off_loop
 from mesh.trace_context import TraceContext
 
 logger = logging.getLogger(__name__)
-
-UNFIT_SECONDS = 600.0
-"""For so long a model that was found to be no company is asked call by call; it may be another version by then."""
-UNFIT = "unfit"
-"""Why calls of such a model go alone, beside the reasons of `AloneReason`."""
-MAX_UNFIT = 10_000
-"""Most models that are remembered so."""
-GATHERED_VERBS = READS
-"""What may be gathered: calls that ask a model for an inference, each with one reply."""
-
 
 _LAST = Terms(shares=False, priority=-MAX_PRIORITY - 1)
 
@@ -78,14 +65,8 @@ class Outcome(StrEnum):
     """Its reply could not be cut: its members are asked one by one."""
 
 
-class BatchReport(Protocol):
+class BatchReport(CompanyReport, CheckReport, Protocol):
     """Is told what becomes of calls and batches; `ext_proc.telemetry.batches`, but for tests."""
-
-    def alone(self, model: str, reason: str) -> None:
-        """A call goes alone that might have shared a batch."""
-
-    def apart(self, model: str, reason: str) -> None:
-        """A call shares no batch with those of other protocols, though its model is to."""
 
     def sent(self, batch: Batch, waits: Sequence[float]) -> None:
         """A batch leaves; `waits` are seconds that its members waited."""
@@ -95,9 +76,6 @@ class BatchReport(Protocol):
 
     def dropped(self, model: str, why: Dropped) -> None:
         """A call was refused."""
-
-    def checked(self, model: str, same: bool) -> None:
-        """An answer in company was compared with the one alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -146,8 +124,8 @@ class Gatherer:
         self._tracer = tracer
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
-        self._unfit: dict[str, float] = {}  # models that were found to be no company, and when that was
-        self._checks = CompanyChecks(settings, report, self._ask_alone, self._mark_unfit, chance)
+        self._company = Company(settings, report, clock)
+        self._checks = CompanyChecks(settings, report, self._ask_alone, self._company.mark_unfit, chance)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -186,7 +164,7 @@ class Gatherer:
         settings = self.settings.of(held.call.model)
         if settings.server_batches is not None:
             server_batches = settings.server_batches
-        call, member = (held.call, None) if server_batches else await self._member(held, terms, settings)
+        call, member = (held.call, None) if server_batches else await self._company.member_of(held, terms)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
             return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings, server_batches)
@@ -206,33 +184,6 @@ class Gatherer:
         except ReplyMismatch as mismatch:
             cause = f"the replies to the pieces of a call of {member.rows} rows cannot be joined: {mismatch}"
             raise CallError(Reason.BROKEN_MODEL, cause) from mismatch
-
-    async def _member(self, held: Held, terms: Terms, settings: ModelBatching) -> tuple[Call, Member | None]:
-        """What may be merged of a call, and what it was read as; None if it goes alone."""
-        call = held.call
-        if not shares(settings, terms):
-            return call, None
-        model = call.model
-        codec, body = batches_of(held.call), whole_body(held)
-        read = await off_loop(len(body), codec.read, held.call, held.head.headers, body)
-        if isinstance(read, Alone):
-            self._report.alone(model, read.reason)
-            return call, None
-        since = self._unfit.get(model)
-        if since is not None:
-            if self._clock() < since + UNFIT_SECONDS:
-                self._report.alone(model, UNFIT)
-                return call, None
-            del self._unfit[model]
-        if settings.share_protocols:
-            crossed = crossing(call, read)
-            if isinstance(crossed, Apart):
-                self._report.apart(model, crossed)
-            else:
-                call, read = crossed
-        if settings.pad:
-            read = await off_loop(read.size, in_buckets, read, settings.pad, settings.max_bytes)
-        return call, read
 
     async def _wait(
         self, part: Part, terms: Terms, arrived: float, settings: ModelBatching, server_batches: bool = False
@@ -352,7 +303,7 @@ class Gatherer:
         try:
             replies = await off_loop(len(response.body), cut_reply, response, parts, batch.rows)
         except ReplyMismatch as mismatch:
-            self._mark_unfit(batch.model, str(mismatch))
+            self._company.mark_unfit(batch.model, str(mismatch))
             return Outcome.UNFIT, len(parts)
         for place, reply in zip(places, replies, strict=True):
             place.give(reply)
@@ -370,33 +321,6 @@ class Gatherer:
     def _refuse(self, batch: Batch, error: CallError) -> None:
         for member in batch.members:
             _place(member).refuse(error)
-
-    def _mark_unfit(self, model: str, cause: str) -> None:
-        logger.warning("model is not batched", extra={"model": model, "cause": cause, "seconds": UNFIT_SECONDS})
-        if len(self._unfit) >= MAX_UNFIT:
-            self._unfit.pop(next(iter(self._unfit)))
-        self._unfit[model] = self._clock()
-
-
-def wants(settings: BatchingSettings, model: str, terms: Terms) -> bool:
-    """Whether a call is to be gathered, or at least ordered and shed."""
-    return model in settings.models or shares(settings.default, terms)
-
-
-def shares(settings: ModelBatching, terms: Terms) -> bool:
-    """Whether a call may have company: it says so, or its model's settings do."""
-    return settings.cross_request if terms.shares is None else terms.shares
-
-
-def piece_rows(member: Member, settings: ModelBatching) -> list[int]:
-    """The rows of each piece of a call that is larger than a batch may be; empty if it is not."""
-    most, rows = settings.max_rows, member.rows
-    if member.size > settings.max_bytes:
-        most = max(1, min(most, settings.max_bytes * rows // member.size))
-    if rows <= most:
-        return []
-    whole, rest = divmod(rows, most)
-    return [most] * whole + ([rest] if rest else [])
 
 
 def _words(response: Response) -> str:

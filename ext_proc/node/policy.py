@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
-from ext_proc.gathering.gatherer import GATHERED_VERBS, Gatherer
+from ext_proc.gathering.company import GATHERED_VERBS
+from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.known.forms import form_of
 from ext_proc.node.refusals import refusal
 from ext_proc.node.ways import NodeWay

@@ -16,7 +16,8 @@ from ext_proc.admin.explain_api import ExplainApi
 from ext_proc.admin.http_port import HttpListener
 from ext_proc.batching.terms import NO_TERMS
 from ext_proc.config import Config
-from ext_proc.gathering.gatherer import Gatherer, wants
+from ext_proc.gathering.company import wants
+from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.known.status import known_status
 from ext_proc.node.explaining import NodeExplainer, version_status
 from ext_proc.node.known_calls import KnownCalls

@@ -153,6 +153,8 @@ def check_number(tensors: int) -> None:
 
 
 _REASONS = {Verb.MULTI_INFERENCE: AloneReason.EXAMPLES, Verb.STREAM_INFER: AloneReason.STREAM}
+_STEPWISE = (Prefixed, StringFields)
+"""Layouts whose elements have to be gone through one by one."""
 _PACKINGS = ("accept-encoding", "grpc-accept-encoding")
 """Headers of a call that its reply may depend on: the packings that the client takes."""
 
@@ -177,7 +179,7 @@ class TensorBatches(ABC, Generic[OwnForm]):
                 return Alone(AloneReason.NO_ROWS)
             for tensor, column in zip(request.form.tensors, request.columns, strict=True):
                 layout = tensor.layout
-                if isinstance(layout, Prefixed | StringFields) and request.rows * layout.elements > MAX_STRINGS:
+                if isinstance(layout, _STEPWISE) and request.rows * layout.elements > MAX_STRINGS:
                     return Alone(AloneReason.TOO_MANY)
                 layout.cut(column, [request.rows])
         except NotShared as refused:

@@ -50,6 +50,7 @@ from mesh.digits import number
 from mesh.tensors.dtypes import BY_V2
 
 _SIZE = "binary_data_size"
+_ROWS, _ID = Gap(ROWS), Gap(ID)
 _REMEMBERED = 2048  # characters of a message but for its data, up to which it is remembered
 _TAKEN = taker("id", "data")
 _FIRST = re.compile(r"\[[ \t\n\r]*([0-9]+)")  # of a shape
@@ -119,8 +120,8 @@ class _Said(NamedTuple):
     shape: tuple[int, ...]
     value: int  # which of the values that were taken out is its data; -1: they are binary
     size: int  # bytes of binary data
-    separator: str  # between its items
     members: dict[str, Any]
+    tensors: Mapping[tuple[int, ...], _Tensor]  # by the shape of its data in JSON, nested or flat; or by (): binary
 
 
 class _Skeleton(NamedTuple):
@@ -165,13 +166,11 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors[Rest
     for each in said.tensors:
         if each.value >= 0:
             value = values[each.value]
-            layout, depth = _items(value.value, each)
-            found.append((_Tensor(each.name, layout, depth, each.datatype, each.shape[1:]), value.text))
+            found.append((_in_json(each, value.value), value.text))
             continue
-        raw = raw_layout(each.datatype, each.shape[1:])
-        if raw is None:
+        if not each.tensors:
             raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        found.append((_Tensor(each.name, raw, 0, each.datatype, each.shape[1:]), view[at : at + each.size]))
+        found.append((each.tensors[()], view[at : at + each.size]))
         at += each.size
     if at != len(body):
         raise NotShared(AloneReason.MISFIT)
@@ -224,7 +223,7 @@ class _Document:
                     self.tensors.append(self._tensor(reader, place))
             elif name == "id":
                 self.id = int(_string(reader.value()))
-                self._use(self.id, Gap(ID))
+                self._use(self.id, _ID)
             else:
                 self.members[name] = reader.value()
         reader.end()
@@ -259,7 +258,7 @@ class _Document:
             else:
                 members[name] = reader.value()
                 if name == "shape" and (first := _FIRST.match(text, start)):
-                    self._gaps.append((*first.span(1), Gap(ROWS)))
+                    self._gaps.append((*first.span(1), _ROWS))
         parameters = members.get("parameters", {})
         check_tensor(parameters)
         if (value >= 0) == (_SIZE in parameters):
@@ -269,7 +268,9 @@ class _Document:
             if type(size) is not int or size < 0:
                 raise NotShared(AloneReason.NOT_UNDERSTOOD)
         name, datatype = _string(members.get("name")), _string(members.get("datatype"))
-        return _Said(name, datatype, _shape(members.get("shape")), value, size, separator, members)
+        shape = _shape(members.get("shape"))
+        tensors = _tensors_in_json(name, datatype, shape, separator) if value >= 0 else _binary(name, datatype, shape)
+        return _Said(name, datatype, shape, value, size, members, tensors)
 
 
 def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Template:
@@ -278,7 +279,7 @@ def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Templ
     parts += [f"{compact(name)}:{compact(value)}," for name, value in sorted(members.items())]
     parts.append('"inputs":[{')
     for at, each in enumerate(tensors):
-        parts += ("},{" if at else "", '"shape":[', Gap(ROWS), *[f",{size}" for size in each.shape[1:]], "]")
+        parts += ("},{" if at else "", '"shape":[', _ROWS, *[f",{size}" for size in each.shape[1:]], "]")
         plain = sorted(each.members.keys() - {"shape", "parameters"})
         parts += [f",{compact(name)}:{compact(each.members[name])}" for name in plain]
         parameters = each.members.get("parameters", {})
@@ -292,7 +293,8 @@ def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Templ
 
 
 def _write(form: RestForm, message: Draft) -> Written:
-    values = {Gap(ROWS): str(message.rows)}
+    its_id = read_text(message.id)
+    values = {_ROWS: str(message.rows), _ID: its_id}
     blobs: list[Bytes] = []
     for at, (tensor, pieces) in enumerate(zip(form.tensors, message.columns, strict=True)):
         if tensor.depth:
@@ -300,25 +302,38 @@ def _write(form: RestForm, message: Draft) -> Written:
         else:
             values[Gap(SIZE, at)] = str(sum(map(len, pieces)))
             blobs += pieces
-    its_id = read_text(message.id)
-    values[Gap(ID)] = its_id
     text = form.text.filled(values)
-    if its_id and Gap(ID) not in form.text.gaps:
+    if its_id and _ID not in form.text.gaps:
         text = f'{{"id":{its_id},{text[1:]}'
     written = write_text(text)
     return Written(b"".join([written, *blobs]), ((HEADER, str(len(written))),) if form.told else ())
 
 
-def _items(values: Any, said: _Said) -> tuple[Items, int]:
-    """The layout of JSON data, flat or nested as the shape is, and their depth. Raises Misfit."""
-    nested, kinds = shape_of(values)
+def _tensors_in_json(
+    name: str, datatype: str, shape: tuple[int, ...], separator: str
+) -> dict[tuple[int, ...], _Tensor]:
+    """A tensor by the shape of its data: nested as it is itself, or flat."""
+    tail = shape[1:]
+    flat = _Tensor(name, Items(math.prod(tail), 0, separator), 1, datatype, tail)
+    nested = _Tensor(name, Items(1, lists_in(tail), separator), len(shape), datatype, tail)
+    return {(math.prod(shape),): flat, shape: nested}
+
+
+def _binary(name: str, datatype: str, shape: tuple[int, ...]) -> dict[tuple[int, ...], _Tensor]:
+    """A tensor whose data are bytes; none where these have no known layout."""
+    raw = raw_layout(datatype, shape[1:])
+    return {} if raw is None else {(): _Tensor(name, raw, 0, datatype, shape[1:])}
+
+
+def _in_json(said: _Said, values: Any) -> _Tensor:
+    """The tensor whose JSON data these are. Raises Misfit."""
+    shape, kinds = shape_of(values)
     if not kinds <= _KINDS.get(said.datatype, set()):
         raise Misfit("values of another type")
-    if nested == said.shape:
-        return Items(1, lists_in(nested[1:]), said.separator), len(nested)
-    if nested != (math.prod(said.shape),):
+    tensor = said.tensors.get(shape)
+    if tensor is None:
         raise Misfit("other values than the shape has")
-    return Items(math.prod(said.shape[1:]), 0, said.separator), 1
+    return tensor
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

@@ -500,6 +500,24 @@ def test_the_way_to_the_device_is_told_from_the_time_on_it(way: float) -> None:
     assert times.expected(4) == pytest.approx(0.020, rel=0.02)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.003, 0.001), (0.001, 0.003)])
+def test_a_way_that_has_changed_is_learned_anew(before: float, after: float) -> None:
+    """Programs that wake for each call take longer to hand it on than busy ones. Of all the batches that follow none
+    finds the device free, but for those that are held back to see."""
+    chance = Random(1)
+
+    def way() -> float:
+        return (before if system.now < 1 else after) * chance.uniform(0.7, 1.3)
+
+    system = Simulation(batching(), fixed(0.020), way=way)
+    system.arrive(call(at=i / 20) for i in range(20))
+    steady = [call(at=1 + i / 199) for i in range(2000)]
+    system.arrive(steady)
+    system.run()
+    lags = [system.answered[one] - one.arrived for one in steady]
+    assert mean(lags[1000:]) <= 2 * after + 0.020 + 0.010 + 2 * after * 0.25 + 0.001
+
+
 @pytest.mark.parametrize("alone", [1, 2, 20])
 @pytest.mark.parametrize("queued", [0, 600])
 def test_a_first_batch_that_takes_long_teaches_nothing_of_the_others(alone: int, queued: int) -> None:
