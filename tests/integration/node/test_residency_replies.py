@@ -1,4 +1,4 @@
-"""Nodes whose publish ports no edge can reach: what they hold is learnt from their replies, on the newest Envoy and on the oldest."""
+"""Nodes whose publish ports no edge can reach: what they hold is learnt from their replies, on two Envoys."""
 
 import asyncio
 import json
