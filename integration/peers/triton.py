@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, answers
+from integration.stack.supervisor import supervised
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / "build" / "triton"
@@ -149,18 +150,26 @@ def write_ensemble(repository: Path, name: str, *steps: str, folder: str | None 
 
 @asynccontextmanager
 async def triton(
-    repository: Path, *, load: Sequence[str] = (), within: float = 60.0, options: Sequence[str] = ()
+    repository: Path,
+    *,
+    load: Sequence[str] = (),
+    within: float = 60.0,
+    options: Sequence[str] = (),
+    completes: bool = False,
 ) -> AsyncIterator[Triton]:
     """Run a Triton with explicit model control over `repository`; at the end its whole process group is gone.
 
     `load` names the models to load at the start, `within` is the longest wait for readiness in seconds and
-    `options` are added to its command line. Raises ProcessError with the tail of its log.
+    `options` are added to its command line. With `completes` it completes the models' configurations, as it does unless
+    it is told not to: for that it starts each Python model once more, and waits for two seconds at each load.
+    One that crashes is started again (`Supervisor`), with the models of `load`. Raises ProcessError with the tail of
+    its log.
     """
     with TemporaryDirectory(prefix="tbms-triton-") as scratch:
         grpc_port, http_port = free_ports(2)
         shared_memory = f"tbms_triton_{http_port}_"
         process = Process(
-            "triton",
+            "Triton",
             [
                 _server() / "bin" / "tritonserver",
                 f"--model-repository={repository}",
@@ -174,6 +183,7 @@ async def triton(
                 f"--http-port={http_port}",
                 "--allow-metrics=false",
                 "--exit-timeout-secs=5",
+                *([] if completes else ["--disable-auto-complete-config"]),
                 *options,
             ],
             Path(scratch) / "triton.log",
@@ -184,10 +194,10 @@ async def triton(
             },
         )
         try:
-            await process.start(answers(f"http://127.0.0.1:{http_port}/v2/health/ready"), within)
-            yield Triton(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", process)
+            # Killed at the end: it would take seconds to leave, and what it leaves behind is removed here.
+            async with supervised(process, answers(f"http://127.0.0.1:{http_port}/v2/health/ready"), within):
+                yield Triton(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", process)
         finally:
-            process.kill()  # it would take seconds to leave, and what it leaves behind is removed here
             for region in Path("/dev/shm").glob(f"{shared_memory}*"):
                 region.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from integration.stack import reaper
 _POLL = 0.02
 _LOOK = 0.1
 _TAIL_LINES = 25
+_NOT_THE_END = (signal.SIGSTOP, signal.SIGCONT)
 
 
 class ProcessError(Exception):
@@ -43,6 +44,7 @@ class Process:
         self._env = None if env is None else {**os.environ, **env}
         self._child: subprocess.Popen[bytes] | None = None
         self._watched = False
+        self._told_to_end = False
         Process.known.add(self)
 
     @property
@@ -56,6 +58,12 @@ class Process:
         if self._child is None:
             raise ProcessError(f"{self.name} was not started.")
         return self._child.pid
+
+    @property
+    def crash(self) -> int | None:
+        """The number of the signal that has ended the child, if none was sent through this object."""
+        status = None if self._child is None or self._told_to_end else self._child.poll()
+        return None if status is None or status >= 0 else -status
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
         """The last lines of the log."""
@@ -79,6 +87,7 @@ class Process:
                 env=self._env,
                 process_group=0,
             )
+        self._told_to_end = False
         reaper.watch(self._child.pid)
         self._watched = True
         try:
@@ -94,6 +103,7 @@ class Process:
         deadline = time.monotonic() + grace
         try:
             if self.running:
+                self._told_to_end = True
                 self._child.terminate()
             while self.running and time.monotonic() < deadline:
                 await asyncio.sleep(_POLL)
@@ -105,6 +115,7 @@ class Process:
         """SIGKILL to the whole group, waited for. Harmless when it has ended."""
         if self._child is None or not self._watched:
             return
+        self._told_to_end = self._told_to_end or self.running
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
@@ -115,6 +126,7 @@ class Process:
         """Sends one signal to the child itself, not to its group."""
         if not self.running:
             raise ProcessError(f"{self.name} does not run.")
+        self._told_to_end = self._told_to_end or number not in _NOT_THE_END
         os.kill(self.pid, number)
 
     def check(self) -> None:

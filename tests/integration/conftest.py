@@ -13,7 +13,9 @@ from integration.stack.embedded import EmbeddedNode, NodeSpec
 from integration.stack.envoys import envoy_binary
 from integration.stack.process import Process
 from integration.stack.sidecar import Sidecar
+from integration.stack.supervisor import Supervisor
 from mesh.routing.rendezvous import Rendezvous
+from tests.integration.excuses import excuse
 
 TENANTS = ("acme", "birch", "cobalt")
 NODES = ("node-a", "node-b", "node-c")
@@ -24,6 +26,7 @@ STRICTLY_BY_THE_RING = {**BY_THE_RING, "envoy": {"server_wait_seconds": 30.0}}
 
 _HERE = Path(__file__).parent
 _LOG_LINES, _LOG_LINE = 12, 300
+_CRASHES = pytest.StashKey[int]()  # how many there had been when the test began
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,10 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[_CRASHES] = len(Supervisor.crashes)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What the processes of this moment have logged belongs to every failure."""
+    """What the processes of this moment have logged belongs to every failure that is none of a Triton's own."""
     report = yield
+    if report.failed and item.get_closest_marker("triton"):
+        excuse(report, item.stash[_CRASHES])
     if report.failed:
         for process in sorted(Process.known, key=lambda each: each.name):
             if tail := process.tail(_LOG_LINES):

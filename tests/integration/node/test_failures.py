@@ -15,6 +15,7 @@ from integration.stack.cached_node import CachedNode, CachedSpec
 from tests.integration import calls
 from tests.integration.conftest import need_envoy
 from tests.integration.node.cache_node import until, write_onnx
+from tests.integration.node.outage import start_again
 from tests.integration.raw import channel, rest_client, unary
 
 BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]}).encode()
@@ -108,7 +109,7 @@ async def test_the_server_is_killed_in_the_middle_of_a_load(node: CachedNode, ht
     held = all_kinds(node, http, "second")
     await loading(node, "second")
     node.agent.server.kill()
-    await node.agent.start_server()
+    await start_again(node.agent)
     # Envoy asks the new process again. Only an override is not asked for twice, so that its call ends.
     assert await asyncio.gather(*held) == [200, "OK", "UNAVAILABLE" if node.spec.envoy == "1.40" else "OK"]
     assert await asyncio.gather(*all_kinds(node, http, "second")) == [200, "OK", "OK"]

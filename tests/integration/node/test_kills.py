@@ -19,6 +19,7 @@ from tests.integration.conftest import need_envoy
 from tests.integration.kinds import BODY
 from tests.integration.metrics import metric
 from tests.integration.node.cache_node import until, write_onnx
+from tests.integration.node.outage import start_again
 from tests.mesh.model_cache.stores.scripted_s3 import ScriptedS3, scripted_s3
 
 PART = 64 << 10
@@ -124,7 +125,7 @@ async def test_the_server_is_killed_in_the_middle_of_a_fetch(scene: Scene) -> No
     scene.node.agent.server.kill()
     await until(lambda: scene.waiting["fetched"] == 0)  # the store has seen that nobody waits for this read
     scene.hanging.clear()
-    await scene.node.agent.start_server()
+    await start_again(scene.node.agent)
     assert await held == (200, ""), "Envoy has asked the new process"
     assert set(scene.times_read("fetched").values()) == {1}, "it went on where it was"
 

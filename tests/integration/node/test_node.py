@@ -1,6 +1,7 @@
 """Unchanged clients through an edge's Envoy and a node's Envoy to model servers that started empty."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
+from tritonclient.grpc import service_pb2 as pb
 
 from integration.peers.clients.client import Client, ClientError, Endpoints
 from integration.peers.clients.tf_serving import PlainGrpc, TfServingRest
@@ -16,8 +18,10 @@ from integration.stack import models
 from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.embedded import EmbeddedNode
 from integration.stack.stack import Stack
+from tests.integration import calls
 from tests.integration.conftest import NODES, STRICTLY_BY_THE_RING, need_envoy, owner
 from tests.integration.node.cache_node import until
+from tests.integration.raw import channel, unary
 
 ROOM = 3  # models on each node: less than the third of the models that it is asked for
 
@@ -78,3 +82,32 @@ async def test_an_unknown_model_is_told_in_the_clients_words(stack: Stack[Cached
     images = models.digits()[1].images[:1]
     with pytest.raises(ClientError, match="No store has a model 'nobody'"):
         await client.predict(Endpoints(stack.edge.target, stack.edge.http), "nobody", images)
+
+
+async def conversations(stack: Stack[CachedNode]) -> Counter[str]:
+    """How many the nodes' Envoys have had with their servers, by the way in which they were held."""
+    counts: Counter[str] = Counter()
+    async with httpx.AsyncClient(trust_env=False) as admin:
+        for node in stack.nodes.values():
+            text = (await admin.get(f"{node.agent.envoy_admin}/stats?filter=ext_proc.*streams_started")).text
+            for name, count in (line.rsplit(": ", 1) for line in text.splitlines()):
+                counts[name.split(".ext_proc.")[1].split(".")[0]] += int(count)
+    return counts
+
+
+async def test_a_node_does_not_read_again_what_only_the_body_names(stack: Stack[CachedNode], names: list[str]) -> None:
+    """A gRPC call that only its body names is read once: the edge tells the node by a header."""
+    await empty(stack)
+    images = models.digits()[1].images[:1]
+    request = pb.ModelInferRequest.FromString(calls.v2_grpc(names[0], images).message)
+    request.model_version = "1"
+    async with channel(stack.edge.target) as through:
+        before = await conversations(stack)
+        reply = await unary(through, calls.V2_INFER, request.SerializeToString(), timeout=60)
+        assert reply.code == "OK", reply.details
+        assert await conversations(stack) - before == Counter(open=1)
+        held = {key for node in stack.nodes.values() for key in await node.states()}
+        assert f"{names[0]}:1" in held
+        request.model_version = "2"
+        reply = await unary(through, calls.V2_INFER, request.SerializeToString(), timeout=60)
+        assert (reply.code, "version 2" in reply.details) == ("NOT_FOUND", True), reply.details

@@ -37,12 +37,23 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def stack(shelf: Path) -> AsyncIterator[Stack[CachedNode]]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def running(shelf: Path) -> AsyncIterator[Stack[CachedNode]]:
     need_envoy("1.40")
-    async with Stack(shelf, [CachedSpec("a"), CachedSpec("b")], sections=SECTIONS) as running:
-        await until(lambda: heard(running, "a", "b"))
-        yield running
+    async with Stack(shelf, [CachedSpec("a"), CachedSpec("b")], sections=SECTIONS) as stack:
+        yield stack
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stack(running: Stack[CachedNode]) -> Stack[CachedNode]:
+    """Both nodes up, and empty."""
+    await until(lambda: heard(running, "a", "b"))
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as admin:
+        for node in running.nodes.values():
+            for book in await node.books():
+                await admin.post(f"{node.agent.admin}/models/{book['model']}/unload")
+    await until(lambda: _nothing_is_held(running))
+    return running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -174,6 +185,10 @@ async def test_a_node_that_comes_back_takes_its_share_again(stack: Stack[CachedN
 
 async def _equals(stack: Stack[CachedNode], expected: dict[str, dict[str, str]]) -> bool:
     return await held(stack) == expected
+
+
+async def _nothing_is_held(stack: Stack[CachedNode]) -> bool:
+    return not any((await held(stack)).values())
 
 
 async def _is(stack: Stack[CachedNode], model: str, expected: dict[str, str]) -> bool:

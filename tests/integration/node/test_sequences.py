@@ -80,6 +80,8 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet
             made.tritons.append(server)
         await made.load()
         yield made
+        for node in made.nodes:
+            node.kill()  # it would wait for the sequences that tests leave unended
 
 
 async def edge_of(fleet: Fleet, stack: AsyncExitStack, folder: Path, version: str = "1.40", **sections: Any) -> Sidecar:
@@ -321,7 +323,7 @@ async def test_a_session_of_any_model_keeps_its_node(edge: Sidecar) -> None:
             await grpc.infer(DOUBLE, [tensor], headers={"tbms-session": "(a b)"})
 
 
-@pytest.mark.parametrize("version", ["1.40", "1.38", "1.36"])
+@pytest.mark.parametrize("version", ["1.40", "1.36"])
 async def test_no_other_node_is_asked_for_a_session_of_a_node_that_is_gone(
     fleet: Fleet, tmp_path: Path, version: str
 ) -> None:

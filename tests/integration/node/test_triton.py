@@ -32,7 +32,7 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cached
     write_model(shelf, "broken", DOUBLING_CONFIG, BROKEN)
     models = folder / "cache" / "models"
     models.mkdir(parents=True)
-    async with triton(models) as server:
+    async with triton(models, completes=True) as server:
         spec = CachedSpec("node", cache={"capacity": {"models": 1}, "room_seconds": 30})
         async with CachedNode(spec, shelf, folder, Served(server.grpc, server.rest)) as running:
             yield running

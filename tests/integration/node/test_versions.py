@@ -19,7 +19,7 @@ from integration.peers.triton import DOUBLING, DOUBLING_CONFIG, missing, triton
 from integration.stack.cached_node import CachedNode, CachedSpec, Served
 from integration.stack.embedded import EmbeddedNode, NodeSpec
 from mesh.model_cache.books.names import Key
-from mesh.model_cache.errors import CacheError, ModelMissing
+from mesh.model_cache.errors import Busy, CacheError, ModelMissing
 from tests.integration.conftest import need_envoy
 from tests.integration.kinds import BODY
 from tests.integration.node.cache_node import CacheNode, cache_node, until
@@ -94,10 +94,19 @@ async def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             "missing_seconds": 0.1,
             "back_off": {"first_seconds": 0.1, "most_seconds": 0.2},
         }
+        if request.param == "triton":
+            # Each load that fails starts Python processes, and a Triton that has many to give up may crash.
+            settings |= {"refresh_seconds": 0.2, "back_off": {"first_seconds": 0.5, "most_seconds": 1.0}}
         (driven, alone) = servers
         node = await stack.enter_async_context(cache_node(folder / "cache", shelf, *driven, **settings))
         other = await stack.enter_async_context(cache_node(folder / "unused", shelf, *alone))
         yield Way(request.param, shelf, node, other, alone[0])
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def up(way: Way) -> None:
+    """A server that has crashed under another test is there again."""
+    await until(lambda: not way.node.manager.status().server and not way.alone.manager.status().server)
 
 
 def put(way: Way, model: str, path: str, what: Put) -> None:
@@ -172,7 +181,10 @@ async def check(way: Way, model: str, step: Step, first: bool) -> None:
     expected = (200, [step.factor, 2 * step.factor])
 
     async def settled() -> bool:
-        lease = await node.manager.ensure(model)
+        try:
+            lease = await node.manager.ensure(model)
+        except Busy:  # a server that has crashed is started again
+            return False
         version = lease.key.version
         lease.release()
         return (

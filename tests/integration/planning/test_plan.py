@@ -1,5 +1,6 @@
 """`tbms plan` against the embedded model server over all four protocols, and against a real Triton."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -157,29 +158,34 @@ def request_of(columns: int, rows: int, file: Path) -> Path:
     return file
 
 
+async def aside(server: str, api: str, model: str, file: Path, *arguments: str) -> Result:
+    """As `asked`, while this event loop goes on: it looks after the Triton."""
+    return await asyncio.to_thread(asked, server, api, model, file, *arguments)
+
+
 @pytest.mark.triton
-def test_a_device_whose_batches_cost_the_same(a_triton: Triton, tmp_path: Path) -> None:
+async def test_a_device_whose_batches_cost_the_same(a_triton: Triton, tmp_path: Path) -> None:
     file = request_of(4, 2, tmp_path / "request")
     sleeper = [a_triton.grpc, "v2-grpc", "sleeper", file]
-    result = asked(*sleeper, "--max-rows", str(MAX_ROWS), "--repeats", "3", "--json")  # type: ignore[arg-type]
+    result = await aside(*sleeper, "--max-rows", str(MAX_ROWS), "--repeats", "3", "--json")  # type: ignore[arg-type]
     assert result.exit_code == 0, result.output
     told = json.loads(result.output)
     assert [each["rows"] for each in told["curve"]] == [1, 2, 4, 8, 10]
     assert all(each["seconds"] >= BATCH_SECONDS for each in told["curve"])
     assert told["capacity"] <= told["max_rows"] / BATCH_SECONDS
-    same = asked(*sleeper, "--check-batching", "--max-rows", str(MAX_ROWS), "--json")  # type: ignore[arg-type]
+    same = await aside(*sleeper, "--check-batching", "--max-rows", str(MAX_ROWS), "--json")  # type: ignore[arg-type]
     assert (same.exit_code, json.loads(same.output)["verdict"]) == (0, "same")
-    error = asked(*sleeper, "--max-rows", str(MAX_ROWS + 1), "--repeats", "1").exception  # type: ignore[arg-type]
+    error = (await aside(*sleeper, "--max-rows", str(MAX_ROWS + 1), "--repeats", "1")).exception  # type: ignore[arg-type]
     assert isinstance(error, TbmsError)
     assert str(error).endswith(f"That was a batch of {MAX_ROWS + 1} rows; --max-rows bounds them.")
 
 
 @pytest.mark.triton
-def test_a_model_that_is_unsteady_and_a_single_row(a_triton: Triton, tmp_path: Path) -> None:
+async def test_a_model_that_is_unsteady_and_a_single_row(a_triton: Triton, tmp_path: Path) -> None:
     file = request_of(2, 2, tmp_path / "two")
-    unsteady = asked(a_triton.grpc, "v2-grpc", "unsteady", file, "--check-batching", "--max-rows", "4")
+    unsteady = await aside(a_triton.grpc, "v2-grpc", "unsteady", file, "--check-batching", "--max-rows", "4")
     assert unsteady.exit_code == 4, unsteady.output
     assert "Different when asked alone twice: y" in unsteady.output
     one = request_of(4, 1, tmp_path / "one")
-    alone = asked(a_triton.grpc, "v2-grpc", "sleeper", one, "--check-batching", "--max-rows", "2")
+    alone = await aside(a_triton.grpc, "v2-grpc", "sleeper", one, "--check-batching", "--max-rows", "2")
     assert alone.exit_code == 5, alone.output
