@@ -19,7 +19,7 @@ from mesh.model_cache import config_pbtxt
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders.channel import RpcFailed, connect, lost, method
 from mesh.model_cache.loaders.loader import Loaded, LoadFailed
-from mesh.model_cache.loaders.version_policy import override
+from mesh.model_cache.loaders.version_policy import override, present
 
 _SERVICE = "/inference.GRPCInferenceService/"
 EMBEDDED = "tbms"
@@ -63,8 +63,8 @@ class TritonLoader:
     async def load(self, key: Key, folder: Path) -> Loaded:
         """Load the version beside those that are loaded. Raises LoadFailed with Triton's words, or ServerAway."""
         async with self._alone(key.model, folder) as parts:
-            others = await self._versions(key.model)
-            await self._serve(key.model, others | {key.version}, folder, parts)
+            kept = await self._loadable(await self._versions(key.model), folder)
+            await self._serve(key.model, kept | {key.version}, folder, parts)
             ready = await self._ready(pb.ModelReadyRequest(name=key.model, version=str(key.version)))
             if not ready.ready:
                 raise LoadFailed(f"version {key.version} is not ready after its load")
@@ -74,7 +74,7 @@ class TritonLoader:
         """Unload the version; the others stay. Raises LoadFailed or ServerAway."""
         async with self._alone(key.model, folder) as parts:
             held = await self._versions(key.model)
-            others = held - {key.version}
+            others = await self._loadable(held - {key.version}, folder)
             if not others:
                 await self._unload(pb.RepositoryModelUnloadRequest(model_name=key.model))
                 await self._until_gone(key.model)
@@ -123,8 +123,8 @@ class TritonLoader:
         """
         for part in parts:
             beside = folder.with_name(part)
-            held = await self._versions(part)
-            config = await asyncio.to_thread(override, beside, held) if held and beside.is_dir() else None
+            kept = await self._loadable(await self._versions(part), beside)
+            config = await asyncio.to_thread(override, beside, kept) if kept else None
             if config is not None:
                 await self._send_load(part, config)
         await self._send_load(model, await asyncio.to_thread(override, folder, wanted))
@@ -134,6 +134,13 @@ class TritonLoader:
         if config is not None:
             request.parameters["config"].string_param = config
         await self._load(request)
+
+    async def _loadable(self, held: frozenset[int], folder: Path) -> frozenset[int]:
+        """Those of the versions whose files are there: a load that asks for any other fails.
+
+        Triton's index may leave out a version that goes, and have it again: its files are gone by then.
+        """
+        return held & await asyncio.to_thread(present, folder) if held else held
 
     async def _versions(self, model: str) -> frozenset[int]:
         return frozenset(key.version for key in await self.held(()) if key.model == model)

@@ -20,16 +20,22 @@ def override(folder: Path, wanted: frozenset[int]) -> str | None:
         config = config_pbtxt.read(folder)
     except config_pbtxt.ConfigFault as fault:
         raise LoadFailed(str(fault)) from fault
-    folders = [child.name for child in folder.iterdir() if child.is_dir()]
-    present = {version for name in folders if (version := number(name, 19)) is not None}
-    if _served(config, present) == wanted:
+    if _served(config, present(folder)) == wanted:
         return None
     config.name = config.name or folder.name
     config.version_policy.specific.versions[:] = sorted(wanted)
     return json_format.MessageToJson(config, preserving_proto_field_name=True, indent=None)
 
 
-def _served(config: model_config_pb2.ModelConfig, present: set[int]) -> set[int]:
+def present(folder: Path) -> frozenset[int]:
+    """The versions that have a folder in the model's `folder`; none where that is gone. Blocking."""
+    if not folder.is_dir():
+        return frozenset()
+    names = [child.name for child in folder.iterdir() if child.is_dir()]
+    return frozenset(version for name in names if (version := number(name, 19)) is not None)
+
+
+def _served(config: model_config_pb2.ModelConfig, present: frozenset[int]) -> frozenset[int]:
     policy = config.version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":
@@ -37,6 +43,6 @@ def _served(config: model_config_pb2.ModelConfig, present: set[int]) -> set[int]
         case "specific":
             return present & set(policy.specific.versions)
         case "latest":
-            return set(sorted(present)[-max(policy.latest.num_versions, 1) :])
+            return frozenset(sorted(present)[-max(policy.latest.num_versions, 1) :])
         case _:
-            return set(sorted(present)[-1:])
+            return frozenset(sorted(present)[-1:])

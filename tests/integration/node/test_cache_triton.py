@@ -1,6 +1,7 @@
 """The model cache over a real Triton in explicit mode, with its Python backend."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -87,6 +88,17 @@ async def test_two_versions_side_by_side_under_a_policy_that_serves_one(server: 
         assert await node.call("a") == DOUBLED
         await node.manager.commands.unload("a")
         assert (await node.call("a"))[0] != 200
+
+
+async def test_a_version_whose_files_have_gone_does_not_keep_another_one_loaded(server: Triton, shelf: Path) -> None:
+    (shelf / "a" / "2").mkdir()
+    (shelf / "a" / "2" / "model.py").write_text(TRIPLING)
+    async with cached(server, shelf) as node:
+        for version in (1, 2):
+            (await node.manager.ensure("a", version)).release()
+        shutil.rmtree(shelf.parent / "cache" / "models" / "a" / "2")
+        await node.manager.commands.unload("a", 1)
+        assert (await node.call("a", 1))[0] != 200
 
 
 async def test_a_model_that_does_not_load_says_why(server: Triton, shelf: Path) -> None:
