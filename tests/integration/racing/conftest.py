@@ -16,6 +16,7 @@ from tests.integration.racing.racing import RULES, Client
 # What clients that send no header of ours can meet; see test_names.
 MODELS = {
     "known": {"limit_ms": 400, "estimate_ms": 20, "backups": ["svm;est=100"]},
+    "patient": {"limit_ms": 20_000, "estimate_ms": 20, "backups": ["svm;est=100"]},
     "fixed": {
         "limit_ms": 100,
         "fallback": {

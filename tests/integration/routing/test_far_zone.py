@@ -68,7 +68,7 @@ async def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
             envoy["egress"] = f"unix:{folder}/egress.sock"
         sections = {
             "routing": {"zone": "zone-1"},
-            "probe": {"interval": 0.2, "retry_interval": 0.05, "timeout": 0.5, "failures": 2},
+            "probe": {"interval": 0.2, "retry_interval": 0.05, "timeout": 5.0, "failures": 2},
             "envoy": envoy,
             "models": {SEQUENCES: {"stateful": True}},
         }
