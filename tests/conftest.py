@@ -1,5 +1,6 @@
 """For every test: examples of Hypothesis have no time limit, since a busy machine is no fault of the code."""
 
+import gc
 import signal
 
 from hypothesis import settings
@@ -10,3 +11,9 @@ settings.load_profile("untimed")
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """A full collection of all modules and tests would hold up whatever a test is about to time out for half a second."""
+    gc.collect()
+    gc.freeze()

@@ -187,8 +187,9 @@ async def test_compressed_messages_are_unimplemented(tmp_path: Path) -> None:
 
 async def test_a_deadline_and_a_cancellation_reach_the_session(tmp_path: Path) -> None:
     async with both(tmp_path) as channel:
+        assert await channel.unary_unary("/t.T/Echo")(b"there") == b"there"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/t.T/Held")(b"x", timeout=0.2)
+            await channel.unary_unary("/t.T/Held")(b"x", timeout=1.0)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         async with asyncio.timeout(10):
             await (await held()).is_gone.wait()

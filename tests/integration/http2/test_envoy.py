@@ -80,7 +80,9 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(recorder("a"))
         here = Place(folder, node, free_ports(3))
-        settings = EnvoySettings(listen=here.listen, egress=here.egress, admin=here.admin, upstream_header=True)
+        settings = EnvoySettings(
+            listen=here.listen, egress=here.egress, admin=here.admin, upstream_header=True, server_wait_seconds=30.0
+        )
         config = folder / "envoy.yaml"
         config.write_text(render(settings, version=request.param, server=here.server, nodes=[node.node]))
         command = [envoy_binary(request.param), "-c", config, "--concurrency", "1", "--disable-hot-restart"]
