@@ -14,6 +14,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_finish() -> None:
-    """A full collection of all modules and tests would hold up whatever a test is about to time out for half a second."""
+    """Modules and tests are left out of later garbage collections, each of which would stop all for half a second."""
     gc.collect()
     gc.freeze()

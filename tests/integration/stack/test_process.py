@@ -17,7 +17,8 @@ STUBBORN = """
 trap '' TERM
 sleep 600 &
 echo $! > "$0.grandchild"
-echo $$ > "$0.child"
+echo $$ > "$0.written"
+mv "$0.written" "$0.child"
 while true; do sleep 1; done
 """
 
