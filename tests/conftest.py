@@ -5,8 +5,11 @@ import signal
 
 from hypothesis import settings
 
+from tests.typed_messages import remember_classes
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+remember_classes()
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

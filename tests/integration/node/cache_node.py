@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 from onnx import TensorProto, helper
 
+from integration.stack.sidecar import Sidecar
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.loaders.loader import Loaded, Loader
@@ -117,6 +119,23 @@ def write_onnx(shelf: Path, name: str, version: int = 1, factor: float = FACTOR)
     folder = shelf / name / str(version)
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+class Restart:
+    """A server that is killed and started again: `quick` if Envoy's tries to ask it outlast that on any machine.
+
+    For longer than a second Envoy need not wait: then calls that may pass without the server do, and the others end.
+    """
+
+    def __init__(self, agent: Sidecar) -> None:
+        self._agent = agent
+        self._since = time.monotonic()
+        agent.server.kill()
+
+    async def end(self) -> bool:
+        """Starts it again. Whether that was quick."""
+        await self._agent.start_server()
+        return time.monotonic() - self._since < 1.2
 
 
 async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
