@@ -13,7 +13,6 @@ from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.raw import channel, rest_client, unary
 
-
 _PAUSE = 0.005
 
 

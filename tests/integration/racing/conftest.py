@@ -47,7 +47,7 @@ class Stage:
 
     async def until_alive(self) -> None:
         """The node answers no probes while tests run that use no loop."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not all(node["alive"] for node in (await self.edge.status())["nodes"]):
                 await asyncio.sleep(0.05)
 

@@ -69,6 +69,16 @@ async def until(scene: Scene, held: Any, what: str) -> dict[str, Any]:
     raise AssertionError(f"{what}: {status['calls']}, {status['logs']} logs, {status.get('known')}")
 
 
+async def settled(scene: Scene) -> dict[str, Any]:
+    """The status once Envoy has told of all that has ended: it keeps the last ones for a tenth of a second."""
+    before, status = -1, await scene.edge.status()
+    while total(status) != before:
+        before = total(status)
+        await asyncio.sleep(0.5)
+        status = await scene.edge.status()
+    return status
+
+
 async def ask(client: aiohttp.ClientSession, call: calls.Rest, **headers: str) -> int:
     async with client.post(call.path, data=call.body, headers={**call.headers, **headers}) as reply:
         await reply.read()
@@ -97,13 +107,13 @@ async def test_of_a_model_that_is_called_often_some_calls_are_told_of_and_all_th
     often = {"known": {"sampled_from": 1.0}}
     async with scene_of(version, tmp_path, **often) as scene, aiohttp.ClientSession(scene.edge.http) as client:
         call = calls.tfs_rest(MODEL, IMAGE)
-        made = await make_known(scene, client, call)
-        before = (await scene.edge.status())["known"]["version"]
-        for _ in range(60):
-            assert await ask(client, call) == 200
-        await until(scene, lambda status: total(status) == made + 60, "all told")
-        changed = await until(scene, lambda status: status["known"]["version"] != before, "another map")
-        await until(scene, lambda status: status["known"]["taken"], "taken")
+        await make_known(scene, client, call)
+        before = known = (await scene.edge.status())["known"]
+        while known["version"] == before["version"] or not known["taken"]:
+            for _ in range(10):
+                assert await ask(client, call) == 200
+            known = (await scene.edge.status())["known"]
+        changed = await settled(scene)
         scene.plays(Part(status=(400, grpc.StatusCode.INVALID_ARGUMENT)))
         for _ in range(30):
             assert await ask(client, call) == 400
@@ -111,9 +121,10 @@ async def test_of_a_model_that_is_called_often_some_calls_are_told_of_and_all_th
         await until(scene, lambda status: total(status) == total(changed) + 30, "all that fail are told of")
         for _ in range(800):
             assert await ask(client, call) == 200
-        await asyncio.sleep(0.3)  # Envoy keeps the last ones for a tenth of a second
-        told = total(await scene.edge.status()) - total(changed) - 30
-        assert told % 16 == 0
+        last = await settled(scene)
+        told = total(last) - total(changed) - 30
+        if last["known"]["version"] == known["version"]:  # or they were so seldom that all were told for a while
+            assert told % 16 == 0
         assert 240 < told < 1600, "by chance, one in 16 of 800, each for 16"
 
 
@@ -159,7 +170,7 @@ async def test_calls_whose_callers_leave_are_counted_once(version: str, tmp_path
         made = await make_known(scene, client, call)
         scene.plays(Part(seconds=None))
         callers = [asyncio.create_task(ask(client, call)) for _ in range(20)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while scene.arrived() < len(callers):
                 await asyncio.sleep(0.01)
         for caller in callers:

@@ -47,7 +47,7 @@ class Scene:
 
     async def alive(self, name: str, alive: bool) -> None:
         """Once the edge believes that."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while {node["id"]: node["alive"] for node in (await self.edge.status())["nodes"]}[name] is not alive:
                 await asyncio.sleep(0.05)
 

@@ -63,7 +63,7 @@ class Scene:
         self.node = Node("a", grpc="127.0.0.1:1", residency=f"127.0.0.1:{peer.port}")
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not true():
                 await asyncio.sleep(0.005)
 
