@@ -122,9 +122,10 @@ def write_onnx(shelf: Path, name: str, version: int = 1, factor: float = FACTOR)
 
 
 class Restart:
-    """A server that is killed and started again: `quick` if Envoy's tries to ask it outlast that on any machine.
+    """A server that is killed, and started again by `end`.
 
-    For longer than a second Envoy need not wait: then calls that may pass without the server do, and the others end.
+    Envoy tries for a second and a half at least to ask it: after that, calls that may pass without the server do so,
+    and the others end.
     """
 
     def __init__(self, agent: Sidecar) -> None:
@@ -133,12 +134,12 @@ class Restart:
         agent.server.kill()
 
     async def end(self) -> bool:
-        """Starts it again. Whether that was quick."""
+        """Starts it again. Whether it was there in time, so that Envoy has asked it."""
         await self._agent.start_server()
         return time.monotonic() - self._since < 1.2
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait for something that a real server brings about."""
     async with asyncio.timeout(seconds):
         while True:

@@ -104,7 +104,7 @@ async def test_nothing_is_left_when_it_is_interrupted(
     async with asyncio.timeout(100):
         while said not in demo.tail() or len(descendants(demo.pid)) < processes:
             demo.check()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
     children = descendants(demo.pid)
     demo.signal(number)
     async with asyncio.timeout(60):
