@@ -2,8 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.stack import Stack
 from tests.deploy.expressions import DASHBOARDS, RULES, alerts, queries
 from tests.integration.conftest import need_envoy
+from tests.integration.eventually import comes_to
 from tests.integration.kinds import BODY
 from tests.integration.node.cache_node import until, write_onnx
 from tests.integration.raw import rest_client
@@ -106,10 +106,6 @@ async def some_calls(http: httpx.AsyncClient) -> None:
         assert {reply.status_code for reply in replies} == {200}
 
 
-async def same(ask: Callable[[], Awaitable[object]], expected: object) -> bool:
-    return await ask() == expected
-
-
 def filled_in(expression: str, job: str) -> str:
     """As Grafana does, with every instance chosen."""
     return expression.replace("$job", job).replace("$instance", ".*").replace("$__rate_interval", "1m")
@@ -124,9 +120,8 @@ async def test_every_query_of_the_dashboards_gives_something(scene: Scene) -> No
             if not await scene.prometheus.query(filled_in(expression, JOBS[name]))
         }
 
-    with suppress(TimeoutError):  # a busy machine may have kept a scrape from its answer
-        await until(lambda: same(empty, set(EXPECTED_EMPTY)))
-    assert await empty() == set(EXPECTED_EMPTY)
+    # A busy machine may have kept a scrape from its answer.
+    assert await comes_to(empty, set(EXPECTED_EMPTY)) == set(EXPECTED_EMPTY)
 
 
 async def test_rules_are_healthy_and_see_the_one_thing_that_is_wrong_with_this_fleet(scene: Scene) -> None:
@@ -137,9 +132,7 @@ async def test_rules_are_healthy_and_see_the_one_thing_that_is_wrong_with_this_f
         return {rule["name"]: rule["state"] for rule in await scene.prometheus.rules() if rule["state"] != "inactive"}
 
     too_small = {"TbmsCacheTooSmall": "pending"}
-    with suppress(TimeoutError):
-        await until(lambda: same(stirred, too_small))
-    assert await stirred() == too_small, "three models, and room for two"
+    assert await comes_to(stirred, too_small) == too_small, "three models, and room for two"
 
 
 async def test_names_are_as_prometheus_has_them(scene: Scene) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -12,7 +11,6 @@ from typing import Any
 import aiohttp
 from onnx import TensorProto, helper
 
-from integration.stack.sidecar import Sidecar
 from mesh.model_cache.books.names import Key
 from mesh.model_cache.loaders import open_loader
 from mesh.model_cache.loaders.loader import Loaded, Loader
@@ -119,24 +117,6 @@ def write_onnx(shelf: Path, name: str, version: int = 1, factor: float = FACTOR)
     folder = shelf / name / str(version)
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-
-
-class Restart:
-    """A server that is killed, and started again by `end`.
-
-    Envoy tries for a second and a half at least to ask it: after that, calls that may pass without the server do so,
-    and the others end.
-    """
-
-    def __init__(self, agent: Sidecar) -> None:
-        self._agent = agent
-        self._since = time.monotonic()
-        agent.server.kill()
-
-    async def end(self) -> bool:
-        """Starts it again. Whether it was there in time, so that Envoy has asked it."""
-        await self._agent.start_server()
-        return time.monotonic() - self._since < 1.2
 
 
 async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
