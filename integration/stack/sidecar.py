@@ -61,7 +61,8 @@ class Sidecar:
                 "log": {"level": "info"},
             },
             "routing": {"replicas": 2},
-            "probe": {"interval": 0.2, "timeout": 0.5, "failures": 2},
+            # A dead node refuses at once; a probe that takes long says that this machine is busy.
+            "probe": {"interval": 0.2, "timeout": 5.0, "failures": 2},
             "envoy": {
                 "listen": f"127.0.0.1:{ports[0]}",
                 "egress": f"127.0.0.1:{ports[1]}",

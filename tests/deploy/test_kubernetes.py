@@ -19,21 +19,22 @@ from tests.deploy.files import DEPLOY, OVERLAYS, Document, built, containers, na
 
 KUBERNETES = DEPLOY / "kubernetes"
 GROUP_OF_KUMA_SIDECAR = 5678
+WITH_TBMS = [
+    ("sidecar", "client"),
+    ("sidecar", "models"),
+    ("sidecar-triton", "client"),
+    ("sidecar-triton", "models"),
+    ("per-host", "models"),
+    ("per-host", "tbms-edge"),
+    ("gateway", "gateway"),
+    ("gateway", "models"),
+]
+"""(overlay, name) of every workload that has one of our servers."""
 
 
 @cache
 def all_workloads(overlay: str) -> list[Document]:
     return workloads(built(f"overlays/{overlay}"))
-
-
-def with_tbms() -> list[tuple[str, str]]:
-    """(overlay, name) of every workload that has one of our servers."""
-    return [
-        (overlay, workload["metadata"]["name"])
-        for overlay in OVERLAYS
-        for workload in all_workloads(overlay)
-        if any(each["name"] == "tbms" for each in containers(workload))
-    ]
 
 
 def workload_of(overlay: str, name: str) -> Document:
@@ -51,6 +52,15 @@ def config_of(overlay: str, workload: Document) -> Config:
     (volume,) = [each for each in workload["spec"]["template"]["spec"]["volumes"] if each["name"] == "tbms-config"]
     (text,) = named(built(f"overlays/{overlay}"), "ConfigMap", volume["configMap"]["name"])["data"].values()
     return parse(text, "tbms.yaml")
+
+
+def test_no_other_workload_has_a_server() -> None:
+    assert [
+        (overlay, workload["metadata"]["name"])
+        for overlay in OVERLAYS
+        for workload in all_workloads(overlay)
+        if any(each["name"] == "tbms" for each in containers(workload))
+    ] == WITH_TBMS
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -94,7 +104,7 @@ def test_every_mount_has_its_volume_and_every_volume_its_config_map(overlay: str
         assert {each["configMap"]["name"] for each in pod.get("volumes", ()) if "configMap" in each} <= maps
 
 
-@pytest.mark.parametrize(("overlay", "name"), with_tbms())
+@pytest.mark.parametrize(("overlay", "name"), WITH_TBMS)
 def test_probes_ask_the_admin_port_of_the_configuration(overlay: str, name: str) -> None:
     workload = workload_of(overlay, name)
     admin = parse_address(config_of(overlay, workload).server.admin)
@@ -112,14 +122,14 @@ def test_probes_ask_the_admin_port_of_the_configuration(overlay: str, name: str)
                 pytest.fail(f"{probe}: {other}")
 
 
-@pytest.mark.parametrize(("overlay", "name"), with_tbms())
+@pytest.mark.parametrize(("overlay", "name"), WITH_TBMS)
 def test_a_drain_ends_before_the_pod_is_killed(overlay: str, name: str) -> None:
     workload = workload_of(overlay, name)
     seconds = config_of(overlay, workload).server.drain_seconds
     assert workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= seconds + 15
 
 
-@pytest.mark.parametrize(("overlay", "name"), with_tbms())
+@pytest.mark.parametrize(("overlay", "name"), WITH_TBMS)
 def test_the_sockets_folder_is_mounted_and_its_group_is_the_sidecars(overlay: str, name: str) -> None:
     workload = workload_of(overlay, name)
     config, server = config_of(overlay, workload), server_of(workload)
@@ -160,7 +170,7 @@ def test_edges_discover_the_ports_of_a_service_that_selects_the_nodes(overlay: s
     documents = built(f"overlays/{overlay}")
     pods = named(documents, "StatefulSet", "models")["spec"]["template"]["metadata"]["labels"]
     sources: list[KubernetesSettings] = []
-    for place, name in with_tbms():
+    for place, name in WITH_TBMS:
         if place == overlay:
             discovery = config_of(overlay, workload_of(overlay, name)).discovery
             sources += [each for each in discovery if isinstance(each, KubernetesSettings)]

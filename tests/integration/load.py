@@ -13,6 +13,8 @@ from integration.stack.sidecar import Sidecar
 from tests.integration import calls
 from tests.integration.raw import channel, rest_client, unary
 
+_PAUSE = 0.005
+
 
 @dataclass
 class Outcomes:
@@ -46,8 +48,8 @@ async def steady(ask: Callable[[int], Awaitable[str]], workers: int) -> AsyncIte
             outcome = await ask(number)
             outcomes.seen.append((start, time.monotonic(), outcome))
             number += workers
-            # A worker that never waits (every call refused at once) would starve the test itself.
-            await asyncio.sleep(0)
+            # So that what the test waits for gets its share of the machine.
+            await asyncio.sleep(_PAUSE)
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(workers):

@@ -37,19 +37,24 @@ def to_yaml(message: betterproto2.Message) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Writes a mapping or list that fits into one line as one line, a text of several lines as such a block, and every
     value in full.
     """
 
     def represent_mapping(self, tag: str, mapping: Anything, flow_style: bool | None = None) -> yaml.MappingNode:
-        return super().represent_mapping(tag, mapping, _fits(mapping))
+        found: yaml.MappingNode = super().represent_mapping(tag, mapping, _fits(mapping))
+        return found
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+        found: yaml.ScalarNode = self.represent_scalar(
+            "tag:yaml.org,2002:str", data, style="|" if "\n" in data else None
+        )
+        return found
 
     def represent_sequence(self, tag: str, sequence: Anything, flow_style: bool | None = None) -> yaml.SequenceNode:
-        return super().represent_sequence(tag, sequence, _fits(sequence))
+        found: yaml.SequenceNode = super().represent_sequence(tag, sequence, _fits(sequence))
+        return found
 
     def ignore_aliases(self, data: Anything) -> bool:
         return True

@@ -60,7 +60,7 @@ async def test_it_writes_each_change_until_it_is_cancelled(tmp_path: Path) -> No
     await files.written.wait()
     assert listed(tmp_path / "made", "models_grpc") == ["10.0.0.1 8500"]
     files.update([B])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while listed(tmp_path / "made", "models_grpc") != ["10.0.0.2 8500"]:
             await asyncio.sleep(0.01)
     running.cancel()

@@ -22,7 +22,7 @@ from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
 from tests.certificates import Authority
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def config(*discovery: dict[str, Any], nodes: tuple[dict[str, Any], ...] = ()) -> Config:

@@ -27,10 +27,18 @@ DEFAULT = EnvoySettings()
 Document = dict[str, Any]
 
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read(text: str) -> Document:
+    """One YAML document, by libyaml where it is there: that takes a tenth of the time."""
+    document: Document = yaml.load(text, _LOADER)
+    return document
+
+
 @cache
 def edge_document(settings: EnvoySettings = DEFAULT, version: str = "1.40", server: str = SOCKET) -> Document:
-    document: Document = yaml.safe_load(render(settings, version=version, server=server, nodes=NODES))
-    return document
+    return read(render(settings, version=version, server=server, nodes=NODES))
 
 
 @cache
@@ -46,8 +54,7 @@ def node_document(
 ) -> Document:
     where = {"server": server, "grpc": grpc, "rest": rest}
     text = render_node(settings, version=version, **where, hold_seconds=hold_seconds, gathered=gathered, known=known)
-    document: Document = yaml.safe_load(text)
-    return document
+    return read(text)
 
 
 def manager(document: Document, listener: str = "clients") -> Document:

@@ -35,11 +35,11 @@ async def test_the_watch_wakes_once_for_each_change_and_waits_for_an_absent_file
     try:
         for text in ("a", "bb"):
             path.write_text(text)
-            await asyncio.wait_for(wake.wait(), 10)
+            await asyncio.wait_for(wake.wait(), 60)
             wake.clear()
         path.unlink()
         path.write_text("ccc")
-        await asyncio.wait_for(wake.wait(), 10)
+        await asyncio.wait_for(wake.wait(), 60)
     finally:
         task.cancel()
 
@@ -54,7 +54,7 @@ async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path) -> Non
             path.write_text("x" * length)
             await asyncio.sleep(0)
             assert not wake.is_set()
-        await asyncio.wait_for(wake.wait(), 10)
+        await asyncio.wait_for(wake.wait(), 60)
     finally:
         task.cancel()
 

@@ -20,7 +20,7 @@ def gauge(upstream: Upstream) -> list[float]:
 
 
 async def until_reachable(upstream: Upstream) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not upstream.reachable:
             await asyncio.sleep(0.01)
 

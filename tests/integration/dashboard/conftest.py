@@ -49,7 +49,7 @@ async def open_tab() -> AsyncIterator[OpenTab]:
         @asynccontextmanager
         async def tab(url: str, **options: Any) -> AsyncIterator[Tab]:
             context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(60_000)
             page = await context.new_page()
             found = Tab(page)
             page.on("console", lambda said: found.complaints.append(said.text) if said.type == "error" else None)

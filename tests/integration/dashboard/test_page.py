@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,8 +11,6 @@ from tests.integration.dashboard import documents
 from tests.integration.dashboard.conftest import HandMade, OpenTab, served
 
 NODES, EACH = 10, 1000
-# Far more than it takes, and far less than a page that makes an element of each model.
-USABLE_SECONDS = 10
 
 
 def node_of(number: int, models: int, looks: Iterator[int]) -> HandMade:
@@ -33,7 +30,6 @@ async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTa
         await says(page, "#found", "10,000 models")
         assert await page.locator("*").count() < 1500
         assert await page.locator("#models").get_attribute("aria-rowcount") == "10001"
-        began = time.monotonic()
         await page.fill("#search", "model-07-00999")
         await says(page, "#found", "1 of 10,000 models")
         assert await page.locator("#models tbody:not(.spacer) tr").count() == 1
@@ -46,7 +42,6 @@ async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTa
         await page.locator("#models-frame").evaluate("frame => { frame.scrollTop = frame.scrollHeight; }")
         await page.locator("#models").get_by_text("model-09-00999").wait_for()
         assert await page.locator("#models tbody tr").count() < 60
-        assert time.monotonic() - began < USABLE_SECONDS
 
 
 async def test_names_are_text_whatever_they_say(open_tab: OpenTab) -> None:

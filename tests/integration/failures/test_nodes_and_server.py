@@ -31,7 +31,7 @@ async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterat
 
 async def until(true: Callable[[dict[str, object]], bool], stack: Stack[EmbeddedNode]) -> None:
     """Returns once the server's status is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not true(await stack.edge.status()):
             await asyncio.sleep(0.02)
 
@@ -40,7 +40,7 @@ async def restart_server(stack: Stack[EmbeddedNode]) -> None:
     """Returns once Envoy, too, has noticed that the server is back (it looks every 0.1 s)."""
     await stack.edge.start_server()
     call = calls.tfs_grpc("acme-bayes", IMAGE)
-    async with asyncio.timeout(30), channel(stack.edge.target) as through:
+    async with asyncio.timeout(60), channel(stack.edge.target) as through:
         while (await unary(through, call.method, call.message)).code != "OK":
             await asyncio.sleep(0.01)
 
@@ -132,7 +132,7 @@ async def test_a_wrong_configuration_changes_nothing(stack: Stack[EmbeddedNode],
         wrong.write_text(text.replace("replicas", "replica"))
         wrong.replace(stack.edge.config)
         stack.edge.server.signal(signal.SIGHUP)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "configuration refused" not in stack.edge.server.tail(200):
                 await asyncio.sleep(0.02)
         assert "routing.replica: no such setting" in stack.edge.server.tail(200)
@@ -207,7 +207,7 @@ async def test_sigterm_lets_calls_in_flight_finish(stack: Stack[EmbeddedNode]) -
     assert reply.result().status_code == 200
     assert stack.by_address(reply.result().headers["x-tbms-upstream"]).spec.id == owner("acme-bayes")
     assert len(reply.result().content) > 5
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while stack.edge.server.running:
             await asyncio.sleep(0.02)
     assert await stack.edge.server.stop() == 0

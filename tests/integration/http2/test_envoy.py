@@ -80,7 +80,9 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(recorder("a"))
         here = Place(folder, node, free_ports(3))
-        settings = EnvoySettings(listen=here.listen, egress=here.egress, admin=here.admin, upstream_header=True)
+        settings = EnvoySettings(
+            listen=here.listen, egress=here.egress, admin=here.admin, upstream_header=True, server_wait_seconds=30.0
+        )
         config = folder / "envoy.yaml"
         config.write_text(render(settings, version=request.param, server=here.server, nodes=[node.node]))
         command = [envoy_binary(request.param), "-c", config, "--concurrency", "1", "--disable-hot-restart"]
@@ -97,7 +99,7 @@ async def post(client: object, count: int) -> Counter[int]:
 
 async def known(place: Place, client: object, name: str) -> None:
     """Returns once Envoy has noticed that the server listens; until then calls pass without it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not place.calls[name]:
             assert await post(client, 1) == {200: 1}
             await asyncio.sleep(0.02)
@@ -116,7 +118,7 @@ async def test_every_call_is_one_stream_of_one_connection(place: Place) -> None:
             assert await place.count("upstream_cx_total") == 1
         made = place.calls - before
         assert (made["server"], made["server opened"]) == (300, 300)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while place.calls["server ended"] != place.calls["server opened"]:
                 await asyncio.sleep(0.01)
         assert await place.count("upstream_cx_protocol_error") == 0
@@ -125,7 +127,7 @@ async def test_every_call_is_one_stream_of_one_connection(place: Place) -> None:
 
 
 async def served(place: Place, name: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while place.calls[name] < 100:
             await asyncio.sleep(0.01)
 

@@ -119,7 +119,7 @@ def write_onnx(shelf: Path, name: str, version: int = 1, factor: float = FACTOR)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait for something that a real server brings about."""
     async with asyncio.timeout(seconds):
         while True:

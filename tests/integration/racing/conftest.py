@@ -16,6 +16,7 @@ from tests.integration.racing.racing import RULES, Client
 # What clients that send no header of ours can meet; see test_names.
 MODELS = {
     "known": {"limit_ms": 400, "estimate_ms": 20, "backups": ["svm;est=100"]},
+    "patient": {"limit_ms": 20_000, "estimate_ms": 20, "backups": ["svm;est=100"]},
     "fixed": {
         "limit_ms": 100,
         "fallback": {
@@ -46,7 +47,7 @@ class Stage:
 
     async def until_alive(self) -> None:
         """The node answers no probes while tests run that use no loop."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not all(node["alive"] for node in (await self.edge.status())["nodes"]):
                 await asyncio.sleep(0.05)
 

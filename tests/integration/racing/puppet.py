@@ -79,7 +79,7 @@ class Puppet:
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Returns once it holds of the calls; generous, since it only ends a test that failed."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not true():
                 self._changed.clear()
                 await self._changed.wait()

@@ -28,7 +28,7 @@ async def test_a_recording_is_reproduced(stage: Stage, tmp_path: Path) -> None:
     before = len(races(stage))
     for number, (bert, svm) in enumerate(SCENES):
         stage.plays(bert=bert, svm=svm)
-        headers = {"tloc": "150;est=20", "backup": "svm;est=60", "x-request-id": f"scene-{number}"}
+        headers = {"tloc": "400;est=20", "backup": "svm;est=60", "x-request-id": f"scene-{number}"}
         await stage.client.call(InferenceProtocol.TFS_REST, "bert", headers)
     async with aiohttp.ClientSession() as http, http.get(f"{stage.edge.admin}/metrics") as reply:
         told = await reply.text()

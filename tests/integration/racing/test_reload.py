@@ -37,7 +37,7 @@ async def rewrite(edge: Sidecar, change: Callable[[str], str], result: str) -> N
     changed = edge.config.with_suffix(".changed")
     changed.write_text(change(edge.config.read_text()))
     changed.replace(edge.config)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await reloads(edge, result) == before:
             await asyncio.sleep(0.02)
 

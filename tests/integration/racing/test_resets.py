@@ -108,7 +108,7 @@ async def _others(upstream: Upstream, path: str, steps: int) -> list[Response]:
 
 async def _lose(upstream: Upstream, path: str, waiting: asyncio.Task[Response]) -> None:
     """Resets until another call has ended of it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not waiting.done():
             losers = [asyncio.create_task(upstream.call(_request(path, 30_000))) for _ in range(10)]
             await asyncio.sleep(0.01)

@@ -47,7 +47,7 @@ class Scene:
 
     async def alive(self, name: str, alive: bool) -> None:
         """Once the edge believes that."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while {node["id"]: node["alive"] for node in (await self.edge.status())["nodes"]}[name] is not alive:
                 await asyncio.sleep(0.05)
 
@@ -68,7 +68,7 @@ async def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
             envoy["egress"] = f"unix:{folder}/egress.sock"
         sections = {
             "routing": {"zone": "zone-1"},
-            "probe": {"interval": 0.2, "retry_interval": 0.05, "timeout": 0.5, "failures": 2},
+            "probe": {"interval": 0.2, "retry_interval": 0.05, "timeout": 5.0, "failures": 2},
             "envoy": envoy,
             "models": {SEQUENCES: {"stateful": True}},
         }

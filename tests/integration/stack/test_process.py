@@ -17,7 +17,8 @@ STUBBORN = """
 trap '' TERM
 sleep 600 &
 echo $! > "$0.grandchild"
-echo $$ > "$0.child"
+echo $$ > "$0.written"
+mv "$0.written" "$0.child"
 while true; do sleep 1; done
 """
 
@@ -51,7 +52,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while is_alive(pid):
             await asyncio.sleep(0.01)
 

@@ -9,7 +9,7 @@ import pytest
 from integration.peers.etcd import Etcd
 from mesh.discovery.merge import NodeSet
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def real_etcd(folder: Path) -> Etcd:

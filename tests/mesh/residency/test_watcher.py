@@ -17,6 +17,8 @@ from mesh.residency.watcher import ResidencyWatches
 
 AVAILABLE, LOADING = Residency.AVAILABLE, Residency.LOADING
 QUICK = ResidencySettings(silence=0.3, retry=0.02, retry_most=0.05, gone=0.3)
+# Where nobody may be silent for so long, though this process be busy.
+PATIENT = ResidencySettings(silence=1.5, retry=0.02, retry_most=0.05, gone=0.3)
 FULL = write_line(Heard({"digits": AVAILABLE}, full=True, free_models=3))
 
 Script = Callable[[web.StreamResponse], Awaitable[None]]
@@ -54,25 +56,27 @@ class Peer:
 class Scene:
     """A cache map, the watches that keep it, and one node that is told about."""
 
-    def __init__(self, peer: Peer, hang_up: Callable[[str], bool]) -> None:
+    def __init__(self, peer: Peer, hang_up: Callable[[str], bool], settings: ResidencySettings) -> None:
         self.peer = peer
         self.map = CacheMap()
-        self.watches = ResidencyWatches(QUICK, self.map, 1, hang_up)
+        self.watches = ResidencyWatches(settings, self.map, 1, hang_up)
         self.node = Node("a", grpc="127.0.0.1:1", residency=f"127.0.0.1:{peer.port}")
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not true():
                 await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
-async def scene(script: Script, hang_up: Callable[[str], bool] = lambda _: False) -> AsyncIterator[Scene]:
+async def scene(
+    script: Script, hang_up: Callable[[str], bool] = lambda _: False, settings: ResidencySettings = QUICK
+) -> AsyncIterator[Scene]:
     peer = Peer(script)
     await peer.start()
     running = None
     try:
-        ours = Scene(peer, hang_up)
+        ours = Scene(peer, hang_up, settings)
         ours.watches.update([ours.node])
         running = asyncio.create_task(ours.watches.run())
         yield ours
@@ -109,7 +113,7 @@ async def test_a_snapshot_and_then_changes_reach_the_map() -> None:
             await reply.write(write_line(Heard({}, free_models=2)))
             await asyncio.sleep(0.05)
 
-    async with scene(script) as ours:
+    async with scene(script, settings=PATIENT) as ours:
         await ours.until(lambda: ours.map.is_live("a"))
         assert ours.map.models("a") == {"digits": AVAILABLE}
         heard = ours.watches.heard("a")
@@ -117,7 +121,7 @@ async def test_a_snapshot_and_then_changes_reach_the_map() -> None:
         assert heard.free_models == 3
         go.set()
         await ours.until(lambda: ours.map.models("a") == {"svm": LOADING})
-        await asyncio.sleep(2 * QUICK.silence)  # lines without news keep the stream
+        await asyncio.sleep(1.3 * PATIENT.silence)  # lines without news keep the stream
         assert ours.map.models("a") == {"svm": LOADING}
         assert ours.peer.streams == 1
 
@@ -230,7 +234,7 @@ async def test_a_leaving_node_is_hung_up_on_only_when_it_is_not_needed_and_remem
             await reply.write(leaving)
             await asyncio.sleep(0.02)
 
-    async with scene(script, lambda _: not needed) as ours:
+    async with scene(script, lambda _: not needed, PATIENT) as ours:
         await ours.until(lambda: ours.map.is_leaving("a"))
         await asyncio.sleep(0.2)
         assert ours.peer.streams == 1

@@ -49,7 +49,7 @@ async def running(warmer: Warmer, nodes: list[Node]) -> AsyncIterator[None]:
     """It works for the length of the block, ten seconds at most, and ends when it is cancelled."""
     warmer.update(nodes)
     task = asyncio.create_task(warmer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         yield
     task.cancel()
     await asyncio.wait([task])

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ext_proc.envoy_config import EnvoySettings, render, render_endpoints
 from ext_proc.envoy_config.settings import EnvoyTracing
@@ -21,6 +20,7 @@ from tests.ext_proc.envoy_config.documents import (
     edge_document,
     everything,
     manager,
+    read,
     validate,
 )
 
@@ -70,7 +70,7 @@ def hosts(assignment: Document) -> list[Document]:
 
 def test_nodes_are_endpoints_by_protocol() -> None:
     nodes = [*NODES, Node("c", grpc="[2001:db8::1]:8500"), Node("d", rest="10.0.0.4:8501"), Node("e")]
-    document = yaml.safe_load(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=nodes))
+    document = read(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=nodes))
     expected = {
         "models_grpc": [("10.0.0.1", 8500), ("10.0.0.2", 8500), ("2001:db8::1", 8500)],
         "models_rest": [("10.0.0.1", 8501), ("10.0.0.2", 8501), ("10.0.0.4", 8501)],
@@ -80,7 +80,7 @@ def test_nodes_are_endpoints_by_protocol() -> None:
     for name, places in expected.items():
         inline = hosts(cluster(document, name)["load_assignment"])
         assert [(host["address"], host["port_value"]) for host in inline] == places
-        (resource,) = yaml.safe_load(files[f"{name}.yaml"])["resources"]
+        (resource,) = read(files[f"{name}.yaml"])["resources"]
         assert resource["cluster_name"] == name
         assert hosts(resource) == inline
 
@@ -167,7 +167,7 @@ def test_real_envoys_accept_endpoint_files(version: str, tmp_path: Path) -> None
 def test_a_node_of_another_zone_has_routes_and_clusters_of_its_own() -> None:
     far = Node("node-c", "10.9.0.1:30001", "10.9.0.1:30002", "zone-2", reached_by="header")
     unknown = Node("node-d", zone="zone-2", reached_by="header", speaks=frozenset({"rest"}))
-    document = yaml.safe_load(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=[*NODES, far, unknown]))
+    document = read(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=[*NODES, far, unknown]))
     (host,) = manager(document)["route_config"]["virtual_hosts"]
     to_grpc, to_rest, nowhere, *others = host["routes"]
     named = {"name": "x-tbms-node", "string_match": {"exact": "node-c"}}

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from ext_proc.cli.envoy_config import bootstrap_for
@@ -20,6 +19,7 @@ from tests.ext_proc.envoy_config.documents import (
     everything,
     manager,
     node_document,
+    read,
     validate,
 )
 
@@ -87,7 +87,7 @@ def test_the_command_knows_which_models_have_settings_of_their_own(
 ) -> None:
     file = tmp_path / "tbms.yaml"
     file.write_text(CONFIG + f"  batching: {batching}\n")
-    assert yaml.safe_load(bootstrap_for(load(file), "1.38")) == node_document(
+    assert read(bootstrap_for(load(file), "1.38")) == node_document(
         "1.38",
         EnvoySettings(listen="127.0.0.1:8080"),
         "127.0.0.1:9500",

@@ -1,20 +1,20 @@
 """The filter of known calls stands before ours on the clients' listener only, and ours leaves known calls alone."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ext_proc.envoy_config import EnvoySettings, render
 from ext_proc.known.file import make_if_absent
-from tests.ext_proc.envoy_config.documents import NODES, SOCKET, VERSIONS, Document, manager
+from tests.ext_proc.envoy_config.documents import NODES, SOCKET, VERSIONS, Document, manager, read
 
 FILE = "/run/tbms/known.pb"
 
 
+@cache
 def document(version: str, known: str | None = FILE) -> Document:
-    found: Document = yaml.safe_load(render(EnvoySettings(), version=version, server=SOCKET, nodes=NODES, known=known))
-    return found
+    return read(render(EnvoySettings(), version=version, server=SOCKET, nodes=NODES, known=known))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -27,6 +27,7 @@ TYPES: dict[str, type[betterproto2.Message]] = {
 }
 
 Document = dict[str, Any]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @cache
@@ -39,7 +40,7 @@ def renderings() -> dict[str, str]:
 @cache
 def documents(path: str) -> tuple[Document, ...]:
     """The documents of one file."""
-    return tuple(yaml.safe_load_all(renderings()[path]))
+    return tuple(yaml.load_all(renderings()[path], _LOADER))
 
 
 def all_documents(folder: str) -> Iterator[tuple[str, Document]]:
@@ -60,5 +61,5 @@ def modifications(folder: str, role: str) -> list[tuple[str, Document]]:
     found = []
     for modification in document["spec"]["default"]["appendModifications"]:
         ((name, content),) = modification.items()
-        found.append((name, content | {"value": yaml.safe_load(content["value"])}))
+        found.append((name, content | {"value": yaml.load(content["value"], _LOADER)}))
     return found

@@ -60,7 +60,7 @@ async def test_what_tf_serving_cache_registers_is_read(agent: ConsulAgent) -> No
 
 async def test_an_agent_that_hangs_is_noticed(agent: ConsulAgent) -> None:
     agent.hangs = True
-    async with aclosing(ConsulSource(settings(agent.url, timeout=0.3)).snapshots()) as snapshots:
+    async with aclosing(ConsulSource(settings(agent.url, timeout=1.5)).snapshots()) as snapshots:
         await anext(snapshots)
         with pytest.raises(MeshError, match="TimeoutError"):
             await anext(snapshots)

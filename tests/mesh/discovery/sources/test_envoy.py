@@ -2,12 +2,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
-from integration.stack.process import Process, answers
+from integration.stack.process import Process
 from mesh.discovery.sources.envoy import EnvoySource, EnvoySourceSettings, nodes_of
 from mesh.errors import MeshError
 from mesh.node import Node
@@ -96,7 +97,15 @@ async def test_a_real_envoy(unix: bool, tmp_path: Path) -> None:
     admin = f"unix:{socket}" if unix else f"127.0.0.1:{port}"
 
     async def listening() -> bool:
-        return socket.exists() if unix else await answers(f"http://127.0.0.1:{port}/ready")()
+        connector = aiohttp.UnixConnector(str(socket)) if unix else aiohttp.TCPConnector()
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector) as http,
+                http.get(f"http://127.0.0.1:{port}/ready") as reply,
+            ):
+                return reply.status == 200
+        except aiohttp.ClientError:
+            return False
 
     await envoy.start(listening)
     try:

@@ -97,7 +97,7 @@ async def test_a_silent_watch_is_proven_alive_again_and_again(etcd: Etcd) -> Non
 
 
 async def test_an_etcd_that_hangs_is_noticed(etcd: Etcd) -> None:
-    async with aclosing(source(etcd, timeout=0.5).snapshots()) as snapshots:
+    async with aclosing(source(etcd, timeout=1.5).snapshots()) as snapshots:
         await anext(snapshots)
         etcd.process.signal(signal.SIGSTOP)
         with pytest.raises(MeshError, match="TimeoutError"):

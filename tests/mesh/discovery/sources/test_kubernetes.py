@@ -96,7 +96,7 @@ async def test_a_watch_that_has_expired_fails_and_the_next_start_is_whole(api: K
 
 
 async def test_a_server_that_hangs_is_noticed(api: KubernetesApi, tmp_path: Path) -> None:
-    async with aclosing(source(api, tmp_path, timeout=0.5).snapshots()) as snapshots:
+    async with aclosing(source(api, tmp_path, timeout=1.5).snapshots()) as snapshots:
         await anext(snapshots)
         api.hangs = True
         with pytest.raises(MeshError, match="silent"):
