@@ -45,7 +45,7 @@ def entry(
     by_map = {} if key != "tbms-known" else {key: nodes}
     if one_in is not None:
         by_map["one-in"] = one_in
-    by_server = {} if by_map or key is None else {key: nodes}
+    by_server = {} if key in (None, "tbms-known") else {key: nodes}
     said = {"envoy.lb": Struct.from_dict(by_server), "tbms": Struct.from_dict(by_map)}
     of_grpc = {} if grpc_status is None else {"grpc-status": grpc_status}
     return HttpAccessLogEntry(

@@ -163,7 +163,7 @@ def test_who_is_told_the_model_is_said_of_grpc_calls(tells: bool) -> None:
     content = MapWriter(1).write([KnownModel("m", 31, shares, tells)], "v1")
     assert read(content, "v1")[1] == {"m": shares["grpc"]}
     assert content.count(b"tell") == (2 if tells else 0), "one for each share of the gRPC calls, none for REST"
-    assert content.count(b"model") == 2, "for the log, of gRPC calls alone: a path says it itself"
+    assert content.count(b"\x0a\x05model") == 2, "for the log, of gRPC calls alone: a path says it itself"
     assert b"tell" not in MapWriter(1, MODEL_HEADER).write([KnownModel("m", 31, shares, tells)], "v1"), "a node's"
 
 
