@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValueOptionHeaderAppendAction,
 )
 from envoy_data_plane.envoy.config.route.v3 import FilterConfig, HeaderMatcher, Route, RouteMatch
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import (
@@ -24,7 +24,7 @@ from ext_proc.contract import (
     STEERING_HEADERS,
     TELL_KEY,
 )
-from ext_proc.envoy_config.parts.grpc_names import IN_HEADER, IN_MESSAGE, ONE_NAME, WHOLE_MESSAGE
+from ext_proc.envoy_config.parts.grpc_names import IN_HEADER, IN_MESSAGE, WHOLE_MESSAGE
 
 _SAID = tuple(name for name in BEYOND_THE_NAME if name not in STEERING_HEADERS)
 
@@ -36,9 +36,10 @@ def grpc_name_routes(grpc: Route) -> list[Route]:
         headers = [_absent(name) for name in (MODEL_HEADER, "grpc-encoding", *_SAID)]
         named = replace(grpc, match=_match(grpc, path, headers), request_headers_to_add=[_told()])
         routes.append(_leaving_out(named, IN_HEADER))
-    one_name = HeaderMatcher(name=MODEL_HEADER, string_match=StringMatcher(safe_regex=RegexMatcher(regex=ONE_NAME)))
+    # Without version and label. (Envoy takes no regular expression in a route that would say how long a name may be.)
+    one_name = HeaderMatcher(name=MODEL_HEADER, string_match=StringMatcher(contains="/"), invert_match=True)
     for path in KNOWN_METHODS:
-        headers = [one_name, *[_absent(name) for name in _SAID]]
+        headers = [HeaderMatcher(name=MODEL_HEADER, present_match=True), one_name, *[_absent(name) for name in _SAID]]
         routes.append(_leaving_out(replace(grpc, match=_match(grpc, path, headers)), WHOLE_MESSAGE, IN_MESSAGE))
     return routes
 

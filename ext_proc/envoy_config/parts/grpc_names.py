@@ -56,7 +56,7 @@ from mesh.names import MAX_NAME
 READ_BYTES = 512
 
 # A name in MODEL_HEADER, without version and label: 255 bytes, each of which may be %XX.
-ONE_NAME = "[^/]{1,765}"
+_ONE_NAME = "[^/]{1,765}"
 
 # Characters that need no escape: the header says a name as `ext_proc.wire.naming.write_model` does. A pattern of Lua's.
 _PLAIN = "[%w%-._~" + "".join("%" + character for character in SEGMENT_SAFE) + "]"
@@ -179,7 +179,7 @@ def _unnamed() -> Predicate:
 
 def _named() -> Predicate:
     """Calls whose headers say their model, and nothing else that makes them the server's."""
-    return all_of(matches(MODEL_HEADER, ONE_NAME), _only_the_name(KNOWN_METHODS))
+    return all_of(matches(MODEL_HEADER, _ONE_NAME), _only_the_name(KNOWN_METHODS))
 
 
 def _only_the_name(methods: Sequence[str]) -> Predicate:
