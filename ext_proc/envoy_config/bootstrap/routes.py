@@ -69,7 +69,14 @@ def edge_routes(
     if reads_names and clusters.grpc is not None:
         # All of the calls whose names are read only read.
         named = grpc_name_routes(routed(clusters.grpc, RouteMatch(prefix="/"), True, again))
-        steered, routes = [nameless(each) for each in steered], [*named, *[nameless(each) for each in routes]]
+        # REST calls need not be asked for all that those of gRPC say: each condition costs.
+        ahead = (
+            []
+            if clusters.rest is None
+            else [routed(clusters.rest, _no_grpc(each), False, again) for each in REST_READS]
+        )
+        others = [nameless(each) for each in routes]
+        steered, routes = [nameless(each) for each in (*steered, *ahead)], [*named, *others]
     host = _host(settings, [*steered, *routes], retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
@@ -108,6 +115,12 @@ def _nowhere() -> Route:
     named = HeaderMatcher(name=NODE_HEADER, present_match=True)
     said = DirectResponseAction(status=503, body=DataSource(inline_string=NO_ROUTE))
     return Route(match=RouteMatch(prefix="/", headers=[named]), direct_response=said)
+
+
+def _no_grpc(match: RouteMatch) -> RouteMatch:
+    """The same of calls whose content type is none of gRPC's. Others, and those without one, take a later route."""
+    text = StringMatcher(prefix="application/grpc")
+    return replace(match, headers=[HeaderMatcher(name="content-type", string_match=text, invert_match=True)])
 
 
 def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, removed: tuple[str, ...]) -> VirtualHost:
