@@ -70,13 +70,8 @@ def edge_routes(
         # All of the calls whose names are read only read.
         named = grpc_name_routes(routed(clusters.grpc, RouteMatch(prefix="/"), True, again))
         # REST calls need not be asked for all that those of gRPC say: each condition costs.
-        ahead = (
-            []
-            if clusters.rest is None
-            else [routed(clusters.rest, _no_grpc(each), False, again) for each in REST_READS]
-        )
-        others = [nameless(each) for each in routes]
-        steered, routes = [nameless(each) for each in (*steered, *ahead)], [*named, *others]
+        first = steered if clusters.rest is None else [*steered, *_rest_reads(clusters.rest, again)]
+        steered, routes = [nameless(each) for each in first], [*named, *[nameless(each) for each in routes]]
     host = _host(settings, [*steered, *routes], retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
@@ -117,10 +112,11 @@ def _nowhere() -> Route:
     return Route(match=RouteMatch(prefix="/", headers=[named]), direct_response=said)
 
 
-def _no_grpc(match: RouteMatch) -> RouteMatch:
-    """The same of calls whose content type is none of gRPC's. Others, and those without one, take a later route."""
-    text = StringMatcher(prefix="application/grpc")
-    return replace(match, headers=[HeaderMatcher(name="content-type", string_match=text, invert_match=True)])
+def _rest_reads(cluster: str, retries: RetryPolicy | None) -> list[Route]:
+    """Of REST calls that only read those that say a content type; the others take a later route to the same end."""
+    grpc = StringMatcher(prefix="application/grpc")
+    says_another = [HeaderMatcher(name="content-type", string_match=grpc, invert_match=True)]
+    return [routed(cluster, replace(match, headers=says_another), False, retries) for match in REST_READS]
 
 
 def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, removed: tuple[str, ...]) -> VirtualHost:
