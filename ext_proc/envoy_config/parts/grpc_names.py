@@ -12,7 +12,7 @@ Nodes with the node role are told the model of a known call in MODEL_HEADER, as 
 
 Which calls these are for the routes tell where they are ours (`routed_name_filters`, and the routes of
 `ext_proc.envoy_config.bootstrap.grpc_name_routes`), in a mesh matchers in front of each filter (`grpc_name_filters`,
-and `told_filter` behind the map), at three times the cost: docs/decisions/165.
+and `told_filter` behind the map), which costs more: docs/decisions/165.
 
 Why a script and not Envoy's grpc_field_extraction: docs/decisions/121. What it reads and what not: 122.
 """
