@@ -21,8 +21,8 @@ MODEL_HEADER = "x-tbms-model"
 SEGMENT_SAFE = "!$&'()*+,;=@:"
 """Characters that a name keeps in that header, as in a segment of a path (RFC 3986, pchar); others are %XX."""
 
-# The name of a gRPC call's model, and nothing beyond it, as Envoy itself has read it (`parts.grpc_names`): out of the
-# message, or out of the header above. A client's own is removed, and no Envoy sends it on.
+# The name of a gRPC call's model, as Envoy itself has read it (`parts.grpc_names`): out of the message, or out of the
+# header above, and of no call that says anything beyond the name. A client's own is removed, and no Envoy sends it on.
 NAMED_HEADER = "x-tbms-named"
 
 # What steers inside. A client's own copies are removed from every call, and none leaves the last sidecar.
@@ -61,8 +61,6 @@ RETRIABLE_HEADERS_HEADER = "x-envoy-retriable-header-names"
 NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
 FAR_PREFIX = "@"
-KNOWN_KEY = "tbms-known"
-"""The same, where the map of known calls has named them and the server was not asked: so the log tells which it was."""
 
 # Initial metadata of each ext_proc stream: the Envoy that the filter was rendered for, since what it can do differs.
 ENVOY_VERSION_METADATA = "x-tbms-envoy"
@@ -99,14 +97,28 @@ KNOWN_FILTER = "tbms-known"
 NODE_LISTENER = "models"
 """The listener of a node's Envoy, whose calls in flight its server asks for before it unloads what that map has had."""
 
-# Beside the nodes of a known call: that one of them has the node role, and is to be told the model in MODEL_HEADER.
-TELL_NAMESPACE = "tbms"
+# What that map says of a call, as dynamic metadata: its nodes, as NODES_KEY has them. The log tells so which of the two
+# has named them.
+KNOWN_NAMESPACE = "tbms"
+KNOWN_KEY = "tbms-known"
 TELL_KEY = "tell"
+"""The model of a gRPC call of which one of the nodes has the node role, and is to be told it in MODEL_HEADER."""
 ONE_IN_KEY = "one-in"
 ONE_IN = 16
-"""There, too, where not every call is told of: one that the node has not failed stands for so many."""
+"""Where not every call is told of: one that the node has not failed stands for so many."""
 MODEL_KEY = "model"
-"""There, too: the name that Envoy has read in a gRPC message, for the log, which does not see NAMED_HEADER any more."""
+"""The model of a gRPC call that NAMED_HEADER names, for the log, which does not see that header any more."""
+
+# The gRPC methods whose calls that map may know, by a header that names their model. All but MultiInference name it in
+# their message, too, which has a name for each of its tasks.
+MULTI_INFERENCE = "/tensorflow.serving.PredictionService/MultiInference"
+NAMING_METHODS = (
+    "/tensorflow.serving.PredictionService/Predict",
+    "/tensorflow.serving.PredictionService/Classify",
+    "/tensorflow.serving.PredictionService/Regress",
+    "/inference.GRPCInferenceService/ModelInfer",
+)
+KNOWN_METHODS = (*NAMING_METHODS, MULTI_INFERENCE)
 
 # What a call may say beyond the name of its model. Whoever says any of it asks the server: the map knows names only,
 # and a client's own copy of what steers has to be removed, by the server where no listener does it.

@@ -11,13 +11,13 @@ from google.protobuf.message import DecodeError
 from ext_proc.contract import (
     ACCESS_LOG_NAME,
     KNOWN_KEY,
+    KNOWN_NAMESPACE,
     MODEL_HEADER,
     MODEL_KEY,
     NODES_KEY,
     NODES_NAMESPACE,
     ONE_IN,
     ONE_IN_KEY,
-    TELL_NAMESPACE,
 )
 from ext_proc.errors import TbmsError
 from ext_proc.grpc_status import GrpcStatus
@@ -166,8 +166,8 @@ def _address(data: bytes) -> str:
 
 
 def _marks(data: bytes) -> tuple[bool | None, str | None, int, str]:
-    """What a call's metadata say: whether the map named its node, the model that Envoy has read in its message, for how
-    many calls that have ended well it stands, and the id of the far node that the server has named, or "".
+    """What a call's metadata say: whether the map named its node, the model that the map has named, for how many calls
+    that have ended well it stands, and the id of the far node that the server has named, or "".
 
     None where nobody named a node. Where map and server both did, which is not to be, the server has counted it.
     """
@@ -175,17 +175,13 @@ def _marks(data: bytes) -> tuple[bool | None, str | None, int, str]:
         metadata = pb.Metadata.FromString(data).filter_metadata
     except DecodeError:
         return None, None, 1, ""
-    model, count = None, 1
-    if TELL_NAMESPACE in metadata:
-        fields = metadata[TELL_NAMESPACE].fields
-        model = fields[MODEL_KEY].string_value or None if MODEL_KEY in fields else None
-        count = ONE_IN if ONE_IN_KEY in fields else 1
-    if NODES_NAMESPACE not in metadata:
+    known = metadata[KNOWN_NAMESPACE].fields if KNOWN_NAMESPACE in metadata else {}
+    model = known[MODEL_KEY].string_value or None if MODEL_KEY in known else None
+    if NODES_NAMESPACE in metadata and NODES_KEY in (routed := metadata[NODES_NAMESPACE].fields):
+        return False, model, 1, node_behind(routed[NODES_KEY].string_value) or ""
+    if KNOWN_KEY not in known:
         return None, model, 1, ""
-    keys = metadata[NODES_NAMESPACE].fields
-    if NODES_KEY in keys:
-        return False, model, 1, node_behind(keys[NODES_KEY].string_value) or ""
-    return (True if KNOWN_KEY in keys else None), model, count, ""
+    return True, model, ONE_IN if ONE_IN_KEY in known else 1, ""
 
 
 _BY_PATH = ByteMemo(_by_path)

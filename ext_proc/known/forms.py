@@ -4,20 +4,18 @@ import re
 from enum import IntFlag
 from urllib.parse import quote
 
-from ext_proc.contract import BEYOND_THE_NAME, GRPC_TIMEOUT, MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
+from ext_proc.contract import (
+    BEYOND_THE_NAME,
+    GRPC_TIMEOUT,
+    KNOWN_METHODS,
+    MODEL_HEADER,
+    NAMED_HEADER,
+    SEGMENT_SAFE,
+)
 from ext_proc.processing.request import Head
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from mesh.bounded import ByteMemo
 from mesh.node import ProtocolKind
-
-GRPC_METHODS = (
-    "/tensorflow.serving.PredictionService/Predict",
-    "/tensorflow.serving.PredictionService/Classify",
-    "/tensorflow.serving.PredictionService/Regress",
-    "/tensorflow.serving.PredictionService/MultiInference",
-    "/inference.GRPCInferenceService/ModelInfer",
-)
-"""Whose calls are known by a header that names their model."""
 
 _TFS_SAFE = "!$&'()*+,;=@"
 _V2_SAFE = "!$&'()*+,;=:@"
@@ -59,7 +57,7 @@ def form_of(head: Head, call: Call) -> int:
         return 0
     if call.protocol.is_grpc:
         named = NAMED_HEADER in head.headers or MODEL_HEADER in head.headers
-        return GRPC_FORMS if named and head.headers.get(":path") in GRPC_METHODS else 0
+        return GRPC_FORMS if named and head.headers.get(":path") in KNOWN_METHODS else 0
     return _REST_BITS.get((call.protocol, call.verb), 0)
 
 

@@ -87,12 +87,11 @@ def to_matcher(matcher: bytes) -> bytes:
     return len_field(1, matcher)
 
 
-def to_metadata(*entries: tuple[str, str, str]) -> bytes:
-    """OnMatch: dynamic metadata is set (namespace, key, value), by Envoy's set_metadata filter."""
-    metadata = b""
-    for namespace, key, value in entries:
-        pair = text(1, key) + len_field(2, text(3, value))  # an entry of Struct.fields: Value.string_value
-        metadata += len_field(3, text(1, namespace) + varint_field(2, 1) + len_field(3, len_field(1, pair)))
+def to_metadata(namespace: str, entries: Iterable[tuple[str, str]]) -> bytes:
+    """OnMatch: dynamic metadata is set (keys and values), by Envoy's set_metadata filter."""
+    # Entries of Struct.fields: Value.string_value.
+    fields = b"".join(len_field(1, text(1, key) + len_field(2, text(3, value))) for key, value in entries)
+    metadata = len_field(3, text(1, namespace) + varint_field(2, 1) + len_field(3, fields))
     action = len_field(1, extension("set_metadata", _SET_METADATA, metadata))
     return len_field(2, extension("known", _ACTION, action))
 

@@ -12,7 +12,7 @@ from ext_proc.envoy_config.bootstrap.listeners import buffering, listener
 from ext_proc.envoy_config.bootstrap.routes import edge_routes
 from ext_proc.envoy_config.parts.access_log import calls_log
 from ext_proc.envoy_config.parts.filter import edge_filter
-from ext_proc.envoy_config.parts.grpc_names import FOR_GRPC, grpc_name_filters, told_filter
+from ext_proc.envoy_config.parts.grpc_names import routed_name_filters
 from ext_proc.envoy_config.parts.headers import FROM_ANYBODY, FROM_CLIENTS, FROM_SERVER, kept_from_clients
 from ext_proc.envoy_config.parts.hop import nodes_of_hop_mark, retries_of_server
 from ext_proc.envoy_config.parts.known import known_filter
@@ -42,10 +42,9 @@ def edge_listeners(
     """
     filters = [kept_from_clients()]
     if known is not None:
-        filters += [*grpc_name_filters(settings.limits.named_message_bytes), known_filter(known), told_filter()]
+        filters += [*routed_name_filters(settings.limits.named_message_bytes), known_filter(known)]
     filters.append(edge_filter(settings, version, known=known is not None))
-    for_grpc = [each.name for each in filters if each.name in FOR_GRPC]
-    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, nodes, for_grpc)
+    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, nodes, known is not None)
     clients = buffering(clients, settings, version)
     knows_caller = bool(parse_address(settings.egress).path)
     placing = [nodes_of_hop_mark(), retries_of_server()] if knows_caller else [edge_filter(settings, version)]
@@ -63,10 +62,10 @@ def _listener(
     filters: list[HttpFilter],
     removed: tuple[str, ...],
     nodes: Sequence[Node],
-    for_grpc: Sequence[str] = (),
+    reads_names: bool = False,
 ) -> Listener:
     # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
-    routes = edge_routes(settings, nodes, settings.upstream_header or name == "egress", for_grpc)
+    routes = edge_routes(settings, nodes, settings.upstream_header or name == "egress", reads_names)
     hold = settings.limits.longest_tloc_seconds
     # What goes out at `egress` the server sees end by itself.
     calls = [calls_log()] if settings.accounts and name == "clients" else []

@@ -11,7 +11,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
-    FilterConfig,
     HeaderMatcher,
     RetryPolicy,
     Route,
@@ -21,10 +20,10 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
-from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import NODE_HEADER, UPSTREAM_HEADER
 from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER, far_cluster
+from ext_proc.envoy_config.bootstrap.grpc_name_routes import grpc_name_routes, nameless
 from ext_proc.envoy_config.parts.headers import AT_EDGES_ROUTER, AT_NODES_ROUTER, FROM_NODES
 from ext_proc.envoy_config.parts.retries import GRPC_READS, REST_READS, retry_lost, retry_unprocessed, retry_unsent
 from ext_proc.envoy_config.parts.text import seconds
@@ -49,27 +48,31 @@ def edge_routes(
     settings: EnvoySettings,
     nodes: Sequence[Node],
     names_node: bool,
-    for_grpc: Sequence[str] = (),
+    reads_names: bool = False,
     clusters: Clusters = _OWN,
 ) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
 
     A node of `nodes` that is reached by the header has routes of its own; a header that names no such node is
-    answered 503, and so the call is asked elsewhere. The filters in `for_grpc` are left out for other calls.
+    answered 503, and so the call is asked elsewhere. With `reads_names` the listener has the filters that read names,
+    for some of the calls.
     """
-    routes = [route for node in nodes if node.is_far for route in _far_routes(node)]
-    routes.append(_nowhere())
+    steered = [*[route for node in nodes if node.is_far for route in _far_routes(node)], _nowhere()]
+    routes: list[Route] = []
+    again = retry_lost() if settings.repeat_lost else None
     for cluster, reads, is_grpc in ((clusters.grpc, GRPC_READS, True), (clusters.rest, REST_READS, False)):
         if cluster is None:
             continue
-        if settings.repeat_lost:
-            again = retry_lost()
+        if again is not None:
             routes += [routed(cluster, match, is_grpc, again) for match in reads]
         routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
-    for route in routes:
-        if route.match is not None and route.match.grpc is None:
-            route.typed_per_filter_config = {name: Any.pack(FilterConfig(disabled=True)) for name in for_grpc}
-    host = _host(settings, routes, retry_unprocessed(), AT_EDGES_ROUTER)
+    if reads_names and clusters.grpc is not None:
+        # All of the calls whose names are read only read.
+        named = grpc_name_routes(routed(clusters.grpc, RouteMatch(prefix="/"), True, again))
+        # REST calls need not be asked for all that those of gRPC say: each condition costs.
+        first = steered if clusters.rest is None else [*steered, *_rest_reads(clusters.rest, again)]
+        steered, routes = [nameless(each) for each in first], [*named, *[nameless(each) for each in routes]]
+    host = _host(settings, [*steered, *routes], retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True
     host.response_headers_to_remove = list(FROM_NODES)
@@ -107,6 +110,13 @@ def _nowhere() -> Route:
     named = HeaderMatcher(name=NODE_HEADER, present_match=True)
     said = DirectResponseAction(status=503, body=DataSource(inline_string=NO_ROUTE))
     return Route(match=RouteMatch(prefix="/", headers=[named]), direct_response=said)
+
+
+def _rest_reads(cluster: str, retries: RetryPolicy | None) -> list[Route]:
+    """Of REST calls that only read those that say a content type; the others take a later route to the same end."""
+    grpc = StringMatcher(prefix="application/grpc")
+    says_another = [HeaderMatcher(name="content-type", string_match=grpc, invert_match=True)]
+    return [routed(cluster, replace(match, headers=says_another), False, retries) for match in REST_READS]
 
 
 def _host(settings: EnvoySettings, routes: list[Route], retries: RetryPolicy, removed: tuple[str, ...]) -> VirtualHost:

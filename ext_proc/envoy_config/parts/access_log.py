@@ -38,12 +38,12 @@ from ext_proc.contract import (
     ACCESS_LOG_NAME,
     FAR_PREFIX,
     KNOWN_KEY,
+    KNOWN_NAMESPACE,
     MODEL_HEADER,
     NODES_KEY,
     NODES_NAMESPACE,
     ONE_IN,
     ONE_IN_KEY,
-    TELL_NAMESPACE,
 )
 from ext_proc.envoy_config.parts.processor import SERVER_CLUSTER
 from ext_proc.envoy_config.parts.text import seconds
@@ -77,8 +77,8 @@ def calls_log(*, running: bool = False) -> AccessLog:
         additional_response_headers_to_log=["grpc-status"],
         additional_response_trailers_to_log=["grpc-status"],
     )
-    known, routed = _says(NODES_NAMESPACE, KNOWN_KEY), _says(NODES_NAMESPACE, NODES_KEY)
-    which = [_says(TELL_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known")]
+    known, routed = _says(KNOWN_NAMESPACE, KNOWN_KEY), _says(NODES_NAMESPACE, NODES_KEY)
+    which = [_says(KNOWN_NAMESPACE, ONE_IN_KEY, present=False), _failed(), _one_in(ONE_IN, "known")]
     if running:
         runs = LogTypeFilter(types=[AccessLogType.DownstreamPeriodic])
         which.append(AccessLogFilter(log_type_filter=runs))

@@ -1,16 +1,23 @@
 """gRPC names in Envoy: the model of a call in one header (NAMED_HEADER), wherever the call itself says it.
 
-Two filters before the map of known calls. What MODEL_HEADER says is copied; for a call without it the first waits
-until its one message is here, and the second reads the first bytes of it, and tells what they name, only where the
-server, reading the same bytes, would find that name and nothing beyond it. Of everything else it says nothing, and no
-call fails by it: a version, a label, a name that a path could not hold as it is, a message that is packed, cut off,
-malformed, or none at all are the server's.
+Filters before the map of known calls. What MODEL_HEADER says is copied; for a call without it one filter waits until
+its one message is here, and the next reads the first bytes of it, and tells what they name, only where the server,
+reading the same bytes, would find that name and nothing beyond it. Of everything else they say nothing, and no call
+fails by them: a version, a label, a name that a path could not hold as it is, a message that is packed, cut off,
+malformed, or none at all are the server's. So are calls whose headers say more than a name: the map takes the header
+for a call that it may know.
 
-A third filter, behind the map: nodes with the node role are told the model of a known call in MODEL_HEADER, as the
-server tells them (docs/decisions/057).
+Nodes with the node role are told the model of a known call in MODEL_HEADER, as the server tells them
+(docs/decisions/057).
+
+Which calls these are for the routes tell where they are ours (`routed_name_filters`, and the routes of
+`ext_proc.envoy_config.bootstrap.grpc_name_routes`), in a mesh matchers in front of each filter (`grpc_name_filters`,
+and `told_filter` behind the map), which costs more: docs/decisions/165.
 
 Why a script and not Envoy's grpc_field_extraction: docs/decisions/121. What it reads and what not: 122.
 """
+
+from collections.abc import Sequence
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
@@ -19,12 +26,13 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from ext_proc.contract import (
     BEYOND_THE_NAME,
+    KNOWN_METHODS,
+    KNOWN_NAMESPACE,
     MODEL_HEADER,
-    MODEL_KEY,
     NAMED_HEADER,
+    NAMING_METHODS,
     SEGMENT_SAFE,
     TELL_KEY,
-    TELL_NAMESPACE,
 )
 from ext_proc.envoy_config.parts.headers import written
 from ext_proc.envoy_config.parts.matching import (
@@ -43,14 +51,6 @@ from ext_proc.envoy_config.parts.matching import (
 )
 from ext_proc.envoy_config.parts.text import extension
 from mesh.names import MAX_NAME
-
-# Inference calls of one message that names its model. MultiInference is none: it names one for each of its tasks.
-METHODS = (
-    "/tensorflow.serving.PredictionService/Predict",
-    "/tensorflow.serving.PredictionService/Classify",
-    "/tensorflow.serving.PredictionService/Regress",
-    "/inference.GRPCInferenceService/ModelInfer",
-)
 
 # Bytes of a message that are read. A name has 255 at most, and stands first in what every protobuf library writes.
 READ_BYTES = 512
@@ -116,7 +116,6 @@ end
 
 function envoy_on_request(handle)
   local body, headers = handle:body(), handle:headers()
-  headers:remove("{NAMED_HEADER}")
   headers:remove("content-length")  -- where the message was waited for, Envoy has added it
   if not body then return end
   local size = body:length()
@@ -126,48 +125,67 @@ function envoy_on_request(handle)
   if packed ~= 0 or a * 16777216 + b * 65536 + c * 256 + d ~= size - 5 then return end
   local name = named(headers:get(":path"), bytes, #bytes + 1, size + 1)
   if not name or #name > {MAX_NAME} or name == "." or name == ".." then return end
-  if find(name, "^{_PLAIN}+$") then
-    headers:replace("{NAMED_HEADER}", name)
-    handle:streamInfo():dynamicMetadata():set("{TELL_NAMESPACE}", "{MODEL_KEY}", name)
-  end
+  if find(name, "^{_PLAIN}+$") then headers:replace("{NAMED_HEADER}", name) end
 end
 """
 
 
-_WHOLE_MESSAGE, _GRPC_NAME, _TOLD = "tbms-whole-message", "tbms-grpc-name", "tbms-told"
+WHOLE_MESSAGE, IN_MESSAGE, IN_HEADER = "tbms-whole-message", "tbms-grpc-name", "tbms-grpc-name-in-header"
+"""The names of the filters, by which routes leave them out."""
 
-FOR_GRPC = (_WHOLE_MESSAGE, _GRPC_NAME, _TOLD)
-"""The names of the filters: of no use on a route that no gRPC call takes, where each would cost 8 us of CPU."""
+
+def routed_name_filters(message_bytes: int) -> list[HttpFilter]:
+    """The filters before the map, each for the calls of those routes alone that do not leave it out.
+
+    A message of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
+    """
+    filters = {
+        WHOLE_MESSAGE: _whole_message(message_bytes),
+        IN_MESSAGE: _script(),
+        IN_HEADER: _copied(MODEL_HEADER, NAMED_HEADER),
+    }
+    return [HttpFilter(name=name, typed_config=each.typed_config) for name, each in filters.items()]
 
 
 def grpc_name_filters(message_bytes: int) -> list[HttpFilter]:
-    """The two filters before those that read NAMED_HEADER.
-
-    Calls that say something beyond the name of their model are the server's in any case, and are left alone. A message
-    of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
-    """
+    """The same, two filters that find the calls which they are for by themselves: where routes are not ours."""
     unnamed = _unnamed()
-    buffer = extension("envoy.filters.http.buffer", Buffer(max_request_bytes=message_bytes))
-    script = extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
-    named = all_of(matches(MODEL_HEADER, _ONE_NAME), is_grpc())
     choices = [
-        (named, execute("from-header", _copied(MODEL_HEADER, NAMED_HEADER))),
-        (unnamed, execute("from-message", script)),
+        (_named(), execute("from-header", _copied(MODEL_HEADER, NAMED_HEADER))),
+        (unnamed, execute("from-message", _script())),
     ]
-    return [when(_WHOLE_MESSAGE, unnamed, buffer), chosen(_GRPC_NAME, choices, None)]
+    return [when(WHOLE_MESSAGE, unnamed, _whole_message(message_bytes)), chosen(IN_MESSAGE, choices, None)]
 
 
 def told_filter() -> HttpFilter:
-    """The filter behind the map of known calls."""
-    to_tell = all_of(has_metadata(TELL_NAMESPACE, TELL_KEY), none_of(present(MODEL_HEADER)))
-    return when(_TOLD, to_tell, _copied(NAMED_HEADER, MODEL_HEADER))
+    """The filter behind the map of known calls, where routes are not ours."""
+    to_tell = all_of(has_metadata(KNOWN_NAMESPACE, TELL_KEY), none_of(present(MODEL_HEADER)))
+    return when("tbms-told", to_tell, _copied(NAMED_HEADER, MODEL_HEADER))
+
+
+def _whole_message(most_bytes: int) -> TypedExtensionConfig:
+    return extension("envoy.filters.http.buffer", Buffer(max_request_bytes=most_bytes))
+
+
+def _script() -> TypedExtensionConfig:
+    return extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
 
 
 def _unnamed() -> Predicate:
-    """Calls of METHODS, of which the headers say neither their model nor anything else that makes them the server's."""
-    said = (MODEL_HEADER, *BEYOND_THE_NAME, "grpc-encoding")  # a packed message has to be unpacked
-    methods = any_of(*[equals(":path", path) for path in METHODS])
-    return all_of(methods, equals(":method", "POST"), is_grpc(), none_of(any_of(*[present(name) for name in said])))
+    """Calls of NAMING_METHODS whose headers say neither their model nor anything else that makes them the server's."""
+    # A packed message has to be unpacked.
+    return all_of(_only_the_name(NAMING_METHODS), none_of(any_of(present(MODEL_HEADER), present("grpc-encoding"))))
+
+
+def _named() -> Predicate:
+    """Calls whose headers say their model, and nothing else that makes them the server's."""
+    return all_of(matches(MODEL_HEADER, _ONE_NAME), _only_the_name(KNOWN_METHODS))
+
+
+def _only_the_name(methods: Sequence[str]) -> Predicate:
+    method = any_of(*[equals(":path", path) for path in methods])
+    said = any_of(*[present(name) for name in BEYOND_THE_NAME])
+    return all_of(method, equals(":method", "POST"), is_grpc(), none_of(said))
 
 
 def _copied(source: str, to: str) -> TypedExtensionConfig:

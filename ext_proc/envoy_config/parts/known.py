@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.common.matcher.action.v3 import S
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.xds.type.matcher.v3 import MatcherOnMatch
 
-from ext_proc.contract import KNOWN_FILTER, KNOWN_KEY, NODES_NAMESPACE
+from ext_proc.contract import KNOWN_FILTER, KNOWN_KEY, KNOWN_NAMESPACE
 from ext_proc.envoy_config.parts.matching import Predicate, has_metadata
 from ext_proc.envoy_config.parts.text import xds_extension
 
@@ -31,7 +31,7 @@ def known_filter(file: str) -> HttpFilter:
 
 def is_known() -> Predicate:
     """The nodes of the call are named already. Nobody but filters can say so: it is no header."""
-    return has_metadata(NODES_NAMESPACE, KNOWN_KEY)
+    return has_metadata(KNOWN_NAMESPACE, KNOWN_KEY)
 
 
 def skip() -> MatcherOnMatch:

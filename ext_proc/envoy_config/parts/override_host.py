@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.extensions.load_balancing_policies.override_host.v3 
 )
 from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
 
-from ext_proc.contract import KNOWN_KEY, NODES_KEY, NODES_NAMESPACE
+from ext_proc.contract import KNOWN_KEY, KNOWN_NAMESPACE, NODES_KEY, NODES_NAMESPACE
 from ext_proc.envoy_config.parts.text import extension
 
 
@@ -20,15 +20,15 @@ def override_host() -> LoadBalancingPolicy:
     header among the sources: a client's own header would be obeyed.
     """
     override = OverrideHost(
-        override_host_sources=[_source(NODES_KEY), _source(KNOWN_KEY)],
+        override_host_sources=[_source(NODES_NAMESPACE, NODES_KEY), _source(KNOWN_NAMESPACE, KNOWN_KEY)],
         fallback_policy=_policy("envoy.load_balancing_policies.least_request", LeastRequest()),
     )
     return _policy("envoy.load_balancing_policies.override_host", override)
 
 
-def _source(key: str) -> OverrideHostOverrideHostSource:
+def _source(namespace: str, key: str) -> OverrideHostOverrideHostSource:
     path = [MetadataKeyPathSegment(key=key)]
-    return OverrideHostOverrideHostSource(metadata=MetadataKey(key=NODES_NAMESPACE, path=path))
+    return OverrideHostOverrideHostSource(metadata=MetadataKey(key=namespace, path=path))
 
 
 def _policy(name: str, config: OverrideHost | LeastRequest) -> LoadBalancingPolicy:

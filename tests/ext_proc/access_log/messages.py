@@ -42,8 +42,11 @@ def entry(
 
     `one_in` is what the map says where not all calls are told of.
     """
-    named = {} if key is None else {"envoy.lb": Struct.from_dict({key: nodes})}
-    some = {} if one_in is None else {"tbms": Struct.from_dict({"one-in": one_in})}
+    by_map = {} if key != "tbms-known" else {key: nodes}
+    if one_in is not None:
+        by_map["one-in"] = one_in
+    by_server = {} if key in (None, "tbms-known") else {key: nodes}
+    said = {"envoy.lb": Struct.from_dict(by_server), "tbms": Struct.from_dict(by_map)}
     of_grpc = {} if grpc_status is None else {"grpc-status": grpc_status}
     return HttpAccessLogEntry(
         common_properties=AccessLogCommon(
@@ -53,7 +56,7 @@ def entry(
             time_to_last_upstream_rx_byte=_ms(last_ms),
             upstream_remote_address=None if node is None else _address(*node),
             upstream_cluster="models_rest",
-            metadata=Metadata(filter_metadata={**named, **some, "other": Struct.from_dict({"tbms-known": "forged"})}),
+            metadata=Metadata(filter_metadata={**said, "other": Struct.from_dict({"tbms-known": "forged"})}),
             duration=_ms(duration_ms),
             access_log_type=kind,
         ),

@@ -21,12 +21,13 @@ from ext_proc.contract import (
     CLAIM_HEADER,
     HOP_HEADER,
     KNOWN_FILTER,
+    KNOWN_METHODS,
     MODEL_HEADER,
     NODE_HEADER,
     RESIDENCY_HEADER,
     RETRIES_HEADER,
 )
-from ext_proc.known.forms import FORMS, GRPC_METHODS, Form, spelling
+from ext_proc.known.forms import FORMS, Form, spelling
 from ext_proc.known.map_file import MapWriter
 from ext_proc.wire.call import Call
 from ext_proc.wire.naming import name_call
@@ -68,7 +69,7 @@ def test_a_spelling_means_the_model_and_nothing_else(form: Form, model: str) -> 
     assert re.fullmatch(r"[!-~]+", said)
     headers = {":path": said}
     if form is Form.GRPC:
-        headers = {":path": GRPC_METHODS[0], "content-type": "application/grpc", "x-tbms-model": said}
+        headers = {":path": KNOWN_METHODS[0], "content-type": "application/grpc", "x-tbms-model": said}
     call = name_call(headers, 1 << 20)
     assert isinstance(call, Call)
     assert (call.model, call.version, call.label) == (model, None, None)
@@ -87,8 +88,8 @@ def test_odd_names_are_spelled_exactly(name: str) -> None:
 def test_the_header_of_grpc_names_is_the_callers_choice() -> None:
     model = KnownModel("m", int(Form.GRPC), {"grpc": ((PARTS, ("10.0.0.1:8500",)),)})
     edges, nodes = MapWriter(1).write([model], "v1"), MapWriter(1, MODEL_HEADER).write([model], "v1")
-    assert [content.count(b"x-tbms-named") for content in (edges, nodes)] == [1, 0]
-    assert [content.count(b"x-tbms-model") for content in (edges, nodes)] == [0, 1]
+    assert [content.count(b"x-tbms-named") for content in (edges, nodes)] == [2, 0]
+    assert [content.count(b"x-tbms-model") for content in (edges, nodes)] == [0, 2]
 
 
 def test_a_new_version_is_another_filter() -> None:
@@ -108,11 +109,11 @@ def test_a_map_that_knows_nothing_is_a_filter_that_does_nothing() -> None:
 
 def test_whoever_says_more_than_a_name_is_not_known() -> None:
     model = KnownModel("m", 31, {"rest": ((PARTS, ("a",)),), "grpc": ((PARTS, ("b",)),)})
-    found = composite(MapWriter(1).write([model], "v1"), "v1").matcher_list
+    found = composite(MapWriter(1, MODEL_HEADER).write([model], "v1"), "v1").matcher_list
     assert found is not None
-    rest, grpc = (each.predicate for each in found.matchers)
+    grpc, rest = (each.predicate for each in found.matchers)
     plain = {":method": "POST", ":path": "/v1/models/m:predict"}
-    called = {":method": "POST", ":path": GRPC_METHODS[0], "content-type": "application/grpc", "x-tbms-model": "m"}
+    called = {":method": "POST", ":path": KNOWN_METHODS[0], "content-type": "application/grpc", "x-tbms-model": "m"}
     assert holds(rest, plain)
     assert holds(grpc, called)
     assert holds(grpc, called | {"content-type": "application/grpc+proto"})
@@ -126,6 +127,17 @@ def test_whoever_says_more_than_a_name_is_not_known() -> None:
     for timeout in ("", "5", "123456789m", "5m,5m", "-1S"):
         assert not holds(rest, plain | {"grpc-timeout": timeout}), timeout
         assert not holds(grpc, called | {"grpc-timeout": timeout}), timeout
+
+
+def test_where_envoy_names_only_what_may_be_known_just_the_deadline_is_looked_at() -> None:
+    model = KnownModel("m", int(Form.GRPC), {"grpc": ((PARTS, ("b",)),)})
+    found = composite(MapWriter(1).write([model], "v1"), "v1").matcher_list
+    assert found is not None
+    (grpc,) = (each.predicate for each in found.matchers)
+    assert holds(grpc, {"x-tbms-named": "m"})
+    assert holds(grpc, {"x-tbms-named": "m", "grpc-timeout": "1500m"})
+    assert not holds(grpc, {"x-tbms-named": "m", "grpc-timeout": "5"})
+    assert not holds(grpc, {"x-tbms-model": "m"})
 
 
 def test_the_headers_that_go_beyond_a_name_are_all_that_edges_read_or_remove() -> None:
@@ -151,6 +163,8 @@ def test_who_is_told_the_model_is_said_of_grpc_calls(tells: bool) -> None:
     content = MapWriter(1).write([KnownModel("m", 31, shares, tells)], "v1")
     assert read(content, "v1")[1] == {"m": shares["grpc"]}
     assert content.count(b"tell") == (2 if tells else 0), "one for each share of the gRPC calls, none for REST"
+    assert content.count(b"\x0a\x05model") == 2, "for the log, of gRPC calls alone: a path says it itself"
+    assert b"tell" not in MapWriter(1, MODEL_HEADER).write([KnownModel("m", 31, shares, tells)], "v1"), "a node's"
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -228,7 +242,7 @@ def nodes(on_match: MatcherOnMatch) -> tuple[str, ...]:
     config = action.typed_config.typed_config.unpack()  # type: ignore[union-attr]
     assert isinstance(config, SetMetadata)
     metadata = config.metadata[0]
-    assert metadata.metadata_namespace == "envoy.lb"
+    assert metadata.metadata_namespace == "tbms"
     assert metadata.value is not None
     return tuple((metadata.value.fields["tbms-known"].string_value or "").split(","))
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ext_proc.contract import KNOWN_METHODS
 from ext_proc.errors import CallError, Reason
-from ext_proc.known.forms import GRPC_METHODS, Form
+from ext_proc.known.forms import Form
 from ext_proc.node.policy import NodePolicy
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Pass
 from ext_proc.processing.request import BodyMode, Head, ReplyPart, parse
@@ -272,7 +273,7 @@ def test_a_call_that_went_well_is_noted_in_its_form(
                 cache.manager, 1 << 20, 60.0, None, lambda model, form, now: heard.append((model, form))
             )
             grpc = bool(headers) or b"grpc-status" in message
-            path = GRPC_METHODS[-1] if grpc else "/v2/models/m/infer"
+            path = KNOWN_METHODS[-1] if grpc else "/v2/models/m/infer"
             head = Head({":path": path, **headers}, end_of_stream=False, mode=BodyMode.NONE)
             asked = (
                 replace(call(version=version), protocol=InferenceProtocol.V2_GRPC) if grpc else call(version=version)

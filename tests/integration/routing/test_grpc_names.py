@@ -3,18 +3,26 @@
 import random
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 import httpx
 import pytest
 import pytest_asyncio
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
-from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, Route, RouteMatch, VirtualHost
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    Route,
+    RouteMatch,
+    RouteMatchGrpcRouteMatchOptions,
+    VirtualHost,
+)
 
-from ext_proc.contract import NAMED_HEADER
+from ext_proc.contract import NAMED_HEADER, NAMING_METHODS
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.envoy_config.bootstrap.assembly import assembled
+from ext_proc.envoy_config.bootstrap.grpc_name_routes import grpc_name_routes, nameless
 from ext_proc.envoy_config.bootstrap.listeners import listener
-from ext_proc.envoy_config.parts.grpc_names import METHODS, READ_BYTES, grpc_name_filters
+from ext_proc.envoy_config.parts.grpc_names import READ_BYTES, grpc_name_filters, routed_name_filters
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS
 from ext_proc.envoy_config.parts.replies import local_replies
 from ext_proc.envoy_config.parts.text import to_yaml
@@ -30,7 +38,7 @@ from tests.integration.raw import rest_client
 
 pytestmark = pytest.mark.envoy
 
-PREDICT, INFER = METHODS[0], METHODS[-1]
+PREDICT, INFER = NAMING_METHODS[0], NAMING_METHODS[-1]
 MIB = 1 << 20
 LIMIT = 80 * MIB
 PIECE = 16384
@@ -55,28 +63,36 @@ def frame(message: bytes, flag: int = 0) -> bytes:
     return struct.pack(">BI", flag, len(message)) + message
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38", "1.36"])
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="session", params=[("1.40", True), ("1.38", False), ("1.36", True)], ids=str
+)
 async def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Where an Envoy of some version tells in its replies what it read of a call."""
-    need_envoy(request.param)
-    folder = tmp_path_factory.mktemp(f"names-{request.param}")
+    """Where an Envoy of some version tells in its replies what it read of a call.
+
+    Which calls it reads is told by routes, or by matchers as in a mesh.
+    """
+    version, by_routes = request.param
+    need_envoy(version)
+    folder = tmp_path_factory.mktemp(f"names-{version}")
     port, admin = free_ports(2)
     settings = EnvoySettings(listen=f"127.0.0.1:{port}", admin=f"127.0.0.1:{admin}")
     told = {"named": NAMED_HEADER, "length": "content-length"}
+    any_call = Route(match=RouteMatch(prefix="/"), direct_response=DirectResponseAction(status=200))
+    grpc = replace(any_call, match=RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions()))
     routes = VirtualHost(
         name="reader",
         domains=["*"],
-        routes=[Route(match=RouteMatch(prefix="/"), direct_response=DirectResponseAction(status=200))],
+        routes=[*grpc_name_routes(grpc), nameless(any_call)] if by_routes else [any_call],
         response_headers_to_add=[
             HeaderValueOption(header=HeaderValue(key=key, value=f"%REQ({name})%")) for key, name in told.items()
         ],
     )
-    filters = grpc_name_filters(LIMIT)
+    filters = (routed_name_filters if by_routes else grpc_name_filters)(LIMIT)
     reading = listener("reader", settings.listen, settings, filters, FROM_CLIENTS, routes, local_replies(), 30)
     bootstrap = folder / "envoy.yaml"
     bootstrap.write_text(to_yaml(assembled(settings, [reading], [])))
-    command = [envoy_binary(request.param), "--config-path", bootstrap, "--concurrency", "1", "--disable-hot-restart"]
-    envoy = Process(f"Envoy {request.param}", [*command, "--log-level", "warning"], folder / "envoy.log")
+    command = [envoy_binary(version), "--config-path", bootstrap, "--concurrency", "1", "--disable-hot-restart"]
+    envoy = Process(f"Envoy {version}", [*command, "--log-level", "warning"], folder / "envoy.log")
     try:
         await envoy.start(answers(f"http://127.0.0.1:{admin}/ready"))
         yield f"http://127.0.0.1:{port}"
@@ -118,8 +134,8 @@ NAMED = {
     "name": (PREDICT, spec(NAME)),
     "signature": (PREDICT, spec(NAME, SIGNATURE) + tensor(1000)),
     "signature first": (PREDICT, spec(SIGNATURE, NAME)),
-    "classify": (METHODS[1], spec(NAME) + len_field(2, b"")),
-    "regress": (METHODS[2], spec(NAME) + len_field(2, b"")),
+    "classify": (NAMING_METHODS[1], spec(NAME) + len_field(2, b"")),
+    "regress": (NAMING_METHODS[2], spec(NAME) + len_field(2, b"")),
     "tail is not read": (PREDICT, spec(NAME) + b"\xff\xff\xff"),
     "unknown fields": (PREDICT, spec(NAME) + len_field(99, b"new") + varint_field(50, 7) + tensor(10)),
     "v2": (INFER, NAME + len_field(5, b"x")),

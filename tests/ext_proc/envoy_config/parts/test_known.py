@@ -24,12 +24,12 @@ def test_the_clients_listener_has_it_and_the_servers_own_does_not(version: str) 
         "envoy.filters.http.header_mutation",
         "tbms-whole-message",
         "tbms-grpc-name",
+        "tbms-grpc-name-in-header",
         "tbms-known",
-        "tbms-told",
         "tbms",
         "envoy.filters.http.router",
     ]
-    source = clients[3]["config_discovery"]
+    source = clients[4]["config_discovery"]
     assert source["config_source"]["path_config_source"] == {"path": FILE}
     assert source["type_urls"] == ["type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"]
     assert [each["name"] for each in egress] == ["tbms", "envoy.filters.http.router"]
@@ -40,7 +40,7 @@ def test_ours_skips_what_has_its_nodes_before_it_looks_at_anything_else(version:
     ours = manager(document(version))["http_filters"][5]["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
     first = ours[0]
     single = first["predicate"]["single_predicate"]
-    assert single["input"]["typed_config"]["filter"] == "envoy.lb"
+    assert single["input"]["typed_config"]["filter"] == "tbms"
     assert single["input"]["typed_config"]["path"] == [{"key": "tbms-known"}]
     assert single["custom_match"]["typed_config"]["value"] == {"present_match": True}
     assert first["on_match"]["action"]["typed_config"]["@type"].endswith("matcher.action.v3.SkipFilter")

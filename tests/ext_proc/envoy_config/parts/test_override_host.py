@@ -7,5 +7,5 @@ def test_no_header_of_a_client_names_a_node() -> None:
     for name in ("models_grpc", "models_rest"):
         (policy,) = cluster(edge_document(), name)["load_balancing_policy"]["policies"]
         sources = policy["typed_extension_config"]["typed_config"]["override_host_sources"]
-        paths = [[{"key": "tbms-nodes"}], [{"key": "tbms-known"}]]
-        assert sources == [{"metadata": {"key": "envoy.lb", "path": path}} for path in paths]
+        keys = [("envoy.lb", "tbms-nodes"), ("tbms", "tbms-known")]
+        assert sources == [{"metadata": {"key": space, "path": [{"key": key}]}} for space, key in keys]
