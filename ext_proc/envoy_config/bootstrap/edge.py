@@ -42,7 +42,7 @@ def edge_listeners(
     """
     filters = [kept_from_clients()]
     if known is not None:
-        filters += [*routed_name_filters(settings.limits.named_message_bytes), known_filter(known)]
+        filters += [*routed_name_filters(), known_filter(known)]
     filters.append(edge_filter(settings, version, known=known is not None))
     clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, nodes, known is not None)
     clients = buffering(clients, settings, version)

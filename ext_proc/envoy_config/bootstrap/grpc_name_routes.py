@@ -11,9 +11,8 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
 )
-from envoy_data_plane.envoy.config.route.v3 import FilterConfig, HeaderMatcher, Route, RouteMatch
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, Route, RouteMatch
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
-from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import (
     BEYOND_THE_NAME,
@@ -24,35 +23,28 @@ from ext_proc.contract import (
     STEERING_HEADERS,
     TELL_KEY,
 )
-from ext_proc.envoy_config.parts.grpc_names import IN_HEADER, IN_MESSAGE, WHOLE_MESSAGE
+from ext_proc.envoy_config.parts.grpc_names import from_header, from_message
 
 _SAID = tuple(name for name in BEYOND_THE_NAME if name not in STEERING_HEADERS)
 
 
-def grpc_name_routes(grpc: Route) -> list[Route]:
-    """The routes of the calls that may be known. They lead where `grpc` leads, which takes any gRPC call."""
+def grpc_name_routes(grpc: Route, message_bytes: int) -> list[Route]:
+    """The routes of the calls that may be known. They lead where `grpc` leads, which takes any gRPC call.
+
+    A message of more than `message_bytes` is refused where it would have to be read.
+    """
     routes = []
+    reads = from_message(message_bytes)
     for path in NAMING_METHODS:
         headers = [_absent(name) for name in (MODEL_HEADER, "grpc-encoding", *_SAID)]
-        named = replace(grpc, match=_match(grpc, path, headers), request_headers_to_add=[_told()])
-        routes.append(_leaving_out(named, IN_HEADER))
+        match = _match(grpc, path, headers)
+        routes.append(replace(grpc, match=match, typed_per_filter_config=dict(reads), request_headers_to_add=[_told()]))
     # Without version and label. (Envoy takes no regular expression in a route that would say how long a name may be.)
     one_name = HeaderMatcher(name=MODEL_HEADER, string_match=StringMatcher(contains="/"), invert_match=True)
     for path in KNOWN_METHODS:
         headers = [HeaderMatcher(name=MODEL_HEADER, present_match=True), one_name, *[_absent(name) for name in _SAID]]
-        routes.append(_leaving_out(replace(grpc, match=_match(grpc, path, headers)), WHOLE_MESSAGE, IN_MESSAGE))
+        routes.append(replace(grpc, match=_match(grpc, path, headers), typed_per_filter_config=from_header()))
     return routes
-
-
-def nameless(route: Route) -> Route:
-    """The route, without the filters that read names."""
-    return _leaving_out(route, WHOLE_MESSAGE, IN_MESSAGE, IN_HEADER)
-
-
-def _leaving_out(route: Route, *filters: str) -> Route:
-    """The route, without the filters of these names."""
-    off = Any.pack(FilterConfig(disabled=True))
-    return replace(route, typed_per_filter_config=dict.fromkeys(filters, off))
 
 
 def _match(grpc: Route, path: str, headers: list[HeaderMatcher]) -> RouteMatch:

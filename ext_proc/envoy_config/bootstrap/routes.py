@@ -23,7 +23,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from ext_proc.contract import NODE_HEADER, UPSTREAM_HEADER
 from ext_proc.envoy_config.bootstrap.clusters import GRPC_CLUSTER, REST_CLUSTER, far_cluster
-from ext_proc.envoy_config.bootstrap.grpc_name_routes import grpc_name_routes, nameless
+from ext_proc.envoy_config.bootstrap.grpc_name_routes import grpc_name_routes
 from ext_proc.envoy_config.parts.headers import AT_EDGES_ROUTER, AT_NODES_ROUTER, FROM_NODES
 from ext_proc.envoy_config.parts.retries import GRPC_READS, REST_READS, retry_lost, retry_unprocessed, retry_unsent
 from ext_proc.envoy_config.parts.text import seconds
@@ -68,10 +68,11 @@ def edge_routes(
         routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
     if reads_names and clusters.grpc is not None:
         # All of the calls whose names are read only read.
-        named = grpc_name_routes(routed(clusters.grpc, RouteMatch(prefix="/"), True, again))
+        grpc = routed(clusters.grpc, RouteMatch(prefix="/"), True, again)
+        named = grpc_name_routes(grpc, settings.limits.named_message_bytes)
         # REST calls need not be asked for all that those of gRPC say: each condition costs.
-        first = steered if clusters.rest is None else [*steered, *_rest_reads(clusters.rest, again)]
-        steered, routes = [nameless(each) for each in first], [*named, *[nameless(each) for each in routes]]
+        rest = [] if clusters.rest is None else _rest_reads(clusters.rest, again)
+        routes = [*rest, *named, *routes]
     host = _host(settings, [*steered, *routes], retry_unprocessed(), AT_EDGES_ROUTER)
     # Tells a node whether it is the first to be asked; see `parts.replies`.
     host.include_request_attempt_count = True

@@ -20,9 +20,11 @@ Why a script and not Envoy's grpc_field_extraction: docs/decisions/121. What it 
 from collections.abc import Sequence
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
-from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
-from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua, LuaPerRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.contract import (
     BEYOND_THE_NAME,
@@ -34,7 +36,7 @@ from ext_proc.contract import (
     SEGMENT_SAFE,
     TELL_KEY,
 )
-from ext_proc.envoy_config.parts.headers import written
+from ext_proc.envoy_config.parts.headers import writes, written
 from ext_proc.envoy_config.parts.matching import (
     Predicate,
     all_of,
@@ -131,28 +133,51 @@ end
 
 
 WHOLE_MESSAGE, IN_MESSAGE, IN_HEADER = "tbms-whole-message", "tbms-grpc-name", "tbms-grpc-name-in-header"
-"""The names of the filters, by which routes leave them out."""
+"""The names of the filters, by which routes have them stand."""
+
+_SCRIPT_NAME = "model"
 
 
-def routed_name_filters(message_bytes: int) -> list[HttpFilter]:
-    """The filters before the map, each for the calls of those routes alone that do not leave it out.
+def routed_name_filters() -> list[HttpFilter]:
+    """The filters before the map. None stands but for the calls of a route that says so: `from_message`, `from_header`.
+
+    Also a call that no route takes passes none of them: it may have a body that never ends.
+    """
+    scripts = {_SCRIPT_NAME: DataSource(inline_string=_SCRIPT)}
+    filters = {
+        WHOLE_MESSAGE: _whole_message(1),  # none at all is refused; a route says how many
+        IN_MESSAGE: extension("envoy.filters.http.lua", Lua(source_codes=scripts)),
+        IN_HEADER: written({}),
+    }
+    return [HttpFilter(name=name, typed_config=each.typed_config, disabled=True) for name, each in filters.items()]
+
+
+def from_message(message_bytes: int) -> dict[str, Any]:
+    """What a route says (`typed_per_filter_config`) whose calls name their model in their one message.
 
     A message of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
     """
-    filters = {
-        WHOLE_MESSAGE: _whole_message(message_bytes),
-        IN_MESSAGE: _script(),
-        IN_HEADER: _copied(MODEL_HEADER, NAMED_HEADER),
+    return {
+        WHOLE_MESSAGE: Any.pack(BufferPerRoute(buffer=Buffer(max_request_bytes=message_bytes))),
+        IN_MESSAGE: Any.pack(LuaPerRoute(name=_SCRIPT_NAME)),
     }
-    return [HttpFilter(name=name, typed_config=each.typed_config) for name, each in filters.items()]
+
+
+def from_header() -> dict[str, Any]:
+    """What a route says (`typed_per_filter_config`) whose calls name their model in MODEL_HEADER."""
+    return {IN_HEADER: Any.pack(HeaderMutationPerRoute(mutations=writes(_copy(MODEL_HEADER, NAMED_HEADER))))}
 
 
 def grpc_name_filters(message_bytes: int) -> list[HttpFilter]:
-    """The same, two filters that find the calls which they are for by themselves: where routes are not ours."""
+    """Two filters that find the calls which they are for by themselves: where routes are not ours.
+
+    A message of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
+    """
     unnamed = _unnamed()
+    script = extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
     choices = [
         (_named(), execute("from-header", _copied(MODEL_HEADER, NAMED_HEADER))),
-        (unnamed, execute("from-message", _script())),
+        (unnamed, execute("from-message", script)),
     ]
     return [when(WHOLE_MESSAGE, unnamed, _whole_message(message_bytes)), chosen(IN_MESSAGE, choices, None)]
 
@@ -165,10 +190,6 @@ def told_filter() -> HttpFilter:
 
 def _whole_message(most_bytes: int) -> TypedExtensionConfig:
     return extension("envoy.filters.http.buffer", Buffer(max_request_bytes=most_bytes))
-
-
-def _script() -> TypedExtensionConfig:
-    return extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
 
 
 def _unnamed() -> Predicate:
@@ -190,4 +211,8 @@ def _only_the_name(methods: Sequence[str]) -> Predicate:
 
 def _copied(source: str, to: str) -> TypedExtensionConfig:
     """A filter that makes a request header say what another one says."""
-    return written({to: f"%REQ({source})%"})
+    return written(_copy(source, to))
+
+
+def _copy(source: str, to: str) -> dict[str, str]:
+    return {to: f"%REQ({source})%"}

@@ -60,11 +60,15 @@ def kept_from_clients() -> HttpFilter:
 
 def written(values: Mapping[str, str]) -> TypedExtensionConfig:
     """A filter that writes request headers over whatever was there: name -> value, in Envoy's format strings."""
+    return extension("envoy.filters.http.header_mutation", HeaderMutationFilter(mutations=writes(values)))
+
+
+def writes(values: Mapping[str, str]) -> Mutations:
+    """What such a filter does, which a route can tell it, too."""
     options = [
         HeaderValueOption(
             header=HeaderValue(key=name, value=value), append_action=AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
         )
         for name, value in values.items()
     ]
-    mutations = Mutations(request_mutations=[HeaderMutation(append=option) for option in options])
-    return extension("envoy.filters.http.header_mutation", HeaderMutationFilter(mutations=mutations))
+    return Mutations(request_mutations=[HeaderMutation(append=option) for option in options])

@@ -47,8 +47,8 @@ def _says_its_model() -> MatcherMatcherListPredicate:
 NAMED = _says_its_model()
 ROUTES = [
     route
-    for route in grpc_name_routes(Route(match=RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions())))
-    if IN_HEADER not in route.typed_per_filter_config
+    for route in grpc_name_routes(Route(match=RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions())), 1024)
+    if IN_HEADER in route.typed_per_filter_config
 ]
 
 STEERING = frozenset(STEERING_HEADERS)

@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from ext_proc.contract import NAMED_HEADER, NAMING_METHODS
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.envoy_config.bootstrap.assembly import assembled
-from ext_proc.envoy_config.bootstrap.grpc_name_routes import grpc_name_routes, nameless
+from ext_proc.envoy_config.bootstrap.grpc_name_routes import grpc_name_routes
 from ext_proc.envoy_config.bootstrap.listeners import listener
 from ext_proc.envoy_config.parts.grpc_names import READ_BYTES, grpc_name_filters, routed_name_filters
 from ext_proc.envoy_config.parts.headers import FROM_CLIENTS
@@ -82,12 +82,12 @@ async def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     routes = VirtualHost(
         name="reader",
         domains=["*"],
-        routes=[*grpc_name_routes(grpc), nameless(any_call)] if by_routes else [any_call],
+        routes=[*grpc_name_routes(grpc, LIMIT), any_call] if by_routes else [any_call],
         response_headers_to_add=[
             HeaderValueOption(header=HeaderValue(key=key, value=f"%REQ({name})%")) for key, name in told.items()
         ],
     )
-    filters = (routed_name_filters if by_routes else grpc_name_filters)(LIMIT)
+    filters = routed_name_filters() if by_routes else grpc_name_filters(LIMIT)
     reading = listener("reader", settings.listen, settings, filters, FROM_CLIENTS, routes, local_replies(), 30)
     bootstrap = folder / "envoy.yaml"
     bootstrap.write_text(to_yaml(assembled(settings, [reading], [])))
