@@ -50,6 +50,7 @@ async def measure() -> dict[str, float]:
     _print(costs, times)
     return {
         "snapshot_ms_1000_nodes": max(cost.ms for cost in costs),
+        "one_change_ms_1000_nodes": max(cost.change_ms for cost in costs),
         "change_to_traffic_p99_s": max(p99(each.joins) for each in times),
         "change_to_silence_p99_s": max(p99(each.leaves) for each in times),
     }
@@ -78,10 +79,14 @@ def p99(values: list[float]) -> float:
 def _print(costs: list[Snapshot], times: list[Joining]) -> None:
     console = Console(width=120)
     table = Table(title=f"A snapshot of {NODES:,} nodes, CPU of one core, medians", title_justify="left")
-    for heading in ("source", "KiB", "read ms", "applied ms", "in all ms"):
+    for heading in ("source", "KiB", "read ms", "applied ms", "in all ms", "one left, ms"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
     for cost in costs:
-        table.add_row(cost.source, f"{cost.kib:.0f}", *(f"{ms:.1f}" for ms in (cost.read_ms, cost.applied_ms, cost.ms)))
+        table.add_row(
+            cost.source,
+            f"{cost.kib:.0f}",
+            *(f"{ms:.1f}" for ms in (cost.read_ms, cost.applied_ms, cost.ms, cost.change_ms)),
+        )
     console.print(table)
     table = Table(title=f"From a change to calls, seconds, {REPEATS} times each", title_justify="left")
     for heading in ("source", "join p50", "join p99", "leave p50", "leave p99"):
