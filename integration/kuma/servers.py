@@ -18,7 +18,8 @@ class MeshServers:
     """An edge server, a node server that loads from `shelf`, and its model server. An async context manager.
 
     `node` are the addresses of the node's sidecar, REST and gRPC, as the edge knows it; it declares `models`, where any
-    are given. `calls` are those to which the node's calls go, where that is not its model server (benchmarks).
+    are given. `admin` is where that sidecar has its admin interface. `calls` are those to which the node's calls go,
+    where that is not its model server (benchmarks).
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class MeshServers:
         folder: Path,
         shelf: Path,
         node: tuple[str, str],
+        admin: str,
         *,
         models: frozenset[str] = frozenset(),
         calls: tuple[int, int] | None = None,
@@ -55,6 +57,8 @@ class MeshServers:
                 "store": {"url": shelf.absolute().as_uri()},
                 "cache": {"folder": str(self.node_folder / "cache"), "loader": {"address": f"127.0.0.1:{grpc}"}},
             },
+            "envoy": {"admin": admin},
+            "known": {"file": str(self.node_folder / "known.pb"), "seconds": 0.1},
         }
         for name, section in (sections or {}).items():
             for document in (at_edge, at_node):

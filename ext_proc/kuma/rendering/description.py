@@ -143,8 +143,9 @@ class MeshDescription:
     `service` is the MeshService of the model servers, whose Dataplanes have `node_labels`; callers have `edge_labels`,
     and `callers` are their workloads (service accounts on Kubernetes, `namespace/name` where the namespace is another).
     `local_nodes` are nodes of this zone that other zones may name, `remote_nodes` those of others that callers here
-    may. `known` is the map of known calls, None where every call asks the server. `gathered` are calls that nodes
-    batch, None where they do not. `gateway` is the name of a MeshGateway (3.0: the `app` of a delegated one).
+    may. `known` is the map of known calls of edges, `known_at_nodes` that of nodes; None where every call asks their
+    server. `gathered` are calls that nodes batch, None where they do not. `gateway` is the name of a MeshGateway (3.0:
+    the `app` of a delegated one).
     """
 
     kuma: KumaVersion
@@ -164,6 +165,7 @@ class MeshDescription:
     trust_domain: str = ""
     socket: str = SOCKET
     known: str | None = None
+    known_at_nodes: str | None = None
     hold_seconds: float = 300.0
     gathered: GatheredCalls | None = None
     collector: Collector | None = None
