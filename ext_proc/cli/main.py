@@ -272,7 +272,7 @@ def policies_render(
         Path | None, typer.Option(help="The configuration of the edges: socket, map, models, limits come from it.")
     ] = None,
     node_config: Annotated[
-        Path | None, typer.Option(help="That of the nodes: how long calls are held, and which are batched.")
+        Path | None, typer.Option(help="That of the nodes: how long calls are held, which are batched, and the map.")
     ] = None,
     known: Annotated[bool, typer.Option("--known/--no-known", help="With the map of known calls, or without.")] = True,
     collector: Annotated[
