@@ -55,6 +55,7 @@ class Wishes:
     config: Path | None = None
     node_config: Path | None = None
     known: bool = True
+    egress: bool = True
     collector: str | None = None
     system_namespace: str = "kuma-system"
 
@@ -111,6 +112,7 @@ def description(wishes: Wishes) -> MeshDescription:
         socket=edge.socket,
         known=edge.known if wishes.known else None,
         known_at_nodes=node.known if wishes.known else None,
+        has_egress=wishes.egress,
         hold_seconds=node.hold_seconds,
         gathered=node.gathered,
         collector=None if wishes.collector is None else _collector(wishes.collector),

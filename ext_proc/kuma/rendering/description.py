@@ -144,8 +144,9 @@ class MeshDescription:
     and `callers` are their workloads (service accounts on Kubernetes, `namespace/name` where the namespace is another).
     `local_nodes` are nodes of this zone that other zones may name, `remote_nodes` those of others that callers here
     may. `known` is the map of known calls of edges, `known_at_nodes` that of nodes; None where every call asks their
-    server. `gathered` are calls that nodes batch, None where they do not. `gateway` is the name of a MeshGateway (3.0:
-    the `app` of a delegated one).
+    server. `has_egress` is whether clients' sidecars have the listener for candidates: those that share a host's edge
+    have not. `gathered` are calls that nodes batch, None where they do not. `gateway` is the name of a MeshGateway
+    (3.0: the `app` of a delegated one).
     """
 
     kuma: KumaVersion
@@ -166,6 +167,7 @@ class MeshDescription:
     socket: str = SOCKET
     known: str | None = None
     known_at_nodes: str | None = None
+    has_egress: bool = True
     hold_seconds: float = 300.0
     gathered: GatheredCalls | None = None
     collector: Collector | None = None

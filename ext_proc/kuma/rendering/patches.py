@@ -197,6 +197,8 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
             "here.",
         )
         yield from _nodes_of(mesh, port)
+    if not mesh.has_egress:
+        return
     far = [FarNode(node.id, _edge_clusters(mesh, node)) for node in mesh.remote_nodes]
     egress = candidates_listener(settings, _edge_clusters(mesh), far)
     yield Because(

@@ -286,3 +286,9 @@ def test_with_a_map_a_nodes_envoy_tells_of_calls_that_ended_and_of_those_that_ru
     assert "DownstreamPeriodic" in str(knows["access_log"])
     assert knows["access_log_options"] == {"access_log_flush_interval": "0.250s"}
     assert not plain.keys() & {"access_log", "access_log_options"}
+
+
+def test_clients_of_a_hosts_edge_get_all_but_the_egress() -> None:
+    *all_but_the_last, (name, content) = edge(MESH)
+    assert edge(replace(MESH, has_egress=False)) == all_but_the_last
+    assert (name, content["value"]["name"]) == ("listener", "egress")
