@@ -3,7 +3,8 @@
 10.0.0.3:8500    [fd00::3]:8500    models.svc:8500    unix:/run/tbms/ext_proc.sock
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -12,6 +13,11 @@ from mesh.errors import MeshError
 
 MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path: Linux holds 108 (`sun_path`, unix(7)), the closing zero included."""
+
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_USUAL = re.compile(rf"((?!0\.0\.0\.0:|22[4-9]\.|23\d\.){_OCTET}(?:\.{_OCTET}){{3}}):([1-9]\d{{0,4}})", re.ASCII)
+"""What nearly every endpoint of a fleet is, seen in one step: an IPv4 address, not unspecified and not multicast, and a
+port. Whatever else may be one is read piece by piece."""
 
 
 class AddressError(MeshError, ValueError):
@@ -42,7 +48,12 @@ class Address:
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return spelled(self.host, self.port)
+
+
+def spelled(host: str, port: int) -> str:
+    """`host:port`, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @lru_cache(maxsize=16_384)
@@ -61,8 +72,10 @@ def parse_address(text: str, *, listening: bool = False) -> Address:
         if not path.startswith("/") or "\0" in path or len(path.encode("utf-8", "surrogatepass")) > MAX_SOCKET_PATH:
             raise AddressError(f"{text!r} is not unix:/absolute/path of at most {MAX_SOCKET_PATH} bytes.")
         return Address(path=path)
-    address = _host_and_port(
-        text, "an address: expected ip:port or unix:/path (IPv6 in brackets)", least_port=0 if listening else 1
+    address = Address(
+        *_host_and_port(
+            text, "an address: expected ip:port or unix:/path (IPv6 in brackets)", least_port=0 if listening else 1
+        )
     )
     if address.ip is None and not _is_name(address.host):
         raise AddressError(f"{text!r} has the host {address.host!r}, which is neither an IP address nor a DNS name.")
@@ -76,35 +89,51 @@ def parse_endpoint(text: str) -> Address:
     `str()` of it is the text that Envoy prints for it: IPv6 in its shortest form. Raises AddressError that says what is
     wrong with the text. What was read is remembered: a fleet's endpoints are read again at every change of one.
     """
-    address = _host_and_port(text, "an endpoint: expected ip:port, such as 10.0.0.3:8500 or [fd00::3]:8500")
-    ip = address.ip
-    if ip is None:
+    usual = _USUAL.fullmatch(text)
+    if usual is not None and (port := int(usual[2])) <= 65535:
+        return Address(usual[1], port)
+    host, port = _host_and_port(text, "an endpoint: expected ip:port, such as 10.0.0.3:8500 or [fd00::3]:8500")
+    try:
+        return Address(_host_of_node(host), port)
+    except AddressError as unfit:
+        raise AddressError(f"{text!r} {unfit}") from None
+
+
+@lru_cache(maxsize=16_384)
+def _host_of_node(host: str) -> str:
+    """The IP address as Envoy prints it. Raises AddressError with what follows the text in the sentence."""
+    try:
+        ip = _ip(host)
+    except ValueError:
         raise AddressError(
-            f"{text!r} has the host {address.host!r}, which is not an IP address: Envoy knows its endpoints by "
+            f"has the host {host!r}, which is not an IP address: Envoy knows its endpoints by "
             "address, so a DNS name cannot be chosen."
-        )
+        ) from None
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
-        raise AddressError(f"{text!r} has the scope {ip.scope_id!r}, which means nothing on another machine.")
+        raise AddressError(f"has the scope {ip.scope_id!r}, which means nothing on another machine.")
     if ip.is_unspecified or ip.is_multicast:
-        raise AddressError(f"{text!r} is no address of a node: it is unspecified or multicast.")
-    return replace(address, host=str(ip))
+        raise AddressError("is no address of a node: it is unspecified or multicast.")
+    return str(ip) if ip.version == 6 else host  # IPv4 has one spelling
 
 
-def _host_and_port(text: str, wanted: str, least_port: int = 1) -> Address:
-    """Everything but a Unix socket; whether its host is of use is the caller's question."""
+def _host_and_port(text: str, wanted: str, least_port: int = 1) -> tuple[str, int]:
+    """Everything but a Unix socket, an IP address without brackets; whether the host is of use is the caller's
+    question."""
     host, colon, port_text = text.rpartition(":")
     if not colon or not host or host.endswith(":"):
         raise AddressError(f"{text!r} is not {wanted}.")
     port = number(port_text, 5)
     if port is None or not least_port <= port <= 65535:
         raise AddressError(f"{text!r} has the port {port_text!r}: expected a number from {least_port} to 65535.")
-    bracketed = host.startswith("[") and host.endswith("]")
-    address = Address(host[1:-1] if bracketed else host, port)
-    if address.ip is None:
-        return Address(host, port)
-    if (address.ip.version == 6) is not bracketed:
+    bracketed = host[0] == "[" and host[-1] == "]"
+    bare = host[1:-1] if bracketed else host
+    try:
+        version = _ip(bare).version
+    except ValueError:
+        return host, port
+    if (version == 6) is not bracketed:
         raise AddressError(f"{text!r}: an IPv6 address, and only that, stands in brackets, as in [fd00::3]:8500.")
-    return address
+    return bare, port
 
 
 def _is_name(text: str) -> bool:

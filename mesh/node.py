@@ -14,7 +14,6 @@ ReachedBy = Literal["endpoint", "header"]
 does not know by address, a header names the node, and a route of Envoy's leads there."""
 
 _BY_HEADER = "@"
-_KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
 
 
 def node_behind(endpoint: str) -> str | None:
@@ -60,7 +59,9 @@ class Node:
     @property
     def endpoints(self) -> frozenset[str]:
         """Every endpoint of this node to which Envoy sends calls for it."""
-        return frozenset(endpoint for kind in _KINDS if (endpoint := self.endpoint(kind)) is not None)
+        if self.reached_by == "endpoint":
+            return frozenset(filter(None, (self.grpc, self.rest)))
+        return frozenset(filter(None, (self.endpoint("grpc"), self.endpoint("rest"))))
 
     @property
     def is_far(self) -> bool:

@@ -356,9 +356,15 @@ def policies_render(
         Path | None, typer.Option(help="The configuration of the edges: socket, map, models, limits come from it.")
     ] = None,
     node_config: Annotated[
-        Path | None, typer.Option(help="That of the nodes: how long calls are held, and which are batched.")
+        Path | None, typer.Option(help="That of the nodes: how long calls are held, which are batched, and the map.")
     ] = None,
     known: Annotated[bool, typer.Option("--known/--no-known", help="With the map of known calls, or without.")] = True,
+    egress: Annotated[
+        bool,
+        typer.Option(
+            "--egress/--no-egress", help="With the listener for races at clients, or (one edge a host) without."
+        ),
+    ] = True,
     collector: Annotated[
         str | None, typer.Option(help="host:port of an OpenTelemetry collector: metrics, traces and access logs.")
     ] = None,
@@ -387,6 +393,7 @@ def policies_render(
         config=config,
         node_config=node_config,
         known=known,
+        egress=egress,
         collector=collector,
         system_namespace=system_namespace,
     )

@@ -21,7 +21,7 @@ _IDLE = "630s"
 def modifications(sample: str, role: str) -> list[Modification]:
     """What our MeshProxyPatch of a role (`edge`, `node`, `gateway`) changes in the mesh of a sample ("2.14/kri-mtls").
 
-    The map of known calls is on.
+    The maps of known calls are on, an edge's and a node's.
     """
     kuma, _, about = sample.partition("/")
     naming = Naming.KRI if about.startswith("kri") or kuma == "3.0" else Naming.LEGACY
@@ -44,7 +44,15 @@ def obey_traffic_policies(resources: Resources) -> None:
 @cache
 def _modifications(kuma: KumaVersion, naming: Naming, environment: Environment, role: str) -> list[Modification]:
     namespace = "ml" if environment is Environment.KUBERNETES else ""
-    mesh = MeshDescription(kuma, environment, naming=naming, namespace=namespace, gateway=_GATEWAY, known=KNOWN_MAP)
+    mesh = MeshDescription(
+        kuma,
+        environment,
+        naming=naming,
+        namespace=namespace,
+        gateway=_GATEWAY,
+        known=KNOWN_MAP,
+        known_at_nodes=KNOWN_MAP,
+    )
     patch = gateway_patch(mesh, _GATEWAY) if role == "gateway" else _PATCHES[role](mesh)
     items = yaml.load(patch.text(mesh), _LOADER)["spec"]["default"]["appendModifications"]
     return [read_modification(item, f"{role}[{index}]") for index, item in enumerate(items)]

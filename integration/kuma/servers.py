@@ -18,7 +18,8 @@ class MeshServers:
     """An edge server, a node server that loads from `shelf`, and its model server. An async context manager.
 
     `node` are the addresses of the node's sidecar, REST and gRPC, as the edge knows it; it declares `models`, where any
-    are given. `calls` are those to which the node's calls go, where that is not its model server (benchmarks).
+    are given. `admin` is where that sidecar has its admin interface. `calls` are those to which the node's calls go,
+    where that is not its model server (benchmarks).
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class MeshServers:
         folder: Path,
         shelf: Path,
         node: tuple[str, str],
+        admin: str,
         *,
         models: frozenset[str] = frozenset(),
         calls: tuple[int, int] | None = None,
@@ -38,11 +40,14 @@ class MeshServers:
         self.model_server = EmbeddedNode(NodeSpec("models", models=frozenset()), repository, self.node_folder)
         rest, grpc = (int(each.rpartition(":")[2]) for each in (self.model_server.rest, self.model_server.grpc))
         ports = free_ports(3)
+        publish = f"127.0.0.1:{ports[2]}"
         self.edge_admin, self.node_admin = (f"http://127.0.0.1:{port}" for port in ports[:2])
         self.behind = Behind(*(calls or (rest, grpc)), self.client_folder, self.node_folder)
         at_edge: dict[str, Any] = {
             "server": self._server(self.client_folder, ports[0]),
-            "nodes": [{"id": "node-a", "rest": node[0], "grpc": node[1], "models": sorted(models)}],
+            "nodes": [
+                {"id": "node-a", "rest": node[0], "grpc": node[1], "models": sorted(models), "residency": publish}
+            ],
             "envoy": {"egress": f"unix:{self.client_folder}/egress.sock", "server_wait_seconds": 30.0},
             "known": {"file": str(self.client_folder / "known.pb"), "seconds": 0.1},
             # Sidecars come and go in front of these servers.
@@ -51,10 +56,13 @@ class MeshServers:
         at_node: dict[str, Any] = {
             "server": self._server(self.node_folder, ports[1]),
             "node": {
+                "publish": publish,
                 "rest": f"127.0.0.1:{rest}",
                 "store": {"url": shelf.absolute().as_uri()},
                 "cache": {"folder": str(self.node_folder / "cache"), "loader": {"address": f"127.0.0.1:{grpc}"}},
             },
+            "envoy": {"admin": admin},
+            "known": {"file": str(self.node_folder / "known.pb"), "seconds": 0.1},
         }
         for name, section in (sections or {}).items():
             for document in (at_edge, at_node):

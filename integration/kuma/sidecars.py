@@ -135,6 +135,11 @@ class Mesh:
         return Process(f"{name}'s sidecar", command, self.folder / f"{name}.log")
 
 
+def node_places(ports: list[int]) -> tuple[tuple[str, str], str]:
+    """Of the node's sidecar of a `Mesh` with these ports: its addresses for REST and gRPC, and its admin interface."""
+    return (f"127.0.0.1:{ports[2]}", f"127.0.0.1:{ports[3]}"), f"127.0.0.1:{ports[7]}"
+
+
 def patched(sample: str, name: str, role: str | None) -> Resources:
     """The resources of a sidecar of a sample (`client`, `node-a`) under our policies for a role, as its Kuma patches.
 

@@ -18,8 +18,8 @@ _TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 
 def render_answerer(listen: str, admin: str, models: str | None = None, also: Sequence[str] = ()) -> str:
-    """Its bootstrap. `listen` and `admin` are ip:port, `also` further addresses with the port of `listen`. With
-    `models` V2 calls over gRPC go to the model server there.
+    """Its bootstrap. `listen`, `admin` and what it listens at besides (`also`) are ip:port. With `models` V2 calls over
+    gRPC go to the model server there.
 
     REST gets 200 and a small JSON body. gRPC gets a trailers-only OK: enough for a load generator that counts
     statuses, but a real client would miss the message.
@@ -44,8 +44,7 @@ def render_answerer(listen: str, admin: str, models: str | None = None, also: Se
         ],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    port = listen.rpartition(":")[2]
-    further = [{"address": _address(f"{ip}:{port}")} for ip in also]
+    further = [{"address": _address(each)} for each in also]
     listener = {
         "name": "answerer", "address": _address(listen), "additional_addresses": further, "filter_chains": [chain],
     }  # fmt: skip

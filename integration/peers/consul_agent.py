@@ -23,6 +23,8 @@ class ConsulAgent:
         self.blind = False
         """Whether the token is one that may read nothing, which Consul does not call an error."""
         self.hangs = False
+        self.waits = asyncio.Event()
+        """Set once a query waits for a change."""
         self.asked: list[int] = []
         """The index of each query."""
         self.registered: list[dict[str, Any]] = []
@@ -58,6 +60,11 @@ class ConsulAgent:
         self._instances.clear()
         await self._next(self._index + 1)
 
+    async def revoke(self) -> None:
+        """The token is good no more. A query that waits for a change ends in an empty list, as Consul's do."""
+        self.token = "another"
+        await self._next(self._index + 1)
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """One blocking query."""
         if (refused := self._refused(request)) is not None:
@@ -68,10 +75,13 @@ class ConsulAgent:
         try:
             async with asyncio.timeout(None if self.hangs else wait), self._changed:
                 while index and self._index == index:
+                    self.waits.set()
                     await self._changed.wait()
         except TimeoutError:
             pass
         headers = {"X-Consul-Index": str(self._index)}
+        if self._refused(request) is not None:
+            return web.json_response([], headers=headers)
         if self.blind:
             return web.json_response([], headers={**headers, "X-Consul-Results-Filtered-By-ACLs": "true"})
         return web.json_response(list(self._instances.values()), headers=headers)

@@ -10,12 +10,14 @@ from integration.peers.consul import Consul
 from integration.peers.consul_agent import ConsulAgent, consul_agent
 from integration.peers.dns_server import DnsServer, dns_server
 from integration.peers.etcd import Etcd
+from integration.peers.kube_apiserver import KubeApiserver
 from integration.peers.kubernetes_api import KubernetesApi, kubernetes_api, pod, ports
 from integration.peers.kuma_overview import Overview, dataplane, overview
 from mesh.address import parse_endpoint
 from mesh.node import Node
 
 ZONE = "nodes.test"
+_RBAC = Path(__file__).parents[2] / "deploy/kubernetes/base/rbac.yaml"
 CONSUL_EDGE = """service "models" { policy = "read" }
 node_prefix "" { policy = "read" }"""
 """What an edge has to be allowed in Consul."""
@@ -110,7 +112,7 @@ class ByKuma:
 class ByKubernetes:
     """A slice for each node, as all of them share an address and differ in their ports."""
 
-    def __init__(self, api: KubernetesApi, kubeconfig: Path) -> None:
+    def __init__(self, api: KubernetesApi | KubeApiserver, kubeconfig: Path) -> None:
         self._api = api
         self.section = {
             "kind": "kubernetes", "service": "models", "grpc": "grpc", "rest": "http", "kubeconfig": str(kubeconfig),
@@ -178,6 +180,30 @@ async def by_real_consul(folder: Path) -> AsyncIterator[Way]:
 
 
 @asynccontextmanager
+async def by_real_kubernetes(folder: Path) -> AsyncIterator[Way]:
+    """At a real kube-apiserver, as `kubernetes_way` says. Raises FileNotFoundError where it or etcd is not there."""
+    async with Etcd(folder) as etcd, KubeApiserver(folder, etcd.url) as api:
+        yield await kubernetes_way(api)
+
+
+async def kubernetes_way(api: KubeApiserver) -> Way:
+    """With the rights of the shipped account."""
+    kubeconfig, _ = await shipped_account(api)
+    return ByKubernetes(api, kubeconfig)
+
+
+async def shipped_account(api: KubeApiserver) -> tuple[Path, str]:
+    """The service account that the product ships for edges, made in the namespace `ml`: a kubeconfig that names the
+    file of its token, as a pod has it, and the token.
+    """
+    await api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ml"}})
+    await api.kubectl("apply", "--server-side", "--validate=strict", "-n", "ml", "-f", _RBAC)
+    token, file = await api.account_token("tbms-edge"), api.folder / "tbms-edge.token"
+    file.write_text(token)
+    return api.write_kubeconfig("tbms-edge", {"tokenFile": str(file)}), token
+
+
+@asynccontextmanager
 async def by_dns(_: Path) -> AsyncIterator[Way]:
     """At a DNS server of our own."""
     async with dns_server() as server:
@@ -207,5 +233,5 @@ WAYS: dict[str, Open] = {
     "dns": by_dns, "etcd": by_etcd, "kuma": by_kuma, "kubernetes": by_kubernetes, "consul": by_consul,
 }  # fmt: skip
 """By kind of source, with what `make test` has at hand."""
-REAL_WAYS: dict[str, Open] = {"consul": by_real_consul}
-"""With what `make peers` builds. A kube-apiserver takes no slice with addresses of the loopback, where nodes are."""
+REAL_WAYS: dict[str, Open] = {"consul": by_real_consul, "kubernetes": by_real_kubernetes}
+"""With what `make peers` builds. A kube-apiserver takes no slice with addresses of the loopback."""

@@ -17,7 +17,7 @@ class NodeSpec:
     """What a node is started with.
 
     `models` are the names that it loads and is declared to hold; None loads the whole repository and declares
-    nothing. `delay_ms` makes every answer that much slower.
+    nothing. `delay_ms` makes every answer that much slower. `host` is the address at which it listens.
     """
 
     id: str
@@ -25,6 +25,7 @@ class NodeSpec:
     zone: str = ""
     weight: float = 1.0
     delay_ms: float = 0.0
+    host: str = "127.0.0.1"
 
     def build(self, models: Path, folder: Path) -> "EmbeddedNode":
         """A node whose model repository is the folder `models`."""
@@ -42,17 +43,18 @@ class EmbeddedNode:
 
     def __post_init__(self) -> None:
         grpc_port, rest_port = self._ports
+        host = self.spec.host
         self.node = Node(
             id=self.spec.id,
-            grpc=f"127.0.0.1:{grpc_port}",
-            rest=f"127.0.0.1:{rest_port}",
+            grpc=f"{host}:{grpc_port}",
+            rest=f"{host}:{rest_port}",
             zone=self.spec.zone,
             weight=self.spec.weight,
             models=self.spec.models or frozenset(),
         )
-        self.grpc = f"127.0.0.1:{grpc_port}"
-        self.rest = f"http://127.0.0.1:{rest_port}"
-        command: list[str | Path] = [TBMS, "model-server", "--repository", self.repository, "--host", "127.0.0.1"]
+        self.grpc = f"{host}:{grpc_port}"
+        self.rest = f"http://{host}:{rest_port}"
+        command: list[str | Path] = [TBMS, "model-server", "--repository", self.repository, "--host", host]
         command += ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
         command += ["--load", _load_option(self.spec.models)]
         if self.spec.delay_ms:

@@ -3,6 +3,7 @@
 import atexit
 import random
 import socket
+from ipaddress import IPv4Address
 from pathlib import Path
 
 _FIRST, _LAST = 15_000, 32_000
@@ -31,6 +32,17 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """One port that nobody listens on now."""
     return free_ports(1)[0]
+
+
+def outside_address() -> str | None:
+    """An IPv4 address of this machine that others could reach it at; None where it has no network."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # for documentation (RFC 5737); nothing is sent, only a route chosen
+        except OSError:
+            return None
+        address = IPv4Address(probe.getsockname()[0])
+    return None if address.is_loopback or address.is_link_local else str(address)
 
 
 def _claim() -> list[int]:

@@ -1,4 +1,4 @@
-"""Finds: what one answer of a service comes to, once every node in it was held against the rules of the configuration.
+"""Finds: what an answer of a service comes to, once every node in it was held against the rules of the configuration.
 
 Services are not trusted: an entry that makes no node is left out with a sentence that says why, and the others stay.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mesh.address import Address
+from mesh.address import spelled
 from mesh.discovery.merge import NodeSet
 from mesh.discovery.settings import NodeSettings
 from mesh.errors import MeshError
@@ -21,23 +21,39 @@ _SENTENCES = 100
 
 
 class Finds:
-    """Collects the nodes of one answer. Raises MeshError for more than MOST_ENTRIES."""
+    """Collects the nodes of one answer after another. Raises MeshError for more than MOST_ENTRIES in one.
+
+    An entry that the last answer had as it is now was judged then: a service says all of its nodes again for one that
+    changed, or each second.
+    """
 
     def __init__(self) -> None:
+        self._before: dict[str, tuple[dict[str, Any], Node]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._judged: dict[str, tuple[dict[str, Any], Node]] = {}
         self._nodes: list[Node] = []
         self._left_out: list[str] = []
         self._entries = 0
 
     def add(self, fields: dict[str, Any]) -> None:
-        """An entry with the fields of `NodeSettings`, of whatever types the service gave them."""
+        """An entry with the fields of `NodeSettings`, of whatever types the service gave them. It is kept."""
         self._count()
-        try:
-            self._nodes.append(NodeSettings.model_validate(fields).node())
-        except ValidationError as error:
-            fault = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(map(str, fault["loc"])) or "entry"
-            said = quoted(fault["msg"].removeprefix("Value error, "), 200)
-            self._leave_out(f"Node {quoted(str(fields.get('id')))}: {where}: {said}")
+        name = fields.get("id")
+        judged = self._before.get(name) if isinstance(name, str) else None
+        if judged is None or judged[0] != fields:
+            try:
+                judged = fields, NodeSettings.model_validate(fields).node()
+            except ValidationError as error:
+                fault = error.errors(include_url=False, include_context=False)[0]
+                where = ".".join(map(str, fault["loc"])) or "entry"
+                said = quoted(fault["msg"].removeprefix("Value error, "), 200)
+                self._leave_out(f"Node {quoted(str(name))}: {where}: {said}")
+                return
+        node = judged[1]
+        self._judged[node.id] = judged
+        self._nodes.append(node)
 
     def refuse(self, what: str, why: str) -> None:
         """An entry that cannot be read at all."""
@@ -45,8 +61,11 @@ class Finds:
         self._leave_out(f"{quoted(what)}: {why}")
 
     def node_set(self) -> NodeSet:
-        """What came of it."""
-        return NodeSet(tuple(self._nodes), tuple(self._left_out))
+        """What came of the answer, which is whole. The next one begins."""
+        found = NodeSet(tuple(self._nodes), tuple(self._left_out))
+        self._before = self._judged
+        self._begin()
+        return found
 
     def _count(self) -> None:
         self._entries += 1
@@ -60,7 +79,7 @@ class Finds:
 
 def joined(ip: str, port: int | None) -> str | None:
     """`ip:port`, IPv6 in brackets, or None without a port."""
-    return None if port is None else str(Address(ip, port))
+    return None if port is None else spelled(ip, port)
 
 
 def id_of_address(ip: str) -> str:

@@ -28,21 +28,23 @@ def merge(snapshots: Iterable[tuple[str, Iterable[Node]]]) -> NodeSet:
     conflicts: list[str] = []
     for source, found in snapshots:
         for node in found:
+            endpoints = node.endpoints
+            used = endpoints if node.residency is None else endpoints | {node.residency}
+            if endpoints and node.id not in nodes and owners.keys().isdisjoint(used):
+                nodes[node.id] = node
+                sources[node.id] = source
+                owners.update(dict.fromkeys(used, node.id))
+                continue
+            told = {owners.get(endpoint) for endpoint in endpoints}
             who = f"Node {node.id!r} of {source}"
-            used = node.endpoints if node.residency is None else node.endpoints | {node.residency}
-            shared = sorted(endpoint for endpoint in used if endpoint in owners)
-            told = {owners.get(endpoint) for endpoint in node.endpoints}
-            if not node.endpoints:
+            if not endpoints:
                 conflicts.append(f"{who} has neither a grpc nor a rest endpoint.")
             elif len(told) == 1 and (same := told.pop()) is not None and sources[same] != source:
                 continue
             elif node.id in nodes:
                 conflicts.append(f"{who} has the id of a node of {sources[node.id]}.")
-            elif shared:
-                owner = owners[shared[0]]
-                conflicts.append(f"{who} has the endpoint {shared[0]} of node {owner!r} of {sources[owner]}.")
             else:
-                nodes[node.id] = node
-                sources[node.id] = source
-                owners.update(dict.fromkeys(used, node.id))
+                shared = min(used & owners.keys())
+                owner = owners[shared]
+                conflicts.append(f"{who} has the endpoint {shared} of node {owner!r} of {sources[owner]}.")
     return NodeSet(tuple(nodes.values()), tuple(conflicts))

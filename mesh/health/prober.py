@@ -24,7 +24,9 @@ Verdict = Callable[[str, bool], None]
 
 
 class _ProbedNode:
-    """What is believed of one node, and why its last probe failed."""
+    """What is believed of one node, and why its last probe failed. `doubted`: a call to it failed, if it is far."""
+
+    __slots__ = ("cause", "doubted", "node", "offered", "state")
 
     def __init__(self, node: Node, settings: ProbeSettings) -> None:
         self.node = node

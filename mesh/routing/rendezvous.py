@@ -9,6 +9,7 @@ proportion to its weight. docs/decisions/030 says why this and no ring of virtua
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -30,8 +31,7 @@ class Rendezvous:
     def __init__(self, nodes: Iterable[tuple[str, float]]) -> None:
         population = sorted(nodes)
         self.ids = tuple(node_id for node_id, _ in population)
-        seeds = [_hash(node_id, b"tbms node") for node_id in self.ids]
-        self._seeds: npt.NDArray[np.uint64] = np.array(seeds, dtype=np.uint64)
+        self._seeds: npt.NDArray[np.uint64] = np.array([_seed(node_id) for node_id in self.ids], dtype=np.uint64)
         self._weights: npt.NDArray[np.float64] = np.array([weight for _, weight in population], dtype=np.float64)
 
     def order(self, model: str) -> list[int]:
@@ -57,6 +57,12 @@ def nearest(key: bytes, nodes: Iterable[tuple[str, float]]) -> str:
 def _distance(key: bytes, node_id: str, weight: float) -> float:
     uniform = ((_digest(node_id.encode("utf-8", "surrogatepass"), b"tbms session", key) >> 11) + 0.5) * 2.0**-53
     return -math.log(uniform) / weight
+
+
+@lru_cache(maxsize=16_384)
+def _seed(node_id: str) -> int:
+    """Remembered: the population is set up anew at every change of one node."""
+    return _hash(node_id, b"tbms node")
 
 
 def _hash(text: str, purpose: bytes) -> int:

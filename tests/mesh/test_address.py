@@ -1,4 +1,5 @@
 import socket
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,22 @@ def test_an_endpoint_is_written_as_envoy_writes_it(text: str, canonical: str) ->
     assert parse_endpoint(canonical) == parse_endpoint(text)
 
 
+@given(ip=st.ip_addresses(v=4), port=st.integers(0, 99_999))
+def test_an_ipv4_endpoint_is_what_the_standard_library_takes_for_one(ip: IPv4Address, port: int) -> None:
+    text = f"{ip}:{port}"
+    if 0 < port < 65536 and not (ip.is_unspecified or ip.is_multicast):
+        assert parse_endpoint(text) == Address(str(ip), port)
+    else:
+        with pytest.raises(AddressError):
+            parse_endpoint(text)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        ("10.0.0.03:8500", "not an IP address"),
+        ("10.0.0.3.4:8500", "not an IP address"),
+        ("10.0.0.3:8500\n", "from 1 to 65535"),
         ("models.svc:8500", "'models.svc', which is not an IP address.*DNS name"),
         ("localhost:8500", "DNS name"),
         ("10.0.0.300:8500", "not an IP address"),

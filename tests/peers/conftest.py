@@ -7,11 +7,11 @@ import pytest
 import pytest_asyncio
 
 from integration.peers.etcd import Etcd
-from integration.peers.kube_apiserver import ApiServerTls, KubeApiserver
+from integration.peers.kube_apiserver import SLICES, ApiServerTls, KubeApiserver
 from tests.certificates import Authority
-from tests.integration.conftest import names, nodes, pytest_runtest_makereport, repository
+from tests.integration.conftest import names, pytest_runtest_makereport, repository
 
-__all__ = ["names", "nodes", "pytest_runtest_makereport", "repository"]
+__all__ = ["names", "pytest_runtest_makereport", "repository"]
 
 _HERE = Path(__file__).parent
 
@@ -47,6 +47,13 @@ async def api(
             *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in ("ml", "elsewhere"))
         )
         yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def emptied(api: KubeApiserver) -> KubeApiserver:
+    """The API without slices of earlier tests."""
+    await api.call("DELETE", SLICES)
+    return api
 
 
 def api_server(folder: Path, etcd: Etcd, authority: Authority, *, cached: bool = True) -> KubeApiserver:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from integration.peers.etcd import Etcd
 from integration.peers.kube_apiserver import SLICES, KubeApiserver
 from integration.peers.kubernetes_api import pod, ports
+from integration.peers.ways import shipped_account
 from mesh.discovery.registry import Registry
 from mesh.discovery.sources.kubernetes import KubernetesSettings, KubernetesSource
 from mesh.errors import MeshError
@@ -23,16 +24,8 @@ from tests.mesh.routing import population as fresh
 from tests.peers.conftest import api_server
 from tests.peers.following import following
 
-ROOT = Path(__file__).parents[2]
 BOTH = ports(grpc=8500, http=8501)
 RULES = [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def emptied(api: KubeApiserver) -> AsyncIterator[KubeApiserver]:
-    """The API without slices of earlier tests."""
-    await api.call("DELETE", SLICES)
-    yield api
 
 
 async def account(api: KubeApiserver, name: str) -> Path:
@@ -220,15 +213,8 @@ async def eventually(what: Callable[[], bool]) -> None:
 
 async def test_the_shipped_account_may_do_what_the_source_needs_and_nothing_else(emptied: KubeApiserver) -> None:
     api = emptied
-    files = sorted((ROOT / "deploy/kubernetes").rglob("rbac.yaml"))
-    if not files:
-        pytest.skip("deploy/kubernetes has no rbac.yaml")
-    for file in files:
-        await api.kubectl("apply", "--server-side", "--validate=strict", "-n", "ml", "-f", file)
+    kubeconfig, token = await shipped_account(api)
     await api.put("s1", "models", addressType="IPv4", ports=BOTH, endpoints=[pod("a", "10.0.0.1")])
-    token = await api.account_token("tbms-edge")
-    (api.folder / "shipped.token").write_text(token)
-    kubeconfig = api.write_kubeconfig("shipped", {"tokenFile": str(api.folder / "shipped.token")})
     async with aclosing(source(kubeconfig).snapshots()) as snapshots:
         assert ids(await anext(snapshots)) == ["a"]
         await api.delete("s1")

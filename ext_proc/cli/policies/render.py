@@ -55,6 +55,7 @@ class Wishes:
     config: Path | None = None
     node_config: Path | None = None
     known: bool = True
+    egress: bool = True
     collector: str | None = None
     system_namespace: str = "kuma-system"
 
@@ -70,6 +71,7 @@ class _Edge:
 class _Node:
     hold_seconds: float = 300.0
     gathered: GatheredCalls | None = None
+    known: str | None = None
 
 
 def run(wishes: Wishes, out: Path | None) -> str:
@@ -90,7 +92,7 @@ def run(wishes: Wishes, out: Path | None) -> str:
 def description(wishes: Wishes) -> MeshDescription:
     """The mesh that was described. Raises ConfigError that names the option at fault."""
     version = kuma_version("--kuma", wishes.kuma)
-    edge, node = _edge(wishes), _node(wishes)
+    edge, node = _edge(wishes), _node(wishes, version)
     return MeshDescription(
         version,
         _one_of("--environment", Environment, wishes.environment),
@@ -109,6 +111,8 @@ def description(wishes: Wishes) -> MeshDescription:
         trust_domain=trust_domain("--trust-domain", wishes.trust_domain) if wishes.trust_domain else "",
         socket=edge.socket,
         known=edge.known if wishes.known else None,
+        known_at_nodes=node.known if wishes.known else None,
+        has_egress=wishes.egress,
         hold_seconds=node.hold_seconds,
         gathered=node.gathered,
         collector=None if wishes.collector is None else _collector(wishes.collector),
@@ -131,13 +135,20 @@ def _edge(wishes: Wishes) -> _Edge:
     return _Edge(config.server.listen, config.known.file, settings)
 
 
-def _node(wishes: Wishes) -> _Node:
+def _node(wishes: Wishes, version: KumaVersion) -> _Node:
     if wishes.node_config is None:
         return _Node()
     config = load(wishes.node_config)
     if config.node is None:
         raise ConfigError(f"--node-config: {wishes.node_config} is an edge's: it has no section `node`")
-    return _Node(config.node.hold_seconds, gathered_calls(config.node.batching))
+    known = config.known.file
+    if wishes.known and known is not None and version.has_admin_socket and not parse_address(config.envoy.admin).path:
+        raise ConfigError(
+            f"envoy.admin: {wishes.node_config} says {config.envoy.admin}, but with known.file a node has to ask its "
+            f"Envoy, which in Kuma {version.value} listens on a Unix socket, kuma-envoy-admin.sock in kuma-dp's "
+            "working directory: name it as unix:/..., or write --no-known"
+        )
+    return _Node(config.node.hold_seconds, gathered_calls(config.node.batching), known)
 
 
 def _naming(version: KumaVersion, text: str | None) -> Naming:

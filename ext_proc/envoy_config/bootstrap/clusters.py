@@ -3,7 +3,6 @@
 An edge's nodes stand in the bootstrap, or in files that Envoy watches, so that they change without a restart of it.
 """
 
-import json
 from collections.abc import Sequence
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -44,6 +43,8 @@ from mesh.node import Node
 
 GRPC_CLUSTER = "models_grpc"
 REST_CLUSTER = "models_rest"
+_HOST = '{"endpoint": {"address": {"socket_address": {"address": "%s", "port_value": %d}}}}'
+"""One line of an endpoint file: an IP address, in which nothing has to be escaped, and a port."""
 _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
@@ -74,19 +75,15 @@ def node_clusters(settings: EnvoySettings, server: str, *, grpc: str, rest: str)
 def endpoint_files(nodes: Sequence[Node]) -> dict[str, str]:
     """The endpoint files that Envoy watches: file name -> text. Raises ConfigError as `edge_clusters` does.
 
-    Each is a DiscoveryResponse, written as JSON, which YAML contains: by way of the typed messages and of YAML a
-    thousand nodes would take seconds, and these files are written at every change of the nodes.
+    Each is a DiscoveryResponse, written as JSON, which YAML contains, and by hand: by way of the typed messages and of
+    YAML a thousand nodes would take seconds, and these files are written at every change of the nodes.
     """
     return {f"{name}.yaml": _response(name, _endpoints(name, nodes)) for name in (GRPC_CLUSTER, REST_CLUSTER)}
 
 
 def _response(cluster: str, addresses: Sequence[Address]) -> str:
-    hosts = [
-        {"endpoint": {"address": {"socket_address": {"address": address.host, "port_value": address.port}}}}
-        for address in addresses
-    ]
-    lines = ",\n".join(json.dumps(host) for host in hosts)
-    endpoints = f'[{{"lb_endpoints": [\n{lines}\n]}}]' if hosts else "[]"
+    lines = ",\n".join([_HOST % (address.host, address.port) for address in addresses])
+    endpoints = f'[{{"lb_endpoints": [\n{lines}\n]}}]' if lines else "[]"
     head = f'"@type": "{_ASSIGNMENT}", "cluster_name": "{cluster}"'
     return f'{{"resources": [{{{head}, "endpoints": {endpoints}}}]}}\n'
 
@@ -146,12 +143,12 @@ def _far(settings: EnvoySettings, node: Node) -> list[Cluster]:
 
 
 def _endpoints(cluster: str, nodes: Sequence[Node]) -> list[Address]:
-    found = []
+    found = {}
     for node in nodes:
         text = node.grpc if cluster == GRPC_CLUSTER else node.rest
-        if text is not None and not node.is_far:
-            found.append(_address(node, text))
-    return list(dict.fromkeys(found))
+        if text is not None and text not in found and not node.is_far:
+            found[text] = _address(node, text)
+    return list(found.values())
 
 
 def _address(node: Node, text: str) -> Address:

@@ -143,8 +143,10 @@ class MeshDescription:
     `service` is the MeshService of the model servers, whose Dataplanes have `node_labels`; callers have `edge_labels`,
     and `callers` are their workloads (service accounts on Kubernetes, `namespace/name` where the namespace is another).
     `local_nodes` are nodes of this zone that other zones may name, `remote_nodes` those of others that callers here
-    may. `known` is the map of known calls, None where every call asks the server. `gathered` are calls that nodes
-    batch, None where they do not. `gateway` is the name of a MeshGateway (3.0: the `app` of a delegated one).
+    may. `known` is the map of known calls of edges, `known_at_nodes` that of nodes; None where every call asks their
+    server. `has_egress` is whether clients' sidecars have the listener for candidates: those that share a host's edge
+    have not. `gathered` are calls that nodes batch, None where they do not. `gateway` is the name of a MeshGateway
+    (3.0: the `app` of a delegated one).
     """
 
     kuma: KumaVersion
@@ -164,6 +166,8 @@ class MeshDescription:
     trust_domain: str = ""
     socket: str = SOCKET
     known: str | None = None
+    known_at_nodes: str | None = None
+    has_egress: bool = True
     hold_seconds: float = 300.0
     gathered: GatheredCalls | None = None
     collector: Collector | None = None

@@ -66,6 +66,14 @@ def _check(mesh: MeshDescription) -> None:
         raise ConfigError(
             f"server.listen: {mesh.socket}: the server stands beside its sidecar: a Unix socket, or loopback"
         )
-    for what, path in (("server.listen", parse_address(mesh.socket).path), ("known.file", mesh.known or "")):
+    shared = (
+        ("server.listen", parse_address(mesh.socket).path), ("known.file", mesh.known or ""),
+        ("known.file of nodes", mesh.known_at_nodes or ""),
+    )  # fmt: skip
+    for what, path in shared:
         if mesh.on_kubernetes and path and not path.startswith(f"{mesh.folder}/"):
             raise ConfigError(f"{what}: {path} is not in {mesh.folder}, the one folder that kuma-sidecar gets")
+    if mesh.on_kubernetes and mesh.known and mesh.known_at_nodes not in (None, mesh.known):
+        raise ConfigError(
+            f"known.file: {mesh.known} on edges, {mesh.known_at_nodes} on nodes: one ContainerPatch lays it for both"
+        )

@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Filter, Listener
 from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, VirtualHost
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
+    HttpConnectionManagerHcmAccessLogOptions,
     HttpFilter,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
@@ -22,7 +23,7 @@ from envoy_data_plane.google.protobuf import Any as Packed
 from ext_proc.contract import NAMED_HEADER, NODE_HEADER
 from ext_proc.envoy_config.bootstrap.egress import FarNode, batches_listener, candidates_listener
 from ext_proc.envoy_config.bootstrap.routes import Clusters
-from ext_proc.envoy_config.parts.access_log import calls_log
+from ext_proc.envoy_config.parts.access_log import RUNNING_SECONDS, calls_log
 from ext_proc.envoy_config.parts.cluster_options import CALLS_A_CONNECTION, HTTP_OPTIONS, http2
 from ext_proc.envoy_config.parts.filter import edge_filter, node_filter
 from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
@@ -87,7 +88,8 @@ def node_patch(mesh: MeshDescription) -> Document:
         "tbms-node",
         "The sidecars of model servers: they ask the tbms server beside them (node role) to load the model before a "
         "call passes, and tell it when the reply has ended.\n\nCosts: one exchange of headers a call, and a stream "
-        "that lasts as long as the call. A proxy may be an edge or a node, not both: give clients that are model "
+        "that lasts as long as the call; a known call (where the map of known calls is on) some look-ups in Envoy. A "
+        "proxy may be an edge or a node, not both: give clients that are model "
         "servers, too, a pod or a Dataplane of their own.",
         {
             "targetRef": Because(of_dataplanes(mesh.node_labels), "Only the model servers."),
@@ -195,6 +197,8 @@ def _edge_modifications(mesh: MeshDescription) -> Iterable[Any]:
             "here.",
         )
         yield from _nodes_of(mesh, port)
+    if not mesh.has_egress:
+        return
     far = [FarNode(node.id, _edge_clusters(mesh, node)) for node in mesh.remote_nodes]
     egress = candidates_listener(settings, _edge_clusters(mesh), far)
     yield Because(
@@ -271,7 +275,7 @@ def _nodes_of(mesh: MeshDescription, port: Port) -> Iterable[Any]:
 
 
 def _node_modifications(mesh: MeshDescription) -> Iterable[Any]:
-    settings = mesh.envoy
+    settings, known = mesh.envoy, mesh.known_at_nodes
     hold = mesh.hold_seconds
     if mesh.gathered is not None:
         hold += settings.limits.longest_tloc_seconds
@@ -282,15 +286,32 @@ def _node_modifications(mesh: MeshDescription) -> Iterable[Any]:
             HttpConnectionManager(
                 early_header_mutation_extensions=[removed_on_arrival(FROM_EDGES)],
                 local_reply_config=local_replies(ask_elsewhere=True),
+                access_log=[] if known is None else [calls_log(running=True)],
+                access_log_options=None if known is None else _while_running(),
             ),
         ),
         "Callers may neither steer nor pass as this node's server. Where another node may serve the call, Envoy's own "
-        "errors say so, and the caller's Envoy asks there.",
+        "errors say so, and the caller's Envoy asks there."
+        + (
+            ""
+            if known is None
+            else " The server is told of known calls when they have ended, and of those that run: no model is unloaded "
+            "under one. Other access logs of these listeners, too, get a line every "
+            f"{RUNNING_SECONDS:g} s of a call that runs for longer."
+        ),
     )
     if mesh.gathered is not None:
         yield from _room_for_bodies(mesh, {"origin": "inbound"})
+    if known is not None:
+        yield Because(
+            _before_router({"origin": "inbound"}, known_filter(known)),
+            "Calls for models that are there, as the file says, which the server writes: they pass without it. THE "
+            "FILE MUST BE THERE WHEN THE SIDECAR READS THIS LISTENER, as on an edge. Behind RBAC, too, and before "
+            "whatever waits for a body: a call passes when its headers come, or asks.",
+        )
+    asks = node_filter(mesh.kuma.envoy, hold, mesh.gathered, known=known is not None)
     yield Because(
-        _before_router({"origin": "inbound"}, node_filter(mesh.kuma.envoy, hold, mesh.gathered)),
+        _before_router({"origin": "inbound"}, asks),
         "Right before the router, and so behind RBAC: callers whom MeshTrafficPermission denies never reach the "
         f"server. A call is held for {mesh.hold_seconds:g} s at most while its model is loaded. It is every HTTP "
         "inbound of these proxies; calls that are no inference cost an exchange of headers, and are left as they are.",
@@ -379,6 +400,10 @@ def _between_sidecars() -> HttpProtocolOptions:
 def _patched_manager(match: dict[str, Any], made: HttpConnectionManager) -> Any:
     value = Filter(name=_MANAGER, typed_config=Packed.pack(made))
     return {"networkFilter": {"operation": "Patch", "match": {"name": _MANAGER, **match}, "value": _text(value)}}
+
+
+def _while_running() -> HttpConnectionManagerHcmAccessLogOptions:
+    return HttpConnectionManagerHcmAccessLogOptions(access_log_flush_interval=seconds(RUNNING_SECONDS))
 
 
 def _virtual_host(match: dict[str, Any], made: VirtualHost) -> Any:

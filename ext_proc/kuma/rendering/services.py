@@ -84,8 +84,16 @@ def container_patches(mesh: MeshDescription) -> list[Document]:
             in_zone=False,
         )
     ]
-    if mesh.known is not None:
-        lies, empty = shlex.quote(mesh.known), f"{_EMPTY_MAP}/known.pb"
+    if (laid := mesh.known or mesh.known_at_nodes) is not None:
+        knowing = [
+            (pods, patch)
+            for pods, patch, known in (
+                ("clients", "tbms-edge", mesh.known), ("model servers", "tbms-node", mesh.known_at_nodes),
+            )
+            if known is not None
+        ]  # fmt: skip
+        pods, patches = (" and ".join(words) for words in zip(*knowing, strict=True))
+        lies, empty = shlex.quote(laid), f"{_EMPTY_MAP}/known.pb"
         script = f'[ -e {lies} ] || /busybox/cp {empty} {lies}; exec /usr/bin/kuma-dp "$@"'
         command = json.dumps(["/busybox/sh", "-c", script, "kuma-dp"])
         volume = json.dumps({"name": "tbms-map", "mountPath": _EMPTY_MAP, "readOnly": True})
@@ -93,10 +101,11 @@ def container_patches(mesh: MeshDescription) -> list[Document]:
             Document(
                 "ContainerPatch",
                 "tbms-known-map",
-                "For pods of clients, beside tbms-socket: an empty map of known calls lies in the folder before "
+                f"For pods of {pods}, beside tbms-socket: an empty map of known calls lies in the folder before "
                 "Envoy starts. kuma-sidecar starts before every container of the pod, so it copies the map itself, "
                 "out of the ConfigMap volume `tbms-map` (key known.pb); the shell is that of kuma-dp's own image. "
-                "Without the file Envoy would refuse the listeners of MeshProxyPatch tbms-edge.",
+                "Without the file Envoy would refuse the listeners of "
+                f"MeshProxyPatch {patches}.",
                 {
                     "sidecarPatch": [
                         _mounted(volume, "The empty map."),

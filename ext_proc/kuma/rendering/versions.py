@@ -48,6 +48,11 @@ class KumaVersion(Enum):
         return self is not KumaVersion.V3_0
 
     @property
+    def has_admin_socket(self) -> bool:
+        """Whether Envoy's admin interface is a Unix socket, in kuma-dp's working directory, and no port."""
+        return self is not KumaVersion.V2_13
+
+    @property
     def has_telemetry_backends(self) -> bool:
         """Whether a collector is a resource of its own, MeshOpenTelemetryBackend."""
         return self is not KumaVersion.V2_13

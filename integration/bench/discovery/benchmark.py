@@ -10,11 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from integration.bench.discovery.joining import ADDRESSES, REPEATS, ByEnvoy, ByReload, Joining, joining
+from integration.bench.discovery.joining import ByEnvoy, ByReload, Joining, joining
 from integration.bench.discovery.snapshots import NODES, Snapshot, snapshots
 from integration.peers.answerer import answerer
 from integration.peers.ways import REAL_WAYS, WAYS, Open, Way
-from mesh.address import parse_endpoint
+from integration.stack.ports import free_port, free_ports, outside_address
+
+REPEATS = 15
 
 
 @asynccontextmanager
@@ -31,6 +33,7 @@ async def _by_envoy(folder: Path) -> AsyncIterator[Way]:
 
 _OURS: dict[str, Open] = {"static": _by_reload, "envoy": _by_envoy}
 _STAND_INS = {"kubernetes", "consul", "kuma"}  # of these `WAYS` has small servers that stand for them
+_NOT_OF_LOOPBACK = {"kubernetes"}  # whose real one takes no node at an address of the loopback
 
 
 async def measure() -> dict[str, float]:
@@ -42,29 +45,40 @@ async def measure() -> dict[str, float]:
         folder = Path(name)
         (folder / "stays").mkdir()
         (folder / "comes").mkdir()
-        async with answerer(folder / "stays") as stays, answerer(folder / "comes", also=ADDRESSES) as comes:
+        host, port = outside_address(), free_port()
+        comes = [f"127.0.0.{number + 2}:{port}" for number in range(REPEATS)]
+        outside = [] if host is None else [f"{host}:{each}" for each in free_ports(REPEATS + 1)]
+        async with (
+            answerer(folder / "stays", also=outside[:1]) as stays,
+            answerer(folder / "comes", also=[*comes, *outside[1:]]),
+        ):
             for kind, way in {**_OURS, **WAYS}.items():
-                found = await _measured(kind, way, stays, parse_endpoint(comes).port, folder)
+                found = await _measured(kind, way, [stays, *comes], outside, folder)
                 if found is not None:
                     times.append(found)
     _print(costs, times)
     return {
         "snapshot_ms_1000_nodes": max(cost.ms for cost in costs),
+        "one_change_ms_1000_nodes": max(cost.change_ms for cost in costs),
         "change_to_traffic_p99_s": max(p99(each.joins) for each in times),
         "change_to_silence_p99_s": max(p99(each.leaves) for each in times),
     }
 
 
-async def _measured(kind: str, way: Open, stays: str, port: int, folder: Path) -> Joining | None:
-    """The real service where it is there; None where there is neither that nor one that stands for it."""
-    choices = [(f"{kind}, a real one", REAL_WAYS[kind])] if kind in REAL_WAYS else []
-    choices.append((f"{kind}, a stand-in" if kind in _STAND_INS else kind, way))
-    for name, chosen in choices:
+async def _measured(kind: str, way: Open, here: list[str], outside: list[str], folder: Path) -> Joining | None:
+    """The real service where it is there; None where there is neither that nor one that stands for it. The endpoints,
+    that of the node that stays before those of the others, are of the loopback (`here`) or of this machine's address.
+    """
+    choices = [(f"{kind}, a stand-in" if kind in _STAND_INS else kind, way, here)]
+    of_real = outside if kind in _NOT_OF_LOOPBACK else here
+    if kind in REAL_WAYS and of_real:
+        choices.insert(0, (f"{kind}, a real one", REAL_WAYS[kind], of_real))
+    for name, chosen, (stays, *comes) in choices:
         place = folder / name.replace(", ", "-").replace(" ", "-")
         place.mkdir()
         try:
             async with chosen(place) as opened:
-                return await joining(name, opened, stays, port, place)
+                return await joining(name, opened, stays, comes, place)
         except FileNotFoundError as error:
             print(f"{name}: {error}")
     return None
@@ -78,10 +92,14 @@ def p99(values: list[float]) -> float:
 def _print(costs: list[Snapshot], times: list[Joining]) -> None:
     console = Console(width=120)
     table = Table(title=f"A snapshot of {NODES:,} nodes, CPU of one core, medians", title_justify="left")
-    for heading in ("source", "KiB", "read ms", "applied ms", "in all ms"):
+    for heading in ("source", "KiB", "read ms", "applied ms", "in all ms", "one left, ms"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
     for cost in costs:
-        table.add_row(cost.source, f"{cost.kib:.0f}", *(f"{ms:.1f}" for ms in (cost.read_ms, cost.applied_ms, cost.ms)))
+        table.add_row(
+            cost.source,
+            f"{cost.kib:.0f}",
+            *(f"{ms:.1f}" for ms in (cost.read_ms, cost.applied_ms, cost.ms, cost.change_ms)),
+        )
     console.print(table)
     table = Table(title=f"From a change to calls, seconds, {REPEATS} times each", title_justify="left")
     for heading in ("source", "join p50", "join p99", "leave p50", "leave p99"):

@@ -7,7 +7,7 @@ service is told. Calls go out one at a time, and a header of Envoy's says who an
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,6 @@ from mesh.address import parse_endpoint
 from mesh.node import Node
 from mesh.routing.rendezvous import Rendezvous
 
-REPEATS = 15
-ADDRESSES = tuple(f"127.0.0.{number + 2}" for number in range(REPEATS))
-"""Of the nodes that join, each once."""
 _PATIENCE = 30.0
 _PAUSE = 0.005  # between two calls
 _AFTERWARDS = 40  # calls after the first that misses a node that left: none may reach it
@@ -87,9 +84,8 @@ class ByEnvoy:
         await asyncio.to_thread(update_endpoint_files, self.endpoints, self.nodes)
 
 
-async def joining(source: str, way: Way, stays: str, port: int, folder: Path) -> Joining:
-    """`stays` is the endpoint of the node that stays, for REST and gRPC alike; the others are at that port of
-    `ADDRESSES`."""
+async def joining(source: str, way: Way, stays: str, comes: Iterable[str], folder: Path) -> Joining:
+    """`stays` is the endpoint of the node that stays, for REST and gRPC alike; `comes` are the others'."""
     first = Node(_STAYS, stays, stays)
     await way.join(first)
     edge: Sidecar
@@ -102,8 +98,7 @@ async def joining(source: str, way: Way, stays: str, port: int, folder: Path) ->
         way.edge = edge
     joins, leaves = [], []
     async with edge, aiohttp.ClientSession(edge.http) as http:
-        for number, address in enumerate(ADDRESSES):
-            endpoint = f"{address}:{port}"
+        for number, endpoint in enumerate(comes):
             joiner = Node(f"node-{number}", endpoint, endpoint)
             model = model_of(_called(way, first), _called(way, joiner))
             await _until(http, model, stays)

@@ -45,7 +45,7 @@ class ConsulSource:
 
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
-        settings, clock = self._settings, asyncio.get_running_loop().time
+        settings, finds, clock = self._settings, Finds(), asyncio.get_running_loop().time
         asked = {"passing": "true", "wait": f"{settings.wait_seconds}s"}
         if settings.datacenter is not None:
             asked["dc"] = settings.datacenter
@@ -64,7 +64,7 @@ class ConsulSource:
                 # Who may not read the instances is told that there are none.
                 if reply.headers.get("x-consul-results-filtered-by-acls") == "true":
                     raise MeshError(f"GET {path}: the token does not allow to read all instances and their hosts")
-                yield nodes_of(reply.document, settings)
+                yield nodes_of(reply.document, settings, finds)
                 told = number(reply.headers.get("x-consul-index", ""), _INDEX_DIGITS)
                 if told is None:
                     raise MeshError(f"GET {path}: the reply has no X-Consul-Index")
@@ -72,11 +72,11 @@ class ConsulSource:
                 await asyncio.sleep(max(0.0, began + _SPACING - clock()))
 
 
-def nodes_of(document: Any, settings: ConsulSettings) -> NodeSet:
+def nodes_of(document: Any, settings: ConsulSettings, finds: Finds | None = None) -> NodeSet:
     """The nodes among instances that pass their checks. Raises MeshError for what is no list."""
     if not isinstance(document, list):
         raise MeshError("Consul: the reply is no list of instances")
-    finds = Finds()
+    finds = finds or Finds()
     read = _by_meta if settings.layout == "tbms" else _by_tags
     for entry in document:
         try:

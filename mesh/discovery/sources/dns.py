@@ -91,13 +91,14 @@ class DnsSource:
 
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
-        settings = self._settings
+        settings, finds = self._settings, Finds()
         look_up = self._look_up
         if look_up is None:
             look_up = await asyncio.to_thread(_resolver, settings)
         while True:
             lookups = _LookUps(look_up)
-            yield await (_by_address(settings, lookups) if settings.srv is None else _by_target(settings, lookups))
+            read = _by_address if settings.srv is None else _by_target
+            yield await read(settings, lookups, finds)
             ttl = settings.least_seconds if lookups.ttl is None else lookups.ttl
             await asyncio.sleep(min(max(ttl, settings.least_seconds), settings.most_seconds))
 
@@ -127,16 +128,15 @@ class _LookUps:
         return sorted(address for address, _ in found)
 
 
-async def _by_address(settings: DnsSettings, lookups: _LookUps) -> NodeSet:
+async def _by_address(settings: DnsSettings, lookups: _LookUps, finds: Finds) -> NodeSet:
     assert settings.name is not None
     assert settings.ports is not None
-    finds = Finds()
     for ip in await lookups.addresses(settings.name, settings.family):
         finds.add({"id": id_of_address(ip), "zone": settings.zone, **settings.ports.at(ip)})
     return finds.node_set()
 
 
-async def _by_target(settings: DnsSettings, lookups: _LookUps) -> NodeSet:
+async def _by_target(settings: DnsSettings, lookups: _LookUps, finds: Finds) -> NodeSet:
     assert settings.srv is not None
     ports: dict[str, dict[str, int]] = {}
     for protocol, name in settings.srv:
@@ -148,7 +148,6 @@ async def _by_target(settings: DnsSettings, lookups: _LookUps) -> NodeSet:
     targets = sorted(ports)
     async with asyncio.TaskGroup() as tasks:
         looking = {target: tasks.create_task(_addresses(target, settings, lookups)) for target in targets}
-    finds = Finds()
     for target, task in looking.items():
         found = task.result()
         if isinstance(found, NoSuchNameError):

@@ -52,15 +52,15 @@ class EnvoySource:
 
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
-        settings = self._settings
+        settings, finds = self._settings, Finds()
         async with JsonHttp.of_envoy(settings.admin, settings.timeout) as http:
             while True:
                 reply = await http.get("/clusters", {"format": "json"})
-                yield nodes_of(reply.document, settings)
+                yield nodes_of(reply.document, settings, finds)
                 await asyncio.sleep(settings.poll_seconds)
 
 
-def nodes_of(document: Any, settings: EnvoySourceSettings) -> NodeSet:
+def nodes_of(document: Any, settings: EnvoySourceSettings, finds: Finds | None = None) -> NodeSet:
     """The nodes in what /clusters says. Raises MeshError if it knows none of the clusters, or is not such a document.
 
     A host of each cluster with the same address is one node. Where several hosts of a cluster share an address, as on
@@ -82,7 +82,7 @@ def nodes_of(document: Any, settings: EnvoySourceSettings) -> NodeSet:
         raise MeshError("GET /clusters: the reply is not what an Envoy says") from None
     if not known:
         raise MeshError("Envoy knows no cluster of that name (yet)")
-    finds = Finds()
+    finds = finds or Finds()
     for ip, protocols in sorted(found.items()):
         if all(len(ports) == 1 for ports in protocols.values()):
             endpoints = {protocol: joined(ip, ports[0]) for protocol, ports in protocols.items()}

@@ -55,15 +55,16 @@ class EtcdSource:
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
         self._attempt += 1
+        finds = Finds()
         async with connected(self._settings, self._attempt - 1) as http:
             copy, revision = await self._listed(http)
-            nodes = nodes_of(copy, self._settings)
+            nodes = nodes_of(copy, self._settings, finds)
             yield nodes
             watch = {"create_request": {**self._range, "start_revision": str(revision + 1)}}
             async with http.stream("POST", "/v3/watch", body=watch) as lines:
                 while True:
                     if await self._changed(http, lines, copy):
-                        nodes = nodes_of(copy, self._settings)
+                        nodes = nodes_of(copy, self._settings, finds)
                     # Said again where nothing is new: so the source counts as up, and young.
                     yield nodes
 
@@ -124,9 +125,9 @@ def entry_of(entry: Any) -> tuple[bytes, bytes]:
     return unb64(fields.get("key")), value[: MOST_VALUE_BYTES + 1]
 
 
-def nodes_of(copy: Copy, settings: EtcdSettings) -> NodeSet:
+def nodes_of(copy: Copy, settings: EtcdSettings, finds: Finds | None = None) -> NodeSet:
     """The nodes among the keys."""
-    finds, prefix = Finds(), settings.prefix.encode()
+    finds, prefix = finds or Finds(), settings.prefix.encode()
     read = _own if settings.layout == "tbms" else _of_tfservingcache
     for key, value in sorted(copy.items()):
         name = key.removeprefix(prefix).decode("utf-8", "replace")

@@ -63,7 +63,7 @@ class KubernetesSource:
 
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
-        settings, clock = self._settings, asyncio.get_running_loop().time
+        settings, finds, clock = self._settings, Finds(), asyncio.get_running_loop().time
         slices: Slices | None = None
         version = ""
         while True:
@@ -74,7 +74,7 @@ class KubernetesSource:
             async with JsonHttp(access.base, settings.timeout, tls=access.tls, headers=access.headers) as http:
                 if slices is None:
                     slices, version = await self._listed(http, path)
-                nodes = nodes_of(slices, settings)
+                nodes = nodes_of(slices, settings, finds)
                 yield nodes
                 watch = {
                     **self._asked, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version,
@@ -87,7 +87,7 @@ class KubernetesSource:
                             raise MeshError(f"GET {path}: the watch is silent for longer than it was to last")
                         if line is not None:
                             changed, version = _applied(line, slices, version)
-                            nodes = nodes_of(slices, settings) if changed else nodes
+                            nodes = nodes_of(slices, settings, finds) if changed else nodes
                             yield nodes
             await asyncio.sleep(max(0.0, began + _SHORTEST_WATCH - clock()))
 
@@ -135,11 +135,11 @@ def _bounded(slices: Slices) -> None:
         raise MeshError(f"Kubernetes: more than {MOST_ENTRIES} EndpointSlices")
 
 
-def nodes_of(slices: Slices, settings: KubernetesSettings) -> NodeSet:
+def nodes_of(slices: Slices, settings: KubernetesSettings, finds: Finds | None = None) -> NodeSet:
     """The nodes: pods that are ready. A pod that is being ended is not, and may still serve: as long as it does it
     stays where nodes tell what they hold: it says itself that it leaves, and its models are loaded elsewhere first.
     """
-    finds = Finds()
+    finds = finds or Finds()
     found: dict[str, dict[str, Any]] = {}
     for family in _ORDER[settings.family]:
         for name, item in sorted(slices.items()):

@@ -67,7 +67,7 @@ class KumaSource:
 
     async def snapshots(self) -> AsyncGenerator[NodeSet, None]:
         """See `NodeSource`."""
-        settings = self._settings
+        settings, finds = self._settings, Finds()
         headers = {}
         if settings.token_file is not None:
             headers["Authorization"] = f"Bearer {await asyncio.to_thread(read_secret, settings.token_file)}"
@@ -78,7 +78,7 @@ class KumaSource:
                 services: list[Any] = []
                 if settings.other_zones is not None:
                     services = await self._items(http, f"{self._mesh}/meshservices", settings.other_zones)
-                yield nodes_of(items, settings, services)
+                yield nodes_of(items, settings, services, finds)
                 await asyncio.sleep(settings.poll_seconds)
 
     async def _items(self, http: JsonHttp, path: str, labels: Mapping[str, str]) -> list[Any]:
@@ -110,11 +110,13 @@ class KumaSource:
                 return items, totals
 
 
-def nodes_of(items: list[Any], settings: KumaSettings, services: Iterable[Any] = ()) -> NodeSet:
+def nodes_of(
+    items: list[Any], settings: KumaSettings, services: Iterable[Any] = (), finds: Finds | None = None
+) -> NodeSet:
     """The nodes among dataplanes: those with the labels, whose proxy is connected and whose inbounds are healthy. And
     those of other zones among MeshServices (`services`).
     """
-    finds = Finds()
+    finds = finds or Finds()
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         try:

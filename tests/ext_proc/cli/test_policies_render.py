@@ -1,5 +1,6 @@
 """`tbms policies render`: options, configuration files, and where the files go."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,31 @@ def test_what_the_servers_are_told_is_not_told_again(tmp_path: Path) -> None:
         description(Wishes(**HERE, config=node))
     with pytest.raises(ConfigError, match=r"^--node-config: "):
         description(Wishes(**HERE, node_config=edge))
+
+
+NODE = (
+    "node: {store: {url: 'file:///models'},\n"
+    "  cache: {folder: /var/lib/tbms, capacity: {models: 5}, loader: {api: v2, address: '127.0.0.1:8001'}}}\n"
+    "known: {file: /run/tbms/known.pb}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("kuma", "admin"), [("2.13", "127.0.0.1:9901"), ("2.14", "unix:/run/kuma/kuma-envoy-admin.sock")]
+)
+def test_a_nodes_map_is_that_of_its_configuration(kuma: str, admin: str, tmp_path: Path) -> None:
+    node = tmp_path / "node.yaml"
+    node.write_text(f"{NODE}envoy: {{admin: '{admin}'}}\n")
+    wishes = Wishes(**(HERE | {"kuma": kuma}), node_config=node)
+    assert description(wishes).known_at_nodes == "/run/tbms/known.pb"
+    assert description(replace(wishes, known=False)).known_at_nodes is None
+
+
+def test_a_nodes_map_needs_the_socket_on_which_its_envoy_tells_what_it_goes_by(tmp_path: Path) -> None:
+    node = tmp_path / "node.yaml"
+    node.write_text(NODE)
+    with pytest.raises(ConfigError, match=r"^envoy\.admin: .* kuma-envoy-admin\.sock"):
+        description(Wishes(**(HERE | {"kuma": "2.14"}), node_config=node))
 
 
 def test_a_configuration_without_a_map_needs_a_word(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 import pytest
 
 from integration.bench.discovery import benchmark, joining, snapshots
+from mesh.discovery.finds import Finds
 from mesh.routing.rendezvous import Rendezvous
 
 
-@pytest.mark.parametrize("name", snapshots.REPLIES)
-def test_every_reply_holds_all_nodes(name: str) -> None:
-    reply, read = snapshots.REPLIES[name]
-    found = read(snapshots.as_bytes(reply(10_000)))
-    assert len(found.nodes) == snapshots.NODES
-    assert found.conflicts == ()
-    assert found.nodes[7].rest == "10.1.0.8:10001"
+@pytest.mark.parametrize("service", snapshots.SERVICES.values(), ids=list(snapshots.SERVICES))
+def test_every_reply_holds_as_many_nodes_as_it_is_to(service: snapshots.Service) -> None:
+    finds = Finds()
+    for nodes in (snapshots.NODES, snapshots.NODES - 1):
+        found = service.nodes(service.entries(snapshots.as_bytes(service.reply(3, nodes))), finds)
+        assert len(found.nodes) == nodes
+        assert found.conflicts == ()
+        assert (found.nodes[7].id, found.nodes[7].rest) == ("node-3-0007", "10.3.0.8:8501")
 
 
 def test_the_called_model_is_at_home_on_the_node_that_joins() -> None:

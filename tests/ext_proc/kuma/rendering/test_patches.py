@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ext_proc.contract import HOP_HEADER, NAMED_HEADER, NODE_HEADER, STEERING_HEADERS
+from ext_proc.contract import HOP_HEADER, KNOWN_FILTER, KNOWN_KEY, NAMED_HEADER, NODE_HEADER, STEERING_HEADERS
 from ext_proc.envoy_config import EnvoySettings, GatheredCalls
 from ext_proc.kuma.rendering.description import EGRESS, KNOWN_MAP, Environment, MeshDescription, Port, RemoteNode
 from ext_proc.kuma.rendering.names import Naming
@@ -266,3 +266,29 @@ def test_an_envoy_that_buffers_bodies_is_given_room_for_them() -> None:
     gathered = replace(MESH, kuma=KumaVersion.V2_13, gathered=GatheredCalls(any_model=True))
     assert sum(name == "listener" for name, _ in node(gathered)) == 2
     assert not any(name == "listener" for name, _ in node(replace(gathered, gathered=None)))
+
+
+def test_a_nodes_map_stands_behind_rbac_and_before_what_asks() -> None:
+    plain, knows = node(MESH), node(replace(MESH, known_at_nodes=KNOWN_MAP))
+    filters = [content["value"] for name, content in knows if name == "httpFilter"]
+    assert filters[0]["config_discovery"]["config_source"]["path_config_source"] == {"path": KNOWN_MAP}
+    assert [made["name"] for made in filters] == [KNOWN_FILTER, "tbms"]
+    assert KNOWN_KEY in str(filters[1])
+    assert [name for name, _ in knows if name != "httpFilter"] == [name for name, _ in plain if name != "httpFilter"]
+
+
+def test_with_a_map_a_nodes_envoy_tells_of_calls_that_ended_and_of_those_that_run() -> None:
+    def manager(mesh: MeshDescription) -> Document:
+        (found,) = [content["value"]["typed_config"] for name, content in node(mesh) if name == "networkFilter"]
+        return dict(found)
+
+    knows, plain = manager(replace(MESH, known_at_nodes=KNOWN_MAP)), manager(MESH)
+    assert "DownstreamPeriodic" in str(knows["access_log"])
+    assert knows["access_log_options"] == {"access_log_flush_interval": "0.250s"}
+    assert not plain.keys() & {"access_log", "access_log_options"}
+
+
+def test_clients_of_a_hosts_edge_get_all_but_the_egress() -> None:
+    *all_but_the_last, (name, content) = edge(MESH)
+    assert edge(replace(MESH, has_egress=False)) == all_but_the_last
+    assert (name, content["value"]["name"]) == ("listener", "egress")

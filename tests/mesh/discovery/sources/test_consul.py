@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -84,6 +85,21 @@ async def test_a_token_that_may_read_nothing_is_an_error_and_no_fleet_without_no
     agent.blind = True
     with pytest.raises(MeshError, match="does not allow to read all instances"):
         await anext(ConsulSource(settings(agent.url)).snapshots())
+
+
+async def test_a_token_that_is_revoked_under_a_query_is_an_error_and_no_fleet_without_nodes(
+    agent: ConsulAgent, tmp_path: Path
+) -> None:
+    agent.token, file = "good", tmp_path / "token"
+    file.write_text("good")
+    await agent.put("a", "10.0.0.1", grpc="8500")
+    async with aclosing(ConsulSource(settings(agent.url, token_file=str(file), wait_seconds=600)).snapshots()) as found:
+        assert ids(await anext(found)) == ["a"]
+        following = asyncio.ensure_future(anext(found))
+        await agent.waits.wait()
+        await agent.revoke()
+        with pytest.raises(MeshError, match="403"):
+            await following
 
 
 @pytest.mark.parametrize(
