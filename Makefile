@@ -23,8 +23,9 @@ test: build/.venv
 	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load build/.mkdocs
 	$(PYTEST) --ignore=tests/peers
 
+# With examples that `make test` has not: there they are the same at each run.
 unit: build/.venv
-	$(PYTEST) tests/ext_proc tests/mesh
+	$(PYTEST) --hypothesis-profile new tests/ext_proc tests/mesh
 
 lint: build/.venv
 	$(BIN)/ruff check .

@@ -104,7 +104,10 @@ def check_padded(
         if one.dtype.kind == "f":  # V2 REST's numbers are written with few digits, too
             with np.errstate(over="ignore"):
                 assert one.shape == whole.shape
-                assert np.allclose(one.astype(whole.dtype), whole, rtol=1e-3, atol=1e-6, equal_nan=True)
+                near = one.astype(whole.dtype)
+                # Of the largest numbers few digits may say one that is too large.
+                largest = np.isinf(near) & (np.abs(whole) > 0.99 * np.finfo(whole.dtype).max)
+                assert np.allclose(np.where(largest, whole, near), whole, rtol=1e-3, atol=1e-6, equal_nan=True)
         else:
             assert np.array_equal(one.astype(whole.dtype), whole)
 

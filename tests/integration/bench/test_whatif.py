@@ -52,7 +52,7 @@ def test_of_changed_fleets_the_worst_counts() -> None:
     assert ratios(pairs, took) == {
         "hit_share_error": pytest.approx(0.02),
         "answered_share_error": pytest.approx(0.02),
-        "replay_speedup": 120.0,
+        "replay_speedup": 40.0,
     }
     print_pairs(Calls(), pairs)
     print_hour(took)
