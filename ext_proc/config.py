@@ -8,10 +8,11 @@ import re
 from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
 from ext_proc.admin.ui.settings import UiSettings
@@ -30,7 +31,7 @@ from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
-from mesh.settings import Settings
+from mesh.settings import Settings, fault_place, fault_words
 from mesh.warming.settings import WarmSettings
 
 _USER = re.compile(r"//.*@")  # of a URL: who writes a password there is told of it without showing it
@@ -179,12 +180,12 @@ def parse(text: str, name: str) -> Config:
     return config
 
 
-def _wording(name: str, fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"]) or "(top)"
+def _wording(name: str, fault: ErrorDetails) -> str:
+    where = fault_place(fault) or "(top)"
     if fault["type"] == "extra_forbidden":
         return f"{name}: {where}: no such setting"
     if fault["type"] == "secret":
         return f"{name}: {where}: {fault['msg']}"
     value = _USER.sub("//***@", repr(fault["input"]))
     shown = value if len(value) <= 80 else value[:77] + "..."
-    return f"{name}: {where}: {fault['msg'].removeprefix('Value error, ')} (found {shown})"
+    return f"{name}: {where}: {fault_words(fault)} (found {shown})"

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from mesh.names import fault_sentence, name_fault
 
@@ -11,6 +12,16 @@ class Settings(BaseModel):
     """One section of the configuration. Rooms own their section; `ext_proc.config` composes them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def fault_place(fault: ErrorDetails) -> str:
+    """Which setting a ValidationError's fault is about, such as `cache.capacity.models`; empty for the whole."""
+    return ".".join(map(str, fault["loc"]))
+
+
+def fault_words(fault: ErrorDetails) -> str:
+    """What is wrong, without what Pydantic puts before words of ours."""
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _name(text: str) -> str:

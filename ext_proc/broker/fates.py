@@ -28,6 +28,8 @@ class CallFate:
     fate: Fate
     begun: int
     ended: int
+    refused: bool
+    """It has failed, and did no work."""
 
 
 def fates_of(race: Race) -> dict[tuple[int, int], CallFate]:
@@ -48,5 +50,5 @@ def fates_of(race: Race) -> dict[tuple[int, int], CallFate]:
             fate = Fate.LATE if at >= time_up else Fate.CANCELLED
         else:
             continue
-        found[rank, member] = CallFate(fate, begun.get((rank, member), at), at)
+        found[rank, member] = CallFate(fate, begun.get((rank, member), at), at, what == "refused")
     return found

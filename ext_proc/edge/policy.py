@@ -313,8 +313,7 @@ class EdgePolicy:
                 placement = self._placing.pick(call, call.model, now)
                 if gathering.takes(placement.nodes[0]):
                     self._note_ground(Ground.BATCHING)
-                    if self._note_call is not None:
-                        self._note_call(*_noted(head, call, placement, plan), now)
+                    self._goes_out(head, call, placement, plan, now)
                     return Hold(collect=True, context=HeldForCompany(terms, now, placement))
         route = self._send(head, call, call, now, seat, plan, placement)
         self._note_ground(ground)
@@ -371,8 +370,7 @@ class EdgePolicy:
         else:
             placement = self._placing.at(call, seat.node_id, model, now)
             told = (*_BOUND, (CLAIM_HEADER, seat.claim)) if seat.claim else _BOUND
-        if self._note_call is not None:
-            self._note_call(*_noted(head, wanted, placement, plan), now)
+        self._goes_out(head, wanted, placement, plan, now)
         nodes, endpoints = placement.nodes, placement.endpoints(call.protocol.kind)
         if call.protocol.is_grpc and (wanted is not call if MODEL_HEADER in head.headers else _ours(nodes)):
             told += ((MODEL_HEADER, write_model(model, wanted.version, wanted.label)),)
@@ -453,6 +451,16 @@ class EdgePolicy:
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
         return replace(self._send(held.head, held.call, model, now, held.seat, plan), body=body)
 
+    def _goes_out(
+        self, head: Head, wanted: Call | Candidate, placement: Placement, plan: Plan | None, now: float
+    ) -> None:
+        """See `NoteCall`."""
+        if self._note_call is not None:
+            limit = math.inf if plan is None else plan.limit_ms / 1000
+            size = number(head.headers.get("content-length", ""), 15) or 0
+            model = (wanted.model, wanted.version, wanted.label)
+            self._note_call(model, placement.nodes[0], plan, limit, size, now)
+
 
 async def _no_race(held: Held, plan: Plan, arrival: float) -> Decision:
     raise AssertionError("a call that is only explained is never resolved")
@@ -484,15 +492,6 @@ def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None
     if (target.model, target.version, target.label) == (call.model, call.version, call.label):
         return None
     return Plan(call.model, (target,), limit_ms=math.inf, races=False)
-
-
-def _noted(
-    head: Head, wanted: Call | Candidate, placement: Placement, plan: Plan | None
-) -> tuple[tuple[str, str | None, str | None], Node, Plan | None, float, int]:
-    """What `NoteCall` is told of a call, but for the time."""
-    limit = math.inf if plan is None else plan.limit_ms / 1000
-    size = number(head.headers.get("content-length", ""), 15) or 0
-    return (wanted.model, wanted.version, wanted.label), placement.nodes[0], plan, limit, size
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:

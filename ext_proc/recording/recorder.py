@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ext_proc.access_log.entries import EndedCall
 from ext_proc.broker.effects import Answer, Fallback
+from ext_proc.broker.fates import Fate, fates_of
 from ext_proc.broker.plan import Candidate, Plan, members
 from ext_proc.broker.race import Race
-from ext_proc.broker.schedule import micros
 from ext_proc.recording.calls import Ending, Portion, RecordedCall, RecordedFleet, RecordedNode, Way
 from mesh.bounded import ByteMemo, keep_newest
 from mesh.names import name_fault
@@ -144,24 +144,19 @@ class Recorder:
 
     def _candidates(self, race: Race) -> None:
         """How long each candidate took that was seen to its end, or was still at it when the time was up."""
-        started: dict[tuple[int, int], int] = {}
-        time_up = micros(race.plan.limit_ms) - micros(race.margin_ms)
-        for at, what, rank, member in race.log:
-            if what == "start":
-                started[rank, member] = at
-            elif (what in _ENDINGS or (what == "cancel" and at >= time_up)) and (rank, member) in started:
-                ending = _ENDINGS.get(what, Ending.LATE)
-                candidate = members(race.plan.candidates[rank])[member]
-                began = started[rank, member]
-                self._note(
-                    race.arrival + began / 1e6,
-                    _title(candidate),
-                    Way.SAMPLE,
-                    ending,
-                    cold=race.estimates[rank][member].cold,
-                    took=(at - began) / 1e6,
-                    weight=0,
-                )
+        for (rank, member), call in fates_of(race).items():
+            ending = _ENDINGS.get(call.fate)
+            if ending is None or call.refused:
+                continue
+            self._note(
+                race.arrival + call.begun / 1e6,
+                _title(members(race.plan.candidates[rank])[member]),
+                Way.SAMPLE,
+                ending,
+                cold=race.estimates[rank][member].cold,
+                took=(call.ended - call.begun) / 1e6,
+                weight=0,
+            )
 
     def _note(
         self,
@@ -223,7 +218,12 @@ class Recorder:
         return RecordedFleet(tuple(nodes), self._settings)
 
 
-_ENDINGS = {"result": Ending.ANSWERED, "failed": Ending.FAILED}
+_ENDINGS = {
+    Fate.WON: Ending.ANSWERED,
+    Fate.LOST: Ending.ANSWERED,
+    Fate.LATE: Ending.LATE,
+    Fate.FAILED: Ending.FAILED,
+}
 _KINDS: tuple[ProtocolKind, ...] = ("grpc", "rest")
 
 

@@ -14,6 +14,7 @@ from mesh.discovery.settings import NodeSettings
 from mesh.errors import MeshError
 from mesh.names import quoted
 from mesh.node import Node
+from mesh.settings import fault_place, fault_words
 
 MOST_ENTRIES = 20_000
 """Of one answer, whether they make nodes or not: more are refused as a whole."""
@@ -47,8 +48,7 @@ class Finds:
                 judged = fields, NodeSettings.model_validate(fields).node()
             except ValidationError as error:
                 fault = error.errors(include_url=False, include_context=False)[0]
-                where = ".".join(map(str, fault["loc"])) or "entry"
-                said = quoted(fault["msg"].removeprefix("Value error, "), 200)
+                where, said = fault_place(fault) or "entry", quoted(fault_words(fault), 200)
                 self._leave_out(f"Node {quoted(str(name))}: {where}: {said}")
                 return
         node = judged[1]

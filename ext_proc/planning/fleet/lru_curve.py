@@ -5,7 +5,7 @@ other models were called since the last call of its own.
 """
 
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from itertools import accumulate
 
 
@@ -53,11 +53,3 @@ class LruCurve:
         if missing > 0:
             self._distances += [0] * missing
         self._distances[distance] += calls
-
-
-def curve_of(models: Iterable[Hashable]) -> LruCurve:
-    """The curve of one call for each of these, in order."""
-    curve = LruCurve()
-    for model in models:
-        curve.add(model)
-    return curve

@@ -27,7 +27,7 @@ from mesh.residency.load_waits import LoadWaits
 from mesh.residency.state import Residency
 from mesh.routing.router import Router
 from mesh.routing.settings import RoutingSettings
-from mesh.settings import Settings
+from mesh.settings import Settings, fault_place, fault_words
 from mesh.warming.settings import WarmSettings
 
 NEWS_SECONDS = 0.005
@@ -172,5 +172,5 @@ def _changed(settings: S, **changes: object) -> S:
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+        return f"{fault_place(first)}: {fault_words(first)}"
     return str(error)

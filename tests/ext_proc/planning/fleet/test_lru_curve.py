@@ -5,7 +5,7 @@ from collections import OrderedDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_proc.planning.fleet.lru_curve import LruCurve, curve_of
+from ext_proc.planning.fleet.lru_curve import LruCurve
 
 
 def tried(models: list[int], slots: int) -> float:
@@ -24,7 +24,9 @@ def tried(models: list[int], slots: int) -> float:
 
 @given(st.lists(st.integers(0, 8), min_size=1), st.integers(0, 10))
 def test_a_size_of_the_curve_hits_as_a_cache_of_that_size(models: list[int], slots: int) -> None:
-    curve = curve_of(models)
+    curve = LruCurve()
+    for model in models:
+        curve.add(model)
     assert curve.share(slots) == tried(models, slots)
     points = dict(curve.points())
     assert points[min(slots, max(points))] == curve.share(slots)
@@ -33,7 +35,7 @@ def test_a_size_of_the_curve_hits_as_a_cache_of_that_size(models: list[int], slo
 
 @given(st.lists(st.integers(0, 5)), st.lists(st.integers(0, 5), min_size=1), st.integers(1, 6))
 def test_calls_that_do_not_count_fill_the_cache(before: list[int], after: list[int], slots: int) -> None:
-    curve = curve_of([])
+    curve = LruCurve()
     for number, model in enumerate([*before, *after]):
         curve.add(model, counts=number >= len(before))
     hits = tried([*before, *after], slots) * (len(before) + len(after))
