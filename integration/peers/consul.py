@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from integration.peers.from_source import CONSUL, binary
+from integration.peers.from_source import CONSUL, place
 from integration.stack.ports import free_ports
 from integration.stack.process import Process
 
@@ -53,7 +53,7 @@ class Consul:
             }  # fmt: skip
         config = folder / "consul.json"
         config.write_text(json.dumps(document))
-        command: list[str | Path] = [binary(CONSUL, "."), "agent", "-config-file", config]
+        command: list[str | Path] = [place(CONSUL, "."), "agent", "-config-file", config]
         self.process = Process("consul", command, folder / "consul.log")
 
     async def __aenter__(self) -> "Consul":

@@ -1,130 +1,195 @@
-"""Builds the control planes that tests/peers runs, from their Go modules: `python integration/peers/from_source.py`.
+"""Builds the control planes that tests/peers runs from their Go modules: `python integration/peers/from_source.py`.
 
 A module comes without the folders of its repository that are modules of their own: what its go.mod replaces by such a
-folder is taken as it was released. What is built stays in build/peers, under its version, so that it is built once.
-Standard library only.
+folder is taken as it was released. What is built stays in build/peers, under its version, so that it is built once; why
+something was not built lies beside it, and is what its tests are skipped with. Standard library only.
 """
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 BUILT = Path(__file__).parents[2] / "build/peers"
 OLDEST_GO = (1, 26)
+SECONDS = 20 * 60
+"""All builds together, on two cores twice what they take. What is compiled by then Go keeps, and goes on from there."""
+_GRACE_SECONDS = 60
 _ENVIRONMENT = {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=mod -buildvcs=false"}
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module and the commands of it that are built. `released`: the version of what it replaces by folders; None: the
-    versions that its go.mod requires. `stamps`: -X of the linker."""
+    """A module, the commands of it that are built, and the folders of it that are taken as they are. `released`: the
+    version of what it replaces by folders; None: the versions that its go.mod requires. `stamps`: -X of the linker."""
 
     path: str
     version: str
-    commands: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     released: str | None = None
     stamps: tuple[str, ...] = ()
 
-    def binaries(self) -> dict[str, Path]:
-        """Name of a command -> where its binary is, or will be."""
-        names = {command: Path(command).name if command != "." else Path(self.path).name for command in self.commands}
-        return {command: BUILT / f"{name}-{self.version}" for command, name in names.items()}
+    @property
+    def name(self) -> str:
+        """The last word of its path that is no major version."""
+        return Path(re.sub(r"/v\d+$", "", self.path)).name
+
+    def places(self) -> dict[str, Path]:
+        """A command or folder -> where it is in build/peers, or will be."""
+        names = {each: self.name if each == "." else Path(each).name for each in self.commands}
+        names |= {each: f"{self.name}-{Path(each).name}" for each in self.folders}
+        return {each: BUILT / f"{name}-{self.version}" for each, name in names.items()}
 
 
 _VERSION = "k8s.io/component-base/version"
 KUBERNETES = Module(
-    "k8s.io/kubernetes", "v1.36.3", ("./cmd/kube-apiserver", "./cmd/kubectl"), "v0.36.3",
-    (f"{_VERSION}.gitVersion=v1.36.3", f"{_VERSION}.gitMajor=1", f"{_VERSION}.gitMinor=36"),
+    "k8s.io/kubernetes", "v1.36.3", commands=("./cmd/kube-apiserver", "./cmd/kubectl"), released="v0.36.3",
+    stamps=(f"{_VERSION}.gitVersion=v1.36.3", f"{_VERSION}.gitMajor=1", f"{_VERSION}.gitMinor=36"),
 )  # fmt: skip
 # Only run here, to be tested against: its licence (BUSL-1.1) does not reach what talks to it.
-CONSUL = Module("github.com/hashicorp/consul", "v1.20.6", (".",))
+CONSUL = Module("github.com/hashicorp/consul", "v1.20.6", commands=(".",))
+# What an API has to know of KEDA to take its objects.
+KEDA = Module("github.com/kedacore/keda/v2", "v2.20.2", folders=("config/crd/bases",))
 
 
-def binary(module: Module, command: str) -> Path:
-    """Where that command of the module is. Raises FileNotFoundError where it was not built."""
-    path = module.binaries()[command]
+def place(module: Module, what: str) -> Path:
+    """Where that command or folder of the module is. Raises FileNotFoundError, which says why it is not there."""
+    path = module.places()[what]
     if not path.exists():
-        raise FileNotFoundError(f"{path.name} was not built: make peers, with Go {_dotted(OLDEST_GO)} or later")
+        told = _excuse(module)
+        why = told.read_text() if told.exists() else f"`make peers` makes it, with Go {_dotted(OLDEST_GO)} or later"
+        raise FileNotFoundError(f"{path.name} is not here: {why}")
     return path
 
 
-class ModulesAway(Exception):
-    """The source of a module, or of what it needs, cannot be had here; the message names the module."""
+class NotHere(Exception):
+    """A module cannot be had on this machine, or not now, which is no fault of the project; the message says why."""
 
 
-def build(module: Module) -> None:
-    """Builds what is not there yet. Raises ModulesAway, and CalledProcessError for what does not compile."""
-    wanted = {command: path for command, path in module.binaries().items() if not path.exists()}
+class DoesNotCompile(Exception):
+    """A module cannot be built as we build it."""
+
+
+def build(module: Module, deadline: float) -> None:
+    """Makes what is not there yet, until then (of the monotonic clock). Raises NotHere and DoesNotCompile."""
+    wanted = {what: path for what, path in module.places().items() if not path.exists()}
     if not wanted:
         return
-    source = BUILT / f"source-{Path(module.path).name}"
-    shutil.rmtree(source, ignore_errors=True)
-    with _had(module):
-        found = json.loads(_go("mod", "download", "-json", f"{module.path}@{module.version}"))
+    found = go_version()
+    if found is None or found < OLDEST_GO:
+        raise NotHere(f"there is no Go {_dotted(OLDEST_GO)} or later")
+    scratch = BUILT / f"scratch-{module.name}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        _build(module, wanted, scratch, deadline)
+    except OSError as error:
+        raise NotHere(str(error)) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _build(module: Module, wanted: dict[str, Path], scratch: Path, deadline: float) -> None:
+    """In a folder of its own, which may be left as it is."""
+    source, temporary = scratch / "source", scratch / "tmp"
+    temporary.mkdir(parents=True)
+
+    def go(*arguments: str, cwd: Path = source, fetches: bool = False) -> str:
+        return _go(*arguments, cwd=cwd, temporary=temporary, deadline=deadline, fetches=fetches)
+
+    print(f"fetching {module.path} {module.version}", flush=True)
+    found = json.loads(go("mod", "download", "-json", f"{module.path}@{module.version}", cwd=scratch, fetches=True))
     shutil.copytree(found["Dir"], source)
     subprocess.run(["chmod", "-R", "u+w", source], check=True)
-    try:
-        _without_folders(module, source)
-        with _had(module):  # all that is missing is fetched for this answer, so that building needs no network
-            _go("list", "-deps", *wanted, cwd=source)
-        stamps = " ".join(("-s", "-w", *(f"-X {stamp}" for stamp in module.stamps)))
-        for command, path in wanted.items():
-            print(f"building {path.name}", flush=True)
-            unfinished = path.with_name(f"{path.name}.unfinished")
-            _go("build", "-trimpath", "-ldflags", stamps, "-o", str(unfinished), command, cwd=source)
-            unfinished.replace(path)
-    finally:
-        shutil.rmtree(source)
+    for folder in module.folders:
+        if folder in wanted:
+            (source / folder).replace(wanted.pop(folder))
+    if not wanted:
+        return
+    if edits := _without_folders(module, json.loads(go("mod", "edit", "-json"))):
+        go("mod", "edit", *edits)
+    go("list", "-deps", *wanted, fetches=True)  # fetches all that is missing, so that building needs no network
+    stamps = " ".join(("-s", "-w", *(f"-X {stamp}" for stamp in module.stamps)))
+    for command, path in wanted.items():
+        print(f"building {path.name}", flush=True)
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        go("build", "-trimpath", "-ldflags", stamps, "-o", str(unfinished), command)
+        unfinished.replace(path)
 
 
-@contextmanager
-def _had(module: Module) -> Iterator[None]:
-    """A command that fetches, for the length of the block. Raises ModulesAway where it fails: Go has said why."""
-    try:
-        yield
-    except subprocess.CalledProcessError:
-        raise ModulesAway(f"{module.path} {module.version}") from None
-
-
-def _without_folders(module: Module, source: Path) -> None:
-    document: dict[str, Any] = json.loads(_go("mod", "edit", "-json", cwd=source))
+def _without_folders(module: Module, document: dict[str, Any]) -> list[str]:
+    """What `go mod edit` has to do to that go.mod."""
     replaced = {each["Old"]["Path"] for each in document.get("Replace") or () if each["New"]["Path"].startswith(".")}
     edits = [f"-dropreplace={path}" for path in sorted(replaced)]
     if module.released is not None:
         # Kubernetes requires them as v0.0.0, whether a workspace or a replacement says where they are.
         replaced |= {each["Path"] for each in document["Require"] if each["Version"] == "v0.0.0"}
         edits += [f"-replace={path}={path}@{module.released}" for path in sorted(replaced)]
-    if edits:
-        _go("mod", "edit", *edits, cwd=source)
+    return edits
 
 
-def _go(*arguments: str, cwd: Path | None = None) -> str:
-    go = shutil.which("go") or "go"
-    done = subprocess.run(
-        [go, *arguments],
-        cwd=cwd or BUILT,
-        env={**os.environ, **_ENVIRONMENT},
+def _go(*arguments: str, cwd: Path, temporary: Path, deadline: float, fetches: bool) -> str:
+    """What that command prints. Its words go to our own stderr where it fails."""
+    with subprocess.Popen(
+        ["go", *arguments],
+        cwd=cwd,
+        env={**os.environ, **_ENVIRONMENT, "GOTMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
-        check=True,
+        stderr=subprocess.PIPE,
         text=True,
-    )
-    return done.stdout
+    ) as running:
+        try:
+            printed, said = running.communicate(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _end(running)
+            raise NotHere(
+                f"that takes longer than {SECONDS // 60} minutes here; `make peers` goes on from there"
+            ) from None
+    if running.returncode:
+        sys.stderr.write(said)
+        raise _failure(said, fetches)
+    return printed
+
+
+def _end(running: subprocess.Popen[str]) -> None:
+    """Go begins nothing new, and keeps what it has begun."""
+    running.send_signal(signal.SIGINT)
+    try:
+        running.communicate(timeout=_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.communicate()
+
+
+def _failure(said: str, fetches: bool) -> NotHere | DoesNotCompile:
+    last = (said.strip() or "Go says nothing").splitlines()[-1]
+    if "no space left on device" in said:
+        return NotHere("the disk is full")
+    if "signal: killed" in said:
+        return NotHere("the compiler was killed, as where memory is short")
+    return NotHere(f"its modules cannot be fetched: {last}") if fetches else DoesNotCompile(last)
 
 
 def go_version() -> tuple[int, int] | None:
     """Of the Go toolchain that is at hand; None where there is none."""
     if shutil.which("go") is None:
         return None
-    version = re.match(r"go(\d+)\.(\d+)", _go("env", "GOVERSION"))
+    told = subprocess.run(
+        ["go", "env", "GOVERSION"], env={**os.environ, **_ENVIRONMENT}, capture_output=True, text=True
+    )
+    version = re.match(r"go(\d+)\.(\d+)", told.stdout)
     return (int(version[1]), int(version[2])) if version else None
+
+
+def _excuse(module: Module) -> Path:
+    return BUILT / f"{module.name}-{module.version}.not-here"
 
 
 def _dotted(version: tuple[int, int]) -> str:
@@ -132,20 +197,19 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def main() -> int:
-    """Builds all of them. Without Go, or without the modules, it says so, and that is no failure; that one does not
-    compile is.
-    """
+    """Builds all of them. What cannot be built here is said, and no failure; that one does not compile is."""
     BUILT.mkdir(parents=True, exist_ok=True)
-    found = go_version()
-    if found is None or found < OLDEST_GO:
-        print(f"No Go {_dotted(OLDEST_GO)} or later here: tests/peers will be skipped, but for what is built already.")
-        return 0
-    for module in (KUBERNETES, CONSUL):
+    deadline, status = time.monotonic() + SECONDS, 0
+    for module in (KEDA, KUBERNETES, CONSUL):
+        excuse = _excuse(module)
+        excuse.unlink(missing_ok=True)
         try:
-            build(module)
-        except ModulesAway as away:
-            print(f"{away} cannot be fetched: its tests in tests/peers will be skipped, unless it was built before.")
-    return 0
+            build(module, deadline)
+        except (NotHere, DoesNotCompile) as why:
+            excuse.write_text(str(why))
+            print(f"{module.path} {module.version} is not here: {why}. Its tests in tests/peers will be skipped.")
+            status |= isinstance(why, DoesNotCompile)
+    return status
 
 
 if __name__ == "__main__":

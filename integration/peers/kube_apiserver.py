@@ -16,7 +16,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from integration.peers.from_source import KUBERNETES, binary
+from integration.peers.from_source import KUBERNETES, place
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, output_of
 
@@ -57,14 +57,14 @@ class KubeApiserver:
     def __post_init__(self) -> None:
         port = free_ports(1)[0]
         self.url = f"https://127.0.0.1:{port}"
-        self._audit, self._kubectl = self.folder / "audit.log", binary(KUBERNETES, "./cmd/kubectl")
+        self._audit, self._kubectl = self.folder / "audit.log", place(KUBERNETES, "./cmd/kubectl")
         tokens, policy, key = (self.folder / name for name in ("tokens.csv", "audit.yaml", "accounts.pem"))
         tokens.write_text(f'{_ADMIN},admin,admin,"system:masters"\n')
         policy.write_text(yaml.safe_dump(_AUDIT))
         if not key.exists():
             key.write_bytes(_rsa_key())
         command: list[str | Path] = [
-            binary(KUBERNETES, "./cmd/kube-apiserver"), f"--etcd-servers={self.etcd}", "--bind-address=127.0.0.1",
+            place(KUBERNETES, "./cmd/kube-apiserver"), f"--etcd-servers={self.etcd}", "--bind-address=127.0.0.1",
             f"--secure-port={port}",
             "--authorization-mode=RBAC", f"--token-auth-file={tokens}", "--anonymous-auth=true",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={key}",
