@@ -368,6 +368,9 @@ def policies_render(
     collector: Annotated[
         str | None, typer.Option(help="host:port of an OpenTelemetry collector: metrics, traces and access logs.")
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A file to leave out, such as mesh-identity; may be repeated.")
+    ] = None,
     system_namespace: Annotated[str, typer.Option(help="Kubernetes: that of the control plane.")] = "kuma-system",
     out: Annotated[Path | None, typer.Option(help="A folder for the files; without it they are printed.")] = None,
 ) -> None:
@@ -395,6 +398,7 @@ def policies_render(
         known=known,
         egress=egress,
         collector=collector,
+        without=tuple(without or ()),
         system_namespace=system_namespace,
     )
     typer.echo(render.run(wishes, out), nl=False)

@@ -13,6 +13,7 @@ import yaml
 from ext_proc.config import Config, parse
 from ext_proc.contract import KNOWN_FILTER
 from ext_proc.known.map_file import MapWriter
+from integration.stack.ports import free_port
 from mesh.address import parse_address
 from mesh.discovery.sources.kubernetes import KubernetesSettings
 from tests.deploy.files import DEPLOY, OVERLAYS, Document, built, containers, named, of_kind, workloads
@@ -156,11 +157,13 @@ def test_a_node_hands_over_while_its_model_server_lives(overlay: str) -> None:
 
 
 def test_the_model_servers_wait_ends_when_nobody_listens_any_more() -> None:
+    free = str(free_port())  # at the port of an edge somebody on this machine may listen
     for folder in ("tf-serving", "triton"):
         (workload,) = workloads(built(folder))
         (command,) = [
             each["lifecycle"]["preStop"]["exec"]["command"] for each in containers(workload) if "lifecycle" in each
         ]
+        command = [word.replace("9904", free) for word in command]
         done = subprocess.run(command, timeout=20, capture_output=True)
         assert (done.returncode, done.stderr) == (0, b"")
 

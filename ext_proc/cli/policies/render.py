@@ -57,6 +57,7 @@ class Wishes:
     known: bool = True
     egress: bool = True
     collector: str | None = None
+    without: tuple[str, ...] = ()
     system_namespace: str = "kuma-system"
 
 
@@ -76,7 +77,7 @@ class _Node:
 
 def run(wishes: Wishes, out: Path | None) -> str:
     """Writes the files into the folder `out`, or gives them as one text. Raises ConfigError that names the option."""
-    files = render_policies(description(wishes))
+    files = render_policies(description(wishes), wishes.without)
     if out is None:
         documents = [text for name, text in files.items() if name != "kustomization.yaml"]
         return "---\n".join(documents)

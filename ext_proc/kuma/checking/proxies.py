@@ -2,7 +2,7 @@
 
 A configuration is what `GET /meshes/{mesh}/dataplanes/{name}/_config` answers, in a file NAME.json. The labels by
 which a policy selects it come from `overview.json` beside it (`GET /meshes/{mesh}/dataplanes/_overview`); without them
-a policy is taken to select every proxy on which it would change something.
+a policy is taken to select every proxy on which it would change something that is there.
 """
 
 import json

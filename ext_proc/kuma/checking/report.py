@@ -172,7 +172,11 @@ def _tried(
         resources, tried = proxy.resources(), []
         for policy, modifications in patches:
             chosen = selects(policy, proxy)
-            if chosen is False or (chosen is None and not _would_change(modifications, proxy, keyed)):
+            if chosen is None and (missed := _missed(policy, modifications, proxy, keyed)) is not None:
+                # The one that it fits best is what it may be meant for.
+                idle[id(policy)] = min(idle.get(id(policy), missed), missed, key=len)
+                continue
+            if chosen is False:
                 continue
             try:
                 effects = apply(modifications, resources, keyed=keyed)
@@ -180,6 +184,7 @@ def _tried(
                 yield policy.finding(
                     error.where, f"the control plane cannot apply it to {proxy.file.name}: {error.what}"
                 )
+                used.add(id(policy))
                 continue
             own = [rules.Tried(policy, effect, str(proxy.file)) for effect in effects]
             tried += own
@@ -209,22 +214,28 @@ def _broken(
             yield tried[-1].policy.finding(where, what)
 
 
-def _would_change(modifications: list[Modification], proxy: Proxy, keyed: bool) -> bool:
+def _missed(policy: Document, modifications: list[Modification], proxy: Proxy, keyed: bool) -> list[Finding] | None:
+    """All that changes nothing on a proxy, where nothing of the policy changes it; None where something does.
+
+    A cluster or listener that is added any proxy takes, so it tells nothing of a policy that does more than that.
+    """
+    resources = proxy.resources()
     try:
-        effects = apply(modifications, proxy.resources(), keyed=keyed)
+        effects = apply(modifications, resources, keyed=keyed)
     except EnvoyTypeError:
-        return True
-    return any(
-        each.changed
-        for each in effects
-        if not (each.modification.kind == "cluster" and each.modification.operation == "Add")
-    )
+        return None
+    telling = [each for each in effects if not _adds_a_whole(each.modification)] or effects
+    if any(each.changed for each in telling):
+        return None
+    return list(rules.idle([rules.Tried(policy, each, str(proxy.file)) for each in effects], resources))
+
+
+def _adds_a_whole(modification: Modification) -> bool:
+    return modification.kind in ("cluster", "listener") and modification.operation == "Add"
 
 
 def _selects_nothing(policy: Document, proxies: list[Proxy]) -> str:
     labels = [each.labels for each in proxies if each.labels is not None]
-    if len(labels) < len(proxies):
-        return "none of its modifications would change anything in any of the configurations"
     wanted = policy.spec.get("targetRef") or {}
     said = [", ".join(f"{name}={value}" for name, value in sorted(each.items())) for each in labels]
     return f"{wanted} selects none of the proxies; their labels: {' | '.join(dict.fromkeys(said))}"

@@ -13,10 +13,16 @@ from ext_proc.kuma.rendering.traffic import breakers, identities, permissions, r
 from mesh.address import parse_address
 
 
-def render_policies(mesh: MeshDescription) -> dict[str, str]:
-    """File name -> text, in the order in which they are applied. Raises ConfigError for what no sidecar could use."""
+def render_policies(mesh: MeshDescription, without: Sequence[str] = ()) -> dict[str, str]:
+    """File name -> text, in the order in which they are applied, but for those in `without` (names without .yaml).
+
+    Raises ConfigError for what no sidecar could use, and for a name in `without` that no file has.
+    """
     _check(mesh)
-    files = {f"{name}.yaml": _file(mesh, documents) for name, documents in _documents(mesh) if documents}
+    texts = {name: _file(mesh, documents) for name, documents in _documents(mesh) if documents}
+    if unknown := [name for name in without if name not in texts]:
+        raise ConfigError(f"--without: {unknown[0]!r} is none of the files: {', '.join(texts)}")
+    files = {f"{name}.yaml": text for name, text in texts.items() if name not in without}
     if mesh.on_kubernetes:
         about = (
             f"kubectl apply -k of this folder: all policies, in the order below, for Kuma {mesh.kuma.value}. Leave out "

@@ -63,6 +63,18 @@ def test_an_error_names_the_option(option: str, wishes: dict[str, object]) -> No
         description(Wishes(**(HERE | wishes)))  # type: ignore[arg-type]
 
 
+def test_what_a_mesh_has_already_is_left_out() -> None:
+    mesh = description(Wishes(**(HERE | {"environment": "kubernetes", "namespace": "ml"})))  # type: ignore[arg-type]
+    whole = render_policies(mesh)
+    left = render_policies(mesh, ("mesh-identity", "mesh-traffic-permission"))
+    assert set(whole) - set(left) == {"mesh-identity.yaml", "mesh-traffic-permission.yaml"}
+    assert yaml.safe_load(left["kustomization.yaml"])["resources"] == [name for name in left if "kustom" not in name]
+    with pytest.raises(
+        ConfigError, match=r"^--without: 'identity' is none of the files: container-patch, mesh-identity"
+    ):
+        render_policies(mesh, ("identity",))
+
+
 @pytest.mark.parametrize("wishes", [{"environment": "kubernetes"}, {"namespace": "ml"}])
 def test_a_namespace_is_for_kubernetes_and_needed_there(wishes: dict[str, object]) -> None:
     mesh = description(Wishes(**(HERE | wishes)))  # type: ignore[arg-type]

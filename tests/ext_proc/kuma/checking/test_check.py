@@ -175,6 +175,32 @@ def test_labels_that_no_proxy_has(tmp_path: Path) -> None:
     assert found(tmp_path / "p", configs=(CONFIGS / "client.before.json",)) == []
 
 
+def unlabelled(folder: Path, *names: str) -> Path:
+    """Configurations alone, as an operator saves them: nothing says which labels their proxies have."""
+    folder.mkdir()
+    for name in names:
+        shutil.copy(CONFIGS / f"{name}.before.json", folder / f"{name}.json")
+    return folder
+
+
+def with_a_listener(document: Any) -> None:
+    listener = {"name": "egress", "address": {"pipe": {"path": "/run/tbms/egress.sock"}}}
+    modifications(document).append({"listener": {"operation": "Add", "value": yaml.safe_dump(listener)}})
+
+
+def test_without_labels_what_any_proxy_takes_makes_no_proxy_an_edge(tmp_path: Path) -> None:
+    folder = edited(tmp_path / "p", EDGE, with_a_listener)
+    assert found(folder, configs=(unlabelled(tmp_path / "both", "client", "node-a"),)) == []
+
+
+def test_without_labels_a_policy_that_fits_no_proxy_is_told_with_what_it_misses(tmp_path: Path) -> None:
+    folder = edited(tmp_path / "p", EDGE, with_a_listener)
+    told = found(folder, configs=(unlabelled(tmp_path / "node", "node-a"),))
+    assert len(told) == 2
+    assert all("matches nothing; " in each and "node/node-a.json" in each for each in told)
+    assert "(origin outbound, name envoy.filters.http.router" in told[0]
+
+
 def test_a_policy_for_the_whole_mesh_need_not_change_every_proxy(tmp_path: Path) -> None:
     edit: Edit = lambda it: it["spec"].update(targetRef={"kind": "Mesh"})  # noqa: E731
     assert found(edited(tmp_path / "p", NODE, edit)) == []
