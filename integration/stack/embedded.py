@@ -17,7 +17,8 @@ class NodeSpec:
     """What a node is started with.
 
     `models` are the names that it loads and is declared to hold; None loads the whole repository and declares
-    nothing. `delay_ms` makes every answer that much slower. `host` is the address at which it listens.
+    nothing. `delay_ms` makes every answer that much slower. `host` is the address at which it listens,
+    `enter` what stands before its command, such as what runs it on another host.
     """
 
     id: str
@@ -26,6 +27,7 @@ class NodeSpec:
     weight: float = 1.0
     delay_ms: float = 0.0
     host: str = "127.0.0.1"
+    enter: tuple[str, ...] = ()
 
     def build(self, models: Path, folder: Path) -> "EmbeddedNode":
         """A node whose model repository is the folder `models`."""
@@ -54,7 +56,15 @@ class EmbeddedNode:
         )
         self.grpc = f"{host}:{grpc_port}"
         self.rest = f"http://{host}:{rest_port}"
-        command: list[str | Path] = [TBMS, "model-server", "--repository", self.repository, "--host", host]
+        command: list[str | Path] = [
+            *self.spec.enter,
+            TBMS,
+            "model-server",
+            "--repository",
+            self.repository,
+            "--host",
+            host,
+        ]
         command += ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
         command += ["--load", _load_option(self.spec.models)]
         if self.spec.delay_ms:

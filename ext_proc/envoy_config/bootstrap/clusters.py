@@ -10,13 +10,11 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterCommonLbConfig,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
-    UpstreamConnectionOptions,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
     ConfigSource,
     PathConfigSource,
-    TcpKeepalive,
     WatchedDirectory,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
@@ -31,6 +29,7 @@ from ext_proc.envoy_config.parts.cluster_options import (
     breakers,
     health_checks,
     http2,
+    notice_lost_hosts,
 )
 from ext_proc.envoy_config.parts.endpoints import assignment, configured_address, discovery
 from ext_proc.envoy_config.parts.override_host import override_host
@@ -98,13 +97,11 @@ def _nodes(name: str, settings: EnvoySettings, nodes: Sequence[Node], http: Http
         typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
         # With every node down a call fails at once, rather than being sent to a dead one.
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
-        upstream_connection_options=UpstreamConnectionOptions(
-            tcp_keepalive=TcpKeepalive(keepalive_probes=3, keepalive_time=10, keepalive_interval=5)
-        ),
         # The list of nodes is the truth, even for a node that still answers health checks.
         ignore_health_on_host_removal=True,
         load_balancing_policy=override_host(),
     )
+    notice_lost_hosts(cluster, by_http2=name == GRPC_CLUSTER)
     if settings.endpoints_dir is None:
         cluster.load_assignment = assignment(name, _endpoints(name, nodes))
         return cluster
@@ -129,16 +126,16 @@ def _far(settings: EnvoySettings, node: Node) -> list[Cluster]:
     ):
         if text is not None:
             name = far_cluster(cluster, node.id)
-            clusters.append(
-                Cluster(
-                    name=name,
-                    type=ClusterDiscoveryType.STATIC,
-                    connect_timeout=seconds(1.0),
-                    load_assignment=assignment(name, [_address(node, text)]),
-                    circuit_breakers=breakers(settings.limits.in_flight),
-                    typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
-                )
+            far = Cluster(
+                name=name,
+                type=ClusterDiscoveryType.STATIC,
+                connect_timeout=seconds(1.0),
+                load_assignment=assignment(name, [_address(node, text)]),
+                circuit_breakers=breakers(settings.limits.in_flight),
+                typed_extension_protocol_options={HTTP_OPTIONS: Any.pack(http)},
             )
+            notice_lost_hosts(far, by_http2=cluster == GRPC_CLUSTER)
+            clusters.append(far)
     return clusters
 
 

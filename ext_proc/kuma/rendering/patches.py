@@ -24,7 +24,13 @@ from ext_proc.contract import NAMED_HEADER, NODE_HEADER
 from ext_proc.envoy_config.bootstrap.egress import FarNode, batches_listener, candidates_listener
 from ext_proc.envoy_config.bootstrap.routes import Clusters
 from ext_proc.envoy_config.parts.access_log import RUNNING_SECONDS, calls_log
-from ext_proc.envoy_config.parts.cluster_options import CALLS_A_CONNECTION, HTTP_OPTIONS, http2
+from ext_proc.envoy_config.parts.cluster_options import (
+    CALLS_A_CONNECTION,
+    HTTP_OPTIONS,
+    LOST_SECONDS,
+    http2,
+    notice_lost_hosts,
+)
 from ext_proc.envoy_config.parts.filter import edge_filter, node_filter
 from ext_proc.envoy_config.parts.grpc_names import grpc_name_filters, told_filter
 from ext_proc.envoy_config.parts.headers import (
@@ -270,7 +276,8 @@ def _nodes_of(mesh: MeshDescription, port: Port) -> Iterable[Any]:
             f"{mesh.service}, port {port.name}{also}: the node that the server or the map named gets the call; where "
             "none was named, the least busy one. It takes the place of a MeshLoadBalancingStrategy for this service. "
             f"A connection carries {CALLS_A_CONNECTION} calls: Envoy closes one on which more were reset early, as "
-            "the losers of races are, and with it the calls of others.",
+            "the losers of races are, and with it the calls of others. A host that is lost without a word is given "
+            f"up after {LOST_SECONDS} s of silence: its calls would wait for a quarter of an hour, or for ever.",
         )
 
 
@@ -384,6 +391,7 @@ def _before_router(match: dict[str, Any], made: HttpFilter) -> Any:
 
 def _named_nodes(match: dict[str, Any], http: HttpProtocolOptions | None = None) -> Any:
     value = Cluster(load_balancing_policy=override_host())
+    notice_lost_hosts(value, by_http2=http is not None)
     if http is not None:
         value.typed_extension_protocol_options = {HTTP_OPTIONS: Packed.pack(http)}
     return {"cluster": {"operation": "Patch", "match": match, "value": _text(value)}}

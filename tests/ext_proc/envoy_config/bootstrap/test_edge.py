@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ext_proc.envoy_config import EnvoySettings, render, render_endpoints
+from ext_proc.envoy_config.parts.cluster_options import LOST_SECONDS
 from ext_proc.envoy_config.settings import EnvoyTracing
 from ext_proc.errors import ConfigError
 from mesh.node import Node
@@ -189,6 +190,20 @@ def test_connections_to_nodes_carry_fewer_calls_than_an_envoy_closes_one_for() -
     options = cluster(edge_document(), "models_grpc")["typed_extension_protocol_options"]
     (http,) = options.values()
     assert 2 * int(http["common_http_protocol_options"]["max_requests_per_connection"]) < 500
+
+
+def test_connections_to_hosts_that_are_lost_are_given_up() -> None:
+    far = Node("node-z", "192.0.2.1:30000", "192.0.2.1:30001", "zone-2", reached_by="header")
+    document = read(render(EnvoySettings(), version="1.40", server=SOCKET, nodes=[*NODES, far]))
+    for name in ("models_grpc", "models_rest", "models_grpc@node-z", "models_rest@node-z"):
+        found = cluster(document, name)
+        probes = found["upstream_connection_options"]["tcp_keepalive"]
+        silence = probes["keepalive_time"] + probes["keepalive_probes"] * probes["keepalive_interval"]
+        assert silence == LOST_SECONDS
+        # Over HTTP/1.1 a window that a held call leaves shut would count as silence.
+        options = found.get("upstream_bind_config", {}).get("socket_options", [])
+        of_http2 = [("6", "18", str(LOST_SECONDS * 1000))] if "grpc" in name else []
+        assert [(each["level"], each["name"], each["int_value"]) for each in options] == of_http2
 
 
 def test_only_on_a_unix_socket_the_servers_header_is_believed() -> None:

@@ -91,7 +91,10 @@ def test_clusters_are_found_by_every_name_that_this_kuma_may_give_them(folder: s
 def test_a_patch_of_a_cluster_says_nothing_of_its_type_or_name() -> None:
     """It is merged into the cluster: a field with its default would be one more than was meant."""
     for content in found("universal/2.14", "edge", "cluster", origin="outbound"):
-        assert set(content["value"]) == {"load_balancing_policy", "typed_extension_protocol_options"}
+        assert set(content["value"]) == {
+            "load_balancing_policy", "typed_extension_protocol_options", "upstream_bind_config",
+            "upstream_connection_options",
+        }  # fmt: skip
 
 
 def test_a_connection_ends_before_the_losers_of_races_can_end_it() -> None:
@@ -101,6 +104,14 @@ def test_a_connection_ends_before_the_losers_of_races_can_end_it() -> None:
         assert options["common_http_protocol_options"]["max_requests_per_connection"] <= 250
         assert options["common_http_protocol_options"]["idle_timeout"] == "3600s"
         assert options["explicit_http_config"] == {"http2_protocol_options": {}}
+
+
+def test_hosts_that_are_lost_are_given_up() -> None:
+    """Between sidecars all is HTTP/2."""
+    for content in found("universal/2.14", "edge", "cluster", origin="outbound"):
+        assert content["value"]["upstream_connection_options"]["tcp_keepalive"]
+        (option,) = content["value"]["upstream_bind_config"]["socket_options"]
+        assert option["description"] == "TCP_USER_TIMEOUT"
 
 
 def test_ordinary_changes_never_touch_the_servers_cluster() -> None:
