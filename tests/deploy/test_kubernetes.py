@@ -248,6 +248,16 @@ def test_under_kuma_a_pod_names_its_patches_and_has_their_volumes(overlay: str) 
         assert ("tbms-known-map" in patches) == edge == ("tbms-map" in volumes)
 
 
+def test_nodes_with_a_map_name_the_patch_that_lays_it_and_have_its_volume(tmp_path: Path) -> None:
+    root = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, root)
+    file = root / "overlays/sidecar/kustomization.yaml"
+    file.write_text(file.read_text().replace("components/kuma\n", "components/kuma\n  - ../../components/node-map\n"))
+    template = named(built("overlays/sidecar", root), "StatefulSet", "models")["spec"]["template"]
+    assert template["metadata"]["annotations"]["kuma.io/container-patches"] == "tbms-socket,tbms-known-map"
+    assert {"name": "tbms-map", "configMap": {"name": "tbms-map"}} in template["spec"]["volumes"]
+
+
 BYSTANDER = """
 apiVersion: apps/v1
 kind: Deployment

@@ -31,6 +31,8 @@ from ext_proc.whole_file import replace_file
 from mesh.address import AddressError, parse_address
 
 _E = TypeVar("_E", bound=Enum)
+# Where an Envoy of Kuma has its admin interface, if that is a port.
+_OWN_ADMIN_PORT = "127.0.0.1:9901"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,11 @@ def _node(wishes: Wishes, version: KumaVersion) -> _Node:
     if config.node is None:
         raise ConfigError(f"--node-config: {wishes.node_config} is an edge's: it has no section `node`")
     known = config.known.file
-    if wishes.known and known is not None and version.has_admin_socket and not parse_address(config.envoy.admin).path:
+    if wishes.known and known is not None and version.has_admin_socket and config.envoy.admin == _OWN_ADMIN_PORT:
         raise ConfigError(
             f"envoy.admin: {wishes.node_config} says {config.envoy.admin}, but with known.file a node has to ask its "
-            f"Envoy, which in Kuma {version.value} listens on a Unix socket, kuma-envoy-admin.sock in kuma-dp's "
-            "working directory: name it as unix:/..., or write --no-known"
+            f"Envoy, and in Kuma {version.value} nobody listens there. Name kuma-dp's port, 127.0.0.1:9902, which "
+            "passes questions on; or the socket, unix:/.../kuma-envoy-admin.sock in its working directory; or write --no-known"
         )
     return _Node(config.node.hold_seconds, gathered_calls(config.node.batching), known)
 

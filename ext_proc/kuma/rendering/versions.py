@@ -49,7 +49,10 @@ class KumaVersion(Enum):
 
     @property
     def has_admin_socket(self) -> bool:
-        """Whether Envoy's admin interface is a Unix socket, in kuma-dp's working directory, and no port."""
+        """Whether Envoy's admin interface is a Unix socket, in kuma-dp's working directory, and no port of its own.
+
+        kuma-dp passes questions on to it at the port at which it tells its readiness (9902); not those that end Envoy.
+        """
         return self is not KumaVersion.V2_13
 
     @property

@@ -117,7 +117,13 @@ NODE = (
 
 
 @pytest.mark.parametrize(
-    ("kuma", "admin"), [("2.13", "127.0.0.1:9901"), ("2.14", "unix:/run/kuma/kuma-envoy-admin.sock")]
+    ("kuma", "admin"),
+    [
+        ("2.13", "127.0.0.1:9901"),
+        ("2.14", "unix:/run/kuma/kuma-envoy-admin.sock"),
+        ("2.14", "127.0.0.1:9902"),
+        ("3.0", "127.0.0.1:9902"),
+    ],
 )
 def test_a_nodes_map_is_that_of_its_configuration(kuma: str, admin: str, tmp_path: Path) -> None:
     node = tmp_path / "node.yaml"
@@ -127,10 +133,10 @@ def test_a_nodes_map_is_that_of_its_configuration(kuma: str, admin: str, tmp_pat
     assert description(replace(wishes, known=False)).known_at_nodes is None
 
 
-def test_a_nodes_map_needs_the_socket_on_which_its_envoy_tells_what_it_goes_by(tmp_path: Path) -> None:
+def test_a_nodes_map_needs_a_place_at_which_its_envoy_tells_what_it_goes_by(tmp_path: Path) -> None:
     node = tmp_path / "node.yaml"
     node.write_text(NODE)
-    with pytest.raises(ConfigError, match=r"^envoy\.admin: .* kuma-envoy-admin\.sock"):
+    with pytest.raises(ConfigError, match=r"^envoy\.admin: .* 127\.0\.0\.1:9902, .*kuma-envoy-admin\.sock"):
         description(Wishes(**(HERE | {"kuma": "2.14"}), node_config=node))
 
 
