@@ -149,7 +149,8 @@ def _node(wishes: Wishes, version: KumaVersion) -> _Node:
         raise ConfigError(
             f"envoy.admin: {wishes.node_config} says {config.envoy.admin}, but with known.file a node has to ask its "
             f"Envoy, and in Kuma {version.value} nobody listens there. Name kuma-dp's port, 127.0.0.1:9902, which "
-            "passes questions on; or the socket, unix:/.../kuma-envoy-admin.sock in its working directory; or write --no-known"
+            "passes questions on; or the socket, unix:/.../kuma-envoy-admin.sock in its working directory; or write "
+            "--no-known"
         )
     return _Node(config.node.hold_seconds, gathered_calls(config.node.batching), known)
 
