@@ -9,6 +9,7 @@ from pathlib import Path
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, answers
 from integration.stack.sidecar import TBMS
+from mesh.address import spelled
 from mesh.node import Node
 
 
@@ -45,26 +46,18 @@ class EmbeddedNode:
 
     def __post_init__(self) -> None:
         grpc_port, rest_port = self._ports
-        host = self.spec.host
+        self.grpc, rest = (spelled(self.spec.host, port) for port in self._ports)
         self.node = Node(
             id=self.spec.id,
-            grpc=f"{host}:{grpc_port}",
-            rest=f"{host}:{rest_port}",
+            grpc=self.grpc,
+            rest=rest,
             zone=self.spec.zone,
             weight=self.spec.weight,
             models=self.spec.models or frozenset(),
         )
-        self.grpc = f"{host}:{grpc_port}"
-        self.rest = f"http://{host}:{rest_port}"
-        command: list[str | Path] = [
-            *self.spec.enter,
-            TBMS,
-            "model-server",
-            "--repository",
-            self.repository,
-            "--host",
-            host,
-        ]
+        self.rest = f"http://{rest}"
+        command: list[str | Path] = [*self.spec.enter, TBMS, "model-server", "--repository", self.repository]
+        command += ["--host", self.spec.host]
         command += ["--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
         command += ["--load", _load_option(self.spec.models)]
         if self.spec.delay_ms:

@@ -10,6 +10,7 @@ import grpc
 from aiohttp import web
 from pydantic import Field
 
+from mesh.address import spelled
 from mesh.model_server import rest_server
 from mesh.model_server.errors import ServingError
 from mesh.model_server.models import Models
@@ -115,11 +116,11 @@ def _grpc_server(
     )
     for handler in (*TfServing(models, runner).services(), *V2Grpc(models, runner, is_ready).services()):
         server.add_generic_rpc_handlers((handler,))
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = spelled(settings.host, settings.grpc_port)
     try:
-        port: int = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        port: int = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {host}:{settings.grpc_port}: {error}") from error
+        raise OSError(f"cannot listen on {address}: {error}") from error
     return server, port
 
 
