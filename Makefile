@@ -37,8 +37,9 @@ lint: build/.venv
 peers:
 	integration/setup.sh peers $(PYTHON)
 
+# What needs them; manifests among it, which kustomize (it is in kubectl) makes of deploy/.
 test-peers: build/.venv build/.etcd
-	$(BIN)/python -m pytest tests/peers
+	$(BIN)/python -m pytest tests/peers tests/deploy
 
 bench: build/.venv
 	integration/setup.sh h2load

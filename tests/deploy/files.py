@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from ext_proc.config import Config, parse
+from integration.peers.from_source import KUBERNETES, place
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = ("sidecar", "sidecar-triton", "per-host", "gateway")
@@ -34,15 +35,20 @@ def configuration(path: str) -> Config:
 @cache
 def built(folder: str, root: Path = DEPLOY / "kubernetes") -> tuple[Document, ...]:
     """What kustomize makes of a folder below deploy/kubernetes, or below a copy of it."""
-    if (kustomize := shutil.which("kustomize")) is not None:
-        command = [kustomize, "build"]
-    elif (kubectl := shutil.which("kubectl")) is not None:
-        command = [kubectl, "kustomize"]
-    else:
-        pytest.skip("neither kustomize nor kubectl is installed")
-    done = subprocess.run([*command, root / folder], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*_kustomize(), root / folder], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def _kustomize() -> tuple[str | Path, str]:
+    if (kustomize := shutil.which("kustomize")) is not None:
+        return kustomize, "build"
+    if (kubectl := shutil.which("kubectl")) is not None:
+        return kubectl, "kustomize"
+    try:
+        return place(KUBERNETES, "./cmd/kubectl"), "kustomize"
+    except FileNotFoundError as error:
+        pytest.skip(f"neither kustomize nor kubectl is installed, and {error}")
 
 
 def of_kind(documents: tuple[Document, ...], *kinds: str) -> list[Document]:
