@@ -8,7 +8,7 @@ from ext_proc.batching.batch_time import BatchTimes
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.slots import FixedSlots, GradientSlots, Slots
-from ext_proc.batching.waiting import Batch
+from ext_proc.batching.waiting import Batch, Waiting
 
 # The way to the device and back: until it is known, so much of a batch's time.
 _WAY = 0.2
@@ -19,7 +19,8 @@ _WAITED = 0.5
 _COLD = 0.5
 _NEWS = 0.05  # weight, in the end, of one more batch that had no way in its time
 # So many batches in a row are handed over before the device is free; the next one waits until it is, so that it tells
-# anew how long way and device take together, and the way takes this share of what it tells.
+# anew how long way and device take together, and the way takes this share of what it tells. One that finds the device
+# free after fewer tells as much less.
 _LOOK_EVERY, _LOOK_NEWS = 16, 0.25
 # The next batch is handed over by so many ways before the reply to the last one is due. One that comes early waits at
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
@@ -63,12 +64,17 @@ class Model:
         """As `expected`: what most batches keep."""
         return self.way + self.times.cautious(rows)
 
-    def found_free(self, rows: int, seconds: float, switch: float, *, looked: bool) -> float:
+    def latest_start(self, call: Waiting) -> float:
+        """When the call has to be handed over at the latest, alone and to a device that is free."""
+        return call.deadline - self.expected(call.rows)
+
+    def found_free(self, rows: int, seconds: float, switch: float, look: float) -> float:
         """A batch that found the device free took so long, of which a switch is thought to be so much; gives what of
         it was not its way.
 
-        Until one has waited there a share of the shortest time is taken for the way. The first batch of a model may
-        take many times as long as all others, and is forgotten if it does.
+        `look`: the share of what is new in it that is the way's. Until one has waited there a share of the shortest
+        time is taken for the way. The first batch of a model may take many times as long as all others, and is
+        forgotten if it does.
         """
         if not self.followers and seconds - switch < self.least:
             if self.times.observations == 1 and seconds - switch < _COLD * self.least:
@@ -77,9 +83,9 @@ class Model:
             self.way = _WAY * self.least
             if self.times.observations:
                 self.times.shift(shorter - self.way)
-        elif looked:
+        elif look:
             news = self.times.believed(rows, seconds - switch - self.way) - self.times.expected(rows)
-            self.way = max(0.0, self.way + _LOOK_NEWS * news)
+            self.way = max(0.0, self.way + look * news)
         return max(0.0, seconds - self.way)
 
     def tell_apart(self, rows: int, seconds: float) -> None:
@@ -234,8 +240,8 @@ class Device:
         assert ended.started is not None
         if ended.found_free:
             switch = model.switch_seconds if ended.switched else 0.0
-            looked = self._in_a_row >= _LOOK_EVERY and not (ended.switched or ended.server_batches)
-            seconds = model.found_free(rows, now - ended.handed, switch, looked=looked)
+            look = 0.0 if ended.switched or ended.server_batches else self._in_a_row / _LOOK_EVERY
+            seconds = model.found_free(rows, now - ended.handed, switch, _LOOK_NEWS * min(1.0, look))
             times = model.times
         else:
             seconds = now - ended.started

@@ -3,25 +3,18 @@
 Pure: events come in with the time at which they happened, effects go out, and `wake_up` says when to call `timer`
 next. One scheduler holds the queues of all models of a node, since they share its device.
 
-A batch leaves when the device has an idle slot, or is about to have one; while it has none, one may be handed over
-ahead of time if it is full, if its most urgent member cannot wait, or if a member's time for company is over. Which
-queue is next:
-
-- the one that answers most calls for its time on the device, which for the model that ran last is cheaper by what a
-  switch costs; so a model keeps the device while others have time to spare;
-- but if the queue with the least slack would be late after it, that one; for as long as the last switch has not paid
-  for itself, only where that saves more calls than it costs. Calls without a limit are ordered by their patience, and
-  so become the most urgent ones at some time: no queue waits for ever.
+`ext_proc.batching.choice` says which batch leaves next, and when.
 
 A call that cannot be answered within its limit any more is dropped at once, on arrival already where that is foreseen:
 somebody else may still answer it.
 """
 
 from collections.abc import Hashable, Iterator
-from itertools import islice
 from math import ceil, inf
 
+from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.batch_time import BatchTimes
+from ext_proc.batching.choice import Choice
 from ext_proc.batching.device import Device, Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings
@@ -34,7 +27,6 @@ MAX_MODELS = 10_000
 # What is foreseen of a queue is wrong by some share of it, and an answer that is late by a little is work for nothing:
 # an overloaded device had better keep its queue shorter than the limits allow.
 _DOUBT = 1.25
-_LEAD = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
 _LEAST_RETRY = 0.05  # seconds; nobody is told to come back earlier
 
 
@@ -47,7 +39,9 @@ class Scheduler:
         self._patience = settings.patience_ms / 1000
         self._models: dict[str, Model] = {}
         self._queues: dict[BatchQueue, Model] = {}  # those with calls; which has just had a batch is the last
-        self._arrivals = 0
+        self._arrivals = Arrivals()
+        self._choice = Choice(self._device, self._queues, self._arrivals)
+        self._came = 0
         self._sent = 0
         self._wake = inf
         self.calls = 0
@@ -84,9 +78,10 @@ class Scheduler:
         """A call has come."""
         model = self._model(call.model)
         model.server_batches = call.server_batches
+        self._arrivals.observe(call, now)
         due = call.deadline if call.deadline != inf else call.arrived + self._patience
-        call.order = (-call.priority, due, self._arrivals)
-        self._arrivals += 1
+        call.order = (-call.priority, due, self._came)
+        self._came += 1
         effects: list[Effect] = []
         if self._foreseen(call, model, now) > call.deadline:
             self._drop(call, Dropped.LATE, now, effects)
@@ -99,10 +94,10 @@ class Scheduler:
         self.calls += 1
         self.bytes += call.size
         device = self._device
-        if device.is_free(model) or (device.has_room(model) and self._reason(queue, model, now) is not None):
+        if device.is_free(model) or (device.has_room(model) and self._choice.reason(queue, model, now) is not None):
             self._send_all(now, effects)
         else:  # no other queue has anything to do with it
-            self._wake = min(self._wake, self._wake_of(queue, model))
+            self._wake = min(self._wake, self._choice.wake_up(queue, model, now))
         return effects
 
     def withdraw(self, call: Waiting, now: float) -> list[Effect]:
@@ -216,74 +211,16 @@ class Scheduler:
     def _send_all(self, now: float, effects: list[Effect]) -> None:
         """Sends what may leave now, drops what is late, and sets the next time to look."""
         self._drop_late(now, effects)
-        while (choice := self._choose(now)) is not None:
+        while (choice := self._choice.next(now)) is not None:
             self._send(*choice, now, effects)
-        self._wake = min((self._wake_of(queue, model) for queue, model in self._queues.items()), default=inf)
-
-    def _choose(self, now: float) -> tuple[BatchQueue, Leaving] | None:
-        """The queue whose batch leaves next, if one may."""
-        device = self._device
-        urgent: BatchQueue | None = None
-        best: BatchQueue | None = None
-        why, least, most = Leaving.URGENT, inf, -1.0
-        wait = device.until_free(now) if device.all_busy else 0.0
-        for queue, model in self._queues.items():
-            if not (device.is_free(model) or device.has_room(model)):
-                continue
-            if (slack := self._slack(queue, model, now) - wait) < least:
-                urgent, least = queue, slack
-            reason = self._reason(queue, model, now)
-            if reason is not None and (worth := self._worth(queue, model)) > most:
-                best, most, why = queue, worth, reason
-        if best is None or urgent is None:
-            return None
-        if best is not urgent and self._gives_way(best, urgent, least, now + wait):
-            return urgent, self._reason(urgent, self._queues[urgent], now) or Leaving.URGENT
-        return best, why
-
-    def _gives_way(self, best: BatchQueue, urgent: BatchQueue, slack: float, start: float) -> bool:
-        """Whether the queue that is worth most lets a more urgent one go first, from `start` on."""
-        device, model, other = self._device, self._queues[best], self._queues[urgent]
-        if model is not device.last or start >= device.turn_end:
-            return slack < self._cost(best) + device.switch_to(other)
-        # It has just cost a switch. Under overload somebody is always urgent: going from one to the next would leave
-        # the device nothing but switches. So only where that saves more calls than it costs.
-        first, second = self._cost(best), self._cost(urgent)
-        late = _late(best, start + first, start + second + model.switch_seconds + first)
-        return _late(urgent, start + second, start + first + second) > late
-
-    def _reason(self, queue: BatchQueue, model: Model, now: float) -> Leaving | None:
-        """Why its next batch may leave now, where there is room for it."""
-        if queue.full:
-            return Leaving.FULL
-        if self._device.is_free(model) or self._device.soon_free(model) <= now:
-            return Leaving.IDLE
-        if queue.lag_end <= now:
-            return Leaving.LAG
-        return Leaving.URGENT if self._urgent_at(queue, model) <= now else None
-
-    def _urgent_at(self, queue: BatchQueue, model: Model) -> float:
-        return queue.deadline - model.cautious(queue.next_rows()) - _LEAD
-
-    def _cost(self, queue: BatchQueue) -> float:
-        """Seconds on the device of its next batch."""
-        model = self._queues[queue]
-        return self._device.switch_to(model) + model.times.expected(queue.next_rows())
-
-    def _slack(self, queue: BatchQueue, model: Model, now: float) -> float:
-        """Seconds that its most urgent call can still wait."""
-        needs = model.cautious(queue.next_rows()) + self._device.switch_to(model)
-        return queue.due - now - needs - _LEAD
-
-    def _worth(self, queue: BatchQueue, model: Model) -> float:
-        """Calls answered for each second on the device, if all that waits here ran now."""
-        seconds = queue.batches() * model.times.expected(queue.next_rows()) + self._device.switch_to(model)
-        return len(queue) / max(seconds, 1e-6)
+        self._wake = min(
+            (self._choice.wake_up(queue, model, now) for queue, model in self._queues.items()), default=inf
+        )
 
     def _send(self, queue: BatchQueue, why: Leaving, now: float, effects: list[Effect]) -> None:
         model = self._queues.pop(queue)
         again = queue.asks_again
-        members = queue.take(self._most_rows(queue, model, now))
+        members = queue.take(self._choice.most_rows(queue, model, now))
         if again:
             members = tuple(call for call in members if call.state is State.SENT)
         else:
@@ -300,24 +237,12 @@ class Scheduler:
         self._device.start(batch, model, now)
         effects.append(Send(batch))
 
-    def _most_rows(self, queue: BatchQueue, model: Model, now: float) -> int:
-        """Rows that its most urgent call leaves time for: a larger batch takes longer."""
-        most, slope = queue.settings.max_rows, model.times.slope
-        left = queue.deadline - now - model.cautious(0)
-        if slope <= 0 or left <= 0 or left >= most * slope:  # late in any case: then with all the company there is
-            return most
-        return max(1, int(left / slope))
-
     def _drop_late(self, now: float, effects: list[Effect]) -> None:
         """Drops the calls that cannot be answered in time any more, were they sent alone and at once."""
         for queue, model in [*self._queues.items()]:
-            while (call := queue.earliest()) is not None and self._latest_start(call, model) <= now:
+            while (call := queue.earliest()) is not None and model.latest_start(call) <= now:
                 self._remove(call)
                 self._drop(call, Dropped.LATE, now, effects)
-
-    @staticmethod
-    def _latest_start(call: Waiting, model: Model) -> float:
-        return call.deadline - model.expected(call.rows)
 
     def _remove(self, call: Waiting) -> None:
         queue = call.queue
@@ -339,17 +264,3 @@ class Scheduler:
         for queue, model in self._queues.items():
             seconds += queue.batches() * model.times.expected(queue.next_rows()) / self._device.width(model)
         return seconds
-
-    def _wake_of(self, queue: BatchQueue, model: Model) -> float:
-        """When a call of the queue is late, and, where there is room for it, when a batch may leave ahead of time."""
-        wake = inf
-        if (call := queue.earliest()) is not None:
-            wake = self._latest_start(call, model)
-        if self._device.has_room(model) and not self._device.is_free(model):
-            wake = min(wake, queue.lag_end, self._urgent_at(queue, model), self._device.soon_free(model))
-        return wake
-
-
-def _late(queue: BatchQueue, end: float, later: float) -> int:
-    """How many calls of its next batch are in time if that ends at `end`, and are not if it ends `later`."""
-    return sum(end <= call.due < later for call in islice(queue, queue.settings.max_rows))

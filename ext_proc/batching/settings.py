@@ -68,7 +68,7 @@ class ModelBatching(Settings):
     cross_lag_ms: Milliseconds | None = Field(
         None,
         description="Longest time that a call waits for company, unless it says otherwise (`cross-lag`). Without it a "
-        "call waits for as long as the device is busy, and never while it is idle.",
+        "call waits for as long as the device is busy, or for one that is about to come.",
     )
     max_rows: int = Field(32, ge=1, le=65_536, description="Most rows of one batch: the model's largest batch size.")
     max_bytes: int = Field(

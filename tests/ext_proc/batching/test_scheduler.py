@@ -1,6 +1,7 @@
 """The rules of a batch, one by one, in virtual time."""
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import islice, pairwise
 from math import inf
 from random import Random
 from statistics import mean
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ext_proc.batching.scheduler import MAX_KEYS, Scheduler
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, Waiting
-from ext_proc.planning.simulation import Simulation
+from ext_proc.planning.simulation import Simulation, evenly, poisson
 from tests.ext_proc.batching.calls import by_server, call, fixed
 
 
@@ -110,6 +111,82 @@ class TestLeaving:
         busy(scheduler)
         scheduler.add(call(lag_end=0.005), 0.0)
         assert scheduler.wake_up is None
+
+
+class TestExpectedCompany:
+    """A device that takes 20 ms a batch, calls that come each 5 ms, and a batch that is just out of step with them."""
+
+    def regular(self, end: float, models: dict[str, ModelBatching] | None = None, **others: object) -> Scheduler:
+        """Has seen 21 calls, the last at 0.1, and a device that came free at `end`: the calls since then wait."""
+        scheduler = Scheduler(batching(models, ahead=0, **others))
+        number = 0
+        for i in range(21):
+            for batch in sends(scheduler.add(call(at=i / 200, **self.terms), i / 200)):
+                number = batch.number
+            if i in (4, 8, 12, 16):
+                (batch,) = sends(scheduler.finished(number, i / 200, answered=True))
+                number = batch.number
+        self.effects = scheduler.finished(number, end, answered=True)
+        return scheduler
+
+    terms: dict[str, float]
+
+    @pytest.fixture(autouse=True)
+    def _no_terms(self) -> None:
+        self.terms = {}
+
+    def test_a_free_device_waits_for_a_call_that_is_about_to_come(self) -> None:
+        scheduler = self.regular(0.103)
+        assert self.effects == []
+        (batch,) = sends(scheduler.add(call(at=0.105), 0.105))
+        assert (batch.rows, batch.why) == (5, Leaving.IDLE)
+
+    def test_and_no_longer_if_it_does_not_come(self) -> None:
+        scheduler = self.regular(0.103)
+        wake = scheduler.wake_up
+        assert wake is not None
+        assert 0.105 < wake < 0.106
+        assert scheduler.timer(0.105) == []
+        (batch,) = sends(scheduler.timer(wake))
+        assert (batch.rows, batch.why) == (4, Leaving.IDLE)
+
+    def test_not_where_those_who_wait_lose_more_than_it_gains(self) -> None:
+        """Four calls that wait 4.5 ms more lose 18 ms, and it gains 15.5."""
+        self.regular(0.1005)
+        (batch,) = sends(self.effects)
+        assert batch.rows == 4
+
+    def test_not_for_longer_than_a_call_waits_for_company(self) -> None:
+        self.terms = {"lag_end": 0.104}
+        scheduler = self.regular(0.103)
+        assert (self.effects, scheduler.wake_up) == ([], 0.104)
+        (batch,) = sends(scheduler.timer(0.104))
+        assert batch.why is Leaving.LAG
+
+    def test_not_into_the_time_that_the_most_urgent_call_needs(self) -> None:
+        self.terms = {"deadline": 0.128}
+        scheduler = self.regular(0.103)
+        wake = scheduler.wake_up
+        assert self.effects == []
+        assert wake is not None
+        assert 0.103 < wake < 0.105
+        (batch,) = sends(scheduler.timer(wake))
+        assert batch.why is Leaving.URGENT
+
+    def test_not_where_it_would_find_no_place(self) -> None:
+        self.regular(0.103, {"m": ModelBatching(max_rows=4)})
+        (batch,) = sends(self.effects)
+        assert (batch.rows, batch.why) == (4, Leaving.FULL)
+
+    def test_not_where_another_batch_may_run_beside_it(self) -> None:
+        self.regular(0.103, slots=2)
+        (batch,) = sends(self.effects)
+        assert batch.rows <= 4
+
+    def test_not_while_another_model_waits_for_the_device(self) -> None:
+        scheduler = self.regular(0.103)
+        assert self.effects == []
+        assert sends(scheduler.add(call("other", at=0.104), 0.104))
 
 
 class TestCompany:
@@ -536,6 +613,38 @@ def test_a_first_batch_that_takes_long_teaches_nothing_of_the_others(alone: int,
     times = system.scheduler.times("m")
     assert times is not None
     assert times.expected(4) == pytest.approx(0.020, rel=0.03)
+
+
+def drawn(times: Iterator[float], count: int = 4000) -> Simulation:
+    """Calls at such times; a device that no calls keep step with, 1 ms away."""
+    chance = Random(1)
+    system = Simulation(batching(), fixed(0.0201), way=lambda: 0.001 * chance.uniform(0.7, 1.3))
+    system.arrive(call(at=time) for time in islice(times, count))
+    system.run()
+    return system
+
+
+@pytest.mark.parametrize(("qps", "lag"), [(50, 0.0290), (80, 0.0295), (200, 0.0310), (350, 0.0320)])
+def test_evenly_spaced_calls_wait_less_than_for_a_device_that_never_waits(qps: float, lag: float) -> None:
+    """Which would be half a batch, whenever that ends; and both ways: 32.15 ms."""
+    assert mean(drawn(evenly(qps)).lags()[200:]) <= lag
+
+
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        *(poisson(qps, Random(2).expovariate) for qps in (20, 50, 100, 200, 350, 450)),
+        *(evenly(qps) for qps in (10, 20, 40, 455, 470, 490)),
+    ],
+)
+def test_a_device_never_idles_for_calls_that_come_by_chance_or_are_few_or_too_many(
+    arrivals: Iterator[float],
+) -> None:
+    system = Simulation(batching(ahead=0), fixed(0.020))
+    system.arrive(call(at=time) for time in islice(arrivals, 4000))
+    system.run()
+    replies = set(system.answered.values())
+    assert all(at in replies or at == batch.members[0].arrived for at, batch in system.sent)
 
 
 def test_three_models_on_one_device_answer_more_in_time_than_first_come_first_served() -> None:

@@ -32,7 +32,7 @@ def test_each_slot_of_the_device_runs_a_batch() -> None:
 def test_a_call_that_comes_as_a_batch_ends_is_in_the_next_one() -> None:
     """Whatever rounding makes of either time."""
     settings = BatchingSettings(models={"m": ModelBatching(cross_request=True, max_rows=10)})
-    lags = simulate(settings, "m", straight(0.020, 0, 10), evenly(200), 4000, 4)
+    lags = simulate(settings, "m", straight(0.020, 0, 10), evenly(200), 4001, 4)
     assert {round(lag, 6) for lag in lags.lags} == {0.020, 0.025, 0.030, 0.035}
     assert lags.rows == pytest.approx(4, rel=1e-3)
 

@@ -1,0 +1,139 @@
+"""The choice: which of the queues that wait for a device has the next batch, and when it leaves.
+
+A batch leaves when the device has an idle slot, or is about to have one; while it has none, one may be handed over
+ahead of time if it is full, if its most urgent member cannot wait, or if a member's time for company is over. Which
+queue is next:
+
+- the one that answers most calls for its time on the device, which for the model that ran last is cheaper by what a
+  switch costs; so a model keeps the device while others have time to spare;
+- but if the queue with the least slack would be late after it, that one; for as long as the last switch has not paid
+  for itself, only where that saves more calls than it costs. Calls without a limit are ordered by their patience, and
+  so become the most urgent ones at some time: no queue waits for ever.
+
+An idle device waits for one more call where calls come so regularly that this one is about to come, and where it would
+gain more than all who wait lose: it would have to wait for the whole batch that has just left without it.
+"""
+
+from collections.abc import Mapping
+from itertools import islice
+from math import inf
+
+from ext_proc.batching.arrivals import Arrivals
+from ext_proc.batching.device import Device, Model
+from ext_proc.batching.queue import BatchQueue
+from ext_proc.batching.waiting import Leaving
+
+_BUSY = 0.9  # of what the device can do: with more to do it never waits, since time that is lost does not come back
+_LEAD = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
+
+
+class Choice:
+    """Chooses among `queues`, which whoever owns them changes; one that has just had a batch is the last of them."""
+
+    __slots__ = ("_arrivals", "_device", "_queues")
+
+    def __init__(self, device: Device, queues: Mapping[BatchQueue, Model], arrivals: Arrivals) -> None:
+        self._device = device
+        self._queues = queues
+        self._arrivals = arrivals
+
+    def next(self, now: float) -> tuple[BatchQueue, Leaving] | None:
+        """The queue whose batch leaves next, if one may."""
+        device = self._device
+        urgent: BatchQueue | None = None
+        best: BatchQueue | None = None
+        why, least, most = Leaving.URGENT, inf, -1.0
+        wait = device.until_free(now) if device.all_busy else 0.0
+        for queue, model in self._queues.items():
+            if not (device.is_free(model) or device.has_room(model)):
+                continue
+            if (slack := self._slack(queue, model, now) - wait) < least:
+                urgent, least = queue, slack
+            reason = self.reason(queue, model, now)
+            if reason is not None and (worth := self._worth(queue, model)) > most:
+                best, most, why = queue, worth, reason
+        if best is None or urgent is None:
+            return None
+        if best is not urgent and self._gives_way(best, urgent, least, now + wait):
+            return urgent, self.reason(urgent, self._queues[urgent], now) or Leaving.URGENT
+        return best, why
+
+    def reason(self, queue: BatchQueue, model: Model, now: float) -> Leaving | None:
+        """Why its next batch may leave now, where there is room for it."""
+        if queue.full:
+            return Leaving.FULL
+        if self._idle_at(queue, model, now) <= now:
+            return Leaving.IDLE
+        if queue.lag_end <= now:
+            return Leaving.LAG
+        return Leaving.URGENT if self._urgent_at(queue, model) <= now else None
+
+    def most_rows(self, queue: BatchQueue, model: Model, now: float) -> int:
+        """Rows that its most urgent call leaves time for: a larger batch takes longer."""
+        most, slope = queue.settings.max_rows, model.times.slope
+        left = queue.deadline - now - model.cautious(0)
+        if slope <= 0 or left <= 0 or left >= most * slope:  # late in any case: then with all the company there is
+            return most
+        return max(1, int(left / slope))
+
+    def wake_up(self, queue: BatchQueue, model: Model, now: float) -> float:
+        """When a call of the queue is late, and, where there is room for it, when its next batch may leave."""
+        wake = inf
+        if (call := queue.earliest()) is not None:
+            wake = model.latest_start(call)
+        if self._device.has_room(model):
+            wake = min(wake, queue.lag_end, self._urgent_at(queue, model), self._idle_at(queue, model, now))
+        return wake
+
+    def _idle_at(self, queue: BatchQueue, model: Model, now: float) -> float:
+        """From when on the device has nothing better to do than its next batch."""
+        at = now if self._device.is_free(model) else self._device.soon_free(model)
+        return self._arrivals.latest if at <= now and self._expects_company(queue, model, now) else at
+
+    def _expects_company(self, queue: BatchQueue, model: Model, now: float) -> bool:
+        """Whether one more call is about to come that gains more by this batch than all others lose by its delay."""
+        arrivals = self._arrivals
+        if not arrivals.tell_next(queue) or arrivals.latest <= now:
+            return False
+        if len(self._queues) > 1 or self._device.width(model) > 1:  # others lose by it, too, or it would wait for less
+            return False
+        most, times = queue.settings.max_rows, model.times
+        if queue.rows + arrivals.rows > most or arrivals.rows * model.expected(most) > _BUSY * most * arrivals.gap:
+            return False
+        later = max(0.0, arrivals.next - now) + times.slope * arrivals.rows
+        return len(queue) * later < times.expected(queue.next_rows()) - later
+
+    def _gives_way(self, best: BatchQueue, urgent: BatchQueue, slack: float, start: float) -> bool:
+        """Whether the queue that is worth most lets a more urgent one go first, from `start` on."""
+        device, model, other = self._device, self._queues[best], self._queues[urgent]
+        if model is not device.last or start >= device.turn_end:
+            return slack < self._cost(best) + device.switch_to(other)
+        # It has just cost a switch. Under overload somebody is always urgent: going from one to the next would leave
+        # the device nothing but switches. So only where that saves more calls than it costs.
+        first, second = self._cost(best), self._cost(urgent)
+        late = _late(best, start + first, start + second + model.switch_seconds + first)
+        return _late(urgent, start + second, start + first + second) > late
+
+    @staticmethod
+    def _urgent_at(queue: BatchQueue, model: Model) -> float:
+        return queue.deadline - model.cautious(queue.next_rows()) - _LEAD
+
+    def _cost(self, queue: BatchQueue) -> float:
+        """Seconds on the device of its next batch."""
+        model = self._queues[queue]
+        return self._device.switch_to(model) + model.times.expected(queue.next_rows())
+
+    def _slack(self, queue: BatchQueue, model: Model, now: float) -> float:
+        """Seconds that its most urgent call can still wait."""
+        needs = model.cautious(queue.next_rows()) + self._device.switch_to(model)
+        return queue.due - now - needs - _LEAD
+
+    def _worth(self, queue: BatchQueue, model: Model) -> float:
+        """Calls answered for each second on the device, if all that waits here ran now."""
+        seconds = queue.batches() * model.times.expected(queue.next_rows()) + self._device.switch_to(model)
+        return len(queue) / max(seconds, 1e-6)
+
+
+def _late(queue: BatchQueue, end: float, later: float) -> int:
+    """How many calls of its next batch are in time if that ends at `end`, and are not if it ends `later`."""
+    return sum(end <= call.due < later for call in islice(queue, queue.settings.max_rows))
