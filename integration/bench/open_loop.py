@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import aiohttp
 import grpc.aio
 import uvloop
 
+from integration.bench.http1 import Connections, HttpError, post
 from integration.stack.process import output_of
 from mesh.protos import tfs_pb2
 
@@ -86,16 +87,20 @@ class _Generator:
             tensor.tensor_shape.dim.add(size=size)
         tensor.tensor_content = bytes(256)
         self._message = request.SerializeToString()
-        self._body = (play.body or json.dumps({"instances": [[0.25] * 64]})).encode()
-        self._paths = play.paths or [f"/v1/models/{play.model}:predict"]
+        body = (play.body or json.dumps({"instances": [[0.25] * 64]})).encode()
+        paths = play.paths or [f"/v1/models/{play.model}:predict"]
+        json_type = {"content-type": "application/json"}
+        self._requests = [
+            post(play.target, paths[number % len(paths)], {**headers, **json_type}, body)
+            for number, (_, headers) in enumerate(play.calls)
+        ]
 
     async def run(self) -> list[Sample]:
         loop, tasks = asyncio.get_running_loop(), asyncio.TaskGroup()
-        connector = aiohttp.TCPConnector(limit=0)
-        async with (
-            grpc.aio.insecure_channel(self._play.target) as channel,
-            aiohttp.ClientSession(f"http://{self._play.target}", connector=connector) as http,
-        ):
+        host, _, port = self._play.target.rpartition(":")
+        async with AsyncExitStack() as stack:
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(self._play.target))
+            http = stack.enter_context(closing(Connections(host, int(port))))
             call, sent = channel.unary_unary(_PREDICT), asyncio.Event()
             if "grpc" in self._play.protocols:
                 await asyncio.wait_for(channel.channel_ready(), 10)
@@ -106,9 +111,7 @@ class _Generator:
                 protocol = self._play.protocols[number % len(self._play.protocols)]
                 try:
                     async with asyncio.timeout(self._play.timeout - late):
-                        answered = await (
-                            self._rest(http, number, headers) if protocol == "rest" else self._grpc(call, headers)
-                        )
+                        answered = await (self._rest(http, number) if protocol == "rest" else self._grpc(call, headers))
                 except TimeoutError:
                     answered = False
                 self._samples[number] = Sample(1000 * (time.monotonic() - due), answered, 1000 * late)
@@ -136,11 +139,11 @@ class _Generator:
             return False
         return True
 
-    async def _rest(self, http: aiohttp.ClientSession, number: int, headers: Mapping[str, str]) -> bool:
-        path = self._paths[number % len(self._paths)]
-        async with http.post(path, data=self._body, headers={**headers, "content-type": "application/json"}) as reply:
-            await reply.read()
-            return reply.status == 200
+    async def _rest(self, http: Connections, number: int) -> bool:
+        try:
+            return await http.call(self._requests[number]) == 200
+        except (HttpError, OSError):
+            return False
 
 
 async def open_loop(play: Play, folder: Path) -> list[Sample]:

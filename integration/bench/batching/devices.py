@@ -22,7 +22,7 @@ _GATHERS = "dynamic_batching { }\n"
 # A device runs one batch at a time, whatever is in it; a model that did not run last has to be brought there first.
 # Each model has two instances, so that one batch can be on its way while another one runs, as with a GPU. Like a GPU it
 # goes on with what is there by itself, however long the processes around it need to wake: a file holds until when it
-# has work, and which model ran last.
+# has work, and which model ran last. What the process computes for a batch is within the batch's time.
 _ON_DEVICE = f"""
 import fcntl
 import os
@@ -45,9 +45,10 @@ class TritonPythonModel:
             os.pwrite(self._device, struct.pack("d", until) + self._name, 0)
         finally:
             fcntl.flock(self._device, fcntl.LOCK_UN)
-        time.sleep(max(0.0, until - time.monotonic()))
         tensors = [pb.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
-        return [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
+        responses = [pb.InferenceResponse([pb.Tensor("y", tensor * 2)]) for tensor in tensors]
+        time.sleep(max(0.0, until - time.monotonic()))
+        return responses
 """
 
 
