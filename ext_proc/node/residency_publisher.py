@@ -2,7 +2,8 @@
 
 `GET /residency` is a stream of lines (`mesh.residency.line`): the residency of every model first, then changes, and a
 heartbeat line where nothing has changed. `POST /models/{model}/warm` loads a model that calls are about to come for;
-it is answered once the model is available. With `?room=free` it is refused where another model would be evicted.
+it is answered once the model is available. With `?room=free` it is refused where another model would be evicted for
+it, or for what it needs.
 """
 
 import asyncio
@@ -109,12 +110,10 @@ class ResidencyPublisher:
             return _refused(CallError(Reason.UNAVAILABLE, "This node is leaving."))
         if self._warming >= MAX_WARMING:
             return _refused(CallError(Reason.UNAVAILABLE, "Too many models are to be warmed at once."))
-        free = self._node_report.free()
-        if request.query.get("room") == "free" and (free.models < 1 or free.memory_bytes <= 0):
-            return _refused(CallError(Reason.UNAVAILABLE, "Another model would have to go."))
         self._warming += 1
         try:
-            await self._commands.warm(request.match_info["model"])
+            free = request.query.get("room") == "free"
+            await self._commands.warm(request.match_info["model"], into_free_room=free)
         except CacheError as error:
             return _refused(refusal(error))
         finally:

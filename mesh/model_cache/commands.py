@@ -3,7 +3,7 @@
 from mesh.model_cache.books.names import Key, check_name, check_version
 from mesh.model_cache.books.states import CLAIMING
 from mesh.model_cache.cache_state import CacheState
-from mesh.model_cache.errors import CacheError, Refused
+from mesh.model_cache.errors import Busy, CacheError, Refused
 from mesh.model_cache.loads.jobs import Jobs
 from mesh.model_cache.loads.planning import Planning
 from mesh.model_cache.loads.unloading import Unloading
@@ -43,10 +43,16 @@ class Commands:
         await self._load_absent(key)
         return key
 
-    async def warm(self, model: str) -> None:
-        """Load a model that calls are about to come for, as one of those calls would. Raises CacheError."""
+    async def warm(self, model: str, *, into_free_room: bool = False) -> None:
+        """Load a model that calls are about to come for, as one of those calls would. Raises CacheError.
+
+        `into_free_room`: raises Busy where another model would have to go for it, or for what it needs.
+        """
         check_name(model)
-        await self._load_absent(await self._versions.resolve(model, None, None))
+        key = await self._versions.resolve(model, None, None)
+        if into_free_room and self._cache.usable(key) is None and not await self._has_room(key):
+            raise Busy("Another model would have to go.")
+        await self._load_absent(key)
 
     async def unload(self, model: str, version: VersionSpec = None) -> None:
         """Unload a model (all its versions, if none is named) once its calls have ended.
@@ -93,6 +99,16 @@ class Commands:
         names = sorted({ascii(user.key.model) for user in users if user.state in CLAIMING})
         if names:
             raise Refused(f"Model {key.model!a} is needed by {', '.join(names)}: unload that first.")
+
+    async def _has_room(self, key: Key) -> bool:
+        """Whether the places and the memory of all that is to be loaded are free. Raises CacheError.
+
+        Disk is not looked at: files of models that are not loaded make way there.
+        """
+        loads = [member.remote for member in await self._planning.plan(key) if member.remote is not None]
+        memory = sum(self._cache.memory_estimate(remote.model, remote.size_bytes) for remote in loads)
+        free = self._cache.free()
+        return len(loads) <= free.models and memory <= free.memory_bytes
 
     async def _load_absent(self, key: Key) -> None:
         if self._cache.usable(key) is None:

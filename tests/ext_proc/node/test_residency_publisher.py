@@ -169,6 +169,28 @@ async def test_what_cannot_be_warmed_is_refused_in_words(tmp_path: Path) -> None
         assert await node.post("/models/a/warm") == (503, {"error": "This node is leaving."})
 
 
+async def test_free_room_is_that_of_all_that_a_model_needs(tmp_path: Path) -> None:
+    async with running(tmp_path, capacity={"models": 3}, needs={"user": ["part"]}) as node:
+        for name in ("user", "part", "a", "b"):
+            node.store.put(name)
+        assert (await node.post("/models/a/warm?room=free"))[0] == 200
+        assert (await node.post("/models/b/warm?room=free"))[0] == 200
+        refused = (503, {"error": "Another model would have to go."})
+        assert await node.post("/models/user/warm?room=free") == refused, "one place is free, and it takes two"
+        assert (await node.post("/models/part/warm?room=free"))[0] == 200
+        assert (await node.post("/models/b/warm?room=free"))[0] == 200, "it is there"
+
+
+async def test_free_room_is_that_of_memory_too(tmp_path: Path) -> None:
+    memory = {"small": 40, "large": 70, "other": 50}
+    async with running(tmp_path, capacity={"memory_bytes": 100}, memory_bytes=memory) as node:
+        for name in memory:
+            node.store.put(name)
+        assert (await node.post("/models/small/warm?room=free"))[0] == 200
+        assert (await node.post("/models/large/warm?room=free"))[0] == 503
+        assert (await node.post("/models/other/warm?room=free"))[0] == 200
+
+
 async def test_commands(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         node.store.put("a", version=3)
