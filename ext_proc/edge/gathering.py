@@ -91,13 +91,12 @@ class EdgeGathering:
 
         Calls of a session are not, and copies to shadows.
         """
-        call = replace(held.call, model=candidate.model, version=candidate.version, label=candidate.label)
-        if held.seat is not None or not self.wants(call, terms):
+        if held.seat is not None or not self.wants(called(held.call, candidate), terms):
             return None
         node = self._node_at(request.nodes[0])
         if node is None or not self.takes(node):
             return None
-        return self.ask(_renamed(held, call, candidate), terms, self._clock(), request.nodes)
+        return self.ask(renamed(held, candidate), terms, self._clock(), request.nodes)
 
     @property
     def _has_place(self) -> bool:
@@ -112,8 +111,14 @@ class EdgeGathering:
         return next((node for node, each in self._gatherers.items() if each.is_idle), None)
 
 
-def _renamed(held: Held, call: Call, candidate: Candidate) -> Held:
-    """The call of a candidate, as if the client had made it."""
+def called(call: Call, candidate: Candidate) -> Call:
+    """The call under the name of a candidate."""
+    return replace(call, model=candidate.model, version=candidate.version, label=candidate.label)
+
+
+def renamed(held: Held, candidate: Candidate) -> Held:
+    """The call of a candidate, as if the client had made it. Raises CallError."""
+    call = called(held.call, candidate)
     if call == held.call:
         return held
     if held.message is not None:

@@ -25,7 +25,7 @@ from ext_proc.contract import (
     SPLIT_KEY_HEADER,
     TLOC_HEADER,
 )  # fmt: skip
-from ext_proc.edge.gathering import EdgeGathering
+from ext_proc.edge.gathering import EdgeGathering, called, renamed
 from ext_proc.edge.placing import Placing, UncountedPlacing
 from ext_proc.edge.sessions import Session, session_of_header, session_of_sequence
 from ext_proc.edge.ways import Ground
@@ -59,11 +59,13 @@ _SEQUENCE_WORK = 16
 
 @dataclass(frozen=True, slots=True)
 class HeldRace:
-    """What the edge keeps of a held call: its plan, when it arrived at Envoy (monotonic seconds), and its seat."""
+    """What the edge keeps of a held call: its plan, when it arrived at Envoy (monotonic seconds), its seat; and of one
+    that is only renamed its nodes, if they are chosen already."""
 
     plan: Plan
     arrival: float
     seat: Seat | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,13 @@ class HeldForSequence:
 
 @dataclass(frozen=True, slots=True)
 class HeldForCompany:
-    """What the edge keeps of a call that is to be gathered: its terms when it came (monotonic seconds), its nodes."""
+    """What the edge keeps of a call that is to be gathered: its terms when it came (monotonic seconds), its nodes, and
+    the model that it is to be of, if that has another name than the call says."""
 
     terms: Terms
     now: float
     placement: Placement
+    renamed: Candidate | None = None
 
 
 @dataclass(slots=True)
@@ -247,7 +251,7 @@ class EdgePolicy:
             held = replace(held, seat=context.seat)
         if context.plan.races or context.plan.shadows:
             return await self._run_race(held, context.plan, context.arrival)
-        route = self._renamed_body(held, context.plan, context.arrival)
+        route = self._renamed_body(held, context.plan, context.arrival, context.placement)
         if self._send_far is not None and self._is_far(route, held.call) and held.size <= self._failover_bytes:
             _release(route)
             return await self._send_far(held, context.plan, context.arrival)
@@ -306,18 +310,31 @@ class EdgePolicy:
         self, head: Head, call: Call, now: float, seat: Seat | None, ground: Ground, plan: Plan | None = None
     ) -> Decision:
         """The nodes for a call that keeps its name; or a hold where it is gathered here, for a node that does not."""
-        gathering, placement = self._gathering, None
-        if gathering is not None and seat is None:
-            terms = NO_TERMS if plan is None else self._terms(head, plan)
-            if gathering.wants(call, terms) and self._can_race(head, call):
-                placement = self._placing.pick(call, call.model, now)
-                if gathering.takes(placement.nodes[0]):
-                    self._note_ground(Ground.BATCHING)
-                    self._goes_out(head, call, placement, plan, now)
-                    return Hold(collect=True, context=HeldForCompany(terms, now, placement))
-        route = self._send(head, call, call, now, seat, plan, placement)
+        company = self._company_for(head, call, now, seat, plan)
+        if isinstance(company, HeldForCompany):
+            self._note_ground(Ground.BATCHING)
+            return Hold(collect=True, context=company)
+        route = self._send(head, call, call, now, seat, plan, company)
         self._note_ground(ground)
         return self._far_or(route, head, call, call, now, plan)
+
+    def _company_for(
+        self, head: Head, call: Call, now: float, seat: Seat | None, plan: Plan | None
+    ) -> HeldForCompany | Placement | None:
+        """How a call is held that is gathered here; if its node gathers it instead, its nodes; otherwise None."""
+        gathering = self._gathering
+        if gathering is None or seat is not None:
+            return None
+        terms = NO_TERMS if plan is None else self._terms(head, plan)
+        other = None if plan is None or _is_of(call, _only(plan)) else _only(plan)
+        wanted = call if other is None else called(call, other)
+        if not gathering.wants(wanted, terms) or not self._can_race(head, call):
+            return None
+        placement = self._placing.pick(call, wanted.model, now)
+        if not gathering.takes(placement.nodes[0]):
+            return placement
+        self._goes_out(head, wanted, placement, plan, now)
+        return HeldForCompany(terms, now, placement, other)
 
     def _far_or(
         self, route: Route, head: Head, call: Call, wanted: Call | Candidate, now: float, plan: Plan | None
@@ -342,6 +359,8 @@ class EdgePolicy:
         assert self._gathering is not None
         nodes = wanted.placement.endpoints(held.call.protocol.kind)
         lease = self._placing.lease(wanted.placement)
+        if wanted.renamed is not None:
+            held = renamed(held, wanted.renamed)
         try:
             response = await self._gathering.ask(held, wanted.terms, wanted.now, nodes)
         finally:
@@ -428,28 +447,32 @@ class EdgePolicy:
     def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None, ground: Ground) -> Decision:
         """The call goes on, to another name where it has one: an alias, a label or a split."""
         model = _only(plan)
-        if (model.model, model.version, model.label) == (call.model, call.version, call.label):
+        if _is_of(call, model):
             return self._send_as_it_is(head, call, now, seat, ground, plan)
+        company = self._company_for(head, call, now, seat, plan)
+        if isinstance(company, HeldForCompany):
+            self._note_ground(Ground.BATCHING)
+            return Hold(collect=True, context=company)
         ground = Ground.RENAMED if ground is Ground.TERMS else ground
         if call.protocol.is_grpc:
             if head.body_can_come:
                 self._note_ground(ground)
-                return Hold(collect=True, context=HeldRace(plan, now, seat))
+                return Hold(collect=True, context=HeldRace(plan, now, seat, company))
             route = self._send(head, call, call, now, seat, plan)
             self._note_ground(ground)
             return route
         path = swap_path(call, head.headers[":path"], model.model, model.version, model.label)
-        route = self._send(head, call, model, now, seat, plan)
+        route = self._send(head, call, model, now, seat, plan, company)
         route = replace(route, headers=((":path", path), *route.headers))
         self._note_ground(ground)
         return self._far_or(route, head, call, model, now, plan)
 
-    def _renamed_body(self, held: Held, plan: Plan, now: float) -> Route:
+    def _renamed_body(self, held: Held, plan: Plan, now: float, placement: Placement | None) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
         assert held.message is not None
         model = _only(plan)
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
-        return replace(self._send(held.head, held.call, model, now, held.seat, plan), body=body)
+        return replace(self._send(held.head, held.call, model, now, held.seat, plan, placement), body=body)
 
     def _goes_out(
         self, head: Head, wanted: Call | Candidate, placement: Placement, plan: Plan | None, now: float
@@ -489,9 +512,14 @@ def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None
     """The plan of a call of a session, made to ask the model that its first call was made to mean."""
     if plan is not None:
         return replace(plan, candidates=(replace(target, estimate_ms=_only(plan).estimate_ms),))
-    if (target.model, target.version, target.label) == (call.model, call.version, call.label):
+    if _is_of(call, target):
         return None
     return Plan(call.model, (target,), limit_ms=math.inf, races=False)
+
+
+def _is_of(call: Call, model: Candidate) -> bool:
+    """Whether the call names that model itself."""
+    return (model.model, model.version, model.label) == (call.model, call.version, call.label)
 
 
 def _ours(nodes: tuple[Node, ...]) -> bool:

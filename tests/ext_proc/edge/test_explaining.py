@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
         "both": {"virtual": ["(svm;est=4 plain;est=6);mix=avg", "other"]},
         "seq": {"stateful": True},
         "told": {"alias": "plain", "priority": 3},
+        "boxed": {"alias": "packed"},
     },
     "batching": {"models": {"packed": {"cross_request": True}}},
 }
@@ -103,6 +104,7 @@ CALLS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "a session": (predict("plain"), {"tbms-session": "s1"}, {}),
     "a sequence": ("/v2/models/seq/infer", {}, {}),
     "gathered": ("/v2/models/packed/infer", {}, {}),
+    "gathered under another name": ("/v2/models/boxed/infer", {}, {}),
     "unknown": (predict("nobody"), {}, {}),
     "wrong": (predict("plain"), {"tloc": "soon"}, {}),
     "wrong name": (predict("a%2fb"), {}, {}),
@@ -134,6 +136,7 @@ def test_what_is_said_is_what_is_done(name: str) -> None:
             ]
     if isinstance(decision, Hold) and isinstance(decision.context, HeldForCompany):
         assert told["ground"] == Ground.BATCHING
+    assert (way is Way.GATHERED) == name.startswith("gathered")
 
 
 def state_of(edge: Edge) -> list[Any]:
