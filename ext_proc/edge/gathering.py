@@ -9,8 +9,9 @@ from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.terms import Terms
 from ext_proc.broker.plan import Candidate
+from ext_proc.gathering.batch_call import Caller
 from ext_proc.gathering.company import GATHERED_VERBS, wants
-from ext_proc.gathering.gatherer import BatchReport, Caller, Gatherer
+from ext_proc.gathering.gatherer import BatchReport, Gatherer
 from ext_proc.processing.decision import Held
 from ext_proc.tracing.tracer import Tracer
 from ext_proc.upstream.client import Request, Response

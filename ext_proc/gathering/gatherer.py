@@ -9,8 +9,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from math import inf
 from random import random
 from typing import Any, Protocol
@@ -21,21 +20,16 @@ from ext_proc.batching.terms import Terms
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Send, Waiting
 from ext_proc.broker.fields import MAX_PRIORITY
 from ext_proc.errors import CallError, Reason
-from ext_proc.gathering.batch_request import (
-    Part,
-    batch_request,
-    cut_reply,
-    is_divisible,
-    joined_reply,
-    single_request,
-)
+from ext_proc.gathering.batch_call import BatchCalls, Caller, Outcome
+from ext_proc.gathering.batch_request import Part, joined_reply
 from ext_proc.gathering.company import Company, CompanyReport, piece_rows, wants
 from ext_proc.gathering.company_check import CheckReport, CompanyChecks
+from ext_proc.gathering.place import Place, place_of
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
 from ext_proc.tracing.batches import BatchTrace, QueueTrace
 from ext_proc.tracing.tracer import Tracer
-from ext_proc.upstream.client import Request, Response, UpstreamError
+from ext_proc.upstream.client import Response
 from ext_proc.wake_up import WakeUp
 from ext_proc.wire.batch import ReplyMismatch
 from ext_proc.wire.codecs import batches_of
@@ -45,24 +39,6 @@ from mesh.trace_context import TraceContext
 logger = logging.getLogger(__name__)
 
 _LAST = Terms(shares=False, priority=-MAX_PRIORITY - 1)
-
-
-class Caller(Protocol):
-    """Sends one call; `Upstream`, but for tests."""
-
-    async def call(self, request: Request) -> Response:
-        """Raises UpstreamError; gives the call up on the wire when cancelled."""
-
-
-class Outcome(StrEnum):
-    """How a batch ended."""
-
-    ANSWERED = "answered"
-    FAILED = "failed"
-    AGAIN = "again"
-    """Its members are asked again in smaller groups."""
-    UNFIT = "unfit"
-    """Its reply could not be cut: its members are asked one by one."""
 
 
 class BatchReport(CompanyReport, CheckReport, Protocol):
@@ -76,25 +52,6 @@ class BatchReport(CompanyReport, CheckReport, Protocol):
 
     def dropped(self, model: str, why: Dropped) -> None:
         """A call was refused."""
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A part that waits, and who waits for its reply."""
-
-    part: Part
-    reply: asyncio.Future[Response]
-    trace: QueueTrace | None = None
-
-    def give(self, response: Response) -> None:
-        """The reply, unless nobody waits for it any more."""
-        if not self.reply.done():
-            self.reply.set_result(response)
-
-    def refuse(self, error: CallError) -> None:
-        """As `give`."""
-        if not self.reply.done():
-            self.reply.set_exception(error)
 
 
 class Gatherer:
@@ -117,7 +74,6 @@ class Gatherer:
         """
         self.settings = settings
         self.scheduler = Scheduler(settings)
-        self._upstream = upstream
         self._report = report
         self._clock = clock
         self._group = asyncio.TaskGroup() if group is None else group
@@ -126,6 +82,7 @@ class Gatherer:
         self._wake_up = WakeUp(self._on_timer, clock)
         self._company = Company(settings, report, clock)
         self._checks = CompanyChecks(settings, report, self._ask_alone, self._company.mark_unfit, chance)
+        self._calls = BatchCalls(settings, upstream, self._company.mark_unfit, self._check)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -190,7 +147,7 @@ class Gatherer:
     ) -> Response:
         held, member = part.held, part.member
         lag_ms = settings.cross_lag_ms if terms.lag_ms is None else terms.lag_ms
-        place, now = _Place(part, asyncio.get_running_loop().create_future()), self._clock()
+        place, now = Place(part, asyncio.get_running_loop().create_future()), self._clock()
         if self._tracer is not None and held.trace is not None:
             place.trace = QueueTrace(self._tracer, held.trace)
         alone = member is None or terms.shares is False
@@ -231,7 +188,7 @@ class Gatherer:
                 self._spawn(self._run(effect.batch))
             else:
                 self._report.dropped(effect.call.model, effect.why)
-                _place(effect.call).refuse(_refusal(effect))
+                place_of(effect.call).refuse(_refusal(effect))
         self._wake_up.at(self.scheduler.wake_up)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -247,7 +204,7 @@ class Gatherer:
         groups = 0  # in how many its members are asked again
         trace = self._trace(batch)
         try:
-            outcome, groups = await self._answer(batch, None if trace is None else trace.context)
+            outcome, groups = await self._calls.ask(batch, None if trace is None else trace.context)
         except CallError as error:
             self._refuse(batch, error)
         except Exception as error:
@@ -267,49 +224,13 @@ class Gatherer:
         """The span of the batch, if one of its members is traced."""
         if self._tracer is None:
             return None
-        traced = [trace for trace in (_place(member).trace for member in batch.members) if trace is not None]
+        traced = [trace for trace in (place_of(member).trace for member in batch.members) if trace is not None]
         return BatchTrace(self._tracer, traced, len(batch.members)) if traced else None
 
-    async def _answer(self, batch: Batch, trace: TraceContext | None) -> tuple["Outcome", int]:
-        """Sends the batch, under that span, and hands out what comes back. Raises CallError."""
-        places = [_place(member) for member in batch.members]
-        parts = [place.part for place in places]
-        size = sum(member.size for member in batch.members)
-        alone = len(parts) == 1 and batch.rows == batch.members[0].rows and not parts[0].is_cut_alone
-        timeout = self.settings.batch_seconds
-        try:
-            if alone and parts[0].whole:
-                request = single_request(parts[0], timeout, trace)
-            else:
-                keys = self.settings.key_headers
-                request = await off_loop(size, batch_request, parts, batch.rows, keys, timeout, trace)
-            async with asyncio.timeout(timeout):
-                response = await self._upstream.call(request)
-        except TimeoutError:
-            raise CallError(Reason.UNAVAILABLE, f"the model server has not answered within {timeout:g} s") from None
-        except UpstreamError as error:
-            raise CallError(Reason.UNAVAILABLE, f"the model server gave no answer: {error}") from None
-        if alone or not response.ok:
-            if not response.ok and len(parts) > 1 and is_divisible(response):
-                return Outcome.AGAIN, 2
-            for place in places:
-                if place.part.crosses and not alone:
-                    place.refuse(
-                        CallError(Reason.UNAVAILABLE, f"the model server failed on a batch: {_words(response)}")
-                    )
-                else:
-                    place.give(response)
-            return (Outcome.ANSWERED if response.ok else Outcome.FAILED), 0
-        try:
-            replies = await off_loop(len(response.body), cut_reply, response, parts, batch.rows)
-        except ReplyMismatch as mismatch:
-            self._company.mark_unfit(batch.model, str(mismatch))
-            return Outcome.UNFIT, len(parts)
-        for place, reply in zip(places, replies, strict=True):
-            place.give(reply)
-        if len(places) > 1 and self._checks.draws(batch.model):
-            self._spawn(self._checks.check(batch.model, parts[-1], replies[-1]))
-        return Outcome.ANSWERED, 0
+    def _check(self, model: str, part: Part, given: Response) -> None:
+        """An answer in company is compared with the one alone, if it is drawn for that."""
+        if self._checks.draws(model):
+            self._spawn(self._checks.check(model, part, given))
 
     async def _ask_alone(self, part: Part) -> Response:
         """Once more and by itself, for a comparison: after every call that somebody waits for."""
@@ -320,13 +241,7 @@ class Gatherer:
 
     def _refuse(self, batch: Batch, error: CallError) -> None:
         for member in batch.members:
-            _place(member).refuse(error)
-
-
-def _words(response: Response) -> str:
-    """The model server's own, of an error over gRPC."""
-    told = dict(response.trailers or response.headers).get("grpc-message", b"")
-    return f"{told.decode('latin-1')} (gRPC status {response.grpc_status})".lstrip()
+            place_of(member).refuse(error)
 
 
 async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:
@@ -337,12 +252,6 @@ async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-def _place(waiting: Waiting) -> _Place:
-    place = waiting.payload
-    assert isinstance(place, _Place)
-    return place
 
 
 def _refusal(drop: Drop) -> CallError:

@@ -11,7 +11,8 @@ from typing import Any
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.terms import NO_TERMS, Terms
 from ext_proc.batching.waiting import Batch, Dropped
-from ext_proc.gathering.gatherer import Gatherer, Outcome
+from ext_proc.gathering.batch_call import Outcome
+from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.processing.decision import Held
 from ext_proc.processing.request import BodyMode, Head
 from ext_proc.telemetry.batch_log import BatchLog

@@ -11,8 +11,8 @@ from ext_proc.batching.settings import BatchingSettings, InputPadding, ModelBatc
 from ext_proc.batching.terms import Terms
 from ext_proc.batching.waiting import Dropped
 from ext_proc.errors import CallError, Reason
+from ext_proc.gathering.batch_call import Outcome
 from ext_proc.gathering.company import UNFIT_SECONDS
-from ext_proc.gathering.gatherer import Outcome
 from ext_proc.processing.decision import Held
 from ext_proc.upstream.client import Response
 from integration.virtual_time import run
