@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ext_proc.broker.plan import Candidate, Plan
-from ext_proc.cli.replay_fleet import answered
+from ext_proc.cli.replay.fleet import answered
 from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.recording.calls import Ending, Portion, RecordedCall, RecordedFleet, RecordedNode, Way
 from ext_proc.recording.files import RecordingFolder

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from ext_proc.cli.replay_fleet import RECORDED, SIMULATED, answered, changes_of
+from ext_proc.cli.replay.fleet import RECORDED, SIMULATED, answered, changes_of
 from ext_proc.planning.fleet.cache_node import CacheRules
 from ext_proc.planning.fleet.change import FleetChange
 from ext_proc.planning.fleet.rules import NodeRules

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ext_proc.cli.replay_fleet import read_change
+from ext_proc.cli.replay.fleet import read_change
 from ext_proc.errors import TbmsError
 from ext_proc.planning.fleet.change import Amount, FleetChange, read_amount
 from ext_proc.recording.calls import RecordedNode

@@ -1,4 +1,4 @@
-"""`tbms replay` of a recording of calls: the fleet as it was, and changed, side by side."""
+"""A recording of calls: the fleet as it was, and changed, side by side."""
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -191,7 +191,7 @@ def points(curve: LruCurve) -> list[tuple[int, float]]:
 def drawing() -> Callable[[Answered, Path], None]:
     """What draws hit share against slots; to be asked for before minutes of replaying. Raises TbmsError."""
     try:
-        from ext_proc.cli.replay_plot import draw
+        from ext_proc.cli.replay.plot import draw
     except ImportError:
         raise TbmsError("--png: matplotlib draws it, and is not installed: pip install 'tbms[demo]'") from None
     return draw

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ext_proc.cli.replay_fleet import RECORDED, Answered, points
+from ext_proc.cli.replay.fleet import RECORDED, Answered, points
 
 # On a ground of its own, so that the picture reads the same on a light page and on a dark one.
 _GROUND, _TEXT, _GRID = "#ffffff", "#333333", "#dddddd"

@@ -1,4 +1,4 @@
-"""`tbms replay`: recorded races again, exactly, and then under other rules, side by side."""
+"""Recorded races again, exactly, and then under other rules, side by side."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
