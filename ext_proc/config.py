@@ -32,6 +32,7 @@ from mesh.health.state import ProbeSettings
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
 from mesh.settings import Settings, fault_place, fault_words
+from mesh.system_words import system_words
 from mesh.warming.settings import WarmSettings
 
 _USER = re.compile(r"//.*@")  # of a URL: who writes a password there is told of it without showing it
@@ -157,7 +158,7 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        raise ConfigError(f"{path}: cannot be read: {system_words(error)}") from None
 
 
 def parse(text: str, name: str) -> Config:

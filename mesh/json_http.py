@@ -21,6 +21,7 @@ from mesh.errors import MeshError
 from mesh.names import quoted
 from mesh.settings import Settings
 from mesh.small_file import read_small
+from mesh.system_words import safe_words
 
 MOST_REPLY_BYTES = 32 << 20
 """Of one reply."""
@@ -71,7 +72,7 @@ def read_secret(file: Path) -> str:
     try:
         secret = read_small(file).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise MeshError(f"{file} cannot be read: {type(error).__name__}") from None
+        raise MeshError(f"{file} cannot be read: {safe_words(error)}") from None
     if not secret or not secret.isprintable():
         raise MeshError(f"{file} holds no token: one line of printable ASCII is expected")
     return secret
@@ -247,7 +248,7 @@ def _cause(error: BaseException) -> str:
         if isinstance(below, ssl.SSLError) and below.reason:
             return f"TLS failed: {below.reason}"
         below = getattr(below, "os_error", None) or below.__cause__ or below.__context__
-    return type(error).__name__
+    return safe_words(error)
 
 
 def _refusal(what: str, status: int, text: bytes) -> MeshError:

@@ -14,6 +14,7 @@ import aiohttp
 from ext_proc.admin.documents import CommandDone, StatusDocument, read_done, read_status
 from ext_proc.admin.explanation import CallToExplain, Explanation, read_explanation
 from ext_proc.errors import AwayError, TbmsError
+from mesh.system_words import system_words
 
 _ANSWER_SECONDS = 5.0
 _MOST_BYTES = 64 * 1024 * 1024
@@ -84,10 +85,12 @@ class AdminPort:
                 if method == "POST" and reply.status == 404 and reply.content_type != "application/json":
                     raise TbmsError(f"{self.url}{path}: this is not the admin port of a node.{self._hint}")
                 document = await _document(reply, self.url)
+                if reply.status != 200 and method == "GET":
+                    raise TbmsError(f"{self.url}: this is not an admin port of tbms: it answers {reply.status}.")
                 if reply.status != 200:
                     raise TbmsError(_complaint(document, reply.status))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            cause = str(error) or "no answer in time"
+            cause = system_words(error) or "no answer in time"
             raise AwayError(f"{self.url}: cannot be asked: {cause}.{self._hint}") from None
         try:
             return read(document)

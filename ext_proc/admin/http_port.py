@@ -7,6 +7,7 @@ from aiohttp import web
 
 from ext_proc.errors import TbmsError
 from mesh.address import parse_address
+from mesh.system_words import system_words
 
 MAX_BODY = 1024
 """Bytes of a request: everything is said by paths and queries."""
@@ -38,7 +39,7 @@ class HttpListener:
             await self._site().start()
         except OSError as error:
             await self._runner.cleanup()
-            raise TbmsError(f"{self._setting}: cannot listen on {self._address}: {error}") from error
+            raise TbmsError(f"{self._setting}: cannot listen on {self._address}: {system_words(error)}") from error
 
     async def stop(self) -> None:
         """Closes the port, and ends what is still being answered."""

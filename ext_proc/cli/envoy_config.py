@@ -10,6 +10,7 @@ from ext_proc.config import Config
 from ext_proc.envoy_config import EnvoySettings, GatheredCalls, render, render_node
 from ext_proc.errors import ConfigError, TbmsError
 from ext_proc.known.file import make_if_absent
+from mesh.system_words import system_words
 
 
 def bootstrap_for(config: Config, version: str) -> str:
@@ -54,7 +55,7 @@ def lay_map(config: Config) -> str | None:
             return None
         cause = "its folder is not on this machine"
     except OSError as error:
-        cause = str(error)
+        cause = system_words(error)
     return f"Envoy needs {file} before it starts, and it is not there ({cause}); `tbms serve` writes it when it starts."
 
 
@@ -68,7 +69,7 @@ def laid_map(config: Config) -> str:
     try:
         made = make_if_absent(Path(config.known.file))
     except OSError as error:
-        raise TbmsError(f"known.file: {config.known.file} cannot be written: {error}") from None
+        raise TbmsError(f"known.file: {config.known.file} cannot be written: {system_words(error)}") from None
     return f"{config.known.file}: {'an empty map' if made else 'there already'}"
 
 

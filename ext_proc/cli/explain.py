@@ -19,6 +19,7 @@ from ext_proc.cli.output import plain, print_json, share, table
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.content_type import is_grpc
 from ext_proc.wire.naming import Unnamed, is_method, name_call, write_model
+from mesh.system_words import system_words
 
 _MOST_FILE = 128 << 20
 _HEAD = re.compile(rb"\r?\n\r?\n")
@@ -125,7 +126,7 @@ def _recorded(file: Path) -> CallToExplain:
             raise TbmsError(f"{file}: it is larger than {_MOST_FILE} bytes")
         data = file.read_bytes()
     except OSError as error:
-        raise TbmsError(f"{file}: cannot be read: {error}") from None
+        raise TbmsError(f"{file}: cannot be read: {system_words(error)}") from None
     end = _HEAD.search(data)
     head, body = (data, b"") if end is None else (data[: end.start()], data[end.end() :])
     first, *lines = head.decode("latin-1").splitlines() or [""]

@@ -85,12 +85,12 @@ def known_map(config: ConfigFile) -> None:
 def model_server(
     repository: Annotated[Path, typer.Option(help="Folder of <name>/<version>/model.onnx.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option(help="TF Serving and V2 gRPC; 0 takes a free port.")] = 8500,
-    rest_port: Annotated[int, typer.Option(help="TF Serving and V2 REST; 0 takes a free port.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="TF Serving, V2 gRPC; 0 takes a free port.")] = 8500,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="TF Serving, V2 REST; 0 takes a free port.")] = 8501,
     load: Annotated[str, typer.Option(help="Models to load at start: all, none, or names with commas.")] = "all",
-    threads: Annotated[int, typer.Option(help="Inferences that run at once.")] = 2,
-    delay_ms: Annotated[float, typer.Option(help="Simulation: added to each inference.")] = 0.0,
-    load_delay_ms: Annotated[float, typer.Option(help="Simulation: added to each load.")] = 0.0,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Inferences that run at once.")] = 2,
+    delay_ms: Annotated[float, typer.Option(min=0, help="Simulation: added to each inference.")] = 0.0,
+    load_delay_ms: Annotated[float, typer.Option(min=0, help="Simulation: added to each load.")] = 0.0,
 ) -> None:
     """Serve ONNX models over the TF Serving and V2 APIs."""
     from ext_proc.process.heap import settle_heap
@@ -179,7 +179,7 @@ def plan(
 
 @app.command()
 def demo(
-    calls: Annotated[int, typer.Option(help="How many calls to send.")] = 600,
+    calls: Annotated[int, typer.Option(min=1, help="How many calls to send.")] = 600,
 ) -> None:
     """Train, serve and call real models behind a real Envoy on this machine."""
     from integration.demo import main as run_demo

@@ -9,6 +9,7 @@ from ext_proc.http2.aio.server import Http2Server
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.session import Open
 from ext_proc.server.health import Health
+from mesh.system_words import system_words
 
 
 class GrpcServer:
@@ -44,7 +45,7 @@ class GrpcServer:
             )
             await server.start()
         except OSError as error:  # ssl.SSLError is one
-            raise TbmsError(f"server.listen: cannot listen on {listen}: {error}") from error
+            raise TbmsError(f"server.listen: cannot listen on {listen}: {system_words(error)}") from error
         self._server = server
 
     async def stop(self, grace: float) -> None:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from ext_proc.errors import TbmsError
 from ext_proc.recording.blocks import MARK, BlockWriter, RecordingError, read_blocks
 from ext_proc.recording.calls import Portion, RecordedFleet
+from mesh.system_words import system_words
 
 _FILE = re.compile(r"calls-(\d{8,})\.tbms")
 
@@ -82,7 +83,7 @@ def is_recording(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(MARK)).startswith(MARK.rsplit(b" ", 1)[0])
     except OSError as error:
-        raise TbmsError(f"{path}: cannot be read: {error}") from None
+        raise TbmsError(f"{path}: cannot be read: {system_words(error)}") from None
 
 
 def read_recording(paths: Sequence[Path]) -> Iterator[Portion]:
@@ -110,7 +111,7 @@ def _read(path: Path) -> Iterator[Portion]:
         except RecordingError as error:
             raise TbmsError(f"{file}: {error}") from None
         except OSError as error:
-            raise TbmsError(f"{file}: cannot be read: {error}") from None
+            raise TbmsError(f"{file}: cannot be read: {system_words(error)}") from None
 
 
 def _files_in(path: Path) -> Iterable[Path]:
@@ -119,7 +120,7 @@ def _files_in(path: Path) -> Iterable[Path]:
             return [path]
         files = files_of(path)
     except OSError as error:
-        raise TbmsError(f"{path}: cannot be read: {error}") from None
+        raise TbmsError(f"{path}: cannot be read: {system_words(error)}") from None
     if not files:
         raise TbmsError(f"{path}: there is no recording in it (files named calls-NUMBER.tbms)")
     return files

@@ -15,6 +15,7 @@ from ext_proc.tracing.exporting import SpanQueue
 from ext_proc.tracing.settings import TracingSettings
 from ext_proc.tracing.tracer import Tracer
 from mesh.small_file import read_small
+from mesh.system_words import safe_words
 
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*([ -~]+)")
 
@@ -52,7 +53,7 @@ def _headers(file: Path) -> dict[str, str]:
     try:
         lines = read_small(file).decode("ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"tracing.headers_file: {file} cannot be read: {type(error).__name__}") from None
+        raise ConfigError(f"tracing.headers_file: {file} cannot be read: {safe_words(error)}") from None
     headers: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():

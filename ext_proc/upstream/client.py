@@ -27,6 +27,7 @@ from ext_proc.wire.protobuf.fields import Pieces
 from ext_proc.worker_thread import off_loop
 from mesh.back_off import RetryDelays
 from mesh.digits import number
+from mesh.system_words import system_words
 
 logger = logging.getLogger(__name__)
 
@@ -132,9 +133,10 @@ class Upstream:
         try:
             reply = await self._pool.request(header_block(request), pieces, self._body_limit())
         except OSError as error:
+            cause = system_words(error)
             if self._redialling is None and self._pool.reachable is False:
-                self._redialling = asyncio.get_running_loop().create_task(self._redial(str(error)))
-            raise UpstreamError(f"the egress listener cannot be reached: {error}", refused=True) from error
+                self._redialling = asyncio.get_running_loop().create_task(self._redial(cause))
+            raise UpstreamError(f"the egress listener cannot be reached: {cause}", refused=True) from error
         if not isinstance(reply, HttpResponse):
             raise UpstreamError(f"the call got no answer: {reply.cause}", refused=reply.unprocessed)
         if not request.is_grpc:

@@ -15,6 +15,7 @@ import yaml
 from mesh.errors import MeshError
 from mesh.json_http import read_secret
 from mesh.small_file import read_small
+from mesh.system_words import safe_words
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -52,7 +53,7 @@ def of_kubeconfig(file: Path, context: str | None) -> Access:
         user = _named(document, "users", "user", chosen["user"]) if chosen.get("user") else {}
         base = str(cluster["server"]).rstrip("/")
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MeshError(f"{file} cannot be read: {type(error).__name__}") from None
+        raise MeshError(f"{file} cannot be read: {safe_words(error)}") from None
     except (KeyError, TypeError, AttributeError):
         raise MeshError(f"{file} is no kubeconfig with the context {context or 'that is current'}") from None
     if unsupported := {"exec", "auth-provider", "username"} & user.keys():

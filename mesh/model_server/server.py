@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from mesh.address import spelled
+from mesh.errors import MeshError
 from mesh.model_server import rest_server
 from mesh.model_server.errors import ServingError
 from mesh.model_server.models import Models
@@ -22,6 +23,7 @@ from mesh.model_server.tfs.rest_api import TfServingRest
 from mesh.model_server.v2.grpc_api import V2Grpc
 from mesh.model_server.v2.rest_api import V2Rest
 from mesh.settings import Settings
+from mesh.system_words import system_words
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +61,11 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
 
     `ready(grpc_port, rest_port)` is called once both ports listen and the models of the start are loaded, or have
     failed to: such a failure is logged and shows in the model's status, it does not stop the server.
-    Raises OSError if a port cannot be had or the repository is no folder, ServingError without ONNX Runtime.
+    Raises MeshError if a port cannot be had or the repository is no folder, ServingError without ONNX Runtime.
     """
     onnx_runtime()  # without it no model can be served: said at the start, not at the first load
     if not settings.repository.is_dir():
-        raise NotADirectoryError(f"the model repository {settings.repository} is not a folder")
+        raise MeshError(f"{settings.repository}: the model repository is not a folder")
     started = asyncio.Event()
     models = Models(Repository(settings.repository), load_delay_ms=settings.load_delay_ms)
     runner = Runner(threads=settings.threads, delay_ms=settings.delay_ms)
@@ -77,7 +79,11 @@ async def serve(settings: ModelServerSettings, ready: Callable[[int, int], None]
     await server.start()
     try:
         await rest.setup()
-        await web.TCPSite(rest, settings.host, settings.rest_port).start()
+        try:
+            await web.TCPSite(rest, settings.host, settings.rest_port).start()
+        except OSError as error:
+            address = spelled(settings.host, settings.rest_port)
+            raise MeshError(f"cannot listen on {address}: {system_words(error)}") from error
         rest_port = rest.addresses[0][1]
         loading = asyncio.create_task(_load(models, settings))
         stopping = asyncio.create_task(stop.wait())
@@ -119,8 +125,8 @@ def _grpc_server(
     address = spelled(settings.host, settings.grpc_port)
     try:
         port: int = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: {error}") from error
+    except RuntimeError:  # gRPC does not say why
+        raise MeshError(f"cannot listen on {address}: is it another process's?") from None
     return server, port
 
 

@@ -17,6 +17,7 @@ from mesh.residency.line import Heard, ResidencyError
 from mesh.residency.load_waits import LoadWaits
 from mesh.residency.settings import ResidencySettings
 from mesh.residency.stream import residency_stream
+from mesh.system_words import system_words
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class ResidencyWatches:
                 leaving = watched.heard is not None and watched.heard.leaving
                 cause = "It is leaving." if leaving else "The stream ended."
             except (aiohttp.ClientError, OSError, TimeoutError, ResidencyError) as error:
-                cause = str(error) or "Nothing was heard in time."
+                cause = system_words(error) or "Nothing was heard in time."
             self._lost(watched, cause)
             await asyncio.sleep(next(delays))
 

@@ -12,6 +12,7 @@ import aiohttp
 
 from mesh.digits import number
 from mesh.node import Node
+from mesh.system_words import system_words
 from mesh.warming.load_requests import WarmUp
 from mesh.warming.plan import WarmPlan
 
@@ -86,7 +87,7 @@ class Warmer:
                     return None
                 return Refusal(f"The node answers {reply.status}.", _seconds(reply.headers.get("retry-after", "")))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Refusal(str(error) or "It took too long.")
+            return Refusal(system_words(error) or "It took too long.")
 
 
 def _seconds(text: str) -> float:

@@ -25,6 +25,7 @@ from ext_proc.planning.plan import Wishes, make_plan
 from ext_proc.wire.call import InferenceProtocol
 from ext_proc.wire.names import check_name
 from mesh.digits import number
+from mesh.system_words import system_words
 
 DEFAULT_MAX_ROWS = 32
 EXIT_CODES = {Verdict.SAME: 0, Verdict.DIFFERENT: 3, Verdict.UNSTEADY: 4, Verdict.ONE_ROW: 5}
@@ -158,7 +159,7 @@ def _logged(path: Path, model: str) -> Logged:
         with path.open(encoding="utf-8") as lines:
             return read_log(lines, model, f"--log {path}")
     except (OSError, UnicodeDecodeError) as error:
-        raise TbmsError(f"--log {path}: cannot be read: {error}") from None
+        raise TbmsError(f"--log {path}: cannot be read: {system_words(error)}") from None
 
 
 def _line(batch_ms: float, row_ms: float, max_rows: int) -> Curve:
@@ -187,7 +188,7 @@ def _text(path: Path, flag: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TbmsError(f"{flag} {path}: cannot be read: {error}") from None
+        raise TbmsError(f"{flag} {path}: cannot be read: {system_words(error)}") from None
 
 
 def _save(path: Path, text: str, flag: str) -> None:

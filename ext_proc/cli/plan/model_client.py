@@ -20,6 +20,7 @@ from ext_proc.admin.client import printable
 from ext_proc.errors import TbmsError
 from ext_proc.wire.batch import Written
 from ext_proc.wire.call import InferenceProtocol
+from mesh.system_words import system_words
 
 _MOST_BYTES = 1 << 30  # of a reply
 _MOST_WORDS = 300  # characters of a server's own words in an error
@@ -103,7 +104,7 @@ class _OverRest:
             raise TbmsError(f"{url}: no answer in time; --timeout-seconds allows it more.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise TbmsError(
-                f"{url}: cannot be asked: {_words(str(error))} --server names host:port of its REST API."
+                f"{url}: cannot be asked: {_words(system_words(error))} --server names host:port of its REST API."
             ) from None
         if reply.status != 200:
             raise TbmsError(f"{url}: the server answers {reply.status}: {_words(answer.decode(errors='replace'))}")

@@ -22,6 +22,7 @@ from ext_proc.planning.fleet.profile import in_order, profile_of
 from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.files import read_recording
+from mesh.system_words import system_words
 
 RECORDED = "as recorded"
 SIMULATED = "simulated"
@@ -202,7 +203,7 @@ def draw_to(file: Path, result: Answered) -> None:
     try:
         drawing()(result, file)
     except OSError as error:
-        raise TbmsError(f"{file}: cannot be written: {error}") from None
+        raise TbmsError(f"{file}: cannot be written: {system_words(error)}") from None
 
 
 def read_curves(texts: Iterable[str]) -> dict[str, Curve]:
@@ -215,7 +216,7 @@ def read_curves(texts: Iterable[str]) -> dict[str, Curve]:
         try:
             curves[model] = read_curve(Path(name).read_text(encoding="utf-8"), f"--curve {name}")
         except (OSError, UnicodeDecodeError) as error:
-            raise TbmsError(f"--curve {name}: cannot be read: {error}") from None
+            raise TbmsError(f"--curve {name}: cannot be read: {system_words(error)}") from None
     return curves
 
 

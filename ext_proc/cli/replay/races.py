@@ -13,6 +13,7 @@ from ext_proc.broker.replay import replay_all
 from ext_proc.broker.whatif import WhatIf, what_if
 from ext_proc.cli.output import print_json
 from ext_proc.errors import TbmsError
+from mesh.system_words import system_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _read(path: Path) -> list[RaceRecord]:
         with path.open(encoding="utf-8") as lines:
             records = list(read_records(lines))
     except (OSError, UnicodeDecodeError) as error:
-        raise TbmsError(f"{path}: cannot be read: {error}") from None
+        raise TbmsError(f"{path}: cannot be read: {system_words(error)}") from None
     except TbmsError as error:
         raise TbmsError(f"{path}: {error}") from None
     if not records:

@@ -76,3 +76,23 @@ async def test_a_default_port_is_told_as_one() -> None:
         with pytest.raises(AwayError) as caught:
             await port.status()
     assert "--admin" not in str(caught.value)
+
+
+async def test_a_port_of_somebody_else_is_named_and_its_words_are_not_taken_for_ours() -> None:
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response({"error": "Not Found"}, status=404)
+
+    app = web.Application()
+    app.router.add_get("/status", status)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    try:
+        async with AdminPort(f"{host}:{port}") as admin:
+            with pytest.raises(
+                TbmsError, match=f"^http://{host}:{port}: this is not an admin port of tbms: it answers 404"
+            ):
+                await admin.status()
+    finally:
+        await runner.cleanup()

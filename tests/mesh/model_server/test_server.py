@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from mesh.errors import MeshError
 from mesh.model_server.runtime import OnnxModel
 from mesh.model_server.server import ModelServerSettings, serve
 from tests.mesh.model_server import graphs
@@ -130,13 +131,13 @@ async def test_ports_that_are_taken_and_repositories_that_are_not_there(tmp_path
     def ready(grpc_port: int, rest_port: int) -> None:
         raise AssertionError("must not start")
 
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(MeshError, match="no: the model repository is not a folder"):
         await serve(ModelServerSettings(repository=tmp_path / "no"), ready, asyncio.Event())
     async with running(tmp_path) as server:
         for port in ("grpc", "rest"):
             taken = int(getattr(server, port).rpartition(":")[2])
             ports = {"grpc_port": 0, "rest_port": 0, f"{port}_port": taken}
-            with pytest.raises(OSError):
+            with pytest.raises(MeshError, match=f"cannot listen on 127.0.0.1:{taken}"):
                 await serve(ModelServerSettings(repository=tmp_path, **ports), ready, asyncio.Event())
 
 
