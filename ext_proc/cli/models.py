@@ -4,7 +4,7 @@ The models of several nodes become one table; a command shows how far its load i
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from ext_proc.admin.client import AdminPort, printable
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.cli.admin_client import ports
 from ext_proc.cli.exits import nearest, unknown
+from ext_proc.cli.node_names import node_names
 from ext_proc.cli.output import plain, print_json, span, table
 from ext_proc.errors import AwayError, TbmsError
 
@@ -46,7 +47,7 @@ async def show(out: Console, admins: Sequence[str], names: Sequence[str] = (), *
     """
     async with ports(admins) as found:
         statuses = await asyncio.gather(*(port.status() for port in found))
-    rows = rows_of((port.name, status) for port, status in zip(found, statuses, strict=True))
+    rows = rows_of([(port.name, status) for port, status in zip(found, statuses, strict=True)])
     for name in names:
         if not any(row.model == name for row in rows):
             raise unknown("model", name, (row.model for row in rows))
@@ -66,10 +67,12 @@ def _cells(row: Row) -> tuple[str, ...]:
     return row.model, row.version, row.state, ", ".join(row.nodes), size, used, flying, row.cause
 
 
-def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
-    """The lines of the table, in order, of admin ports by name. A node is named by its admin address, or by its id in
-    what an edge says of it.
+def rows_of(statuses: Sequence[tuple[str, StatusDocument]]) -> list[Row]:
+    """The lines of the table, in order, of admin ports by name. A node is named by its id, or by its admin address
+    where no edge among them knows it. What an edge says of a node is left out where the node speaks for itself.
     """
+    ids = node_names(statuses)
+    speak = set(ids.values())
     rows: dict[tuple[str, str, str], Row] = {}
 
     def row(model: str, version: str, state: str, node: str) -> Row:
@@ -82,10 +85,11 @@ def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
         if status["role"] == "edge":
             for model, holders in status["models"].items():
                 for node, state in holders.items():
-                    row(model, "", state, node)
+                    if node not in speak:
+                        row(model, "", state, node)
             continue
         for each in status["models"]:
-            found = row(each["model"], str(each["version"]), each["state"], name)
+            found = row(each["model"], str(each["version"]), each["state"], ids.get(name, name))
             found.size = max(found.size, each["disk_bytes"])
             idle = each["idle_seconds"]
             found.idle_seconds = idle if found.idle_seconds is None else min(found.idle_seconds, idle)

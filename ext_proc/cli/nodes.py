@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from ext_proc.admin.documents import Amounts, EdgeDocument, NodeDocument, StatusDocument
 from ext_proc.cli.admin_client import ports
 from ext_proc.cli.exits import unknown
+from ext_proc.cli.node_names import node_names
 from ext_proc.cli.output import plain, print_json, table
 
 _HEADINGS = ("node", "seen by", "state", "zone", "load", "models", "free", "why")
@@ -52,11 +53,12 @@ async def show(out: Console, admins: Sequence[str], names: Sequence[str] = (), *
             out.print(plain(f"{name}: left out: {sentence}"))
 
 
-def rows_of(statuses: Iterable[tuple[str, StatusDocument]]) -> list[Row]:
-    """The lines of the table, in the order of the nodes' names. A node is named by its id, or by its admin address."""
+def rows_of(statuses: Sequence[tuple[str, StatusDocument]]) -> list[Row]:
+    """The lines of the table by the names of nodes: ids, or the admin address of one that no edge among these knows."""
     rows: list[Row] = []
+    ids = node_names(statuses)
     for name, status in statuses:
-        rows += _seen_by_edge(name, status) if status["role"] == "edge" else [_itself(name, status)]
+        rows += _seen_by_edge(name, status) if status["role"] == "edge" else [_itself(ids.get(name, name), status)]
     return sorted(rows, key=lambda row: (row.node, row.seen_by))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from rich.console import Console, Group
@@ -12,6 +12,7 @@ from ext_proc.admin.client import AdminPort
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.cli import nodes
 from ext_proc.cli.admin_client import ports
+from ext_proc.cli.node_names import node_names
 from ext_proc.cli.output import plain, print_json, share, table
 from ext_proc.errors import TbmsError
 
@@ -41,14 +42,16 @@ async def show(
     """Shows these ports every `interval` seconds, `count` times or until interrupted. Raises TbmsError at the start."""
     async with ports(admins) as found:
         statuses = await asyncio.gather(*(port.status() for port in found))
-        last = [look(port.name, status, None, interval) for port, status in zip(found, statuses, strict=True)]
+        told = [(port.name, status) for port, status in zip(found, statuses, strict=True)]
+        ids = node_names(told)
+        last = [look(name, status, None, interval, ids) for name, status in told]
         at, looks = time.monotonic(), 0
         with Live(console=out, auto_refresh=False, screen=out.is_terminal, transient=True) as live:
             while count is None or looks < count:
                 await asyncio.sleep(interval)
                 now = time.monotonic()
                 seen = await asyncio.gather(
-                    *(_look_at(port, before, now - at) for port, before in zip(found, last, strict=True))
+                    *(_look_at(port, before, now - at, ids) for port, before in zip(found, last, strict=True))
                 )
                 at, looks, last = now, looks + 1, list(seen)
                 if as_json:
@@ -59,15 +62,17 @@ async def show(
                     out.print(picture(last))
 
 
-async def _look_at(port: AdminPort, before: Look, seconds: float) -> Look:
+async def _look_at(port: AdminPort, before: Look, seconds: float, ids: Mapping[str, str]) -> Look:
     try:
-        return look(port.name, await port.status(), before.calls, seconds)
+        return look(port.name, await port.status(), before.calls, seconds, ids)
     except TbmsError as error:
         return Look(before.name, before.role, 0, None, None, [], [], str(error), before.calls)
 
 
-def look(name: str, status: StatusDocument, before: dict[str, int] | None, seconds: float) -> Look:
-    """What the document says, `seconds` after the calls by outcome were `before`."""
+def look(
+    name: str, status: StatusDocument, before: dict[str, int] | None, seconds: float, ids: Mapping[str, str]
+) -> Look:
+    """What the document says, `seconds` after the calls by outcome were `before`; `ids` as `node_names` has them."""
     calls = dict(status.get("calls", {}))
     rates = None
     if before is not None and seconds > 0:
@@ -80,7 +85,7 @@ def look(name: str, status: StatusDocument, before: dict[str, int] | None, secon
     if status["role"] == "node":
         busy = [(each["model"], each["in_flight"]) for each in status["models"] if each["in_flight"]]
         busy.sort(key=lambda each: -each[1])
-    rows = sorted(nodes.rows_of([(name, status)]), key=lambda row: (-row.load, row.node))
+    rows = sorted(nodes.rows_of([(ids.get(name, name), status)]), key=lambda row: (-row.load, row.node))
     return Look(name, status["role"], status["streams"], rates, known, rows[:_ROWS], busy[:_ROWS], calls=calls)
 
 

@@ -103,21 +103,22 @@ def test_an_edge_in_sentences() -> None:
 
 def test_rates_are_of_what_came_since_the_last_look() -> None:
     status = edge()
-    first = look("e:1", status, None, 2.0)
+    first = look("e:1", status, None, 2.0, {})
     assert (first.rates, first.known_share) == (None, None)
     status["calls"] = {"known": 60, "routed": 20, "refused": 2}
-    second = look("e:1", status, first.calls, 2.0)
+    second = look("e:1", status, first.calls, 2.0, {})
     assert second.rates == {"known": 15.0, "routed": 5.0, "refused": 1.0}
     assert second.known_share == pytest.approx(15 / 21)
     assert second.nodes[0].node == "a", "the busiest first"
     out = console()
-    out.print(picture([second, look("n:1", node_status(entry("bert", in_flight=3)), {}, 2.0)]))
+    out.print(picture([second, look("n:1", node_status(entry("bert", in_flight=3)), {}, 2.0, {"n:1": "node-a"})]))
     shown = text(out)
     assert "21.0" in shown
+    assert "node-a  itself" in shown
     assert "71.4 %" in shown
     assert "bert" in shown
 
 
 def test_a_process_that_began_anew_has_no_negative_rates() -> None:
     status = edge()
-    assert look("e:1", status, {"known": 500, "routed": 5}, 1.0).rates == {"routed": 5.0}
+    assert look("e:1", status, {"known": 500, "routed": 5}, 1.0, {}).rates == {"routed": 5.0}
