@@ -1,6 +1,5 @@
 """A real Triton (the tritonserver binary of nvidia-pytriton, with its Python backend), on loopback."""
 
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -171,9 +170,8 @@ async def triton(
         process = Process(
             "Triton",
             [
-                _server() / "bin" / "tritonserver",
+                write_program(Path(scratch)),
                 f"--model-repository={repository}",
-                f"--backend-directory={_backends(Path(scratch))}",
                 f"--backend-config=python,shm-region-prefix-name={shared_memory}",
                 "--model-control-mode=explicit",
                 *(f"--load-model={name}" for name in load),
@@ -187,11 +185,6 @@ async def triton(
                 *options,
             ],
             Path(scratch) / "triton.log",
-            {
-                "LD_LIBRARY_PATH": str(_packages() / "nvidia_pytriton.libs"),
-                # The Python backend takes its packages from the python that it finds first.
-                "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}",
-            },
         )
         try:
             # Killed at the end: it would take seconds to leave, and what it leaves behind is removed here.
@@ -202,9 +195,19 @@ async def triton(
                 region.unlink(missing_ok=True)
 
 
-def _backends(scratch: Path) -> Path:
-    """A backend folder: the backend looks for its stub beside itself, but there is one stub for each Python version."""
-    backends = scratch / "backends"
+def write_program(folder: Path) -> Path:
+    """Write a `tritonserver` into `folder` that is called as an installed one is; returns its path.
+
+    It has its libraries, the Python whose packages its Python backend takes, and a backend folder: the backend looks
+    for its stub beside itself, but there is one stub for each Python version.
+    """
+    backends = folder / "backends"
     shutil.copytree(_server() / "backends" / "python", backends / "python")
     shutil.copy(_stub(), backends / "python")
-    return backends
+    program = folder / "tritonserver"
+    program.write_text(
+        f"#!/bin/sh\nexport LD_LIBRARY_PATH={_packages() / 'nvidia_pytriton.libs'} PATH={ENVIRONMENT / 'bin'}:$PATH\n"
+        f'exec {_server() / "bin" / "tritonserver"} --backend-directory={backends} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program

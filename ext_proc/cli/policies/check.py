@@ -1,10 +1,12 @@
 """`tbms policies check`: what it prints, and its exit status."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
+from ext_proc.cli.output import console, print_json
 from ext_proc.kuma.checking.proxies import ProxyError
 from ext_proc.kuma.checking.report import Evidence, Report, check
 from ext_proc.kuma.checking.schemas import SchemaError
@@ -12,7 +14,7 @@ from ext_proc.kuma.checking.schemas import SchemaError
 FOUND, UNABLE = 1, 2
 
 
-def run(folder: Path, versions: Sequence[str], evidence: Evidence) -> int:
+def run(folder: Path, versions: Sequence[str], evidence: Evidence, *, as_json: bool = False) -> int:
     """Prints a line for each error and one that counts. 0: none; 1: some; 2: it could not be judged."""
     try:
         report = check(folder, versions, evidence)
@@ -23,7 +25,7 @@ def run(folder: Path, versions: Sequence[str], evidence: Evidence) -> int:
         report.notes.append("without --crds no document was held against a schema")
     if not evidence.configs:
         report.notes.append("without --config no patch was tried on a sidecar")
-    return show(report)
+    return (show_json if as_json else show)(report)
 
 
 def show(report: Report) -> int:
@@ -34,3 +36,11 @@ def show(report: Report) -> int:
         typer.echo(f"note: {note}")
     typer.echo(str(report))
     return FOUND if report.findings else 0
+
+
+def show_json(report: Report) -> int:
+    """Prints the same as one document; the exit status."""
+    errors = [asdict(finding) | {"file": str(finding.file)} for finding in report.findings]
+    looked_at = {"policies": report.policies, "versions": report.versions, "configs": report.configs}
+    print_json(console(), {"ok": not errors, "errors": errors, "notes": report.notes, **looked_at})
+    return FOUND if errors else 0

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ext_proc.cli.operating import AsJson
+
 app = typer.Typer(
     name="policies", help="Policies for a Kuma mesh.", no_args_is_help=True, pretty_exceptions_enable=False
 )
@@ -25,13 +27,14 @@ def check(
     laid: Annotated[
         list[str] | None, typer.Option(help="A file that is there before Envoy starts; may be repeated.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Judge policies without a control plane. Exit status: 0 no errors, 1 errors, 2 they could not be judged."""
     from ext_proc.cli.policies import check as judging
     from ext_proc.kuma.checking.report import Evidence
 
     evidence = Evidence(crds, tuple(config or ()), tuple(beside or ()), frozenset(laid or ()))
-    raise typer.Exit(judging.run(folder, kuma or ["2.14"], evidence))
+    raise typer.Exit(judging.run(folder, kuma or ["2.14"], evidence, as_json=as_json))
 
 
 @app.command()

@@ -40,12 +40,17 @@ class Report:
         self.configs += other.configs
 
     def __str__(self) -> str:
-        found = len(self.findings)
-        versions = f"{len(self.versions)} Kuma versions ({', '.join(self.versions)})"
-        return (
-            f"policies-check: {self.policies} policies, {versions}, "
-            f"{self.configs} sidecar configurations, {found} {'error' if found == 1 else 'errors'}"
-        )
+        parts = [
+            _counted(self.policies, "policy", "policies"),
+            f"{_counted(len(self.versions), 'Kuma version')} ({', '.join(self.versions)})",
+            _counted(self.configs, "sidecar configuration"),
+            _counted(len(self.findings), "error"),
+        ]
+        return f"policies-check: {', '.join(parts)}"
+
+
+def _counted(count: int, one: str, several: str | None = None) -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,8 @@ def _check_version(report: Report, root: Path, version: str, evidence: Evidence)
             seen = [each for each in patches.values() if may_be_seen(each[0], own)]
             report.findings += _once(_tried(seen, own, services, keyed=_number(version) >= _KEYED_FROM))
             unseen = [each[0].title for each in patches.values() if own and each not in seen]
-            report.notes += [
-                f"Kuma {version}: {title} was tried on nothing: no gateway is among them" for title in unseen
-            ]
+            told = (f"Kuma {version}: {title} was tried on nothing: no gateway is among them" for title in unseen)
+            report.notes += [note for note in told if note not in report.notes]
 
 
 def _modifications(policy: Document, findings: list[Finding]) -> Iterator[Modification]:

@@ -449,7 +449,7 @@ class TestSchemas:
 
 def test_exit_status_and_the_line_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(FOLDER / "2.14/applied", ["2.14"], Evidence(configs=[CONFIGS])) == 0
-    line = "policies-check: 9 policies, 1 Kuma versions (2.14), 2 sidecar configurations, 0 errors"
+    line = "policies-check: 9 policies, 1 Kuma version (2.14), 2 sidecar configurations, 0 errors"
     assert capsys.readouterr().out.splitlines() == ["note: without --crds no document was held against a schema", line]
     wrong = edited(tmp_path / "p", APPLIED / "client.yaml", lambda it: it["networking"].pop("inbound"))
     assert run(wrong, ["2.14"], Evidence()) == 1
@@ -457,3 +457,13 @@ def test_exit_status_and_the_line_that_counts(tmp_path: Path, capsys: pytest.Cap
     for crds, configs in ((tmp_path / "p", ()), (None, (APPLIED,)), (None, (tmp_path / "none",))):
         assert run(wrong, ["2.14"], Evidence(crds, configs)) == 2
         assert capsys.readouterr().err
+
+
+def test_the_same_as_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = edited(tmp_path / "p", APPLIED / "client.yaml", lambda it: it["networking"].pop("inbound"))
+    assert run(wrong, ["2.14"], Evidence(), as_json=True) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["versions"], told["configs"], len(told["notes"])) == (False, ["2.14"], 0, 2)
+    (error,) = told["errors"]
+    assert error["file"] == str(wrong / "client.yaml")
+    assert error["what"]

@@ -1,0 +1,102 @@
+"""Pages that people read, as tests read them: their fenced blocks, and what they say about having them typed.
+
+Comments of HTML, which a reader does not see, say what a test cannot know:
+
+    <!-- typed after: start.md -->      what this page takes for granted: another page, or a script of the tests
+    <!-- not run: REASON -->            right before a block: it is not typed
+    <!-- not run from here: REASON -->  the same for all blocks below
+    <!-- only at the end -->            right before a block: left out where another page is typed after this one
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)$")
+_MARK = re.compile(r"^ *<!-- (?P<name>typed after|not run|not run from here|only at the end)(?:: (?P<says>.+))? -->$")
+_FILE = re.compile(r"# (?P<name>[\w-]+\.\w+)\n")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what it says of itself behind the fence ("" for nothing), its text, and the line of its fence."""
+
+    kind: str
+    text: str
+    line: int
+    not_run: str | None = None
+    only_at_the_end: bool = False
+
+    @property
+    def is_typed(self) -> bool:
+        return self.kind == "sh" and self.not_run is None
+
+    @cached_property
+    def file(self) -> str | None:
+        """The name of the file that it shows: a configuration whose first line is a comment with a name and no more."""
+        named = _FILE.match(self.text)
+        return named["name"] if named and self.kind in ("yaml", "json") and self.not_run is None else None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: where it lies, its blocks, and what is typed before it."""
+
+    path: Path
+    blocks: tuple[Block, ...]
+    after: str | None
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(ROOT).as_posix()
+
+    @property
+    def is_typed(self) -> bool:
+        return any(block.is_typed for block in self.blocks)
+
+
+def read(path: Path) -> Page:
+    """Reads a page. Raises ValueError with the line of a mark that marks nothing."""
+    return parse(path, path.read_text())
+
+
+def parse(path: Path, text: str) -> Page:
+    """The same of a text."""
+    blocks: list[Block] = []
+    after: str | None = None
+    from_here: str | None = None
+    marks: dict[str, str] = {}
+    lines = iter(enumerate(text.splitlines(), start=1))
+    for number, line in lines:
+        if mark := _MARK.match(line):
+            match mark["name"]:
+                case "typed after":
+                    after = mark["says"]
+                case "not run from here":
+                    from_here = mark["says"]
+                case name:
+                    marks[name] = mark["says"] or ""
+            continue
+        if fence := _FENCE.match(line):
+            inside = []
+            for _, each in lines:
+                if each.strip() == "```":
+                    break
+                inside.append(each.removeprefix(fence["indent"]) + "\n")
+            not_run, last = marks.get("not run", from_here), "only at the end" in marks
+            blocks.append(Block(fence["kind"], "".join(inside), number, not_run, last))
+        elif marks:
+            raise ValueError(f"{path}:{number}: a mark stands right before a block")
+        marks = {}
+    return Page(path, tuple(blocks), after)
+
+
+def pages() -> list[Page]:
+    """All pages of the repository."""
+    paths = [*ROOT.glob("*.md")]
+    for folder in ("deploy", "docs", "envoy", "integration", "kuma-policies"):
+        paths += (ROOT / folder).rglob("*.md")
+    return [read(path) for path in sorted(paths)]
