@@ -42,7 +42,7 @@ class Report:
     def __str__(self) -> str:
         parts = [
             _counted(self.policies, "policy", "policies"),
-            f"{_counted(len(self.versions), 'Kuma version')} ({', '.join(self.versions)})",
+            f"{len(self.versions)} Kuma versions ({', '.join(self.versions)})",
             _counted(self.configs, "sidecar configuration"),
             _counted(len(self.findings), "error"),
         ]

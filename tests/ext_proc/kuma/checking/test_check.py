@@ -449,7 +449,7 @@ class TestSchemas:
 
 def test_exit_status_and_the_line_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(FOLDER / "2.14/applied", ["2.14"], Evidence(configs=[CONFIGS])) == 0
-    line = "policies-check: 9 policies, 1 Kuma version (2.14), 2 sidecar configurations, 0 errors"
+    line = "policies-check: 9 policies, 1 Kuma versions (2.14), 2 sidecar configurations, 0 errors"
     assert capsys.readouterr().out.splitlines() == ["note: without --crds no document was held against a schema", line]
     wrong = edited(tmp_path / "p", APPLIED / "client.yaml", lambda it: it["networking"].pop("inbound"))
     assert run(wrong, ["2.14"], Evidence()) == 1
