@@ -16,7 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)$")
-_MARK = re.compile(r"^ *<!-- (?P<name>typed after|not run|not run from here|only at the end)(?:: (?P<says>.+))? -->$")
+_MARK = re.compile(
+    r"^ *<!-- (?:(?P<name>typed after|not run|not run from here): (?P<says>.+)|(?P<last>only at the end)) -->$"
+)
 _FILE = re.compile(r"# (?P<name>[\w-]+\.\w+)\n")
 
 
@@ -43,9 +45,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: where it lies, its blocks, and what is typed before it."""
+    """A page: where it lies, its whole text, its blocks, and what is typed before it."""
 
     path: Path
+    text: str
     blocks: tuple[Block, ...]
     after: str | None
 
@@ -66,19 +69,13 @@ def read(path: Path) -> Page:
 def parse(path: Path, text: str) -> Page:
     """The same of a text."""
     blocks: list[Block] = []
-    after: str | None = None
-    from_here: str | None = None
-    marks: dict[str, str] = {}
+    says: dict[str, str] = {}  # of the whole page
+    here: dict[str, str] = {}  # of the block that follows
     lines = iter(enumerate(text.splitlines(), start=1))
     for number, line in lines:
         if mark := _MARK.match(line):
-            match mark["name"]:
-                case "typed after":
-                    after = mark["says"]
-                case "not run from here":
-                    from_here = mark["says"]
-                case name:
-                    marks[name] = mark["says"] or ""
+            of_page = mark["name"] in ("typed after", "not run from here")
+            (says if of_page else here)[mark["name"] or mark["last"]] = mark["says"]
             continue
         if fence := _FENCE.match(line):
             inside = []
@@ -86,12 +83,12 @@ def parse(path: Path, text: str) -> Page:
                 if each.strip() == "```":
                     break
                 inside.append(each.removeprefix(fence["indent"]) + "\n")
-            not_run, last = marks.get("not run", from_here), "only at the end" in marks
-            blocks.append(Block(fence["kind"], "".join(inside), number, not_run, last))
-        elif marks:
+            not_run = here.get("not run", says.get("not run from here"))
+            blocks.append(Block(fence["kind"], "".join(inside), number, not_run, "only at the end" in here))
+        elif here:
             raise ValueError(f"{path}:{number}: a mark stands right before a block")
-        marks = {}
-    return Page(path, tuple(blocks), after)
+        here = {}
+    return Page(path, text, tuple(blocks), says.get("typed after"))
 
 
 def pages() -> list[Page]:

@@ -2,12 +2,13 @@
 
 import shutil
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 from integration.stack.ports import free_ports
 from integration.stack.process import Process, answers
@@ -164,50 +165,50 @@ async def triton(
     One that crashes is started again (`Supervisor`), with the models of `load`. Raises ProcessError with the tail of
     its log.
     """
-    with TemporaryDirectory(prefix="tbms-triton-") as scratch:
+    with TemporaryDirectory(prefix="tbms-triton-") as scratch, installed(Path(scratch)) as program:
         grpc_port, http_port = free_ports(2)
-        shared_memory = f"tbms_triton_{http_port}_"
         process = Process(
             "Triton",
             [
-                write_program(Path(scratch)),
+                program,
                 f"--model-repository={repository}",
-                f"--backend-config=python,shm-region-prefix-name={shared_memory}",
                 "--model-control-mode=explicit",
                 *(f"--load-model={name}" for name in load),
                 "--grpc-address=127.0.0.1",
                 f"--grpc-port={grpc_port}",
                 "--http-address=127.0.0.1",
                 f"--http-port={http_port}",
-                "--allow-metrics=false",
                 "--exit-timeout-secs=5",
                 *([] if completes else ["--disable-auto-complete-config"]),
                 *options,
             ],
             Path(scratch) / "triton.log",
         )
-        try:
-            # Killed at the end: it would take seconds to leave, and what it leaves behind is removed here.
-            async with supervised(process, answers(f"http://127.0.0.1:{http_port}/v2/health/ready"), within):
-                yield Triton(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", process)
-        finally:
-            for region in Path("/dev/shm").glob(f"{shared_memory}*"):
-                region.unlink(missing_ok=True)
+        # Killed at the end: it would take seconds to leave.
+        async with supervised(process, answers(f"http://127.0.0.1:{http_port}/v2/health/ready"), within):
+            yield Triton(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}", process)
 
 
-def write_program(folder: Path) -> Path:
-    """Write a `tritonserver` into `folder` that is called as an installed one is; returns its path.
+@contextmanager
+def installed(folder: Path) -> Iterator[Path]:
+    """A `tritonserver` in `folder` that is called as an installed one is. At the end its shared memory is removed.
 
-    It has its libraries, the Python whose packages its Python backend takes, and a backend folder: the backend looks
-    for its stub beside itself, but there is one stub for each Python version.
+    It opens no port for metrics. It has its libraries, the Python whose packages its Python backend takes, and a
+    backend folder: the backend looks for its stub beside itself, but there is one stub for each Python version.
     """
     backends = folder / "backends"
     shutil.copytree(_server() / "backends" / "python", backends / "python")
     shutil.copy(_stub(), backends / "python")
+    shared_memory = f"tbms_triton_{uuid4().hex}_"
     program = folder / "tritonserver"
     program.write_text(
         f"#!/bin/sh\nexport LD_LIBRARY_PATH={_packages() / 'nvidia_pytriton.libs'} PATH={ENVIRONMENT / 'bin'}:$PATH\n"
-        f'exec {_server() / "bin" / "tritonserver"} --backend-directory={backends} "$@"\n'
+        f"exec {_server() / 'bin' / 'tritonserver'} --backend-directory={backends} --allow-metrics=false "
+        f'--backend-config=python,shm-region-prefix-name={shared_memory} "$@"\n'
     )
     program.chmod(0o755)
-    return program
+    try:
+        yield program
+    finally:
+        for region in Path("/dev/shm").glob(f"{shared_memory}*"):
+            region.unlink(missing_ok=True)

@@ -1,12 +1,13 @@
 """The programs that pages call and that are not on the path, in one folder for it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from integration.peers.prometheus import binary
-from integration.peers.triton import missing, write_program
+from integration.peers.triton import installed, missing
 from integration.stack.envoys import envoy_binary
 
 _FOUND: dict[str, Callable[[], Path]] = {
@@ -16,12 +17,14 @@ _FOUND: dict[str, Callable[[], Path]] = {
 }
 
 
-def lay(folder: Path, commands: str) -> None:
-    """Links those that the commands name into the folder. Raises FileNotFoundError for one that there is not."""
+@contextmanager
+def laid(folder: Path, commands: str) -> Iterator[None]:
+    """Those that the commands name are in the folder. Raises FileNotFoundError for one that there is not."""
     for name, find in _FOUND.items():
         if re.search(rf"\b{name}\b", commands):
             (folder / name).symlink_to(find())
-    if "tritonserver" in commands:
-        if why := missing():
-            raise FileNotFoundError(why)
-        write_program(folder)
+    wants_triton = "tritonserver" in commands
+    if wants_triton and (why := missing()):
+        raise FileNotFoundError(why)
+    with installed(folder) if wants_triton else nullcontext():
+        yield

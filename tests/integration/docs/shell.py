@@ -14,12 +14,14 @@ from tests.pages import ROOT, Block, Page, read
 
 HERE = Path(__file__).parent
 _END = "@@ typed"
-# Where commands go that are not told: addresses by default.
+# Where commands go that are not told: addresses by default. Beside other Envoys one must not look for its predecessor.
 _DEFAULTS = {
+    '{listen: "0.0.0.0:8080"}': '{listen: "0.0.0.0:8080", egress: "127.0.0.1:8090", admin: "127.0.0.1:9901"}',
+    "envoy -c envoy.yaml ": "envoy -c envoy.yaml --disable-hot-restart --concurrency 1 ",
     "tbms model-server ": "tbms model-server --grpc-port 8500 --rest-port 8501 ",
     **{f"tbms {command} ": f"tbms {command} --admin 127.0.0.1:9905 " for command in ("load", "unload", "pin", "unpin")},
 }
-_ASKED = "export TBMS_ADMIN='127.0.0.1:9904 127.0.0.1:9905'\n"
+_ADMINS = ("127.0.0.1:9904", "127.0.0.1:9905")
 _PORT = re.compile(r"(?:(?<=:)|(?<=port=)|(?<=port ))\d{4}\b")
 # Other machines are this one by another of its addresses.
 _MACHINE = re.compile(r"\b10\.0\.0\.(?=\d)")
@@ -60,11 +62,21 @@ def typed_blocks(page: Page) -> list[Typed]:
     return found
 
 
-def script(page: Page) -> str:
-    """All that is typed for a page; after what it takes for granted, and after each of its blocks, it prints a mark."""
+def script(page: Page, folder: Path) -> str:
+    """All that is typed for a page in this folder, with a mark printed after what it takes for granted, and after each
+    of its blocks.
+    """
     own = [typed.commands for typed in typed_blocks(page)]
-    text = f"echo '{_END}'\n".join([_ASKED + _granted(page), *own, "kill $(jobs -p) || true\nwait\n"])
-    for told, meant in _DEFAULTS.items():
+    text = f"echo '{_END}'\n".join([_granted(page), *own, "kill $(jobs -p) || true\nwait\n"])
+    asked = " ".join(admin for admin in _ADMINS if admin in text)
+    text = f"export TBMS_ADMIN='{asked}'\n{text}"
+    # What pages keep in folders of the system and in buckets.
+    places = {
+        "/run/tbms": f"{folder}/run",
+        "/var/lib/tbms": f"{folder}/lib",
+        "s3://models/prod": f"file://{folder}/store",
+    }
+    for told, meant in {**_DEFAULTS, **places}.items():
         text = text.replace(told, meant)
     ports = sorted(set(_PORT.findall(text)))
     free = dict(zip(ports, map(str, free_ports(len(ports))), strict=True))

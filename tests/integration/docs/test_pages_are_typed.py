@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.docs.programs import lay
+from tests.integration.docs.programs import laid
 from tests.integration.docs.shell import as_read, script, type_page, typed_blocks
 from tests.pages import Page, pages
 
@@ -21,12 +21,12 @@ def test_a_page_does_what_it_says(page: Page, tmp_path: Path) -> None:
     checkout, programs = tmp_path / "checkout", tmp_path / "bin"
     checkout.mkdir()
     programs.mkdir()
-    commands = script(page)
+    commands = script(page, checkout)
     try:
-        lay(programs, commands)
+        with laid(programs, commands):
+            session = type_page(commands, checkout, programs, 200)
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    session = type_page(commands, checkout, programs, 200)
     if session.status:
         pytest.fail("".join(session.printed) + session.logs)
     for typed, printed in zip(typed_blocks(page), session.printed[1:-1], strict=True):
