@@ -44,6 +44,17 @@ async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTa
         assert await page.locator("#models tbody tr").count() < 60
 
 
+async def test_what_only_edges_tell_is_not_there_without_one(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+    async with served(lambda: documents.node(0, 1, next(looks))) as url, open_tab(url) as tab:
+        await says(tab.page, "#found", "1 model")
+        await tab.page.locator("#no-edge").wait_for()
+        assert [await tab.page.locator(each).is_visible() for each in ("#charts", "#races")] == [False, False]
+    async with served(lambda: documents.edge(1, 1, at=next(looks))) as url, open_tab(url) as tab:
+        await tab.page.locator("#charts canvas").first.wait_for()
+        assert [await tab.page.locator(each).is_visible() for each in ("#no-edge", "#races")] == [False, True]
+
+
 async def test_names_are_text_whatever_they_say(open_tab: OpenTab) -> None:
     looks = itertools.count(1)
 

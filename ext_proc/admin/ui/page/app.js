@@ -55,6 +55,9 @@ function tick(all, gained) {
   const minute = gathered(WINDOW_SECONDS, time);
   const edges = processes.filter((each) => each.away === null && each.document.role === "edge");
   if (gained.length) draw(gathered(SMOOTH_SECONDS, time), edges, time);
+  const nodesOnly = processes.every((each) => each.document?.role === "node");
+  by("no-edge").hidden = !nodesOnly;
+  by("charts").hidden = by("races").hidden = nodesOnly;
   nodes = fleetOf(processes);
   models = modelsOf(nodes);
   tiles(minute, edges);
@@ -227,8 +230,8 @@ function filter() {
   const chosen = nodes.filter((each) => !node || each.id === node);
   const found = text || state || node ? models.filter(({ name }) => named(name) && chosen.some((each) => each.holds.has(name) && inState(each.holds.get(name)))) : models;
   table.show(found);
-  say(by("found"), found.length === models.length ? `${number(models.length)} models` : `${number(found.length)} of ${number(models.length)} models`);
-  by("picture").setAttribute("aria-label", `${number(models.length)} models on ${number(nodes.length)} nodes; the table below says the same`);
+  say(by("found"), found.length === models.length ? counted(models, "model") : `${number(found.length)} of ${counted(models, "model")}`);
+  by("picture").setAttribute("aria-label", `${counted(models, "model")} on ${counted(nodes, "node")}; the table below says the same`);
   const left = processes.filter((each) => each.leftOut);
   by("left-out").hidden = !left.length;
   say(by("left-out"), left.map((each) => `${each.address || "This process"} tells of its first models only; ${number(each.leftOut)} are not shown.`).join(" "));
@@ -249,6 +252,8 @@ function pointed(cell) {
   }
   say(by("pointed"), words.join(" · "));
 }
+
+const counted = (items, name) => `${number(items.length)} ${name}${items.length === 1 ? "" : "s"}`;
 
 // Said once, when a node dies or a process is away; a list that stays is in the tables.
 function alarm() {
