@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+START = "start.md"
+"""The page whose fleet others go on from."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)$")
 _MARK = re.compile(

@@ -64,6 +64,8 @@ class Recorder:
         """When a call for a model went to a node that did not hold it, the last time: by `node model`."""
         self._slots: dict[str, int] = {}
         self._fleet: tuple[object, ...] = ()
+        self._unheard = True
+        """Whether, at the last look, there were no nodes, or one whose word is still to come."""
         self._looked = self._described = -math.inf
         self.recorded = 0
         """Calls taken down since the start."""
@@ -133,11 +135,14 @@ class Recorder:
         self._candidates(race)
 
     def take(self, now: float) -> Portion:
-        """What has come since the last time, and the fleet where it has changed."""
+        """What has come since the last time, and the fleet where it has changed.
+
+        It is looked at now and then, and with every call for as long as some node's word of what it holds is to come.
+        """
         calls, self._calls = self._calls, []
         loads, self._loads = tuple(self._loads.items()), {}
         fleet = None
-        if now - self._looked >= FLEET_SECONDS or (calls and not self._fleet):
+        if now - self._looked >= FLEET_SECONDS or (calls and self._unheard):
             self._looked = now
             fleet = self._changed_fleet(now)
         return Portion(tuple(calls), fleet, loads)
@@ -211,6 +216,8 @@ class Recorder:
             speaks = frozenset(kind for kind in _KINDS if node.endpoint(kind) is not None)
             slots, tells = self._slots.get(node.id), cache_map.is_live(node.id)
             nodes.append(RecordedNode(node.id, node.zone, node.weight, speaks, tells, slots, held))
+        silent = {node.id for node in self._router.nodes if node.residency is None}
+        self._unheard = not nodes or any(not node.tells and node.id not in silent for node in nodes)
         fleet = tuple([(node.id, node.zone, node.weight, node.speaks, node.tells, node.slots) for node in nodes])
         if not nodes or (fleet == self._fleet and now - self._described < HELD_SECONDS):
             return None

@@ -162,6 +162,19 @@ def test_the_fleet_is_told_at_first_where_it_changes_and_now_and_then(edge: Edge
     assert edge.recorder.take(2 * FLEET_SECONDS + HELD_SECONDS).fleet == changed
 
 
+def test_a_node_is_looked_at_again_once_it_is_heard_if_calls_come() -> None:
+    edge = Edge()
+    first = edge.recorder.take(0.0).fleet
+    assert first is not None
+    assert [(node.id, node.tells) for node in first.nodes] == [("a", False), ("b", False)]
+    edge.tells(A, {"bert": Residency.AVAILABLE}, 2.0, {}, 0.5)
+    assert edge.recorder.take(1.0).fleet is None
+    edge.recorder.decided(BERT, A, None, math.inf, 0, 1.5)
+    heard = edge.recorder.take(2.0).fleet
+    assert heard is not None
+    assert [(node.id, node.tells, node.slots) for node in heard.nodes] == [("a", True, 3), ("b", False, None)]
+
+
 def test_names_that_no_model_may_have_and_what_is_too_much_are_dropped(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
