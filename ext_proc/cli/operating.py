@@ -17,12 +17,16 @@ Admins = Annotated[
         help="Admin port of a node or an edge: host:port, a URL or unix:/path; may be repeated.",
     ),
 ]
-Admin = Annotated[str | None, typer.Option("--admin", help="Admin port of the node.")]
+Admin = Annotated[
+    str | None,
+    typer.Option("--admin", help="Admin port of the node; without it 127.0.0.1:9905, where a node has it by default."),
+]
 AdminOf = Annotated[
     Path | None, typer.Option("--config", "-c", help="Ask the process of this configuration file, on this machine.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ModelVersion = Annotated[int | None, typer.Option("--version", help="One version; without it the newest, or all.")]
+Model = Annotated[str, typer.Argument(help="Its name, as calls have it.")]
 Names = Annotated[list[str] | None, typer.Argument(help="These alone; without any all.")]
 
 
@@ -104,7 +108,7 @@ def explain(
 
 @app.command()
 def load(
-    model: str, version: ModelVersion = None, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False
+    model: Model, version: ModelVersion = None, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False
 ) -> None:
     """Have a node load a model."""
     _tell("load", model, version, admin, config, as_json)
@@ -112,20 +116,20 @@ def load(
 
 @app.command()
 def unload(
-    model: str, version: ModelVersion = None, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False
+    model: Model, version: ModelVersion = None, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False
 ) -> None:
     """Have a node let a model go, once its calls have ended."""
     _tell("unload", model, version, admin, config, as_json)
 
 
 @app.command()
-def pin(model: str, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False) -> None:
+def pin(model: Model, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False) -> None:
     """Have a node load a model and keep it."""
     _tell("pin", model, None, admin, config, as_json)
 
 
 @app.command()
-def unpin(model: str, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False) -> None:
+def unpin(model: Model, admin: Admin = None, config: AdminOf = None, as_json: AsJson = False) -> None:
     """Allow a node to evict a model again."""
     _tell("unpin", model, None, admin, config, as_json)
 
