@@ -92,7 +92,6 @@ def test_blocks_of_commands_are_typed_or_say_why_not() -> None:
     forgotten = [
         f"{page.name}:{block.line}: {found}"
         for page in PAGES
-        if page.name != "docs/kuma.md"  # a guide to control planes and clusters
         for block in page.blocks
         if block.kind in ("", "bash", "console", "shell")
         if (found := sorted(programs(block.text) & known))
