@@ -1,35 +1,31 @@
 """docs/kuma.md as a reader types it: the blocks of a section, one after the other, in a checkout."""
 
 import os
-import re
 import subprocess
+from itertools import zip_longest
 from pathlib import Path
 
 from integration.stack.sidecar import TBMS
+from tests.pages import ROOT, parse
 
-ROOT = Path(__file__).parents[1]
 _OWN_TEST = "a test of its own types it"
-_BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>sh|yaml)\n(?P<text>.*?)^```\n"
-    r"(?:\n```text\n(?P<shown>.*?)^```\n)?",
-    re.M | re.S,
-)
-_FILE = re.compile(r"# (?P<name>[\w-]+/[\w.]+)")
 
 
 def type_section(title: str, folder: Path, environment: dict[str, str]) -> str:
     """Types what the page says under that title, as far as it does not need more than this machine has, and holds it
     against what the page shows; files that the page shows are written. What was printed."""
-    page = (ROOT / "docs/kuma.md").read_text()
-    section = page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    page = ROOT / "docs/kuma.md"
+    section = page.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    blocks = parse(page, section).blocks
     typed = []
-    for block in _BLOCK.finditer(section):
-        if file := _FILE.match(block["text"]):
-            (folder / file["name"]).parent.mkdir(exist_ok=True)
-            (folder / file["name"]).write_text(block["text"])
-        elif block["kind"] == "sh" and (block["reason"] is None or block["reason"].startswith(_OWN_TEST)):
-            typed.append(_typed(block["text"], folder, environment))
-            assert block["shown"] in (None, typed[-1]), block["text"]
+    for block, behind in zip_longest(blocks, blocks[1:]):
+        if block.file is not None:
+            (folder / block.file).parent.mkdir(exist_ok=True)
+            (folder / block.file).write_text(block.text)
+        elif block.is_typed or (block.not_run or "").startswith(_OWN_TEST):
+            typed.append(_typed(block.text, folder, environment))
+            if behind is not None and behind.kind == "text":
+                assert behind.text == typed[-1], block.text
     return "".join(typed)
 
 

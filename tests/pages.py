@@ -10,7 +10,6 @@ Comments of HTML, which a reader does not see, say what a test cannot know:
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +20,7 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)$")
 _MARK = re.compile(
     r"^ *<!-- (?:(?P<name>typed after|not run|not run from here): (?P<says>.+)|(?P<last>only at the end)) -->$"
 )
-_FILE = re.compile(r"# (?P<name>[\w-]+\.\w+)\n")
+_FILE = re.compile(r"# (?P<name>[\w/-]+\.\w+)(?::.*)?\n")
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class Block:
     def is_typed(self) -> bool:
         return self.kind == "sh" and self.not_run is None
 
-    @cached_property
+    @property
     def file(self) -> str | None:
-        """The name of the file that it shows: a configuration whose first line is a comment with a name and no more."""
+        """The name of the file that it shows: its first line is a comment, `NAME` or `NAME: words`."""
         named = _FILE.match(self.text)
         return named["name"] if named and self.kind in ("yaml", "json") and self.not_run is None else None
 

@@ -19,6 +19,11 @@ nodes: []
 nodes: []
 ```
 
+```yaml
+# fleet/node.yaml: what a node is told
+node: {}
+```
+
 <!-- not run: a cluster -->
 ```sh
 kubectl get pods
@@ -53,14 +58,15 @@ def test_blocks_are_read_with_their_marks() -> None:
     assert [(block.kind, block.line, block.is_typed, block.file) for block in read.blocks] == [
         ("yaml", 4, False, "edge.yaml"),
         ("yaml", 9, False, None),
-        ("sh", 15, False, None),
-        ("sh", 21, True, None),
+        ("yaml", 14, False, "fleet/node.yaml"),
+        ("sh", 20, False, None),
         ("sh", 26, True, None),
-        ("sh", 32, False, None),
+        ("sh", 31, True, None),
+        ("sh", 37, False, None),
     ]
-    assert [block.not_run for block in read.blocks] == [None, None, "a cluster", None, None, "Docker"]
-    assert [block.only_at_the_end for block in read.blocks] == [False, False, False, False, True, False]
-    assert read.blocks[3].text == "tbms status\n"
+    assert [block.not_run for block in read.blocks] == [None, None, None, "a cluster", None, None, "Docker"]
+    assert [block.only_at_the_end for block in read.blocks] == [False, False, False, False, False, True, False]
+    assert read.blocks[4].text == "tbms status\n"
 
 
 def test_what_is_not_run_without_a_reason_is_run() -> None:

@@ -37,7 +37,9 @@ class Typed:
     @property
     def commands(self) -> str:
         name, text = self.block.file, self.block.text
-        return text if name is None else f"cat > {name} <<'{_END}'\n{text}{_END}\n"
+        if name is None:
+            return text
+        return f"mkdir -p {Path(name).parent}\ncat > {name} <<'{_END}'\n{text}{_END}\n"
 
 
 @dataclass(frozen=True)
