@@ -1,7 +1,8 @@
 """A page is typed, and what the shell prints is what the page shows. Numbers may be others, blanks fewer or more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,8 +12,15 @@ from tests.pages import Page
 
 
 @pytest.fixture
-def does_what_it_says(tmp_path: Path) -> Callable[[Page], None]:
-    checkout, programs = tmp_path / "checkout", tmp_path / "bin"
+def folder() -> Iterator[Path]:
+    """One with a short name: pages put Unix sockets into folders of it, whose paths must not be long."""
+    with TemporaryDirectory(prefix="tbms-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def does_what_it_says(folder: Path) -> Callable[[Page], None]:
+    checkout, programs = folder / "checkout", folder / "bin"
     checkout.mkdir()
     programs.mkdir()
 
