@@ -42,9 +42,10 @@ def edge_listeners(
     """
     filters = [kept_from_clients()]
     if known is not None:
-        filters += [*routed_name_filters(), known_filter(known)]
+        filters += [*routed_name_filters(version), known_filter(known)]
     filters.append(edge_filter(settings, version, known=known is not None))
-    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, nodes, known is not None)
+    reads_names = None if known is None else version
+    clients = _listener("clients", settings.listen, settings, filters, FROM_CLIENTS, nodes, reads_names)
     clients = buffering(clients, settings, version)
     knows_caller = bool(parse_address(settings.egress).path)
     placing = [nodes_of_hop_mark(), retries_of_server()] if knows_caller else [edge_filter(settings, version)]
@@ -62,7 +63,7 @@ def _listener(
     filters: list[HttpFilter],
     removed: tuple[str, ...],
     nodes: Sequence[Node],
-    reads_names: bool = False,
+    reads_names: str | None = None,
 ) -> Listener:
     # The server takes the header off the answers of its own calls, and tells it in `tbms-answer`.
     routes = edge_routes(settings, nodes, settings.upstream_header or name == "egress", reads_names)

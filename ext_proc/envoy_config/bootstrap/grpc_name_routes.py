@@ -28,17 +28,17 @@ from ext_proc.envoy_config.parts.grpc_names import from_header, from_message
 _SAID = tuple(name for name in BEYOND_THE_NAME if name not in STEERING_HEADERS)
 
 
-def grpc_name_routes(grpc: Route, message_bytes: int) -> list[Route]:
+def grpc_name_routes(grpc: Route, message_bytes: int, version: str) -> list[Route]:
     """The routes of the calls that may be known. They lead where `grpc` leads, which takes any gRPC call.
 
     A message of more than `message_bytes` is refused where it would have to be read.
     """
     routes = []
-    reads = from_message(message_bytes)
     for path in NAMING_METHODS:
         headers = [_absent(name) for name in (MODEL_HEADER, "grpc-encoding", *_SAID)]
         match = _match(grpc, path, headers)
-        routes.append(replace(grpc, match=match, typed_per_filter_config=dict(reads), request_headers_to_add=[_told()]))
+        route = replace(grpc, match=match, request_headers_to_add=[_told()])
+        routes.append(from_message(route, path, message_bytes, version))
     # Without version and label. (Envoy takes no regular expression in a route that would say how long a name may be.)
     one_name = HeaderMatcher(name=MODEL_HEADER, string_match=StringMatcher(contains="/"), invert_match=True)
     for path in KNOWN_METHODS:

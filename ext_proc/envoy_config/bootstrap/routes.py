@@ -48,14 +48,14 @@ def edge_routes(
     settings: EnvoySettings,
     nodes: Sequence[Node],
     names_node: bool,
-    reads_names: bool = False,
+    reads_names: str | None = None,
     clusters: Clusters = _OWN,
 ) -> VirtualHost:
     """To the nodes that the server names, one after the other. With `names_node` answers tell which it was.
 
     A node of `nodes` that is reached by the header has routes of its own; a header that names no such node is
-    answered 503, and so the call is asked elsewhere. With `reads_names` the listener has the filters that read names,
-    for some of the calls.
+    answered 503, and so the call is asked elsewhere. With `reads_names`, an Envoy's version, the listener has the
+    filters that read names there, for some of the calls.
     """
     steered = [*[route for node in nodes if node.is_far for route in _far_routes(node)], _nowhere()]
     routes: list[Route] = []
@@ -66,10 +66,10 @@ def edge_routes(
         if again is not None:
             routes += [routed(cluster, match, is_grpc, again) for match in reads]
         routes.append(routed(cluster, RouteMatch(prefix="/"), is_grpc))
-    if reads_names and clusters.grpc is not None:
+    if reads_names is not None and clusters.grpc is not None:
         # All of the calls whose names are read only read.
         grpc = routed(clusters.grpc, RouteMatch(prefix="/"), True, again)
-        named = grpc_name_routes(grpc, settings.limits.named_message_bytes)
+        named = grpc_name_routes(grpc, settings.limits.named_message_bytes, reads_names)
         # REST calls need not be asked for all that those of gRPC say: each condition costs.
         rest = [] if clusters.rest is None else _rest_reads(clusters.rest, again)
         routes = [*rest, *named, *routes]

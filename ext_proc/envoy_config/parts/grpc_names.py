@@ -18,8 +18,10 @@ Why a script and not Envoy's grpc_field_extraction: docs/decisions/121. What it 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import Route
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua, LuaPerRoute
@@ -52,6 +54,7 @@ from ext_proc.envoy_config.parts.matching import (
     when,
 )
 from ext_proc.envoy_config.parts.text import extension
+from ext_proc.envoy_config.parts.versions import limits_by_route
 from mesh.names import MAX_NAME
 
 # Bytes of a message that are read. A name has 255 at most, and stands first in what every protobuf library writes.
@@ -63,7 +66,7 @@ _ONE_NAME = "[^/]{1,765}"
 # Characters that need no escape: the header says a name as `ext_proc.wire.naming.write_model` does. A pattern of Lua's.
 _PLAIN = "[%w%-._~" + "".join("%" + character for character in SEGMENT_SAFE) + "]"
 
-_SCRIPT = f"""\
+_READING = f"""\
 -- The model that a gRPC call names in its message, as a header, where that is all that it says of its model.
 local byte, sub, find, min = string.byte, string.sub, string.find, math.min
 local NAME, SIGNATURE = 10, 26  -- tags of length-delimited fields 1 and 3
@@ -85,8 +88,11 @@ local function content(bytes, at, here, last)
   end
 end
 
--- The name in a ModelSpec, where it says nothing else but a signature.
-local function of_spec(bytes, at, stop)
+-- The name in a message of TF Serving's, whose ModelSpec says nothing else but a signature. The messages of both kinds
+-- begin with their field 1, whose length stands at 7; `here` is behind the bytes that are here, `last` behind all.
+local function of_spec(bytes, here, last)
+  local at, stop = content(bytes, 7, here, here)
+  if not at then return nil end
   local name
   while at < stop do
     local tag = byte(bytes, at)
@@ -102,13 +108,11 @@ local function of_spec(bytes, at, stop)
   return name
 end
 
--- `bytes` begin with the five of the frame; `here` is behind those that are here, `last` behind the message.
-local function named(path, bytes, here, last)
-  if byte(bytes, 6) ~= NAME then return nil end
+-- The name in a message of V2's. The version may come behind it: only another field, or the end, says that there is
+-- none.
+local function of_name(bytes, here, last)
   local from, after = content(bytes, 7, here, here)
   if not from then return nil end
-  if sub(path, 1, 12) == "/tensorflow." then return of_spec(bytes, from, after) end
-  -- The version may come behind the name: only another field, or the end, says that there is none.
   if after < last then
     if after >= here or not V2_NEXT[byte(bytes, after)] then return nil end
     if not content(bytes, after + 1, here, last) then return nil end
@@ -116,51 +120,69 @@ local function named(path, bytes, here, last)
   return sub(bytes, from, after - 1)
 end
 
-function envoy_on_request(handle)
-  local body, headers = handle:body(), handle:headers()
-  headers:remove("content-length")  -- where the message was waited for, Envoy has added it
+-- `named` is one of these two. The header is not there yet: a client's own has been removed.
+local function tell(handle, body, named)
   if not body then return end
   local size = body:length()
   if size < 8 then return end
   local bytes = body:getBytes(0, min(size, 5 + {READ_BYTES}))
-  local packed, a, b, c, d = byte(bytes, 1, 5)
-  if packed ~= 0 or a * 16777216 + b * 65536 + c * 256 + d ~= size - 5 then return end
-  local name = named(headers:get(":path"), bytes, #bytes + 1, size + 1)
+  local packed, a, b, c, d, tag = byte(bytes, 1, 6)
+  if packed ~= 0 or a * 16777216 + b * 65536 + c * 256 + d ~= size - 5 or tag ~= NAME then return end
+  local name = named(bytes, #bytes + 1, size + 1)
   if not name or #name > {MAX_NAME} or name == "." or name == ".." then return end
-  if find(name, "^{_PLAIN}+$") then headers:replace("{NAMED_HEADER}", name) end
+  if find(name, "^{_PLAIN}+$") then handle:headers():add("{NAMED_HEADER}", name) end
 end
 """
+
+
+def _script(on_request: str) -> DataSource:
+    return DataSource(inline_string=f"{_READING}\nfunction envoy_on_request(handle)\n{on_request}end\n")
+
+
+# Each word that a script has with Envoy costs about as much as all that it computes: docs/decisions/173.
+_OF_SPEC, _OF_NAME, _OF_EITHER = "model-spec", "model-name", "either"
+_SCRIPTS = {
+    _OF_SPEC: _script("  tell(handle, handle:body(), of_spec)\n"),
+    _OF_NAME: _script("  tell(handle, handle:body(), of_name)\n"),
+}
+_BEHIND_BUFFER = _script("""\
+  local body, headers = handle:body(), handle:headers()
+  headers:remove("content-length")  -- the filter that has waited for the message has added it
+  tell(handle, body, sub(headers:get(":path"), 1, 12) == "/tensorflow." and of_spec or of_name)
+""")
 
 
 WHOLE_MESSAGE, IN_MESSAGE, IN_HEADER = "tbms-whole-message", "tbms-grpc-name", "tbms-grpc-name-in-header"
 """The names of the filters, by which routes have them stand."""
 
-_SCRIPT_NAME = "model"
 
-
-def routed_name_filters() -> list[HttpFilter]:
+def routed_name_filters(version: str) -> list[HttpFilter]:
     """The filters before the map. None stands but for the calls of a route that says so: `from_message`, `from_header`.
 
     Also a call that no route takes passes none of them: it may have a body that never ends.
     """
-    scripts = {_SCRIPT_NAME: DataSource(inline_string=_SCRIPT)}
-    filters = {
-        WHOLE_MESSAGE: _whole_message(1),  # none at all is refused; a route says how many
-        IN_MESSAGE: extension("envoy.filters.http.lua", Lua(source_codes=scripts)),
-        IN_HEADER: written({}),
-    }
+    filters = {IN_MESSAGE: _lua(Lua(source_codes=_SCRIPTS)), IN_HEADER: written({})}
+    if not limits_by_route(version):
+        # A limit of none at all is refused; a route says how many.
+        scripts = {_OF_EITHER: _BEHIND_BUFFER}
+        filters = {WHOLE_MESSAGE: _whole_message(1), **filters, IN_MESSAGE: _lua(Lua(source_codes=scripts))}
     return [HttpFilter(name=name, typed_config=each.typed_config, disabled=True) for name, each in filters.items()]
 
 
-def from_message(message_bytes: int) -> dict[str, Any]:
-    """What a route says (`typed_per_filter_config`) whose calls name their model in their one message.
+def from_message(route: Route, method: str, message_bytes: int, version: str) -> Route:
+    """The route for calls of this one of NAMING_METHODS that name their model in their one message.
 
     A message of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
     """
-    return {
+    if limits_by_route(version):
+        script = _OF_SPEC if method.startswith("/tensorflow.") else _OF_NAME
+        filters = {IN_MESSAGE: Any.pack(LuaPerRoute(name=script))}
+        return replace(route, typed_per_filter_config=filters, request_body_buffer_limit=message_bytes)
+    filters = {
         WHOLE_MESSAGE: Any.pack(BufferPerRoute(buffer=Buffer(max_request_bytes=message_bytes))),
-        IN_MESSAGE: Any.pack(LuaPerRoute(name=_SCRIPT_NAME)),
+        IN_MESSAGE: Any.pack(LuaPerRoute(name=_OF_EITHER)),
     }
+    return replace(route, typed_per_filter_config=filters)
 
 
 def from_header() -> dict[str, Any]:
@@ -174,7 +196,7 @@ def grpc_name_filters(message_bytes: int) -> list[HttpFilter]:
     A message of more than `message_bytes` is refused by Envoy (UNKNOWN, Payload Too Large).
     """
     unnamed = _unnamed()
-    script = extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
+    script = _lua(Lua(default_source_code=_BEHIND_BUFFER))
     choices = [
         (_named(), execute("from-header", _copied(MODEL_HEADER, NAMED_HEADER))),
         (unnamed, execute("from-message", script)),
@@ -186,6 +208,11 @@ def told_filter() -> HttpFilter:
     """The filter behind the map of known calls, where routes are not ours."""
     to_tell = all_of(has_metadata(KNOWN_NAMESPACE, TELL_KEY), none_of(present(MODEL_HEADER)))
     return when("tbms-told", to_tell, _copied(NAMED_HEADER, MODEL_HEADER))
+
+
+def _lua(config: Lua) -> TypedExtensionConfig:
+    # No route is chosen by what the script writes.
+    return extension("envoy.filters.http.lua", replace(config, clear_route_cache=False))
 
 
 def _whole_message(most_bytes: int) -> TypedExtensionConfig:

@@ -47,7 +47,9 @@ def _says_its_model() -> MatcherMatcherListPredicate:
 NAMED = _says_its_model()
 ROUTES = [
     route
-    for route in grpc_name_routes(Route(match=RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions())), 1024)
+    for route in grpc_name_routes(
+        Route(match=RouteMatch(prefix="/", grpc=RouteMatchGrpcRouteMatchOptions())), 1024, "1.40"
+    )
     if IN_HEADER in route.typed_per_filter_config
 ]
 
