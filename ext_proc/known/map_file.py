@@ -5,9 +5,10 @@ and its path is one of the map's (REST), or its method one of `KNOWN_METHODS` an
 what it says in `x-tbms-named`, at a node in `x-tbms-model`. Then Envoy writes down its nodes, as the server of an edge
 would. Every other call is the server's.
 
-Each predicate costs Envoy a tenth of a microsecond of every call that it is asked about. So gRPC calls come first, by a
-header that no other call has; and where that is `x-tbms-named` nothing is asked again that was asked before the header
-was written (`ext_proc.envoy_config.parts.grpc_names`).
+Each predicate costs Envoy a tenth of a microsecond of every call that it is asked about, more where the header is there.
+So gRPC calls come first, by a header that no other call has; and where that is `x-tbms-named` nothing is asked again that
+was asked before the header was written (`ext_proc.envoy_config.parts.grpc_names`), not even whether it is there: a call
+without it is in no case of the look-up, and then the next predicate is asked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -106,8 +107,9 @@ class MapWriter:
 def _matcher(rest: list[bytes], grpc: list[bytes], named: str) -> bytes:
     cases = []
     if grpc:
-        only_the_name = _READ if named == NAMED_HEADER else [*_GRPC, *_only_the_name()]
-        predicate = matchers.all_of([matchers.present(named), *only_the_name])
+        predicate = (
+            _READ if named == NAMED_HEADER else matchers.all_of([matchers.present(named), *_GRPC, *_only_the_name()])
+        )
         cases.append((predicate, matchers.to_matcher(matchers.exact_match(named, grpc))))
     if rest:
         cases.append((matchers.all_of(_only_the_name()), matchers.to_matcher(matchers.exact_match(":path", rest))))
@@ -133,4 +135,4 @@ def _is_grpc() -> bytes:
 
 
 _GRPC = [matchers.any_of([matchers.equals(":path", path) for path in KNOWN_METHODS]), _is_grpc()]
-_READ = [matchers.none_of(_wrong_timeout())]
+_READ = matchers.none_of(_wrong_timeout())

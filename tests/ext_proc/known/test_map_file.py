@@ -88,7 +88,7 @@ def test_odd_names_are_spelled_exactly(name: str) -> None:
 def test_the_header_of_grpc_names_is_the_callers_choice() -> None:
     model = KnownModel("m", int(Form.GRPC), {"grpc": ((PARTS, ("10.0.0.1:8500",)),)})
     edges, nodes = MapWriter(1).write([model], "v1"), MapWriter(1, MODEL_HEADER).write([model], "v1")
-    assert [content.count(b"x-tbms-named") for content in (edges, nodes)] == [2, 0]
+    assert [content.count(b"x-tbms-named") for content in (edges, nodes)] == [1, 0]
     assert [content.count(b"x-tbms-model") for content in (edges, nodes)] == [0, 2]
 
 
@@ -137,7 +137,6 @@ def test_where_envoy_names_only_what_may_be_known_just_the_deadline_is_looked_at
     assert holds(grpc, {"x-tbms-named": "m"})
     assert holds(grpc, {"x-tbms-named": "m", "grpc-timeout": "1500m"})
     assert not holds(grpc, {"x-tbms-named": "m", "grpc-timeout": "5"})
-    assert not holds(grpc, {"x-tbms-model": "m"})
 
 
 def test_the_headers_that_go_beyond_a_name_are_all_that_edges_read_or_remove() -> None:

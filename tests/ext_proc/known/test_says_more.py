@@ -107,7 +107,7 @@ def is_known(headers: dict[str, str]) -> bool:
     named = {"x-tbms-named": headers["x-tbms-model"]} if holds(NAMED, headers) else {}
     if STEERING.isdisjoint(headers):  # of a client's they are removed before the route is chosen
         assert any(leads(each, headers) for each in ROUTES) is bool(named), "either way the same calls are named"
-    return holds(ON_GRPC, headers | named) and named["x-tbms-named"] in GRPC
+    return holds(ON_GRPC, headers | named) and named.get("x-tbms-named") in GRPC
 
 
 @given(heads())
