@@ -5,10 +5,10 @@ and its path is one of the map's (REST), or its method one of `KNOWN_METHODS` an
 what it says in `x-tbms-named`, at a node in `x-tbms-model`. Then Envoy writes down its nodes, as the server of an edge
 would. Every other call is the server's.
 
-Each predicate costs Envoy a tenth of a microsecond of every call that it is asked about, more where the header is there.
-So gRPC calls come first, by a header that no other call has; and where that is `x-tbms-named` nothing is asked again that
-was asked before the header was written (`ext_proc.envoy_config.parts.grpc_names`), not even whether it is there: a call
-without it is in no case of the look-up, and then the next predicate is asked.
+Each predicate costs Envoy a tenth of a microsecond of every call that it is asked about, and more where the header is
+there. So gRPC calls come first, by a header that no other call has; and where that is `x-tbms-named` nothing is asked
+again that was asked before the header was written (`ext_proc.envoy_config.parts.grpc_names`), not even whether it is
+there: a call without it is in no case of the look-up, and then the next predicate is asked.
 """
 
 from collections.abc import Iterable, Sequence

@@ -20,16 +20,18 @@ def document(version: str, known: str | None = FILE) -> Document:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_clients_listener_has_it_and_the_servers_own_does_not(version: str) -> None:
     clients, egress = (manager(document(version), name)["http_filters"] for name in ("clients", "egress"))
+    # From 1.38 on the script waits for the message by itself: its route limits that.
+    waiting = ["tbms-whole-message"] if version in ("1.36", "1.37") else []
     assert [each["name"] for each in clients] == [
         "envoy.filters.http.header_mutation",
-        "tbms-whole-message",
+        *waiting,
         "tbms-grpc-name",
         "tbms-grpc-name-in-header",
         "tbms-known",
         "tbms",
         "envoy.filters.http.router",
     ]
-    source = clients[4]["config_discovery"]
+    source = clients[-3]["config_discovery"]
     assert source["config_source"]["path_config_source"] == {"path": FILE}
     assert source["type_urls"] == ["type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"]
     assert [each["name"] for each in egress] == ["tbms", "envoy.filters.http.router"]
@@ -37,7 +39,7 @@ def test_the_clients_listener_has_it_and_the_servers_own_does_not(version: str) 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_ours_skips_what_has_its_nodes_before_it_looks_at_anything_else(version: str) -> None:
-    ours = manager(document(version))["http_filters"][5]["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
+    ours = manager(document(version))["http_filters"][-2]["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
     first = ours[0]
     single = first["predicate"]["single_predicate"]
     assert single["input"]["typed_config"]["filter"] == "tbms"
