@@ -7,21 +7,29 @@ PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 NAME   ?= routing
 MINUTES ?= 10
 WORKERS ?= 2
+# Tests of what setup.py compiles: those without Envoys, and one file with.
+HOT     = $(addprefix tests/,$(addprefix ext_proc/,broker edge http2 processing racing server upstream) mesh/routing \
+          integration/racing/test_races.py)
 
 # Bytecode is kept, whatever the caller's environment says, and lies beside the environments: compiling all that a server
 # imports takes longer than everything else that it does at its start.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: demo test lint unit peers test-peers bench soak fuzz protos docs site envoy-configs kuma-policies policies-check dashboards clean
+.PHONY: demo test lint unit peers test-compiled test-peers bench soak fuzz protos docs site envoy-configs kuma-policies policies-check dashboards clean
 
 demo: build/.venv
 	$(BIN)/tbms demo
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load build/.mkdocs
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load build/.mkdocs build/.compiled
 	$(PYTEST) --ignore=tests/peers
+	@$(MAKE) --no-print-directory test-compiled
+
+# What is compiled passes the tests of what it was made from.
+test-compiled: build/.compiled
+	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled:$(CURDIR) $(PYTEST) --import-mode=append $(HOT)
 
 # With examples that `make test` has not: there they are the same at each run.
 unit: build/.venv
@@ -41,9 +49,10 @@ peers:
 test-peers: build/.venv build/.etcd
 	$(BIN)/python -m pytest tests/peers tests/deploy
 
-bench: build/.venv
+# Servers run as they do in the image: compiled.
+bench: build/.venv build/.compiled
 	integration/setup.sh h2load
-	$(BIN)/python -m integration.bench $(NAME)
+	PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m integration.bench $(NAME)
 
 # A fleet under calls while its parts die, hang and leave.
 soak: build/.venv
@@ -90,6 +99,11 @@ build/.venv: pyproject.toml
 
 build/.bare: pyproject.toml integration/setup.sh
 	integration/setup.sh bare $(PYTHON)
+	@touch $@
+
+# Whatever is compiled follows from the sources; what they have not changed is not compiled again.
+build/.compiled: setup.py build/.venv $(shell find ext_proc mesh -name '*.py')
+	integration/setup.sh compiled $(PYTHON)
 	@touch $@
 
 build/.h2load:

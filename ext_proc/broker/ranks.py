@@ -3,6 +3,7 @@
 All times are whole microseconds since the call arrived.
 """
 
+import math
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
@@ -59,7 +60,7 @@ class Rank:
         self.index = index
         self.target = target
         self.candidates = members(target)
-        self.cost_ms = sum([min(estimate.ms, limit_ms) for estimate in estimates])
+        self.cost_ms = math.fsum([min(estimate.ms, limit_ms) for estimate in estimates])
         self.due: int | None = due
         self.latest = latest
         self.state = RankState.WAITING

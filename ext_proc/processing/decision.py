@@ -1,7 +1,7 @@
 """What can be decided about a call; the machine turns a decision into messages."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from ext_proc.errors import CallError
 from ext_proc.processing.request import Head
@@ -75,7 +75,7 @@ class Hold:
     """
 
     collect: bool = False
-    context: object = None
+    context: Any = None
     most: int = 0
     otherwise: Route | None = None
 
@@ -113,7 +113,7 @@ class Held:
     head: Head
     call: Call
     chunks: tuple[bytes, ...]
-    context: object = None
+    context: Any = None
     message: bytes | None = None
     seat: Seat | None = None
     trace: TraceContext | None = None

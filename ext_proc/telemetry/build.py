@@ -1,12 +1,20 @@
-"""What runs here: the version of tbms, its role, and the Python under it."""
+"""What runs here: the version of tbms, its role, the Python under it, and whether its hot rooms are compiled."""
 
 import platform
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from ext_proc.processing import machine
+
+
+def is_compiled() -> bool:
+    """Whether this was built with TBMS_COMPILE=1: the rooms that every call passes are C."""
+    return Path(machine.__file__).suffix != ".py"
 
 
 class BuildInfo(Collector):
@@ -17,6 +25,7 @@ class BuildInfo(Collector):
             "version": metadata.version("tbms"),
             "role": role,
             "python": platform.python_version(),
+            "compiled": "yes" if is_compiled() else "no",
         }
 
     def collect(self) -> Iterable[Metric]:

@@ -191,7 +191,7 @@ def grpc_response(reply: HttpResponse, limit: int) -> Response:
     """A reply to a unary call of gRPC; its message is of at most `limit` bytes. Raises UpstreamError."""
     headers, trailers = reply.headers, reply.trailers
     if not trailers:  # the headers are the trailers where there is nothing but a status
-        headers, trailers = (), headers
+        headers, trailers = trailers, headers
     ends = dict(trailers)
     code = _code(ends.get("grpc-status"))
     if code is None:

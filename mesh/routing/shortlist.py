@@ -161,7 +161,7 @@ class Ranking:
         do: it would answer that there is no such model, which is worse than no answer, as it is untrue.
         """
         order = self.order(model)
-        row = self._cache_map.row(model)
+        row: bytes | None = self._cache_map.row(model)
         leaving = self._cache_map.leaving
         if row is None and not leaving and not self._cache_map.has_declarations:
             return Shortlist(row, ((range(len(order)), order),))

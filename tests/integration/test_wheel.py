@@ -28,7 +28,7 @@ def tbms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = folder / "sources"
     for package in ("ext_proc", "mesh", "integration"):
         shutil.copytree(_ROOT / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(_ROOT / file, sources)
     _run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, sources)
     (wheel,) = folder.glob("*.whl")

@@ -144,7 +144,7 @@ def state_of(edge: Edge) -> list[Any]:
     role = edge.role
     router = role._router
     return [
-        pickle.dumps([vars(memo) for memo in router._shortlists._memos.values()]),
+        pickle.dumps([(memo._young, memo._old) for memo in router._shortlists._memos.values()]),
         pickle.dumps((router.demand._counts._young, router.demand._counts._old)),
         [(node.load.in_flight, node.load.recent) for node in router._nodes.values()],
         list(router._loads._expected),

@@ -285,7 +285,7 @@ class TestNames:
         hold = decided(policy, head, "prod")
         assert hold.collect
         route = asyncio.run(policy.resolve(Held(head, named(head, "prod"), (message("prod"),), hold.context)))
-        spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
+        spec = tfs_pb2.PredictRequest.FromString(unframe(list(map(bytes, route.body)), "identity", 1000)).model_spec
         assert (spec.name, spec.version.value) == ("plain", 7)
         assert route.headers == ()
         assert set(route.nodes) == set(GRPC)
@@ -385,7 +385,7 @@ class TestOldEnvoys:
         hold = decided(policy, head, "both")
         assert not hold.context.plan.races
         route = asyncio.run(policy.resolve(Held(head, named(head, "both"), (message("both"),), hold.context)))
-        spec = tfs_pb2.PredictRequest.FromString(unframe(route.body, "identity", 1000)).model_spec
+        spec = tfs_pb2.PredictRequest.FromString(unframe(list(map(bytes, route.body)), "identity", 1000)).model_spec
         assert spec.name == "svm"
         over_rest = decided(policy, rest("both", (1, 38), BodyMode.NONE))
         assert over_rest.headers == ((":path", "/v1/models/svm:predict"),)

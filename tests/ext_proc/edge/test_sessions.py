@@ -292,7 +292,7 @@ class TestNames:
         route = edge.step(1, "prod", start=True)
         assert dict(route.headers)[":path"] == "/v2/models/seq/versions/3/infer"
         over_grpc = edge.step_over_grpc(1, "prod")
-        request = pb.ModelInferRequest.FromString(unframe(over_grpc.body, "identity", 1000))
+        request = pb.ModelInferRequest.FromString(unframe(list(map(bytes, over_grpc.body)), "identity", 1000))
         assert (request.model_name, request.model_version) == ("seq", "3")
         assert node_of(over_grpc) == node_of(route)
 

@@ -2,6 +2,8 @@
 
 import platform
 from importlib import metadata
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import find_spec
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,7 +35,11 @@ def test_counters_come_out_with_their_labels() -> None:
 
 def test_what_runs_is_told_in_labels() -> None:
     (family,) = text_string_to_metric_families(exposition([BuildInfo("node")]).decode())
-    labels = {"version": metadata.version("tbms"), "role": "node", "python": platform.python_version()}
+    compiled = isinstance(find_spec("ext_proc.processing.machine").loader, ExtensionFileLoader)
+    labels = {
+        "version": metadata.version("tbms"), "role": "node", "python": platform.python_version(),
+        "compiled": "yes" if compiled else "no",
+    }  # fmt: skip
     assert [(sample.name, sample.labels, sample.value) for sample in family.samples] == [
         ("tbms_build_info", labels, 1.0)
     ]
