@@ -19,6 +19,7 @@ from ext_proc.admin.ui.settings import UiSettings
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.broker.model_table import ModelTable, known_models
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
+from ext_proc.contract import KNOWN_MAP_SUFFIX
 from ext_proc.envoy_config import EnvoySettings
 from ext_proc.errors import ConfigError
 from ext_proc.known.settings import KnownMapSettings
@@ -26,6 +27,7 @@ from ext_proc.listen_address import ListenAddress
 from ext_proc.node.settings import NodeRoleSettings
 from ext_proc.recording.settings import RecordingSettings
 from ext_proc.tracing.settings import TracingSettings
+from mesh.address import parse_address
 from mesh.discovery.settings import NodeList
 from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
@@ -134,18 +136,43 @@ class Config(Settings):
                 f"warm.replica_load: {each:g} is less than routing.load_step, {step:g}: loads below the step count "
                 "as equal, so a further copy would get no calls"
             )
-        if self.known.file is not None:
-            self._check_known()
+        if self.known.enabled and self.known.file is not None and (fault := self._against_known()) is not None:
+            raise ConfigError(f"known.file: {fault}")
 
-    def _check_known(self) -> None:
+    @property
+    def known_file(self) -> Path | None:
+        """The file of the map of known calls; None where none is kept: `known_off` says why."""
+        if self.known_off is not None:
+            return None
+        return Path(self.known.file or self._socket + KNOWN_MAP_SUFFIX)
+
+    @property
+    def known_off(self) -> str | None:
+        """Why no map of known calls is kept; None where one is. A map whose file is named is wanted: see `check`."""
+        if not self.known.enabled:
+            return "known.enabled is off"
+        if self.known.file is not None:
+            return None
+        if not self._socket:
+            return "server.listen is no Unix socket, beside which Envoy would find it, and known.file names no place"
+        if not self.envoy.accounts:
+            return "envoy.accounts is off, and nobody would count known calls"
+        return self._against_known()
+
+    @property
+    def _socket(self) -> str:
+        """The path of the server's Unix socket; empty where it listens on a port."""
+        return parse_address(self.server.listen, listening=True).path
+
+    def _against_known(self) -> str | None:
+        """What speaks against a map of known calls in any case."""
         if self.node is not None:
-            if not self.envoy.accounts:
-                raise ConfigError("known.file: envoy.accounts is off, and a node has to hear of known calls")
-            return
+            return None if self.envoy.accounts else "envoy.accounts is off, and a node has to hear of known calls"
         if self.envoy.watch_responses:
-            raise ConfigError("known.file: envoy.watch_responses wants the server to see every call to its reply")
+            return "envoy.watch_responses wants the server to see every call to its reply"
         if not self.envoy.request_ids:
-            raise ConfigError("known.file: envoy.request_ids is off, and calls are shared among nodes by their id")
+            return "envoy.request_ids is off, and calls are shared among nodes by their id"
+        return None
 
 
 def load(path: Path) -> Config:

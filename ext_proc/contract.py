@@ -94,6 +94,10 @@ GATHERED_BY = {CALL_HEADER: r".*; *share(=\?1)?(;.*)?", TLOC_HEADER: r".*; *cros
 # The map of known calls: an Envoy filter out of a file which the server writes, under this name in the file and in the
 # filter chain. It names the nodes of a call as the server would, in the same metadata. See docs/known-calls.md.
 KNOWN_FILTER = "tbms-known"
+KNOWN_MAP_SUFFIX = ".known.pb"
+"""What its file is called behind the name of the server's Unix socket, unless it is named: no other server has that
+socket, so none has that map.
+"""
 NODE_LISTENER = "models"
 """The listener of a node's Envoy, whose calls in flight its server asks for before it unloads what that map has had."""
 

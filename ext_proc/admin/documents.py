@@ -110,11 +110,11 @@ class KnownMapStatus(TypedDict):
     envoys_age_seconds: NotRequired[float | None]
     """Since Envoy was first seen to have it."""
     taken: bool | None
-    """Whether that is what the file says; None where Envoy cannot be asked."""
+    """Whether that is what the file says; None where Envoy cannot be asked, or has no filter that reads a map."""
     refused: int
     """Files that Envoy has refused."""
     cause: str | None
-    """Why Envoy could not be asked."""
+    """Why Envoy does not tell what it has."""
 
 
 class WaysStatus(TypedDict):
@@ -173,6 +173,8 @@ class EdgeStatus(TypedDict):
     models_not_shown: int
     sessions: NotRequired[SessionsStatus]
     known: NotRequired[KnownMapStatus]
+    known_off: NotRequired[str | None]
+    """Why no map of known calls is kept; None where one is."""
     ways: NotRequired[WaysStatus]
     races: NotRequired[RacesStatus]
     batches: NotRequired[Mapping[str, BatchesStatus]]
@@ -226,6 +228,8 @@ class NodeStatus(TypedDict):
     batches: NotRequired[Mapping[str, BatchesStatus]]
     """By model, where this node gathers calls; models that no setting names are `(other)`."""
     known: NotRequired[KnownMapStatus]
+    known_off: NotRequired[str | None]
+    """Why no map of known calls is kept; None where one is."""
 
 
 class EdgeDocument(ProcessStatus, EdgeStatus):

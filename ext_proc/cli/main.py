@@ -50,9 +50,13 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
         raise typer.Exit(Exit.FAILED) from None
     if as_json:
         role = "edge" if loaded.node is None else "node"
-        print_json(console(), {"config": str(config), "ok": True, "role": role, "admin": loaded.admin})
+        file, off = loaded.known_file, loaded.known_off
+        known = {"known_file": None if file is None else str(file), "known_off": off}
+        print_json(console(), {"config": str(config), "ok": True, "role": role, "admin": loaded.admin, **known})
     else:
         typer.echo(f"{config}: ok")
+        if loaded.known_off is not None:
+            typer.echo(f"No known calls: {loaded.known_off}.")
 
 
 @app.command("envoy-config")
@@ -66,10 +70,11 @@ def envoy_config(
     from ext_proc.config import load
 
     loaded = load(config)
-    bootstrap = bootstrap_for(loaded, envoy_version)
+    laid = lay_map(loaded)
+    bootstrap = bootstrap_for(loaded, envoy_version, laid.file)
     typer.echo(as_json_text(bootstrap) if as_json else bootstrap, nl=False)
-    if (warning := lay_map(loaded)) is not None:
-        typer.echo(warning, err=True)
+    if laid.warning is not None:
+        typer.echo(laid.warning, err=True)
 
 
 @app.command("known-map")

@@ -41,6 +41,7 @@ def _edge(status: EdgeDocument) -> Iterator[str]:
         yield f"  map of known calls: {map_line(known)}"
         if not status.get("logs"):
             yield "    Envoy's access log is not open: known calls are not counted"
+    yield from _known_off(status)
     nodes = status["nodes"]
     alive, loads = sum(node["alive"] for node in nodes), sum(node["load"] for node in nodes)
     yield f"  nodes: {alive} of {len(nodes)} alive, {loads:g} calls in flight, {len(status['left_out'])} left out"
@@ -80,11 +81,17 @@ def map_line(known: KnownMapStatus) -> str:
     return f"{ours}; Envoy has version {known['envoys_version']}{has}{refused}"
 
 
+def _known_off(status: StatusDocument) -> Iterator[str]:
+    if (why := status.get("known_off")) is not None:
+        yield f"  map of known calls: none, since {why}"
+
+
 def _node(status: NodeDocument) -> Iterator[str]:
     states = Counter(model["state"] for model in status["models"])
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     in_flight = sum(model["in_flight"] for model in status["models"])
     yield f"  models: {told or 'none'}; {in_flight} calls and sessions use them"
     yield f"  model server: {status['model_server']}"
+    yield from _known_off(status)
     if status["store_failures"]:
         yield f"  store: could not be asked about {len(status['store_failures'])} models"

@@ -36,7 +36,7 @@ from mesh.routing.placement import NodeStanding
 from mesh.routing.router import Router
 
 _WORDS = {
-    Ground.NO_MAP: "The server names its nodes: no map of known calls is kept here (known.file).",
+    Ground.NO_MAP: "The server names its nodes: no map of known calls is kept here ({}).",
     Ground.UNMAPPED: "The server names its nodes.",
     Ground.MORE: "The server names its nodes: the call says or asks for more than a map knows, which is the plain name "
     "of a model in its usual spelling.",
@@ -61,7 +61,7 @@ _ABSENCES = {
 class EdgeExplainer:
     """Explains calls. `clock` in seconds, monotonic; `probe_failure` says why a node's last probe failed.
 
-    `margin_ms` is that of races.
+    `margin_ms` is that of races; `known_off` says why there is no keeper of a map, where there is none.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class EdgeExplainer:
         estimates: Estimates,
         margin_ms: float,
         keeper: MapKeeper[KnownModels] | None,
+        known_off: str | None,
         probe_failure: Callable[[str], str | None],
         clock: Callable[[], float],
     ) -> None:
@@ -81,6 +82,7 @@ class EdgeExplainer:
         self._estimates = estimates
         self._margin_ms = margin_ms
         self._keeper = keeper
+        self._known_off = known_off
         self._probe_failure = probe_failure
         self._clock = clock
 
@@ -135,7 +137,7 @@ class _Explaining:
         if isinstance(context, HeldForSequence):
             return _told(Way.DECIDED, Ground.SESSION, _SEQUENCE, call)
         (ground,), plan = self._insight.grounds, self._insight.plan
-        way, why = way_of(ground), _WORDS[ground]
+        way, why = way_of(ground), _WORDS[ground].format(self._of._known_off)
         target = Candidate(call.model, call.version, call.label) if plan is None else members(plan.candidates[0])[0]
         told = _told(way, ground, why, call, names=self._insight.steps)
         told["goes_to"] = target.title
@@ -181,6 +183,8 @@ class _Explaining:
                 told["why"] += " It says more than a name, too, and would ask in any case."
         elif found["taken"] is False:
             told["why"] += " The map has its model, but that version is not in force in Envoy yet."
+        elif self._of._keeper is not None and self._of._keeper.unread:
+            told["why"] += " The map has its model, but Envoy has no filter that reads the map."
         else:
             told["way"], told["ground"] = Way.KNOWN, ""
             told["why"] = "Its Envoy sends it by the map of known calls, and does not ask the server."

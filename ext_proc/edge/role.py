@@ -134,7 +134,7 @@ class EdgeRole:
         )
         self._explainer = EdgeExplainer(
             self.policy, self._router, self._sessions, estimates, broker.margin_ms, self._map_keeper,
-            self._population.probe_failure, clock,
+            config.known_off, self._population.probe_failure, clock,
         )  # fmt: skip
         self._collectors: tuple[Collector, ...] = (
             self._population, self._ways, unbrokered, *self._races.collectors(), *self._racer.collectors(),
@@ -167,9 +167,9 @@ class EdgeRole:
     def _keeper_of_map(self) -> MapKeeper[KnownModels] | None:
         """The keeper of the map of known calls, where there is one."""
         config = self._config
-        if config.known.file is None:
+        if (file := config.known_file) is None:
             return None
-        keeper = MapKeeper(self._known, Path(config.known.file), config.envoy.admin, config.known.models, self._clock)
+        keeper = MapKeeper(self._known, file, config.envoy.admin, config.known.models, self._clock)
         self._cache_map.on_loss, self._router.on_loss = keeper.lost, lambda: keeper.lost("")
         return keeper
 
@@ -243,6 +243,7 @@ class EdgeRole:
             document["batches"] = self._batches.status()
         if self._map_keeper is not None:
             document["known"] = known_status(self._map_keeper, self._clock())
+        document["known_off"] = self._config.known_off
         return document
 
     def collectors(self) -> Iterable[Collector]:

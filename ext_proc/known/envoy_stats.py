@@ -15,7 +15,7 @@ _ACTIVE = "http.{}.downstream_rq_active"
 
 
 class EnvoyAway(Exception):
-    """Envoy's admin interface did not answer, or knows of no map; the message is one sentence.
+    """Envoy's admin interface did not answer, or not as Envoy does; the message is one sentence.
 
     `refused`: nobody listens there.
     """
@@ -23,6 +23,13 @@ class EnvoyAway(Exception):
     def __init__(self, words: str, refused: bool = False) -> None:
         super().__init__(words)
         self.refused = refused
+
+
+class NoFilter(EnvoyAway):
+    """Envoy has no filter that reads a map: it was configured without one, or has not read its listeners yet."""
+
+    def __init__(self) -> None:
+        super().__init__("It has no filter that reads the map: its configuration was rendered without one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,10 @@ class Taken:
 
 
 async def ask_envoy(admin: str, listener: str | None = None) -> Taken:
-    """Asks the admin interface at `ip:port` or `unix:/path`, about the map and a listener. Raises EnvoyAway."""
+    """Asks the admin interface at `ip:port` or `unix:/path`, about the map and a listener.
+
+    Raises EnvoyAway, and NoFilter of an Envoy that has no map.
+    """
     of_map = f"{_SCOPE}(version_text|update_rejected|update_success|config_reload)"
     names = [of_map] if listener is None else [of_map, _ACTIVE.format(listener)]
     asked = {"format": "json", "filter": f"^({'|'.join(names)})$".replace(".", "[.]")}
@@ -48,13 +58,15 @@ async def ask_envoy(admin: str, listener: str | None = None) -> Taken:
     except MeshError as error:
         raise EnvoyAway(str(error), _is_refusal(error.__context__)) from None
     except (KeyError, TypeError, ValueError):
-        raise EnvoyAway("It does not tell of a map.") from None
+        raise EnvoyAway("It does not answer as Envoy does.") from None
 
 
 def _read(document: dict[str, list[dict[str, object]]], listener: str | None) -> Taken:
     stats = {str(stat["name"]): str(stat["value"]) for stat in document["stats"] if "name" in stat}
     taken, reloads = (int(stats.get(_SCOPE + name, 0)) for name in ("update_success", "config_reload"))
     active = None if listener is None else stats.get(_ACTIVE.format(listener))
+    if _SCOPE + "version_text" not in stats:
+        raise NoFilter
     # Envoy counts a file as taken when its main thread has read it, and as a reload once each worker has it.
     version, refused = stats[_SCOPE + "version_text"], int(stats[_SCOPE + "update_rejected"])
     return Taken(version, refused, reloads >= taken, None if active is None else int(active))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ext_proc.contract import NAMED_HEADER
-from ext_proc.known.envoy_stats import EnvoyAway, Taken, ask_envoy
+from ext_proc.known.envoy_stats import EnvoyAway, NoFilter, Taken, ask_envoy
 from ext_proc.known.file import make_if_absent
 from ext_proc.known.map_file import MapWriter
 from ext_proc.wake_up import WakeUp
@@ -64,6 +64,11 @@ class Listener(Protocol):
 
     def away(self, refused: bool) -> None:
         """Envoy cannot be asked; `refused` as in `EnvoyAway`."""
+
+    def has_none(self, number: int) -> None:
+        """Envoy has no filter that reads a map. If it gets one, that begins with the map of that number, or a later
+        one; 0: with one of somebody else.
+        """
 
 
 @dataclass(slots=True)
@@ -123,7 +128,9 @@ class MapKeeper(Generic[AnyTable]):
         self.refused = 0
         """Files that Envoy has refused."""
         self.away: str | None = None
-        """Why Envoy could not be asked the last time."""
+        """Why Envoy did not tell what it has the last time."""
+        self.unread = False
+        """Whether that was because it has no filter that reads the map."""
 
     @property
     def taken(self) -> bool | None:
@@ -254,14 +261,17 @@ class MapKeeper(Generic[AnyTable]):
 
     async def _ask(self) -> None:
         refused, before = False, self._last
+        number = 0 if self.written is None else self.written.number  # what lies there when Envoy is asked
         try:
-            self._last, self.away = await ask_envoy(self._admin, self._counted), None
+            self._last, self.away, self.unread = await ask_envoy(self._admin, self._counted), None, False
             if before is None or self._last.version != before.version:
                 self.in_force_since = self._clock()
         except EnvoyAway as error:
-            self.away, refused = str(error), error.refused
+            self.away, refused, self.unread = str(error), error.refused, isinstance(error, NoFilter)
         if self._listener is not None:
-            if self.away is not None:
+            if self.unread:
+                self._listener.has_none(number)
+            elif self.away is not None:
                 self._listener.away(refused)
             elif self._last is not None and self._last.everywhere:
                 self._listener.told(self._number(self._last.version), self._last.active)

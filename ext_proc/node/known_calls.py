@@ -114,6 +114,15 @@ class KnownCalls:
         if refused and not self._logs and written is not None:
             # An Envoy that starts opens its admin interface first, and reads the file then.
             self._departures.is_gone(written.number, self._clock())
+        self._close()
+
+    def has_none(self, number: int) -> None:
+        """See `Listener.has_none`. Such an Envoy asks about every call, as ever."""
+        if number:
+            self._departures.is_gone(number, self._clock())
+        self._close()
+
+    def _close(self) -> None:
         if self._models.is_open:
             self._models.is_open = False
             self.keeper.lost("")

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
 
 from aiohttp.web import AbstractRouteDef
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -66,19 +65,19 @@ class NodeRole(Collector):
         self._publisher: ResidencyPublisher | None = None
         self._reports: list[Collector] = []
         self._upstream: Upstream | None = None
-        self._known = self._known_calls(config)
+        self._known, self._known_off = self._known_calls(config), config.known_off
         registration = settings.registration
         self._registering = Registering(() if registration is None else open_registrations(registration))
 
     def _known_calls(self, config: Config) -> KnownCalls | None:
         """The map of known calls, where there is one."""
-        settings, known = self._settings, config.known
-        if known.file is None:
+        settings = self._settings
+        if (file := config.known_file) is None:
             return None
         batching = settings.batching
         return KnownCalls(
-            known,
-            Path(known.file),
+            config.known,
+            file,
             config.envoy.admin,
             rest=settings.rest,
             grpc=settings.cache.loader.address,
@@ -204,6 +203,7 @@ class NodeRole(Collector):
             document["batches"] = self._batches.status()
         if self._known is not None:
             document["known"] = known_status(self._known.keeper, self._clock())
+        document["known_off"] = self._known_off
         return document
 
     def collectors(self) -> Iterable[Collector]:

@@ -49,7 +49,7 @@ class MeshServers:
                 {"id": "node-a", "rest": node[0], "grpc": node[1], "models": sorted(models), "residency": publish}
             ],
             "envoy": {"egress": f"unix:{self.client_folder}/egress.sock", "server_wait_seconds": 30.0},
-            "known": {"file": str(self.client_folder / "known.pb"), "seconds": 0.1},
+            "known": {"seconds": 0.1},
             # Sidecars come and go in front of these servers.
             "probe": {"failures": 100},
         }
@@ -62,7 +62,7 @@ class MeshServers:
                 "cache": {"folder": str(self.node_folder / "cache"), "loader": {"address": f"127.0.0.1:{grpc}"}},
             },
             "envoy": {"admin": admin},
-            "known": {"file": str(self.node_folder / "known.pb"), "seconds": 0.1},
+            "known": {"seconds": 0.1},
         }
         for name, section in (sections or {}).items():
             for document in (at_edge, at_node):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ext_proc.cli.envoy_config import lay_map
+from ext_proc.config import load
 from ext_proc.envoy_config import EnvoySettings, render
 from integration.stack.sidecar import Section, Sidecar
 
@@ -30,4 +32,7 @@ class KnownToEnvoy(Sidecar):
     def _render_bootstrap(self) -> None:
         with_files = EnvoySettings.model_validate({**self._sections["envoy"], "endpoints_dir": str(self._endpoints)})
         server = self._sections["server"]["listen"]
-        self._bootstrap.write_text(render(with_files, version=self.version, server=server, nodes=()))
+        known = lay_map(load(self.config)).file
+        assert known is not None
+        text = render(with_files, version=self.version, server=server, nodes=(), known=str(known))
+        self._bootstrap.write_text(text)

@@ -75,12 +75,8 @@ class Sidecar:
                 self._sections.setdefault(name, {}).update(section)
             else:
                 self._sections[name] = list(section)
-        is_node, watches = "node" in self._sections, self._sections["envoy"].get("watch_responses")
-        if "known" in self._sections or not (is_node or watches):
-            # Soon enough for tests to meet it: most make a few calls and are done. A node with a map takes more than a
-            # second to unload a model, so that one has it where that is wanted.
-            known = {"file": str(folder / "known.pb"), "seconds": 0.1}
-            self._sections["known"] = {**known, **self._sections.get("known", {})}
+        # Soon enough for tests to meet known calls: most make a few and are done.
+        self._sections["known"] = {"seconds": 0.1, **self._sections.get("known", {})}
         self.server = Process("tbms server", [TBMS, "serve", "--config", self.config], folder / "server.log")
         self.envoy = Process(
             f"Envoy {envoy}",
@@ -159,8 +155,7 @@ class Sidecar:
         # As `tbms envoy-config` does, without two seconds of imports each time.
         with _rendering:
             config = load(self.config)
-            text = bootstrap_for(config, self.version)
-        lay_map(config)
+            text = bootstrap_for(config, self.version, lay_map(config).file)
         self._bootstrap.write_text(text, encoding="utf-8")
 
 

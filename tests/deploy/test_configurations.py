@@ -43,8 +43,8 @@ def test_its_sockets_and_map_share_a_folder_with_envoy(path: str) -> None:
     config = configuration(path)
     listen = parse_address(config.server.listen).path
     assert listen.startswith("/run/tbms")
-    if config.known.file is not None:
-        assert config.known.file.rpartition("/")[0] == listen.rpartition("/")[0]
+    assert config.known_file is not None
+    assert str(config.known_file.parent) == listen.rpartition("/")[0]
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -56,7 +56,8 @@ def test_commands_of_a_node_stay_on_its_machine(path: str) -> None:
 
 @pytest.mark.parametrize("path", WITH_AN_ENVOY_OF_OURS)
 def test_an_envoy_can_be_rendered_for_it(path: str) -> None:
-    assert "static_resources" in yaml.safe_load(bootstrap_for(configuration(path), "1.38"))
+    config = configuration(path)
+    assert "static_resources" in yaml.safe_load(bootstrap_for(config, "1.38", config.known_file))
 
 
 def test_the_image_expects_the_admin_port_that_the_examples_have() -> None:

@@ -286,9 +286,9 @@ def test_clients_wait_for_the_edge_of_their_host() -> None:
     edge = config_of("per-host", workload_of("per-host", "tbms-edge"))
     pod = workload_of("per-host", "client")["spec"]["template"]["spec"]
     awaited = {each["hostPath"]["path"]: each["hostPath"]["type"] for each in pod["volumes"] if "hostPath" in each}
-    here = {path.replace("/run/tbms-host", "/run/tbms") for path in (edge.server.listen, str(edge.known.file))}
+    here = {path.replace("/run/tbms-host", "/run/tbms") for path in (edge.server.listen, str(edge.known_file))}
     assert awaited == {
-        "/run/tbms": "Directory", "/run/tbms/ext_proc.sock": "Socket", "/run/tbms/known.pb": "File"
+        "/run/tbms": "Directory", "/run/tbms/ext_proc.sock": "Socket", "/run/tbms/ext_proc.sock.known.pb": "File"
     }  # fmt: skip
     assert {path.removeprefix("unix:") for path in here} <= awaited.keys()
 

@@ -11,6 +11,7 @@ from ext_proc.telemetry.metrics import Metrics, exposition
 from tests.deploy.files import DEPLOY
 
 NODE = """
+server: {{listen: "unix:{folder}/tbms.sock"}}
 node:
   publish: 127.0.0.1:0
   store: {{url: "file://{folder}/store"}}

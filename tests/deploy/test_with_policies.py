@@ -44,8 +44,8 @@ def test_sidecars_look_for_sockets_and_map_where_the_servers_have_them(folder: P
     for path in ("components/edge-sidecar", "components/node"):
         config = configuration(f"kubernetes/{path}/tbms.yaml")
         wanted = [parse_address(config.server.listen).path]
-        if config.known.file is not None:
-            wanted += [config.known.file, parse_address(config.envoy.egress).path]
+        if config.node is None:
+            wanted += [str(config.known_file), parse_address(config.envoy.egress).path]
         assert [each for each in wanted if each not in text] == []
 
 

@@ -47,5 +47,18 @@ async def every_kind(edge: Sidecar, names: Sequence[str]) -> AsyncIterator[dict[
         yield {kind: await opened.enter_async_context(steady(ask, workers=WORKERS)) for kind, ask in kinds.items()}
 
 
+async def more_known(*servers: Sidecar) -> None:
+    """Returns once each server has heard of calls that its Envoy has sent by itself meanwhile."""
+
+    async def carried(server: Sidecar) -> int:
+        return int((await server.status())["calls"].get("known", 0))
+
+    async with asyncio.timeout(60):
+        for server in servers:
+            before = await carried(server)
+            while await carried(server) <= before:
+                await asyncio.sleep(0.02)
+
+
 async def more(outcomes: dict[str, Outcomes], number: int) -> None:
     await asyncio.gather(*(each.more(number) for each in outcomes.values()))

@@ -133,9 +133,9 @@ def _edge(wishes: Wishes) -> _Edge:
     settings = edge_settings(config)
     if "egress" not in config.envoy.model_fields_set:
         settings = settings.model_copy(update={"egress": config.server.egress or EGRESS})
-    if wishes.known and config.known.file is None:
-        raise ConfigError(f"--known: {wishes.config} says no known.file; write --no-known, or say it there")
-    return _Edge(config.server.listen, config.known.file, settings)
+    if wishes.known and config.known.enabled and config.known_off is not None:
+        raise ConfigError(f"--known: {wishes.config} has no map: {config.known_off}; write --no-known, or mend that")
+    return _Edge(config.server.listen, _text(config.known_file), settings)
 
 
 def _node(wishes: Wishes, version: KumaVersion) -> _Node:
@@ -144,7 +144,8 @@ def _node(wishes: Wishes, version: KumaVersion) -> _Node:
     config = load(wishes.node_config)
     if config.node is None:
         raise ConfigError(f"--node-config: {wishes.node_config} is an edge's: it has no section `node`")
-    known = config.known.file
+    # What lies beside the socket is not enough: a sidecar has to find it before its server has started.
+    known = None if config.known.file is None else _text(config.known_file)
     if wishes.known and known is not None and version.has_admin_socket and config.envoy.admin == _OWN_ADMIN_PORT:
         raise ConfigError(
             f"envoy.admin: {wishes.node_config} says {config.envoy.admin}, but with known.file a node has to ask its "
@@ -153,6 +154,10 @@ def _node(wishes: Wishes, version: KumaVersion) -> _Node:
             "--no-known"
         )
     return _Node(config.node.hold_seconds, gathered_calls(config.node.batching), known)
+
+
+def _text(file: Path | None) -> str | None:
+    return None if file is None else str(file)
 
 
 def _naming(version: KumaVersion, text: str | None) -> Naming:

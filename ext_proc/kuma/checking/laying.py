@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ext_proc.contract import KNOWN_MAP_SUFFIX
 from ext_proc.kuma.checking.documents import Folder, Form
 
 _TMPFILES = re.compile(r"^[fFCwL]\+?[!\-=~^]*\s+(\S+)", re.MULTILINE)
@@ -31,8 +32,9 @@ def _lays(path: str, file: Path, text: str, folder: Folder) -> bool:
     if path in _TMPFILES.findall(text) or (_BEFORE.search(text) and path in text):
         return True
     first = _UNIT_LINE.findall(text)
-    # `tbms known-map` lays what its configuration names.
-    configured = any(path in str(body) for beside, body in folder.others if beside.parent == file.parent)
+    # `tbms known-map` lays what its configuration names, or what lies beside the socket that it names.
+    socket = path.removesuffix(KNOWN_MAP_SUFFIX)
+    configured = any(socket in str(body) for beside, body in folder.others if beside.parent == file.parent)
     return any(path in line or (_COMMAND in line and configured) for line in first)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from ext_proc.contract import KNOWN_MAP_SUFFIX
 from ext_proc.envoy_config import EnvoySettings, GatheredCalls
 from ext_proc.errors import ConfigError
 from ext_proc.kuma.rendering.names import Naming, service_cluster, service_kri
@@ -24,9 +25,10 @@ _KEY = re.compile(r"([a-z0-9][-a-z0-9.]{0,252}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61
 
 # Folder and files that server and sidecar share, unless they are told otherwise.
 FOLDER = "/run/tbms"
-SOCKET = f"unix:{FOLDER}/ext_proc.sock"
+_SOCKET = f"{FOLDER}/ext_proc.sock"
+SOCKET = f"unix:{_SOCKET}"
 EGRESS = f"unix:{FOLDER}/egress.sock"
-KNOWN_MAP = f"{FOLDER}/known.pb"
+KNOWN_MAP = _SOCKET + KNOWN_MAP_SUFFIX
 
 Labels = tuple[tuple[str, str], ...]
 """Labels in the order in which they are written."""

@@ -29,7 +29,7 @@ node:
 
 def app(folder: Path, text: str) -> App:
     path = folder / "tbms.yaml"
-    path.write_text(text)
+    path.write_text(f"server: {{listen: 'unix:{folder}/tbms.sock'}}\n{text}")
     return App(path)
 
 
@@ -51,6 +51,7 @@ async def test_an_edge_says_what_its_document_has(tmp_path: Path) -> None:
     assert set(second["residency"]) == set(said["nodes"][1]["residency"])
     assert (second["residency"]["address"], second["residency"]["heard"]) == ("127.0.0.1:3", False)
     assert status["models"] == {"bert": {"a": "available"}}
+    assert (status["known"]["file"], status["known_off"]) == (f"{tmp_path}/tbms.sock.known.pb", None)
 
 
 def test_a_node_says_what_its_document_has(tmp_path: Path) -> None:

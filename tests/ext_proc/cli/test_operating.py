@@ -30,7 +30,7 @@ def serving(folder: Path, name: str, text: str) -> Iterator[str]:
     """The admin port of a process with that configuration, on a loop of its own: commands have theirs."""
     path = folder / f"{name}.yaml"
     admin = f"unix:{folder}/{name}.sock"
-    path.write_text(f"server: {{admin: '{admin}'}}\n{text}")
+    path.write_text(f"server: {{admin: '{admin}', listen: 'unix:{folder}/{name}.ext_proc'}}\n{text}")
     ready, over = threading.Event(), threading.Event()
     stop: list[Any] = []
 
@@ -206,7 +206,19 @@ def test_a_node_tells_residency_and_leases(tmp_path: Path, monkeypatch: pytest.M
 def test_a_configuration_file_names_the_port(edge: str) -> None:
     path = edge.removeprefix("unix:").removesuffix(".sock") + ".yaml"
     assert list(document("status", "-c", path)) == [edge]
-    assert document("check", "-c", path) == {"config": path, "ok": True, "role": "edge", "admin": edge}
+    assert document("check", "-c", path) == {
+        "config": path, "ok": True, "role": "edge", "admin": edge,
+        "known_file": path.removesuffix(".yaml") + ".ext_proc.known.pb", "known_off": None,
+    }  # fmt: skip
+    assert tbms("check", "-c", path).stdout == f"{path}: ok\n"
+
+
+def test_a_configuration_without_known_calls_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "tbms.yaml"
+    path.write_text("known: {enabled: false}")
+    assert tbms("check", "-c", str(path)).stdout == f"{path}: ok\nNo known calls: known.enabled is off.\n"
+    told = document("check", "-c", str(path))
+    assert (told["known_file"], told["known_off"]) == (None, "known.enabled is off")
 
 
 def test_what_is_wrong_with_a_file_is_a_document_too(tmp_path: Path) -> None:

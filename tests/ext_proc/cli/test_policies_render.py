@@ -131,6 +131,9 @@ def test_a_nodes_map_is_that_of_its_configuration(kuma: str, admin: str, tmp_pat
     wishes = Wishes(**(HERE | {"kuma": kuma}), node_config=node)
     assert description(wishes).known_at_nodes == "/run/tbms/known.pb"
     assert description(replace(wishes, known=False)).known_at_nodes is None
+    # Beside the socket it would lie as well, but that it lies there before the sidecar starts is another's business.
+    node.write_text(NODE.replace("known:", "# known:"))
+    assert description(wishes).known_at_nodes is None
 
 
 def test_a_nodes_map_needs_a_place_at_which_its_envoy_tells_what_it_goes_by(tmp_path: Path) -> None:
@@ -140,9 +143,21 @@ def test_a_nodes_map_needs_a_place_at_which_its_envoy_tells_what_it_goes_by(tmp_
         description(Wishes(**(HERE | {"kuma": "2.14"}), node_config=node))
 
 
-def test_a_configuration_without_a_map_needs_a_word(tmp_path: Path) -> None:
+def test_the_map_is_where_the_configuration_has_it(tmp_path: Path) -> None:
     file = tmp_path / "tbms.yaml"
     file.write_text("server: {}\n")
+    assert description(Wishes(**HERE, config=file)).known == KNOWN_MAP
+    file.write_text("server: {listen: 'unix:/srv/a.sock'}\n")
+    assert description(Wishes(**HERE, config=file)).known == "/srv/a.sock.known.pb"
+    assert description(Wishes(**HERE, config=file, known=False)).known is None
+    file.write_text("known: {enabled: false}\n")
+    assert description(Wishes(**HERE, config=file)).known is None
+
+
+@pytest.mark.parametrize("text", ["server: {listen: '127.0.0.1:9500'}", "envoy: {request_ids: false}"])
+def test_a_configuration_that_cannot_have_a_map_needs_a_word(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "tbms.yaml"
+    file.write_text(text)
     with pytest.raises(ConfigError, match=r"^--known: "):
         description(Wishes(**HERE, config=file))
     assert description(Wishes(**HERE, config=file, known=False)).known is None

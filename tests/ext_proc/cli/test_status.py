@@ -101,6 +101,13 @@ def test_an_edge_in_sentences() -> None:
     assert any("known calls are not counted" in line for line in lines("e:1", unseen))  # type: ignore[arg-type]
 
 
+def test_without_a_map_it_is_said_why() -> None:
+    line = "  map of known calls: none, since known.enabled is off"
+    assert line not in list(lines("e:1", edge()))
+    for status in (edge(), node_status(entry("bert"))):
+        assert line in list(lines("p:1", {**status, "known_off": "known.enabled is off"}))
+
+
 def test_rates_are_of_what_came_since_the_last_look() -> None:
     status = edge()
     first = look("e:1", status, None, 2.0, {})

@@ -48,7 +48,9 @@ class Edge:
 
     def __init__(self, **sections: Any) -> None:
         self.now = 1000.0
-        self.role = EdgeRole(parse(yaml.safe_dump({**CONFIG, **sections}), "tbms.yaml"), lambda: self.now)
+        # Without a map unless it is asked for: its keeper's timer takes a running loop.
+        document = {"known": {"enabled": False}, **CONFIG, **sections}
+        self.role = EdgeRole(parse(yaml.safe_dump(document), "tbms.yaml"), lambda: self.now)
         self.role._router.on_loss = lambda: None  # the keeper's timer, which takes a running loop
         self.role._router.update(Node(**{**each, "models": frozenset(each["models"])}) for each in self.nodes())
 
@@ -221,6 +223,12 @@ def test_a_session_is_told_with_its_node() -> None:
     assert node["why"].endswith("the session's node")
 
 
+def test_without_a_map_it_is_said_why() -> None:
+    told = Edge().explain(predict("plain"))
+    assert (told["way"], told["ground"], told["map"]) == ("decided", "no-map", None)
+    assert told["why"].endswith("no map of known calls is kept here (known.enabled is off).")
+
+
 def test_the_map_decides_only_where_a_call_says_no_more_than_a_name(tmp_path: Path) -> None:
     edge = Edge(known={"file": str(tmp_path / "known.pb")})
     keeper = edge.role._map_keeper
@@ -240,6 +248,12 @@ def test_the_map_decides_only_where_a_call_says_no_more_than_a_name(tmp_path: Pa
     keeper.written = Written(1, "1", 1, 1, edge.now)
     told = edge.explain(predict("plain"))
     assert (told["way"], told["ground"]) == ("known", "")
+    keeper.unread = True
+    told = edge.explain(predict("plain"))
+    assert (told["way"], told["ground"]) == ("decided", "unmapped")
+    assert told["why"].endswith("Envoy has no filter that reads the map.")
+    keeper.unread = False
+    told = edge.explain(predict("plain"))
     assert told["map"] is not None
     assert sum(share["share"] for share in told["map"]["shares"]) == pytest.approx(1.0)
     for path, headers, more in [

@@ -204,6 +204,37 @@ def test_an_envoy_that_says_nothing_is_waited_for_unless_it_is_gone(tmp_path: Pa
     play(tmp_path, scenario)
 
 
+def test_an_envoy_without_a_filter_that_reads_the_map_is_not_waited_for(tmp_path: Path) -> None:
+    """Its configuration is an older one: a node that could have a map is none the worse for it."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.load("a", "b")
+        assert scene.write() == set(), "Envoy has told of no map"
+        scene.known.has_none(scene.written)
+        assert scene.write() == set()
+        async with asyncio.timeout(0.2):
+            await scene.cache.manager.commands.unload("a")
+        assert scene.known.untold == 0
+
+    play(tmp_path, scenario)
+
+
+def test_an_envoy_that_has_lost_its_filter_begins_with_the_map_that_lay_there(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.in_force("a", "b")
+        unloading = unload(scene, "a")
+        await asyncio.sleep(0.1)
+        scene.known.has_none(scene.written)
+        assert scene.write() == set(), "it has nothing known either"
+        await asyncio.sleep(2 * SETTLES)
+        assert scene.loaded("a"), "the map that lay there has it, and Envoy may be about to read that"
+        scene.known.has_none(scene.written)
+        async with asyncio.timeout(1.1):
+            await unloading
+
+    play(tmp_path, scenario)
+
+
 def test_after_a_start_nothing_goes_before_envoy_has_a_map_of_ours(tmp_path: Path) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.load("a")

@@ -15,18 +15,33 @@ from integration.stack.process import answers
 from integration.stack.stack import Stack
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
+from tests.integration.kinds import more_known
 from tests.integration.load import steady_grpc, steady_rest
 from tests.integration.raw import channel, rest, rest_client, unary
 
 IMAGE = np.full((1, 64), 8, dtype=np.float32)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38"])
-async def stack(request: pytest.FixtureRequest, repository: Path) -> AsyncIterator[Stack[EmbeddedNode]]:
-    need_envoy(request.param)
-    specs = [NodeSpec(name) for name in NODES]
-    async with Stack(repository, specs, envoy=request.param, sections=BY_THE_RING) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["1.40", "1.38", "1.40 known", "1.38 known"])
+async def stack(
+    request: pytest.FixtureRequest, repository: Path, names: list[str]
+) -> AsyncIterator[Stack[EmbeddedNode]]:
+    """Nodes that do not say what they hold, so that every call asks the server; or (known) all of which declare it."""
+    version, *known = request.param.split()
+    need_envoy(version)
+    specs = [NodeSpec(name, models=frozenset(names) if known else None) for name in NODES]
+    async with Stack(repository, specs, envoy=version, sections=BY_THE_RING) as running:
         yield running
+
+
+def is_known(stack: Stack[EmbeddedNode]) -> bool:
+    return all(node.spec.models is not None for node in stack.nodes.values())
+
+
+async def on_their_way(stack: Stack[EmbeddedNode]) -> None:
+    """Returns at once where calls ask the server, else once Envoy sends some by itself."""
+    if is_known(stack):
+        await more_known(stack.edge)
 
 
 async def until(true: Callable[[dict[str, object]], bool], stack: Stack[EmbeddedNode]) -> None:
@@ -76,6 +91,7 @@ async def test_a_node_that_dies_moves_only_its_own_models(stack: Stack[EmbeddedN
     async with steady_rest(stack.edge, over_rest) as rest_calls, steady_grpc(stack.edge, over_grpc) as grpc_calls:
         await rest_calls.more(50)
         await grpc_calls.more(50)
+        await on_their_way(stack)
         stack.nodes[victim].kill()
         await until(lambda status: alive(status) == set(NODES) - {victim}, stack)
         detected = time.monotonic()
@@ -84,6 +100,7 @@ async def test_a_node_that_dies_moves_only_its_own_models(stack: Stack[EmbeddedN
         # Every model has a second holder, so from here on no call fails.
         assert set(rest_calls.count(detected)) == {"200"}
         assert set(grpc_calls.count(detected)) == {"OK"}
+        await on_their_way(stack)
         after = await where(stack, names)
         await stack.nodes[victim].start()
         await until(lambda status: alive(status) == set(NODES), stack)
@@ -107,6 +124,7 @@ async def test_a_node_that_leaves_the_list_and_returns_loses_no_call(
     everybody = list(stack.edge.nodes)
     async with steady_rest(stack.edge, over_rest) as rest_calls, steady_grpc(stack.edge, over_grpc) as grpc_calls:
         await rest_calls.more(50)
+        await on_their_way(stack)
         stack.edge.nodes = [node for node in everybody if node.id != "node-c"]
         stack.edge.write_config()
         await until(lambda status: known(status) == {"node-a", "node-b"}, stack)
@@ -147,16 +165,23 @@ async def test_the_server_is_killed_and_restarted_under_load(stack: Stack[Embedd
     async with steady_rest(stack.edge, over_rest) as rest_calls, steady_grpc(stack.edge, over_grpc) as grpc_calls:
         await rest_calls.more(50)
         await grpc_calls.more(50)
+        await on_their_way(stack)
+        if is_known(stack):
+            for kind in (rest_calls, grpc_calls):
+                await kind.more(2 * len(names))  # so that the map has all of them, in both forms
+            await until(lambda status: bool(status["known"]["taken"]), stack)  # type: ignore[index]
         stack.edge.server.kill()
-        # Plain calls go on, to any healthy node; the others wait for the server.
+        # Plain calls go on, to any healthy node; the others wait for the server. Known ones go where they went.
         await rest_calls.more(20, "200")
+        if is_known(stack):
+            assert await where(stack, names) == {model: owner(model) for model in names}
         await restart_server(stack)
         restarted = time.monotonic()
         await rest_calls.more(100)
         await grpc_calls.more(100)
         assert set(grpc_calls.count(restarted)) == {"OK"}
     assert set(rest_calls.count()) == {"200"}
-    assert set(grpc_calls.count()) <= {"OK", "UNAVAILABLE"}
+    assert set(grpc_calls.count()) <= ({"OK"} if is_known(stack) else {"OK", "UNAVAILABLE"})
     assert await where(stack, names) == {model: owner(model) for model in names}
 
 
@@ -169,7 +194,7 @@ async def test_without_the_server_plain_calls_pass_and_the_others_end(
             over_rest, over_grpc = calls.tfs_rest(names[0], IMAGE), calls.tfs_grpc(names[0], IMAGE)
             reply = await rest(client, over_rest.path, over_rest.body, over_rest.headers)
             assert reply.status == 200
-            answer = await unary(through, over_grpc.method, over_grpc.message, timeout=60)
+            answer = await unary(through, over_grpc.method, over_grpc.message, [("tbms-key", "k")], timeout=60)
             assert answer.code == "UNAVAILABLE"
     finally:
         await restart_server(stack)

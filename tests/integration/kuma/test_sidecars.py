@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from ext_proc.known.file import make_if_absent
+from ext_proc.kuma.rendering.description import KNOWN_MAP
 from integration.kuma.decided import decided
 from integration.kuma.servers import MeshServers
 from integration.kuma.sidecars import ENVOYS, Mesh, node_places
@@ -103,7 +104,7 @@ async def test_a_denied_caller_is_refused_before_the_server_hears_of_it(scene: S
 
 
 async def test_a_denied_caller_is_refused_with_the_server_away(scene: Scene, tmp_path: Path) -> None:
-    make_if_absent(tmp_path / "known.pb")
+    make_if_absent(tmp_path / Path(KNOWN_MAP).name)
     nobody = replace(scene.servers.behind, client_folder=tmp_path, node_folder=tmp_path)
     sidecars = Mesh(scene.mesh.sample, tmp_path / "mesh", nobody, stranger=True)
     async with sidecars as mesh:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ext_proc.known.file import make_if_absent
+from ext_proc.kuma.rendering.description import KNOWN_MAP
 from integration.kuma.bootstrap import Places, standalone, trusted_names
 from integration.kuma.identities import Authority
 from integration.kuma.sidecars import ENVOYS, SAMPLES, patched
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.envoy
 async def test_patched_sidecars_are_accepted(kuma: str, tmp_path: Path) -> None:
     envoy = ENVOYS[kuma]
     need_envoy(envoy)
-    make_if_absent(tmp_path / "known.pb")
+    make_if_absent(tmp_path / Path(KNOWN_MAP).name)
     identity = Authority(tmp_path).issue("sidecar", ["spiffe://default/models"])
     places = Places(folders={"/run/tbms": str(tmp_path)})
     files = sorted((SAMPLES / kuma).rglob("*.before.json"))

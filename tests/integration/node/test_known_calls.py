@@ -69,7 +69,7 @@ async def scene_of(folder: Path, envoy: str, *, sampled_from: float = 50.0) -> A
     shelf.mkdir()
     async with scripted_models() as server:
         settings = {"capacity": {"models": 2}, "room_seconds": 60}
-        node = CachedNode(CachedSpec("node", cache=settings, envoy=envoy, known=True), shelf, folder, server.served)
+        node = CachedNode(CachedSpec("node", cache=settings, envoy=envoy), shelf, folder, server.served)
         node.agent.add_to("known", {"sampled_from": sampled_from})
         async with node:
             yield Scene(node, server, shelf)
@@ -189,6 +189,37 @@ async def test_an_idle_envoy_lets_a_model_go_at_once(scene: Scene) -> None:
     assert await unload(scene, model) == 200
     assert asyncio.get_running_loop().time() - began < 5.0, "not as long as an Envoy is waited for that says nothing"
     assert (await until_map(scene.node.agent, lambda known: bool(known["taken"])))["version"] != before
+
+
+async def test_an_envoy_that_was_configured_before_maps_were_the_default_costs_no_wait(tmp_path: Path) -> None:
+    """The server keeps a map, which nobody reads: it is told so, and nothing is known, nor waited for at an unload."""
+    need_envoy("1.40")
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    async with scripted_models() as server:
+        node = CachedNode(CachedSpec("node"), shelf, tmp_path, server.served)
+        node.agent.put("known", {"enabled": False})
+        async with node:
+            assert (await node.agent.status())["known_off"] == "known.enabled is off"
+            await node.agent.server.stop()
+            node.agent.put("known", {"seconds": 0.1})
+            node.agent.write_config()
+            await node.agent.start_server()
+            scene = Scene(node, server, shelf)
+            model = scene.new_model()
+            await until_map(node.agent, lambda known: bool(known["cause"]) and known["version"] is not None)
+            async with rest_client(node.agent.http) as client:
+                for _ in range(10):
+                    before = await asked(node.agent)
+                    assert (await rest(client, path_of(model), b"body")).status == 200
+                    assert await asked(node.agent) == before + 1
+            known = (await node.agent.status())["known"]
+            assert (known["taken"], known["models"]) == (None, 0)
+            assert known["cause"].startswith("It has no filter that reads the map")
+            began = asyncio.get_running_loop().time()
+            assert await unload(scene, model) == 200
+            assert asyncio.get_running_loop().time() - began < 15.0, "not as long as an Envoy is waited for"
+        assert server.mistakes == []
 
 
 async def test_models_are_evicted_all_the_time_under_load_and_no_call_is_lost(scene: Scene) -> None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.stack import Stack
 from tests.integration.conftest import need_envoy
-from tests.integration.kinds import BODY, every_kind, more
+from tests.integration.kinds import BODY, every_kind, more, more_known
 from tests.integration.load import steady
 from tests.integration.metrics import metric
 from tests.integration.node.cache_node import until, write_onnx
@@ -91,12 +91,16 @@ async def crash(node: CachedNode, part: str) -> Callable[[], Awaitable[None]]:
 )
 async def test_no_call_is_lost(stack: Stack[CachedNode], name: str, part: str) -> None:
     await hold(stack, NAMES, ("a", "b"))
+    survivor = stack.nodes["b" if name == "a" else "a"].agent
     async with every_kind(stack.edge, NAMES) as outcomes:
         await more(outcomes, 10)
+        await more_known(stack.edge, stack.nodes[name].agent)
         start_again = await crash(stack.nodes[name], part)
         await more(outcomes, 20)
+        await more_known(stack.edge, survivor)
         await start_again()
         await more(outcomes, 20)
+        await more_known(stack.edge, stack.nodes[name].agent)
     assert {kind: set(each.count()) for kind, each in outcomes.items()} == {kind: {"OK"} for kind in outcomes}
 
 

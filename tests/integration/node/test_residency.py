@@ -15,7 +15,7 @@ from integration.stack.cached_node import CachedNode, CachedSpec
 from integration.stack.sidecar import TBMS
 from integration.stack.stack import Stack
 from tests.integration.conftest import need_envoy
-from tests.integration.kinds import BODY, every_kind, more
+from tests.integration.kinds import BODY, every_kind, more, more_known
 from tests.integration.metrics import metric
 from tests.integration.node.cache_node import until, write_onnx
 from tests.integration.raw import rest_client
@@ -151,11 +151,13 @@ async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_n
             before = [await metric(admin, "tbms_cache_cold_calls_total") for admin in others]
             async with every_kind(stack.edge, NAMES) as outcomes:
                 await more(outcomes, 10)
+                await more_known(stack.edge, stack.nodes[name].agent)
                 assert await stack.nodes[name].agent.server.stop(grace=20) == 0
                 assert name not in {await call(http, stack, model) for model in NAMES}
                 await more(outcomes, 10)
                 await stack.nodes[name].stop()
                 await more(outcomes, 10)
+                await more_known(stack.edge)
             assert {kind: set(each.count()) for kind, each in outcomes.items()} == {kind: {"OK"} for kind in outcomes}
             after = [await metric(admin, "tbms_cache_cold_calls_total") for admin in others]
             assert after == before, "loaded for the edge, not for a call that waited"

@@ -1,17 +1,25 @@
-"""The servers that rows are sent to: the embedded one and a real Triton with equal models, each behind an edge."""
+"""The servers that rows are sent to: the embedded one and a real Triton with equal models, each behind two edges.
+
+At one edge every call asks its server; at the other Envoy knows the models, and sends plain calls by itself.
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
+from tritonclient.grpc import service_pb2 as pb
 
 from integration.peers.triton import triton, write_model
 from integration.stack.embedded import EmbeddedNode, NodeSpec
 from integration.stack.sidecar import Sidecar
 from mesh.node import Node
+from tests.integration.calls import V2_INFER
+from tests.integration.known.asked import until_map
 from tests.integration.parity.callers import Caller, caller
 from tests.integration.parity.row import Place
+from tests.integration.raw import channel, rest_client, unary
 from tests.mesh.model_server import graphs
 
 _CODE = """
@@ -44,6 +52,7 @@ ECHOES = {
     "byte": ("i", "j", "TYPE_UINT8", onnx.TensorProto.UINT8),
     "flag": ("i", "j", "TYPE_BOOL", onnx.TensorProto.BOOL),
 }
+_FORMS = ("/v2/models/{}/infer", "/v1/models/{}:predict", "/v1/models/{}:classify", "/v1/models/{}:regress")
 LOADED = ("double", *ECHOES, "two", "failing")
 
 
@@ -77,9 +86,19 @@ def write_ours(folder: Path) -> None:
     graphs.failing(folder / "failing" / "1")
 
 
+async def make_known(edge: Sidecar) -> None:
+    """Calls each of LOADED in every form, well or not: from then on Envoy knows them."""
+    async with rest_client(edge.http) as http, channel(edge.target) as through:
+        for model in LOADED:
+            for form in _FORMS:
+                await http.post(form.format(model), content=b"{}")
+            await unary(through, V2_INFER, pb.ModelInferRequest(model_name=model).SerializeToString())
+    await until_map(edge, lambda known: known["models"] == len(LOADED) and bool(known["taken"]))
+
+
 @asynccontextmanager
-async def places(folder: Path) -> AsyncIterator[dict[Place, Caller]]:
-    """All of them, running, with LOADED loaded."""
+async def places(folder: Path) -> AsyncIterator[dict[Place, dict[str, Caller]]]:
+    """All of them, running, with LOADED loaded. Of each place the callers, by a word; edges have two."""
     write_triton(folder / "triton")
     write_ours(folder / "ours")
     # Strict readiness means that one failed load makes the whole of Triton not ready, which is not copied.
@@ -94,15 +113,22 @@ async def places(folder: Path) -> AsyncIterator[dict[Place, Caller]]:
             Place.TRITON_BY_EDGE: Node("triton", grpc=real.grpc, rest=real.rest),
         }
         addresses = {
-            Place.OURS: (embedded.node.rest, embedded.node.grpc),
-            Place.TRITON: (real.rest, real.grpc),
+            Place.OURS: {"direct": (embedded.node.rest, embedded.node.grpc)},
+            Place.TRITON: {"direct": (real.rest, real.grpc)},
         }
         for place, node in nodes.items():
-            own = folder / f"edge-{node.id}"
-            own.mkdir()
-            edge = await stack.enter_async_context(Sidecar(own, [node], sections={"routing": {"replicas": 1}}))
-            addresses[place] = (edge.target, edge.target)
+            addresses[place] = {}
+            for way, models in (("asked", frozenset[str]()), ("known", frozenset(LOADED))):
+                own = folder / f"edge-{node.id}-{way}"
+                own.mkdir()
+                edge = Sidecar(own, [replace(node, models=models)], sections={"routing": {"replicas": 1}})
+                await stack.enter_async_context(edge)
+                addresses[place][way] = edge.target, edge.target
+                if models:
+                    await make_known(edge)
         yield {
-            place: await stack.enter_async_context(caller(str(rest), str(grpc)))
-            for place, (rest, grpc) in addresses.items()
+            place: {
+                way: await stack.enter_async_context(caller(str(rest), str(grpc))) for way, (rest, grpc) in ways.items()
+            }
+            for place, ways in addresses.items()
         }

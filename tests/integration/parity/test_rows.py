@@ -17,7 +17,7 @@ from tests.integration.parity.rows.words import v2
 
 pytestmark = [pytest.mark.triton, pytest.mark.envoy]
 
-Callers = dict[Place, Caller]
+Callers = dict[Place, dict[str, Caller]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -45,13 +45,14 @@ async def check(callers: Callers, row: Row) -> list[str]:
     for place in (Place.TRITON, Place.OURS, Place.TRITON_BY_EDGE, Place.OURS_BY_EDGE):
         if place not in row.places:
             continue
-        for version, answer in (await ask(callers[place], row, place.by_edge)).items():
-            given = given or answer
-            amiss = judge(row, place, answer, given)
-            if amiss is not None:
-                wrong.setdefault(amiss, []).append(f"{place.value} ({version})")
-        if place is Place.TRITON:
-            await settle(callers[place], row)
+        for way, caller in callers[place].items():
+            for version, answer in (await ask(caller, row, place.by_edge)).items():
+                given = given or answer
+                amiss = judge(row, place, answer, given)
+                if amiss is not None:
+                    wrong.setdefault(amiss, []).append(f"{place.value} ({way}, {version})")
+            if place is Place.TRITON:
+                await settle(caller, row)
     return [f"{row.about} ({row.source}): {', '.join(where)}:\n  {amiss}" for amiss, where in wrong.items()]
 
 

@@ -86,8 +86,8 @@ def test_the_command_knows_which_models_have_settings_of_their_own(
     batching: str, gathered: GatheredCalls, tmp_path: Path
 ) -> None:
     file = tmp_path / "tbms.yaml"
-    file.write_text(CONFIG + f"  batching: {batching}\n")
-    assert read(bootstrap_for(load(file), "1.38")) == node_document(
+    file.write_text(CONFIG.replace("FOLDER", "/tmp") + f"  batching: {batching}\n")
+    assert read(bootstrap_for(load(file), "1.38", None)) == node_document(
         "1.38",
         EnvoySettings(listen="127.0.0.1:8080"),
         "127.0.0.1:9500",
@@ -108,7 +108,7 @@ def test_a_wrong_address_names_its_setting(addresses: dict[str, str], setting: s
 
 
 CONFIG = """
-server: {listen: "unix:/tmp/tbms.sock"}
+server: {listen: "unix:FOLDER/tbms.sock"}
 envoy: {listen: "127.0.0.1:8080"}
 node:
   rest: 127.0.0.1:9501
@@ -120,16 +120,19 @@ node:
 
 def test_the_command_renders_the_role_that_the_file_asks_for(tmp_path: Path) -> None:
     file = tmp_path / "tbms.yaml"
-    file.write_text(CONFIG)
+    file.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
     outcome = CliRunner().invoke(app, ["envoy-config", "--config", str(file), "--envoy-version", "1.38"])
     assert outcome.exit_code == 0, outcome.output
+    map_file = tmp_path / "tbms.sock.known.pb"
+    assert map_file.exists()
     assert outcome.stdout == render_node(
         EnvoySettings(listen="127.0.0.1:8080"),
         version="1.38",
-        server="unix:/tmp/tbms.sock",
+        server=f"unix:{tmp_path}/tbms.sock",
         grpc="127.0.0.1:9500",
         rest="127.0.0.1:9501",
         hold_seconds=7,
+        known=str(map_file),
     )
 
 

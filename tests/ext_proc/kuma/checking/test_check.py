@@ -317,6 +317,16 @@ class TestKnownMap:
         (folder / name).write_text(text)
         assert found(folder) == []
 
+    @pytest.mark.parametrize(("socket", "errors"), [("/run/tbms/tbms.sock", 0), ("/run/tbms/other.sock", 1)])
+    def test_the_command_lays_what_is_beside_the_socket_of_its_configuration(
+        self, folder: Path, socket: str, errors: int
+    ) -> None:
+        text = (folder / EDGE.name).read_text().replace(self.FILE, "/run/tbms/tbms.sock.known.pb")
+        (folder / EDGE.name).write_text(text)
+        (folder / "tbms.yaml").write_text(f"server: {{listen: 'unix:{socket}'}}\n")
+        (folder / "tbms.service").write_text("[Service]\nExecStartPre=tbms known-map -c /etc/tbms/tbms.yaml\n")
+        assert len(found(folder)) == errors
+
     @pytest.mark.parametrize(
         ("text", "errors"),
         [

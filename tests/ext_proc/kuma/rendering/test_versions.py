@@ -121,5 +121,5 @@ def test_the_sidecar_finds_a_folder_and_an_empty_map() -> None:
     assert [each["path"] for each in socket["spec"]["sidecarPatch"]] == ["/volumeMounts/-"]
     command = known["spec"]["sidecarPatch"][1]
     assert command["path"] == "/command"
-    assert "/etc/tbms-map/known.pb /run/tbms/known.pb" in command["value"]
+    assert "/etc/tbms-map/known.pb /run/tbms/ext_proc.sock.known.pb" in command["value"]
     assert not [name for name, _ in all_documents("universal/2.14") if name.startswith("container")]
