@@ -153,6 +153,8 @@ class Config(Settings):
             return "known.enabled is off"
         if self.known.file is not None:
             return None
+        if self.node is not None:
+            return "a node has one only where known.file names its place"
         if not self._socket:
             return "server.listen is no Unix socket, beside which Envoy would find it, and known.file names no place"
         if not self.envoy.accounts:

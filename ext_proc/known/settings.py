@@ -14,5 +14,6 @@ class KnownMapSettings(KnownSettings):
         pattern=r"^/.*\.pb$",
         max_length=4096,
         description="The map's file, which server and Envoy both see. Without it the map lies beside the Unix socket "
-        "of `server.listen`, called as that one with `.known.pb` behind; where that is a port, there is none.",
+        "of `server.listen`, called as that one with `.known.pb` behind; where that is a port, and at a node, there is "
+        "none.",
     )

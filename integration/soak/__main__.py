@@ -52,7 +52,7 @@ async def soak(minutes: float, seed: int, console: Console) -> int:
     tally, growth, dice = Tally(), {name: Growth() for name in ("edge", *_NODES)}, Random(seed)
     right = await _right(repository, names)
     async with AsyncExitStack() as stack:
-        specs = [CachedSpec(name, cache=room, batching=_BATCHING.get(name)) for name in _NODES]
+        specs = [CachedSpec(name, cache=room, batching=_BATCHING.get(name), known=True) for name in _NODES]
         fleet = await stack.enter_async_context(Stack(repository, specs, sections=_SECTIONS))
         caller = await stack.enter_async_context(Caller(fleet.edge.target))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

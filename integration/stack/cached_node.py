@@ -24,7 +24,7 @@ class CachedSpec:
     """What a node is started with: `cache` and `store` are added to those sections of its configuration.
 
     `store` is the URL of the store if it is not a folder. With `batching` calls are gathered.
-    `envoy` is the version in front of it.
+    `envoy` is the version in front of it; with `known` that lets known calls pass.
     """
 
     id: str
@@ -35,6 +35,7 @@ class CachedSpec:
     zone: str = ""
     batching: Mapping[str, Any] | None = None
     log: str = "info"
+    known: bool = False
 
     def build(self, models: Path, folder: Path) -> "CachedNode":
         """A node whose store is the folder `models`."""
@@ -78,6 +79,8 @@ class CachedNode:
             "envoy": {"upstream_header": False},
             "server": {"drain_seconds": drain_seconds, "log": {"level": spec.log}},
         }
+        if spec.known:
+            sections["known"] = {}
         self.agent = Sidecar(folder, (), envoy=spec.envoy, sections=sections)
         target = self.agent.target
         self.node = Node(spec.id, grpc=target, rest=target, zone=spec.zone, residency=section["publish"])

@@ -75,8 +75,11 @@ class Sidecar:
                 self._sections.setdefault(name, {}).update(section)
             else:
                 self._sections[name] = list(section)
-        # Soon enough for tests to meet known calls: most make a few and are done.
-        self._sections["known"] = {"seconds": 0.1, **self._sections.get("known", {})}
+        # Soon enough for tests to meet known calls: most make a few and are done. A node has a map
+        # where that is wanted.
+        wanted = "node" in self._sections and "known" in self._sections
+        known = {"file": str(folder / "known.pb")} if wanted else {}
+        self._sections["known"] = {"seconds": 0.1, **known, **self._sections.get("known", {})}
         self.server = Process("tbms server", [TBMS, "serve", "--config", self.config], folder / "server.log")
         self.envoy = Process(
             f"Envoy {envoy}",

@@ -18,7 +18,7 @@ def lines(instruction: str) -> list[str]:
 
 def test_what_the_wheel_is_made_of_is_copied_and_not_ignored() -> None:
     packages = {name.rstrip("*") for name in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
-    wanted = packages | {"pyproject.toml", PROJECT["project"]["readme"], "LICENSE"}
+    wanted = packages | {"pyproject.toml", "setup.py", PROJECT["project"]["readme"], "LICENSE"}
     copied = {word for line in lines("COPY") if "--from" not in line for word in line.split()[:-1]}
     assert copied == wanted
     ignore = (DEPLOY / "Containerfile.dockerignore").read_text().split("\n")

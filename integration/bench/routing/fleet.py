@@ -45,7 +45,7 @@ async def fleet(folder: Path, model: str) -> AsyncIterator[Fleet]:
         stack.push_async_callback(models.stop)
         await models.start()
         upstream = await stack.enter_async_context(answerer(of_node, models.grpc))
-        node = CachedNode(CachedSpec("node", log="warning"), shelf, of_node, Served(upstream, upstream))
+        node = CachedNode(CachedSpec("node", log="warning", known=True), shelf, of_node, Served(upstream, upstream))
         node.agent.add_to("envoy", {"direct_listen": past_node})
         await stack.enter_async_context(node)
         edge = Sidecar(_made(folder / "edge"), [node.node], sections=quiet)

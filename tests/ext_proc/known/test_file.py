@@ -55,16 +55,16 @@ def test_the_map_lies_there_before_envoy_does_or_somebody_is_told(tmp_path: Path
 
 
 def test_a_map_that_nobody_has_named_is_read_only_where_it_could_be_laid(tmp_path: Path) -> None:
-    beside = tmp_path / "tbms.sock.known.pb"
-    assert lay_map(listening(f"unix:{tmp_path}/tbms.sock")) == LaidMap(beside)
+    beside = tmp_path / "s.known.pb"
+    assert lay_map(listening(f"unix:{tmp_path}/s")) == LaidMap(beside)
     assert beside.exists()
-    for socket in ("elsewhere/tbms.sock", "tbms.sock.known.pb/tbms.sock"):
+    for socket in ("elsewhere/s", "s.known.pb/s"):
         laid = lay_map(listening(f"unix:{tmp_path}/{socket}"))
         assert laid.file is None
         assert laid.warning is not None
         assert f"{socket}.known.pb cannot be laid here" in laid.warning
     tmp_path.chmod(0o1777)
-    laid = lay_map(listening(f"unix:{tmp_path}/tbms.sock"))
+    laid = lay_map(listening(f"unix:{tmp_path}/s"))
     assert laid.file is None, "whoever writes there first has Envoy run what they want"
     assert laid.warning is not None
     assert "anybody may write into its folder" in laid.warning
@@ -80,7 +80,7 @@ def test_a_map_that_nobody_has_named_is_read_only_where_it_could_be_laid(tmp_pat
         ("envoy: {watch_responses: true}", "envoy.watch_responses wants"),
         ("envoy: {request_ids: false}", "envoy.request_ids is off"),
         ("envoy: {accounts: false}", "envoy.accounts is off, and nobody would count"),
-        (f"envoy: {{accounts: false}}\n{NODE}", "envoy.accounts is off"),
+        (NODE, "a node has one only where known.file names its place"),
     ],
 )
 def test_where_none_is_kept_it_is_said_why(text: str, why: str) -> None:
@@ -90,10 +90,9 @@ def test_where_none_is_kept_it_is_said_why(text: str, why: str) -> None:
     assert found.known_off.startswith(why)
 
 
-@pytest.mark.parametrize("role", ["", NODE])
-def test_each_server_has_a_map_of_its_own_beside_its_socket(role: str) -> None:
-    sockets = ["/run/tbms/edge.sock", "/run/tbms/node.sock", "/run/tbms/node"]
-    found = [parse(f"server: {{listen: 'unix:{path}'}}\n{role}", "tbms.yaml") for path in sockets]
+def test_each_edge_has_a_map_of_its_own_beside_its_socket() -> None:
+    sockets = ["/run/tbms/edge.sock", "/run/tbms/other.sock", "/run/tbms/other"]
+    found = [parse(f"server: {{listen: 'unix:{path}'}}", "tbms.yaml") for path in sockets]
     assert [str(each.known_file) for each in found] == [f"{path}.known.pb" for path in sockets]
     assert [each.known_off for each in found] == [None] * 3
 

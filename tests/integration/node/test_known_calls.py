@@ -69,7 +69,7 @@ async def scene_of(folder: Path, envoy: str, *, sampled_from: float = 50.0) -> A
     shelf.mkdir()
     async with scripted_models() as server:
         settings = {"capacity": {"models": 2}, "room_seconds": 60}
-        node = CachedNode(CachedSpec("node", cache=settings, envoy=envoy), shelf, folder, server.served)
+        node = CachedNode(CachedSpec("node", cache=settings, envoy=envoy, known=True), shelf, folder, server.served)
         node.agent.add_to("known", {"sampled_from": sampled_from})
         async with node:
             yield Scene(node, server, shelf)
@@ -191,7 +191,7 @@ async def test_an_idle_envoy_lets_a_model_go_at_once(scene: Scene) -> None:
     assert (await until_map(scene.node.agent, lambda known: bool(known["taken"])))["version"] != before
 
 
-async def test_an_envoy_that_was_configured_before_maps_were_the_default_costs_no_wait(tmp_path: Path) -> None:
+async def test_an_envoy_that_was_configured_before_there_was_a_map_costs_no_wait(tmp_path: Path) -> None:
     """The server keeps a map, which nobody reads: it is told so, and nothing is known, nor waited for at an unload."""
     need_envoy("1.40")
     shelf = tmp_path / "shelf"
@@ -202,7 +202,7 @@ async def test_an_envoy_that_was_configured_before_maps_were_the_default_costs_n
         async with node:
             assert (await node.agent.status())["known_off"] == "known.enabled is off"
             await node.agent.server.stop()
-            node.agent.put("known", {"seconds": 0.1})
+            node.agent.put("known", {"file": str(tmp_path / "known.pb"), "seconds": 0.1})
             node.agent.write_config()
             await node.agent.start_server()
             scene = Scene(node, server, shelf)

@@ -52,7 +52,7 @@ async def stack(shelf: Path) -> AsyncIterator[Stack[CachedNode]]:
     versions = {"a": "1.40", "b": "1.36", "c": "1.38"}
     for version in versions.values():
         need_envoy(version)
-    nodes = [CachedSpec(name, envoy=version) for name, version in versions.items()]
+    nodes = [CachedSpec(name, envoy=version, known=True) for name, version in versions.items()]
     async with Stack(shelf, nodes, sections=SECTIONS) as running:
         yield running
 

@@ -139,7 +139,7 @@ async def test_a_leaving_nodes_models_are_loaded_elsewhere_before_it_stops_and_n
     versions = {"a": "1.36", "b": "1.40", "c": "1.38"}
     for version in versions.values():
         need_envoy(version)
-    nodes = [CachedSpec(name, envoy=version) for name, version in versions.items()]
+    nodes = [CachedSpec(name, envoy=version, known=True) for name, version in versions.items()]
     async with Stack(shelf, nodes, sections=SECTIONS) as stack, rest_client(stack.edge.http) as http:
         for name in ("a", "b"):
             if name == "b":

@@ -32,10 +32,7 @@ async def test_calls_of_a_real_edge_are_recorded_and_replayed(tmp_path: Path) ->
         write_onnx(shelf, name)
     sections = {"recording": {"folder": str(recording), "seconds": 0.1}}
     specs = [CachedSpec("node-a", cache={"capacity": {"models": 2}})]
-    running = Stack(shelf, specs, sections=sections)
-    # The replay knows of no unload that waits until Envoy has forgotten the model.
-    running.nodes["node-a"].agent.put("known", {"enabled": False})
-    async with running as stack:
+    async with Stack(shelf, specs, sections=sections) as stack:
         await until(lambda: _is_heard(stack))
         async with rest_client(stack.edge.http) as http:
 

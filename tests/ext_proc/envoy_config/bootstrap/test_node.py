@@ -120,10 +120,10 @@ node:
 
 def test_the_command_renders_the_role_that_the_file_asks_for(tmp_path: Path) -> None:
     file = tmp_path / "tbms.yaml"
-    file.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    map_file = tmp_path / "known.pb"
+    file.write_text(CONFIG.replace("FOLDER", str(tmp_path)) + f"known: {{file: {map_file}}}\n")
     outcome = CliRunner().invoke(app, ["envoy-config", "--config", str(file), "--envoy-version", "1.38"])
     assert outcome.exit_code == 0, outcome.output
-    map_file = tmp_path / "tbms.sock.known.pb"
     assert map_file.exists()
     assert outcome.stdout == render_node(
         EnvoySettings(listen="127.0.0.1:8080"),
