@@ -23,12 +23,11 @@ demo: build/.venv
 
 # What the tests run on is fetched while the code is checked.
 test: build/.venv
-	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load build/.mkdocs build/.compiled
+	@$(MAKE) --no-print-directory -j 5 --output-sync=target lint build/.bare build/.envoys build/.tf-client build/.triton build/.azurite build/.etcd build/.prometheus build/.chromium build/.h2load build/.mkdocs
 	$(PYTEST) --ignore=tests/peers
-	@$(MAKE) --no-print-directory test-compiled
 
 # What is compiled passes the tests of what it was made from.
-test-compiled: build/.compiled
+test-compiled: build/.compiled build/.envoys
 	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled:$(CURDIR) $(PYTEST) --import-mode=append $(HOT)
 
 # With examples that `make test` has not: there they are the same at each run.

@@ -55,7 +55,7 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
         print_json(console(), {"config": str(config), "ok": True, "role": role, "admin": loaded.admin, **known})
     else:
         typer.echo(f"{config}: ok")
-        if loaded.known_off is not None:
+        if loaded.node is None and loaded.known_off is not None:
             typer.echo(f"No known calls: {loaded.known_off}.")
 
 

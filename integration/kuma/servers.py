@@ -62,7 +62,7 @@ class MeshServers:
                 "cache": {"folder": str(self.node_folder / "cache"), "loader": {"address": f"127.0.0.1:{grpc}"}},
             },
             "envoy": {"admin": admin},
-            "known": {"file": str(self.node_folder / "known.pb"), "seconds": 0.1},
+            "known": {"file": str(self.node_folder / "ext_proc.sock.known.pb"), "seconds": 0.1},
         }
         for name, section in (sections or {}).items():
             for document in (at_edge, at_node):

@@ -58,7 +58,7 @@ async def party(name: str, config: Path, ports: tuple[int, int, int], *before: P
     # What `tbms envoy-config` does, without the second that each start of Python takes.
     loaded = load(config)
     laid = lay_map(loaded)
-    assert laid.file is not None
+    assert (laid.file is None) is (loaded.node is not None)
     (folder / "envoy.yaml").write_text(bootstrap_for(loaded, VERSION, laid.file))
     server = Process(f"{name}: tbms", [TBMS, "serve", "--config", config], folder / "tbms.log")
     command: list[str | Path] = [envoy_binary(VERSION), "-c", folder / "envoy.yaml", "--concurrency", "1"]
