@@ -311,17 +311,16 @@ class EdgePolicy:
     ) -> Decision:
         """The nodes for a call that keeps its name; or a hold where it is gathered here, for a node that does not."""
         company = self._company_for(head, call, now, seat, plan)
-        if isinstance(company, HeldForCompany):
-            self._note_ground(Ground.BATCHING)
-            return Hold(collect=True, context=company)
+        if isinstance(company, Hold):
+            return company
         route = self._send(head, call, call, now, seat, plan, company)
         self._note_ground(ground)
         return self._far_or(route, head, call, call, now, plan)
 
     def _company_for(
         self, head: Head, call: Call, now: float, seat: Seat | None, plan: Plan | None
-    ) -> HeldForCompany | Placement | None:
-        """How a call is held that is gathered here; if its node gathers it instead, its nodes; otherwise None."""
+    ) -> Hold | Placement | None:
+        """The hold of a call that is gathered here; if its node gathers it instead, its nodes; otherwise None."""
         gathering = self._gathering
         if gathering is None or seat is not None:
             return None
@@ -333,8 +332,9 @@ class EdgePolicy:
         placement = self._placing.pick(call, wanted.model, now)
         if not gathering.takes(placement.nodes[0]):
             return placement
+        self._note_ground(Ground.BATCHING)
         self._goes_out(head, wanted, placement, plan, now)
-        return HeldForCompany(terms, now, placement, other)
+        return Hold(collect=True, context=HeldForCompany(terms, now, placement, other))
 
     def _far_or(
         self, route: Route, head: Head, call: Call, wanted: Call | Candidate, now: float, plan: Plan | None
@@ -450,9 +450,8 @@ class EdgePolicy:
         if _is_of(call, model):
             return self._send_as_it_is(head, call, now, seat, ground, plan)
         company = self._company_for(head, call, now, seat, plan)
-        if isinstance(company, HeldForCompany):
-            self._note_ground(Ground.BATCHING)
-            return Hold(collect=True, context=company)
+        if isinstance(company, Hold):
+            return company
         ground = Ground.RENAMED if ground is Ground.TERMS else ground
         if call.protocol.is_grpc:
             if head.body_can_come:

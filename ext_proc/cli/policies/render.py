@@ -144,8 +144,7 @@ def _node(wishes: Wishes, version: KumaVersion) -> _Node:
     config = load(wishes.node_config)
     if config.node is None:
         raise ConfigError(f"--node-config: {wishes.node_config} is an edge's: it has no section `node`")
-    # What lies beside the socket is not enough: a sidecar has to find it before its server has started.
-    known = None if config.known.file is None else _text(config.known_file)
+    known = _text(config.known_file)
     if wishes.known and known is not None and version.has_admin_socket and config.envoy.admin == _OWN_ADMIN_PORT:
         raise ConfigError(
             f"envoy.admin: {wishes.node_config} says {config.envoy.admin}, but with known.file a node has to ask its "

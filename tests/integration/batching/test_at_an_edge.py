@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -62,6 +62,26 @@ async def ask_grpc(through: Any, number: int, headers: dict[str, str], model: st
     return [float(value) for value in np.frombuffer(answer.raw_output_contents[0], np.float32)]
 
 
+async def share_batches(
+    stack: Stack[EmbeddedNode], protocol: str, headers: dict[str, str], names: Sequence[str]
+) -> None:
+    """Calls for `m` at once, by these of its names in turn: each gets its own rows, of batches that they share."""
+    async with rest_client(stack.edge.http) as http, channel(stack.edge.target) as through:
+
+        async def ask(number: int) -> list[float]:
+            model = names[number % len(names)]
+            if protocol == "rest":
+                return await ask_rest(http, number, headers, model)
+            return await ask_grpc(through, number, headers, model)
+
+        before = await rows_and_batches(stack, "m")
+        answers = await asyncio.gather(*map(ask, range(CALLS)))
+        after = await rows_and_batches(stack, "m")
+    assert answers == [[2.0 * number, 2.0] for number in range(CALLS)]
+    assert after[0] - before[0] == CALLS
+    assert after[1] - before[1] <= CALLS // 2
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 @pytest.mark.parametrize("headers", [{}, {"tloc": "20000"}, BACKED], ids=["plain", "limited", "backed"])
@@ -71,17 +91,7 @@ async def test_calls_of_many_clients_share_batches(
     """Each gets its own rows; a race's candidates are gathered as plain calls are."""
     if (stack.edge.version, protocol, headers) == ("1.38", "rest", {}):
         pytest.skip("before 1.40 an edge's Envoy gives no body of a plain REST call away")
-    async with rest_client(stack.edge.http) as http, channel(stack.edge.target) as through:
-
-        async def ask(number: int) -> list[float]:
-            return await (ask_rest(http, number, headers) if protocol == "rest" else ask_grpc(through, number, headers))
-
-        before = await rows_and_batches(stack, "m")
-        answers = await asyncio.gather(*map(ask, range(CALLS)))
-        after = await rows_and_batches(stack, "m")
-    assert answers == [[2.0 * number, 2.0] for number in range(CALLS)]
-    assert after[0] - before[0] == CALLS
-    assert after[1] - before[1] <= CALLS // 2
+    await share_batches(stack, protocol, headers, ("m",))
 
 
 @pytest.mark.envoy
@@ -91,20 +101,7 @@ async def test_calls_of_an_alias_share_batches_with_those_of_its_model(
 ) -> None:
     if (stack.edge.version, protocol) == ("1.38", "rest"):
         pytest.skip("before 1.40 an edge's Envoy gives no body of a plain REST call away")
-    async with rest_client(stack.edge.http) as http, channel(stack.edge.target) as through:
-
-        async def ask(number: int) -> list[float]:
-            model = ("m", "alias", "split")[number % 3]
-            if protocol == "rest":
-                return await ask_rest(http, number, {}, model)
-            return await ask_grpc(through, number, {}, model)
-
-        before = await rows_and_batches(stack, "m")
-        answers = await asyncio.gather(*map(ask, range(CALLS)))
-        after = await rows_and_batches(stack, "m")
-    assert answers == [[2.0 * number, 2.0] for number in range(CALLS)]
-    assert after[0] - before[0] == CALLS
-    assert after[1] - before[1] <= CALLS // 2
+    await share_batches(stack, protocol, {}, ("m", "alias", "split"))
 
 
 @pytest.mark.envoy
