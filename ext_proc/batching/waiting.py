@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ext_proc.batching.queue import BatchQueue
@@ -38,7 +38,7 @@ class Waiting:
     priority: int = 0
     race: str | None = None
     server_batches: bool = False
-    payload: object = None
+    payload: Any = None
     state: State = field(default=State.WAITING, init=False)
     order: tuple[int, float, int] = field(default=(0, 0.0, 0), init=False)
     """Its place in its queue: by priority, then deadline, then arrival. Set by the scheduler."""

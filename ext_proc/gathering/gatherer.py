@@ -7,8 +7,7 @@ reply, the timer, a caller that goes) is told to the scheduler within the callba
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import replace
 from math import inf
 from random import random
@@ -55,7 +54,10 @@ class BatchReport(CompanyReport, CheckReport, Protocol):
 
 
 class Gatherer:
-    """Batches of all models of a node, while `running`. `clock` in seconds, monotonic; `chance` from 0 up to 1."""
+    """Batches of all models of a node. `clock` in seconds, monotonic; `chance` from 0 up to 1.
+
+    Its tasks are run by `group`, which goes on until `stop`; `tracer` where calls are traced.
+    """
 
     def __init__(
         self,
@@ -65,33 +67,20 @@ class Gatherer:
         clock: Callable[[], float],
         chance: Callable[[], float] = random,
         *,
-        group: asyncio.TaskGroup | None = None,
+        group: asyncio.TaskGroup,
         tracer: Tracer | None = None,
     ) -> None:
-        """With a `group` that is running its tasks are run by that, until `stop`, and `running` is not needed.
-
-        `tracer` where calls are traced.
-        """
         self.settings = settings
         self.scheduler = Scheduler(settings)
         self._report = report
         self._clock = clock
-        self._group = asyncio.TaskGroup() if group is None else group
+        self._group = group
         self._tracer = tracer
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
         self._company = Company(settings, report, clock)
         self._checks = CompanyChecks(settings, report, self._ask_alone, self._company.mark_unfit, chance)
         self._calls = BatchCalls(settings, upstream, self._company.mark_unfit, self._check)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Batches can go out for the length of the block; those that are on their way at its end are given up."""
-        async with self._group:
-            try:
-                yield
-            finally:
-                self.stop()
 
     def stop(self) -> None:
         """No batch goes out any more, and those on their way are given up."""

@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
 from ext_proc.errors import CallError, Reason
 from ext_proc.gathering.company import GATHERED_VERBS
-from ext_proc.gathering.gatherer import Gatherer
 from ext_proc.known.forms import form_of
 from ext_proc.node.refusals import refusal
 from ext_proc.node.ways import NodeWay
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Respond, Route
 from ext_proc.processing.request import Head, ReplyPart
+from ext_proc.upstream.client import Response
 from ext_proc.upstream.handing_on import handed_on
 from ext_proc.upstream.verdict import is_lacking
 from ext_proc.wire.call import Call, Verb
@@ -44,6 +45,16 @@ class ToGather:
     arrived: float
 
 
+class Gathers(Protocol):
+    """Answers calls out of replies to batches; `Gatherer`, but for tests."""
+
+    def wants(self, model: str, terms: Terms) -> bool:
+        """Whether a call is to be gathered."""
+
+    async def ask(self, held: Held, terms: Terms, arrived: float, *, server_batches: bool) -> Response:
+        """The reply to a call that came at `arrived`. Raises CallError."""
+
+
 class NodePolicy:
     """See `ext_proc.processing.policy.RequestPolicy`. A call for a resident model is one look-up in memory."""
 
@@ -55,7 +66,7 @@ class NodePolicy:
         manager: Manager,
         body_limit: int,
         hold_seconds: float,
-        gatherer: Gatherer | None = None,
+        gatherer: Gathers | None = None,
         went_well: WentWell | None = None,
         trace_hold: TraceHold | None = None,
     ) -> None:

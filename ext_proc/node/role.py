@@ -146,14 +146,16 @@ class NodeRole(Collector):
         if settings is None:
             yield None
             return
-        async with Upstream(self._egress, lambda: self._body_limit) as upstream:
+        async with Upstream(self._egress, lambda: self._body_limit) as upstream, asyncio.TaskGroup() as group:
             self._upstream = upstream
-            gatherer = Gatherer(settings, upstream, self._batches, self._clock, tracer=self._tracer)
+            gatherer = Gatherer(settings, upstream, self._batches, self._clock, group=group, tracer=self._tracer)
             scheduler = gatherer.scheduler
             self._batches.schedulers = lambda: [scheduler]
             self._batches.log = BatchLog(settings, self._clock, lambda: scheduler.slots) if settings.log else None
-            async with gatherer.running():
+            try:
                 yield gatherer
+            finally:
+                gatherer.stop()
 
     def reload(self, config: Config) -> None:
         """Takes over the body limit; settings of cache and store are read at a start only."""

@@ -7,6 +7,7 @@ they are of numbers, of strings or of truth values.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from ext_proc.wire.batch import AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
@@ -56,10 +57,7 @@ class _Column(NamedTuple):
         was = next(each for each in self.said if each[0] == name)
         _, tail, kinds = was
         one = element_text(_DTYPES[next(iter(kinds), "number")], value)
-
-        def change(text: str) -> str:
-            return resized_lists(text, tail, dim, size, one)
-
+        change = partial(resized_lists, tail=tail, dim=dim, size=size, one=one)
         data = in_objects(data, name, change) if self.objects else change(data)
         tail = changed(tail, dim, size)
         layout = self.layout if self.objects else replace(self.layout, lists=lists_in(tail))

@@ -279,7 +279,9 @@ class TestDropping:
         scheduler = Scheduler(batching())
         busy(scheduler)
         late = call(deadline=0.030)
-        assert scheduler.add(late, 0.0) == [Drop(late, Dropped.LATE, pytest.approx(0.05))]
+        (drop,) = scheduler.add(late, 0.0)
+        assert isinstance(drop, Drop)
+        assert (drop.call, drop.why, drop.retry_after) == (late, Dropped.LATE, pytest.approx(0.05))
 
     def test_on_an_idle_device_it_is_refused_only_if_the_model_itself_is_too_slow(self) -> None:
         scheduler = Scheduler(batching())

@@ -149,8 +149,11 @@ async def scene(**batching: Any) -> AsyncIterator[Scene]:
     settings = {"default": ModelBatching(cross_request=True, max_rows=8), "ahead": 0, **batching}
     server, report = ModelServer(), Report()
     clock = asyncio.get_running_loop().time
-    gatherer = Gatherer(BatchingSettings(**settings), server, report, clock, chance, tracer=tracer)
-    async with gatherer.running():
-        yield Scene(gatherer, server, report)
-        scheduler = gatherer.scheduler
-        assert (scheduler.calls, scheduler.bytes, list(scheduler.queued())) == (0, 0, [])
+    async with asyncio.TaskGroup() as group:
+        gatherer = Gatherer(BatchingSettings(**settings), server, report, clock, chance, group=group, tracer=tracer)
+        try:
+            yield Scene(gatherer, server, report)
+            scheduler = gatherer.scheduler
+            assert (scheduler.calls, scheduler.bytes, list(scheduler.queued())) == (0, 0, [])
+        finally:
+            gatherer.stop()

@@ -107,9 +107,10 @@ def playing(
         server, report = ModelServer(), Report()
         settings = ModelBatching(cross_request=True, share_protocols=True, **{"max_rows": 8, **model})
         batching = BatchingSettings(models={"m": settings}, ahead=0, check_share=0)
-        gatherer = Gatherer(batching, server, report, loop.time)
-        async with gatherer.running():
+        async with asyncio.TaskGroup() as group:
+            gatherer = Gatherer(batching, server, report, loop.time, group=group)
             await play(lambda held: loop.create_task(gatherer.ask(held, NO_TERMS, loop.time())), server, report)
+            gatherer.stop()
 
     run(main())
 

@@ -2,14 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.terms import Terms
 from ext_proc.errors import CallError, Reason
-from ext_proc.gathering.gatherer import Gatherer
+from ext_proc.gathering.company import wants
 from ext_proc.node.policy import NodePolicy, ToGather
 from ext_proc.processing.decision import Held, Hold, Pass, Respond
 from ext_proc.processing.request import BodyMode, Head
@@ -70,7 +70,7 @@ class Asked:
     server_batches: bool | None = None
 
     def wants(self, model: str, terms: Terms) -> bool:
-        return Gatherer.wants(cast(Any, self), model, terms)
+        return wants(self.settings, model, terms)
 
     async def ask(self, held: Held, terms: Terms, arrived: float, *, server_batches: bool) -> Response:
         self.terms.append(terms)
@@ -85,7 +85,7 @@ OK = Response(200, (("content-type", b"application/json"),), b"{}", None)
 
 
 def policy(asked: Asked | None = None, models: Models | None = None) -> NodePolicy:
-    return NodePolicy(cast(Manager, models or Models()), 1 << 20, 60.0, cast(Gatherer, asked or Asked(OK)))
+    return NodePolicy(cast(Manager, models or Models()), 1 << 20, 60.0, asked or Asked(OK))
 
 
 def call(model: str = "m", verb: Verb = Verb.INFER, protocol: InferenceProtocol = InferenceProtocol.V2_REST) -> Call:

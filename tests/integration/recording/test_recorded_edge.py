@@ -46,8 +46,8 @@ async def test_calls_of_a_real_edge_are_recorded_and_replayed(tmp_path: Path) ->
                 for name in NAMES:
                     await ask(name, ASKS)
                     await until(lambda name=name: _knows(stack, name))  # type: ignore[misc]
-            # Each simulated load takes as long as the model's newest did. Were those the slow ones, the simulated node is
-            # behind the real one, by no more than this; what comes before it has loaded is no hit there.
+            # Each simulated load takes as long as the model's newest did. Were those the slow ones, the simulated node
+            # is behind the real one, by no more than this; what comes before it has loaded is no hit there.
             await asyncio.sleep(ROUNDS * (time.monotonic() - began))
             await ask(NAMES[-1], LIMITED)
             # Known by now, or soon: Envoy tells of such a call when it has ended.
