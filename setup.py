@@ -10,8 +10,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# What a plain call passes, a raced one and one that is gathered: folders of which all is compiled, but for what mypyc does
-# not take (models of pydantic, members with an __init__, abstract dataclasses with slots), and files of others.
+# What a plain call passes, a raced one and one that is gathered: folders of which all is compiled, but for what mypyc
+# does not take (pydantic's models, enums with an __init__, abstract dataclasses with slots); and single files.
 _ROOMS = ("batching", "gathering", "http2", "processing", "wire", "wire/protobuf", "wire/tfs", "wire/v2")
 _NOT = frozenset(
     {
@@ -24,23 +24,34 @@ _NOT = frozenset(
     }
 )
 _FILES = (
+    "ext_proc/broker/answer_header.py",
     "ext_proc/broker/deadline.py",
     "ext_proc/broker/effects.py",
     "ext_proc/broker/estimates.py",
+    "ext_proc/broker/fates.py",
+    "ext_proc/broker/fields.py",
+    "ext_proc/broker/mix.py",
+    "ext_proc/broker/model_entry.py",
+    "ext_proc/broker/model_table.py",
+    "ext_proc/broker/plan.py",
     "ext_proc/broker/race.py",
     "ext_proc/broker/ranks.py",
+    "ext_proc/broker/resolver.py",
+    "ext_proc/broker/schedule.py",
+    "ext_proc/racing/answer.py",
+    "ext_proc/racing/candidate_request.py",
+    "ext_proc/racing/race_runner.py",
+    "ext_proc/racing/sending.py",
     "ext_proc/edge/placing.py",
     "ext_proc/edge/policy.py",
     "ext_proc/grpc_framing.py",
     "ext_proc/http2/aio/protocol.py",
     "ext_proc/node/policy.py",
-    "ext_proc/racing/answer.py",
-    "ext_proc/racing/candidate_request.py",
-    "ext_proc/racing/race_runner.py",
     "ext_proc/server/processor.py",
     "ext_proc/server/traced.py",
     "ext_proc/telemetry/batches.py",
     "ext_proc/telemetry/metrics.py",
+    "ext_proc/telemetry/races.py",
     "ext_proc/telemetry/tallies.py",
     "ext_proc/upstream/client.py",
     "ext_proc/upstream/handing_on.py",

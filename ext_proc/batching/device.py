@@ -102,7 +102,7 @@ class Model:
         return self.settings.slots or 2 * self.settings.max_rows
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Running:
     """A batch at the model server, handed over at `handed`.
 
@@ -118,6 +118,26 @@ class Running:
     started: float | None
     found_free: bool
     server_batches: bool
+
+    def __init__(
+        self,
+        batch: Batch,
+        model: Model,
+        switched: bool,
+        beside: int,
+        handed: float,
+        started: float | None,
+        found_free: bool,
+        server_batches: bool,
+    ) -> None:
+        self.batch = batch
+        self.model = model
+        self.switched = switched
+        self.beside = beside
+        self.handed = handed
+        self.started = started
+        self.found_free = found_free
+        self.server_batches = server_batches
 
 
 class Device:

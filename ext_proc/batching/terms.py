@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ext_proc.broker.deadline import read_grpc_timeout, read_tloc
 from ext_proc.broker.fields import MAX_ESTIMATE_MS, MAX_PRIORITY
@@ -33,7 +34,7 @@ _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]{0,63}")
 _ENVOY_TIMEOUT_DIGITS = 9  # a number of more digits is no timeout of a route
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Terms:
     """What a node is told of one call. Fields that are None are left to the model's settings.
 
@@ -42,12 +43,28 @@ class Terms:
     in its race, 0 for the primary; the candidates of one race have the same `race`.
     """
 
-    limit_ms: float = math.inf
-    lag_ms: float | None = None
-    shares: bool | None = None
-    priority: int = 0
-    rank: int = 0
-    race: str | None = None
+    limit_ms: Final[float]
+    lag_ms: Final[float | None]
+    shares: Final[bool | None]
+    priority: Final[int]
+    rank: Final[int]
+    race: Final[str | None]
+
+    def __init__(
+        self,
+        limit_ms: float = math.inf,
+        lag_ms: float | None = None,
+        shares: bool | None = None,
+        priority: int = 0,
+        rank: int = 0,
+        race: str | None = None,
+    ) -> None:
+        self.limit_ms = limit_ms
+        self.lag_ms = lag_ms
+        self.shares = shares
+        self.priority = priority
+        self.rank = rank
+        self.race = race
 
 
 NO_TERMS = Terms()

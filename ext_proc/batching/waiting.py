@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ext_proc.batching.queue import BatchQueue
@@ -18,7 +18,7 @@ class State(Enum):
     GONE = auto()  # withdrawn, dropped or done
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Waiting:
     """One call that may wait for company. Times in seconds on the scheduler's clock.
 
@@ -33,17 +33,46 @@ class Waiting:
     rows: int
     size: int
     arrived: float
-    deadline: float = inf
-    lag_end: float = inf
-    priority: int = 0
-    race: str | None = None
-    server_batches: bool = False
-    payload: Any = None
-    state: State = field(default=State.WAITING, init=False)
-    order: tuple[int, float, int] = field(default=(0, 0.0, 0), init=False)
+    deadline: float
+    lag_end: float
+    priority: int
+    race: str | None
+    server_batches: bool
+    payload: Any
+    state: State
+    order: tuple[int, float, int]
     """Its place in its queue: by priority, then deadline, then arrival. Set by the scheduler."""
-    queue: "BatchQueue | None" = field(default=None, init=False, repr=False)
+    queue: "BatchQueue | None" = field(repr=False)
     """Where it waits."""
+
+    def __init__(
+        self,
+        model: str,
+        key: Hashable,
+        rows: int,
+        size: int,
+        arrived: float,
+        deadline: float = inf,
+        lag_end: float = inf,
+        priority: int = 0,
+        race: str | None = None,
+        server_batches: bool = False,
+        payload: Any = None,
+    ) -> None:
+        self.model = model
+        self.key = key
+        self.rows = rows
+        self.size = size
+        self.arrived = arrived
+        self.deadline = deadline
+        self.lag_end = lag_end
+        self.priority = priority
+        self.race = race
+        self.server_batches = server_batches
+        self.payload = payload
+        self.state = State.WAITING
+        self.order = (0, 0.0, 0)
+        self.queue = None
 
     @property
     def due(self) -> float:
@@ -51,17 +80,24 @@ class Waiting:
         return self.order[1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Batch:
     """Calls that leave together, in the order of their queue. `rows` is what the model gets: filled up, where so
     configured, with copies of the last row.
     """
 
-    number: int
-    model: str
-    members: tuple[Waiting, ...]
-    rows: int
-    why: "Leaving"
+    number: Final[int]
+    model: Final[str]
+    members: Final[tuple[Waiting, ...]]
+    rows: Final[int]
+    why: Final["Leaving"]
+
+    def __init__(self, number: int, model: str, members: tuple[Waiting, ...], rows: int, why: "Leaving") -> None:
+        self.number = number
+        self.model = model
+        self.members = members
+        self.rows = rows
+        self.why = why
 
 
 class Leaving(Enum):
@@ -85,11 +121,14 @@ class Dropped(Enum):
     """The queues are full, and it is not among the most important."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Send:
     """Effect: hand this batch to the model server; `Scheduler.finished` or `again` is to follow."""
 
-    batch: Batch
+    batch: Final[Batch]
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
 
 
 @dataclass(frozen=True, slots=True)

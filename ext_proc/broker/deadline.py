@@ -4,6 +4,7 @@ gRPC metadata use the same names. Repeated lines of one header count as one list
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import http_sfv
 
@@ -32,15 +33,29 @@ class TimeLimit:
     answer: AnswerMode | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class CallOptions:
     """All that the headers of one call ask for. `backups` is None where the header is absent."""
 
-    limit: TimeLimit | None = None
-    backups: tuple[RankedTarget, ...] | None = None
-    primary: Mix | None = None
-    key: str | None = None
-    grpc_timeout_ms: float | None = None
+    limit: Final[TimeLimit | None]
+    backups: Final[tuple[RankedTarget, ...] | None]
+    primary: Final[Mix | None]
+    key: Final[str | None]
+    grpc_timeout_ms: Final[float | None]
+
+    def __init__(
+        self,
+        limit: TimeLimit | None = None,
+        backups: tuple[RankedTarget, ...] | None = None,
+        primary: Mix | None = None,
+        key: str | None = None,
+        grpc_timeout_ms: float | None = None,
+    ) -> None:
+        self.limit = limit
+        self.backups = backups
+        self.primary = primary
+        self.key = key
+        self.grpc_timeout_ms = grpc_timeout_ms
 
     @property
     def races(self) -> bool:

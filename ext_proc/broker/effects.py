@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ext_proc.broker.plan import Candidate, StaticAnswer
 
@@ -30,18 +30,25 @@ class Why(StrEnum):
     """Nobody answered, and the fixed answer of the configuration was given."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Start:
     """Send the call to one candidate: member `member` of rank `rank` (0 unless it is a mix).
 
     `remaining_ms` is the time to the limit. `hedge`: a better candidate is still running.
     """
 
-    rank: int
-    member: int
-    candidate: Candidate
-    remaining_ms: float
-    hedge: bool
+    rank: Final[int]
+    member: Final[int]
+    candidate: Final[Candidate]
+    remaining_ms: Final[float]
+    hedge: Final[bool]
+
+    def __init__(self, rank: int, member: int, candidate: Candidate, remaining_ms: float, hedge: bool) -> None:
+        self.rank = rank
+        self.member = member
+        self.candidate = candidate
+        self.remaining_ms = remaining_ms
+        self.hedge = hedge
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Cancel:
     member: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Answer:
     """Return this result to the client; the race is over.
 
@@ -61,13 +68,31 @@ class Answer:
     the limit: below 0 only where the shell's clock overslept with a result held.
     """
 
-    rank: int
-    payload: Any
-    why: Why
-    members: tuple[int, ...]
-    partial: bool
-    elapsed_ms: float
-    left_ms: float
+    rank: Final[int]
+    payload: Final[Any]
+    why: Final[Why]
+    members: Final[tuple[int, ...]]
+    partial: Final[bool]
+    elapsed_ms: Final[float]
+    left_ms: Final[float]
+
+    def __init__(
+        self,
+        rank: int,
+        payload: Any,
+        why: Why,
+        members: tuple[int, ...],
+        partial: bool,
+        elapsed_ms: float,
+        left_ms: float,
+    ) -> None:
+        self.rank = rank
+        self.payload = payload
+        self.why = why
+        self.members = members
+        self.partial = partial
+        self.elapsed_ms = elapsed_ms
+        self.left_ms = left_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
 from ext_proc.broker.deadline import read_grpc_timeout, read_options
@@ -57,15 +58,23 @@ _BOUND = ((MAX_RETRIES_HEADER, "0"),)
 _SEQUENCE_WORK = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class HeldRace:
     """What the edge keeps of a held call: its plan, when it arrived at Envoy (monotonic seconds), its seat; and of one
     that is only renamed its nodes, if they are chosen already."""
 
-    plan: Plan
-    arrival: float
-    seat: Seat | None = None
-    placement: Placement | None = None
+    plan: Final[Plan]
+    arrival: Final[float]
+    seat: Final[Seat | None]
+    placement: Final[Placement | None]
+
+    def __init__(
+        self, plan: Plan, arrival: float, seat: Seat | None = None, placement: Placement | None = None
+    ) -> None:
+        self.plan = plan
+        self.arrival = arrival
+        self.seat = seat
+        self.placement = placement
 
 
 @dataclass(frozen=True, slots=True)

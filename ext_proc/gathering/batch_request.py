@@ -39,7 +39,7 @@ _DIVISIBLE_GRPC = frozenset(
 )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Part:
     """A call, or a piece of one, as it waits for its batch. `member` is None where it cannot be merged.
 
@@ -50,8 +50,15 @@ class Part:
     held: Held
     member: Member | None
     call: Call
-    whole: bool = True
-    mark: Headers = ()
+    whole: bool
+    mark: Headers
+
+    def __init__(self, held: Held, member: Member | None, call: Call, whole: bool = True, mark: Headers = ()) -> None:
+        self.held = held
+        self.member = member
+        self.call = call
+        self.whole = whole
+        self.mark = mark
 
     @property
     def crosses(self) -> bool:

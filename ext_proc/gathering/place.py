@@ -10,13 +10,18 @@ from ext_proc.tracing.batches import QueueTrace
 from ext_proc.upstream.client import Response
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Place:
     """A part that waits, and who waits for its reply."""
 
     part: Part
     reply: asyncio.Future[Response]
-    trace: QueueTrace | None = None
+    trace: QueueTrace | None
+
+    def __init__(self, part: Part, reply: asyncio.Future[Response], trace: QueueTrace | None = None) -> None:
+        self.part = part
+        self.reply = reply
+        self.trace = trace
 
     def give(self, response: Response) -> None:
         """The reply, unless nobody waits for it any more."""

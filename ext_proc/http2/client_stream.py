@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from ext_proc.http2.flow_control import FlowControlledStream, StreamOwner
 from ext_proc.http2.frames import (
@@ -21,14 +22,20 @@ from ext_proc.http2.headers import Headers, ResponseHeaders
 _CODES = frozenset(ErrorCode)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class HttpResponse:
     """A whole response: its final status and headers, its body, its trailers."""
 
-    status: int
-    headers: Headers
-    body: bytes
-    trailers: Headers
+    status: Final[int]
+    headers: Final[Headers]
+    body: Final[bytes]
+    trailers: Final[Headers]
+
+    def __init__(self, status: int, headers: Headers, body: bytes, trailers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.trailers = trailers
 
 
 @dataclass(frozen=True, slots=True)

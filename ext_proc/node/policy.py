@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ext_proc.batching.terms import Terms, read_terms, remaining_seconds
 from ext_proc.contract import CLAIM_HEADER, RESIDENCY_ASK, RESIDENCY_HEADER
@@ -37,12 +37,16 @@ WentWell = Callable[[str, int, float], None]
 """Told of a call that needed no decision and was answered: model, form (`ext_proc.known.forms`), time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class ToGather:
     """What the node keeps of a call whose body is awaited: its terms, and when it arrived (monotonic seconds)."""
 
-    terms: Terms
-    arrived: float
+    terms: Final[Terms]
+    arrived: Final[float]
+
+    def __init__(self, terms: Terms, arrived: float) -> None:
+        self.terms = terms
+        self.arrived = arrived
 
 
 class Gathers(Protocol):

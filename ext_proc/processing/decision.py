@@ -1,7 +1,7 @@
 """What can be decided about a call; the machine turns a decision into messages."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from ext_proc.errors import CallError
 from ext_proc.processing.request import Head
@@ -18,14 +18,17 @@ class Lease(Protocol):
         """The call is over, as far as this process hears of it. Called once, however the call ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Pass:
     """Goes on untouched, but for headers that only we may set. `lease` is released when the call is over."""
 
-    lease: Lease | None = None
+    lease: Final[Lease | None]
+
+    def __init__(self, lease: Lease | None = None) -> None:
+        self.lease = lease
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Route:
     """Goes on to the first of `nodes` (`ip:port`, best first) that accepts it, or to the one that a header names.
 
@@ -38,12 +41,28 @@ class Route:
     given.
     """
 
-    nodes: tuple[str, ...]
-    lease: Lease | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    body: Pieces | None = None
-    wants_residency: str = ""
-    keeps: tuple[str, ...] = ()
+    nodes: Final[tuple[str, ...]]
+    lease: Final[Lease | None]
+    headers: Final[tuple[tuple[str, str], ...]]
+    body: Final[Pieces | None]
+    wants_residency: Final[str]
+    keeps: Final[tuple[str, ...]]
+
+    def __init__(
+        self,
+        nodes: tuple[str, ...],
+        lease: Lease | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: Pieces | None = None,
+        wants_residency: str = "",
+        keeps: tuple[str, ...] = (),
+    ) -> None:
+        self.nodes = nodes
+        self.lease = lease
+        self.headers = headers
+        self.body = body
+        self.wants_residency = wants_residency
+        self.keeps = keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +72,32 @@ class Refuse:
     error: CallError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Respond:
     """Answered by us. With `trailers` it is a gRPC answer: `body` is one framed message, or empty for an error.
 
     Header values are bytes, so that what a node sent goes on as it was.
     """
 
-    status: int
-    headers: tuple[tuple[str, bytes], ...]
-    body: bytes
-    trailers: tuple[tuple[str, bytes], ...] | None = None
+    status: Final[int]
+    headers: Final[tuple[tuple[str, bytes], ...]]
+    body: Final[bytes]
+    trailers: Final[tuple[tuple[str, bytes], ...] | None]
+
+    def __init__(
+        self,
+        status: int,
+        headers: tuple[tuple[str, bytes], ...],
+        body: bytes,
+        trailers: tuple[tuple[str, bytes], ...] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.trailers = trailers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Hold:
     """Not decided yet. With `collect`, the whole body is wanted first. `Machine.decided` ends it.
 
@@ -74,10 +105,18 @@ class Hold:
     policy wants to find again in `Held`; nobody else looks at it.
     """
 
-    collect: bool = False
-    context: Any = None
-    most: int = 0
-    otherwise: Route | None = None
+    collect: Final[bool]
+    context: Final[Any]
+    most: Final[int]
+    otherwise: Final[Route | None]
+
+    def __init__(
+        self, collect: bool = False, context: Any = None, most: int = 0, otherwise: Route | None = None
+    ) -> None:
+        self.collect = collect
+        self.context = context
+        self.most = most
+        self.otherwise = otherwise
 
 
 Decision = Pass | Route | Refuse | Respond | Hold
@@ -102,7 +141,7 @@ class Seat:
     claim: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Held:
     """A call that waits for a decision: the head, what it asks for, and the chunks of its body if it was collected.
 
@@ -110,13 +149,31 @@ class Held:
     `trace` is the span under which all is done that is done for it, if it is traced.
     """
 
-    head: Head
-    call: Call
-    chunks: tuple[bytes, ...]
-    context: Any = None
-    message: bytes | None = None
-    seat: Seat | None = None
-    trace: TraceContext | None = None
+    head: Final[Head]
+    call: Final[Call]
+    chunks: Final[tuple[bytes, ...]]
+    context: Final[Any]
+    message: Final[bytes | None]
+    seat: Final[Seat | None]
+    trace: Final[TraceContext | None]
+
+    def __init__(
+        self,
+        head: Head,
+        call: Call,
+        chunks: tuple[bytes, ...],
+        context: Any = None,
+        message: bytes | None = None,
+        seat: Seat | None = None,
+        trace: TraceContext | None = None,
+    ) -> None:
+        self.head = head
+        self.call = call
+        self.chunks = chunks
+        self.context = context
+        self.message = message
+        self.seat = seat
+        self.trace = trace
 
     @property
     def size(self) -> int:

@@ -1,10 +1,11 @@
 """ProcessingRequest: one message of Envoy's, read into plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from types import MappingProxyType
+from typing import Final
 
 from ext_proc.contract import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.errors import TbmsError
@@ -40,21 +41,37 @@ NEWEST: Version = (1, 40)
 _NONE_REPEATED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Head:
     """The headers of a request, and how its body comes.
 
     Names are lower-case; values of a repeated name are joined with `, `.
     """
 
-    headers: Mapping[str, str]
-    end_of_stream: bool
-    mode: BodyMode
-    envoy: Version = NEWEST
-    received: float | None = None
+    headers: Final[Mapping[str, str]]
+    end_of_stream: Final[bool]
+    mode: Final[BodyMode]
+    envoy: Final[Version]
+    received: Final[float | None]
     """When Envoy got the request, in seconds since the epoch, where it tells that."""
-    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE_REPEATED)
+    repeated: Final[Mapping[str, tuple[str, ...]]]
     """The values of each repeated name, line by line: whoever sends the request on sends them so."""
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        end_of_stream: bool,
+        mode: BodyMode,
+        envoy: Version = NEWEST,
+        received: float | None = None,
+        repeated: Mapping[str, tuple[str, ...]] = _NONE_REPEATED,
+    ) -> None:
+        self.headers = headers
+        self.end_of_stream = end_of_stream
+        self.mode = mode
+        self.envoy = envoy
+        self.received = received
+        self.repeated = repeated
 
     @property
     def body_can_come(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from ext_proc.contract import RESIDENCY_HEADER, UPSTREAM_HEADER
 from ext_proc.errors import CallError, TbmsError
@@ -60,7 +60,7 @@ class UpstreamError(TbmsError):
         self.refused = refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Request:
     """One candidate call. `body` is, for gRPC, the message without its frame; `timeout` in seconds may be infinite.
 
@@ -68,28 +68,66 @@ class Request:
     that it is placed on (`ip:port`, best first), where it is.
     """
 
-    path: str
-    method: str
-    authority: str
-    headers: Headers
-    body: Pieces
-    timeout: float
-    is_grpc: bool
-    nodes: tuple[str, ...] = ()
+    path: Final[str]
+    method: Final[str]
+    authority: Final[str]
+    headers: Final[Headers]
+    body: Final[Pieces]
+    timeout: Final[float]
+    is_grpc: Final[bool]
+    nodes: Final[tuple[str, ...]]
+
+    def __init__(
+        self,
+        path: str,
+        method: str,
+        authority: str,
+        headers: Headers,
+        body: Pieces,
+        timeout: float,
+        is_grpc: bool,
+        nodes: tuple[str, ...] = (),
+    ) -> None:
+        self.path = path
+        self.method = method
+        self.authority = authority
+        self.headers = headers
+        self.body = body
+        self.timeout = timeout
+        self.is_grpc = is_grpc
+        self.nodes = nodes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Response:
     """What came back. `trailers` is None for REST; for gRPC it holds grpc-status, and `body` the bare message."""
 
-    status: int
-    headers: Headers
-    body: bytes
-    trailers: Headers | None
-    grpc_status: int = GrpcStatus.OK
-    node: str = ""
-    residency: str | None = None
+    status: Final[int]
+    headers: Final[Headers]
+    body: Final[bytes]
+    trailers: Final[Headers | None]
+    grpc_status: Final[int]
+    node: Final[str]
+    residency: Final[str | None]
     """What the node says of the model, where it was asked."""
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        trailers: Headers | None,
+        grpc_status: int = GrpcStatus.OK,
+        node: str = "",
+        residency: str | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.trailers = trailers
+        self.grpc_status = grpc_status
+        self.node = node
+        self.residency = residency
 
     @property
     def ok(self) -> bool:

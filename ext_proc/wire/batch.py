@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, Protocol, cast
+from typing import Any, Final, Generic, NamedTuple, Protocol, cast
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
@@ -52,7 +52,7 @@ class Alone:
     reason: AloneReason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Member:
     """A call, or a piece of one, that may share a batch with those of an equal key.
 
@@ -61,13 +61,31 @@ class Member:
     own; they hold views of the body, which so lives as long as the member.
     """
 
-    common: Hashable
-    rows: int
-    size: int
-    form: Form
-    id: bytes
-    columns: tuple[Any, ...]
-    trims: tuple[Trim, ...] = ()
+    common: Final[Hashable]
+    rows: Final[int]
+    size: Final[int]
+    form: Final[Form]
+    id: Final[bytes]
+    columns: Final[tuple[Any, ...]]
+    trims: Final[tuple[Trim, ...]]
+
+    def __init__(
+        self,
+        common: Hashable,
+        rows: int,
+        size: int,
+        form: Form,
+        id: bytes,
+        columns: tuple[Any, ...],
+        trims: tuple[Trim, ...] = (),
+    ) -> None:
+        self.common = common
+        self.rows = rows
+        self.size = size
+        self.form = form
+        self.id = id
+        self.columns = columns
+        self.trims = trims
 
     @property
     def key(self) -> Hashable:

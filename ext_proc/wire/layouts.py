@@ -12,6 +12,7 @@ from struct import Struct, error
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ext_proc.errors import CallError
 from ext_proc.wire.protobuf.fields import MAX_VARINT_BYTES, len_field, read_varint
@@ -20,6 +21,8 @@ from mesh.tensors.dtypes import Array
 
 Data = TypeVar("Data")
 Bytes = bytes | memoryview
+# Whole numbers: Python's, or numpy's.
+Ends = Sequence[Any] | NDArray[np.intp]
 
 _FEW = 100  # bytes, up to which Python's own loop is faster than numpy's start
 _LENGTH = Struct("<I").unpack_from
@@ -67,7 +70,7 @@ class Binary(ABC):
         return pieces
 
     @abstractmethod
-    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Ends:
         """Where each value ends; the last one ends where the data do. Raises Misfit if it does not.
 
         Of more than `most` values not all need be told.
@@ -88,7 +91,7 @@ class Fixed(Binary):
 
     width: int
 
-    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Ends:
         """See `Binary`."""
         if len(data) % self.width:
             raise Misfit(f"{len(data)} bytes, which are no whole number of values of {self.width} bytes")
@@ -103,11 +106,11 @@ class Fixed(Binary):
 class Varints(Binary):
     """Protobuf's packed varints."""
 
-    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Ends:
         """See `Binary`."""
         if len(data) > _FEW:
             # It is a sequence of numbers in all that is done with one here.
-            return cast(Sequence[int], np.flatnonzero(_last_bytes(data)) + 1)
+            return np.flatnonzero(_last_bytes(data)) + 1
         ends = [at for at, byte in enumerate(data, 1) if byte < 0x80]
         longest = max(map(sub, ends, [0, *ends]), default=0)
         if longest > MAX_VARINT_BYTES or len(data) != (ends[-1] if ends else 0):
@@ -140,7 +143,7 @@ def _last_bytes(data: Bytes) -> Array:
 class Prefixed(Binary):
     """V2's raw strings, each after its length in four bytes."""
 
-    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Ends:
         """See `Binary`."""
         at, size = 0, len(data)
         ends: list[int] = []
@@ -165,7 +168,7 @@ class StringFields(Binary):
 
     number: int
 
-    def ends(self, data: Bytes, most: int) -> Sequence[int]:
+    def ends(self, data: Bytes, most: int) -> Ends:
         """See `Binary`."""
         tag, at, size = tag_of(self.number), 0, len(data)
         ends: list[int] = []

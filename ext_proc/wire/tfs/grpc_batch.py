@@ -236,8 +236,7 @@ def _filled(tensor: _Tensor, rows: int, data: memoryview) -> memoryview:
     if missing <= 0:
         return data
     ends = layout.ends(data, wanted)
-    start = int(ends[-2]) if len(ends) > 1 else 0  # numpy's, it may be
-    last = bytes(data[start:]) or layout.zero()
+    last = bytes(data[ends[-2] if len(ends) > 1 else 0 :]) or layout.zero()
     if missing * len(last) > MAX_FILL:
         raise NotShared(AloneReason.TOO_MANY)
     return memoryview(b"".join((data, last * missing)))

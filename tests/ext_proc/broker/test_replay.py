@@ -88,7 +88,7 @@ def test_lines_that_are_no_races_are_passed_over_and_broken_ones_named() -> None
     others = ['{"event": "load"}', "", '{"event": "call refused", "model": "race"}', 'not JSON: "race"']
     assert len(list(read_records([good, *others, good.replace('": "', '":"')]))) == 2
     with pytest.raises(TbmsError, match=r"^Line 2: limit_ms: "):
-        list(read_records([good, good.replace('"limit_ms": 50', '"limit_ms": "soon"')]))
+        list(read_records([good, json.dumps({**record_one([10]), "limit_ms": "soon"})]))
     with pytest.raises(TbmsError, match=r"^Line 1: "):
         list(read_records([good[:-9]]))
     wrong = RaceRecord.model_validate_json(good.replace('"result", 0, 0', '"result", 7, 0'))
