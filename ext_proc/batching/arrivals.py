@@ -66,6 +66,15 @@ class Arrivals:
         return self._last + self._mean
 
     @property
+    def soonest(self) -> float:
+        """Before this hardly any next call comes: two deviations sooner."""
+        return self._last + self._mean - self._doubt
+
+    @property
     def latest(self) -> float:
         """By when most next calls have come: two deviations later."""
-        return self._last + self._mean + max(2 * sqrt(self._variance), _GRAIN * self._mean)
+        return self._last + self._mean + self._doubt
+
+    @property
+    def _doubt(self) -> float:
+        return max(2 * sqrt(self._variance), _GRAIN * self._mean)

@@ -11,7 +11,8 @@ queue is next:
   so become the most urgent ones at some time: no queue waits for ever.
 
 An idle device waits for one more call where calls come so regularly that this one is about to come, and where it would
-gain more than all who wait lose: it would have to wait for the whole batch that has just left without it.
+gain more than all who wait lose: it would have to wait for the whole batch that has just left without it. Where nobody
+is about to come a batch leaves before the device is free: it waits there instead of here, and no timer can be late.
 """
 
 from collections.abc import Mapping
@@ -88,18 +89,32 @@ class Choice:
     def _idle_at(self, queue: BatchQueue, model: Model, now: float) -> float:
         """From when on the device has nothing better to do than its next batch."""
         at = now if self._device.is_free(model) else self._device.soon_free(model)
-        return self._arrivals.latest if at <= now and self._expects_company(queue, model, now) else at
+        if at > now:
+            return now if self._nobody_comes_by(at, queue, model) else at
+        return self._arrivals.latest if self._expects_company(queue, model, now) else at
+
+    def _nobody_comes_by(self, at: float, queue: BatchQueue, model: Model) -> bool:
+        """Whether no call joins until the device is free, and none is worth waiting for then."""
+        arrivals = self._arrivals
+        if at == inf or not arrivals.tell_next(queue) or arrivals.soonest <= at:
+            return False
+        return self._is_free_to_choose(queue, model) and not self._expects_company(queue, model, at)
+
+    def _is_free_to_choose(self, queue: BatchQueue, model: Model) -> bool:
+        """Whether only the calls of this queue have to do with when its next batch leaves, and they leave time over."""
+        if len(self._queues) > 1 or self._device.width(model) > 1:  # others lose by a wait, or it would be for less
+            return False
+        most, arrivals = queue.settings.max_rows, self._arrivals
+        return arrivals.rows * model.expected(most) <= _BUSY * most * arrivals.gap
 
     def _expects_company(self, queue: BatchQueue, model: Model, now: float) -> bool:
         """Whether one more call is about to come that gains more by this batch than all others lose by its delay."""
         arrivals = self._arrivals
         if not arrivals.tell_next(queue) or arrivals.latest <= now:
             return False
-        if len(self._queues) > 1 or self._device.width(model) > 1:  # others lose by it, too, or it would wait for less
+        if queue.rows + arrivals.rows > queue.settings.max_rows or not self._is_free_to_choose(queue, model):
             return False
-        most, times = queue.settings.max_rows, model.times
-        if queue.rows + arrivals.rows > most or arrivals.rows * model.expected(most) > _BUSY * most * arrivals.gap:
-            return False
+        times = model.times
         later = max(0.0, arrivals.next - now) + times.slope * arrivals.rows
         return len(queue) * later < times.expected(queue.next_rows()) - later
 
