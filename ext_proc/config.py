@@ -31,9 +31,10 @@ from mesh.address import parse_address
 from mesh.discovery.settings import NodeList
 from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
+from mesh.near_names import near_names
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
-from mesh.settings import Settings, fault_place, fault_words
+from mesh.settings import Settings, fault_place, fault_words, settings_at
 from mesh.system_words import system_words
 from mesh.warming.settings import WarmSettings
 
@@ -154,7 +155,7 @@ class Config(Settings):
         if self.known.file is not None:
             return None
         if self.node is not None:
-            return "a node has one only where known.file names its place"
+            return "a node keeps one only with known.file: it pays where models stay loaded"
         if not self._socket:
             return "server.listen is no Unix socket, beside which Envoy would find it, and known.file names no place"
         if not self.envoy.accounts:
@@ -213,7 +214,9 @@ def parse(text: str, name: str) -> Config:
 def _wording(name: str, fault: ErrorDetails) -> str:
     where = fault_place(fault) or "(top)"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: {where}: no such setting"
+        *_, setting = fault["loc"]
+        near = near_names(str(setting), settings_at(Config, fault["loc"]))
+        return f"{name}: {where}: no such setting{near and f'. {near}'}"
     if fault["type"] == "secret":
         return f"{name}: {where}: {fault['msg']}"
     value = _USER.sub("//***@", repr(fault["input"]))

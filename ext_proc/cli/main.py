@@ -27,6 +27,23 @@ app.add_typer(policies.app)
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The YAML configuration file.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from ext_proc.telemetry.build import version
+
+        typer.echo(f"tbms {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def tbms(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What holds for all commands."""
+
+
 @app.command()
 def serve(config: ConfigFile) -> None:
     """Run the external processor beside an Envoy."""
