@@ -44,6 +44,23 @@ async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTa
         assert await page.locator("#models tbody tr").count() < 60
 
 
+async def test_on_a_narrow_screen_tables_scroll_and_names_stay_whole(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+    phone = {"viewport": {"width": 390, "height": 844}}
+    async with (
+        served(lambda: documents.edge(1, at=next(looks)), [node_of(0, 5, looks)]) as url,
+        open_tab(url, **phone) as tab,
+    ):
+        await says(tab.page, "#found", "5 models")
+        lines = "cell.clientHeight / parseFloat(getComputedStyle(cell).lineHeight)"
+        cut = f"cell => cell.scrollWidth > cell.clientWidth || {lines} >= 2"
+        for where, name in (("#models", "model-00-00001"), ("#nodes", "node-00"), ("#processes", "this one")):
+            cell = tab.page.locator(f"{where} td").get_by_text(name, exact=True).first
+            await cell.wait_for()
+            assert not await cell.evaluate(cut), where
+        assert await tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 async def test_what_only_edges_tell_is_not_there_without_one(open_tab: OpenTab) -> None:
     looks = itertools.count(1)
     async with served(lambda: documents.node(0, 1, next(looks))) as url, open_tab(url) as tab:
