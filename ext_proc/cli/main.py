@@ -117,6 +117,7 @@ def model_server(
     """Serve ONNX models over the TF Serving and V2 APIs."""
     from ext_proc.process.heap import settle_heap
     from ext_proc.process.lifecycle import Stop
+    from ext_proc.telemetry import logs
     from mesh.model_server.server import ModelServerSettings, serve
 
     settings = ModelServerSettings(
@@ -133,6 +134,8 @@ def model_server(
     def ready(grpc: int, rest: int) -> None:
         settle_heap()
         typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True)
+
+    logs.configure("info", "text")
 
     async def run() -> None:
         await serve(settings, ready, Stop().asked)
