@@ -61,6 +61,26 @@ async def test_on_a_narrow_screen_tables_scroll_and_names_stay_whole(open_tab: O
         assert await tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+async def test_the_axis_of_a_chart_without_values_says_different_ones(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+    ticks = """async () => {
+      const { Chart } = await import("/ui/charts.js");
+      const chart = new Chart(document.getElementById("charts"), "none", (value) => `${value}`, { empty: 10 });
+      const shown = [];
+      for (const values of [{ line: null }, { line: 0 }, { line: 3 }]) {
+        chart.add(shown.length, values);
+        await new Promise(requestAnimationFrame);
+        shown.push(chart.uplot.scales.y.max, chart.uplot.axes[1]._values);
+      }
+      return shown;
+    }"""
+    async with served(lambda: documents.edge(1, 1, at=next(looks))) as url, open_tab(url) as tab:
+        await tab.page.locator("#charts canvas").first.wait_for()
+        nothing, marks, zero, again, most, _ = await tab.page.evaluate(ticks)
+    assert (nothing, zero, most) == (10, 10, 3 * 1.1)
+    assert marks == again == ["0", "5", "10"]
+
+
 async def test_what_only_edges_tell_is_not_there_without_one(open_tab: OpenTab) -> None:
     looks = itertools.count(1)
     async with served(lambda: documents.node(0, 1, next(looks))) as url, open_tab(url) as tab:
