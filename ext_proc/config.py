@@ -196,7 +196,7 @@ def parse(text: str, name: str) -> Config:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{name}: not YAML: {_yaml_words(error)}") from None
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -209,6 +209,14 @@ def parse(text: str, name: str) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     return config
+
+
+def _yaml_words(error: yaml.YAMLError) -> str:
+    """Where it is, and what is wrong, without the lines around it."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    at, doing = error.problem_mark, f" {error.context}" if error.context else ""
+    return f"line {at.line + 1}, column {at.column + 1}: {error.problem}{doing}"
 
 
 def _wording(name: str, fault: ErrorDetails) -> str:

@@ -47,7 +47,12 @@ def test_every_section_is_read() -> None:
         ("models: {a: {backups: ['((']}}", ["models.a.backups.0"]),
         ("warm: {replica_load: 1}", ["warm.replica_load", "1", "routing.load_step", "2"]),
         ("- 1", ["a mapping of sections was expected, not list"]),
-        ("a: [", ["not YAML"]),
+        (
+            "routing: {}\na: [b\n",
+            ["not YAML: line 3, column 1: expected ',' or ']', but got '<stream end>' while parsing"],
+        ),
+        ("a: b: c", ["not YAML: line 1, column 5: mapping values are not allowed here"]),
+        ("a: \x00", ["not YAML: "]),
     ],
 )
 def test_an_error_names_file_place_value_and_rule(text: str, words: list[str]) -> None:
