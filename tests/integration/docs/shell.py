@@ -24,7 +24,7 @@ _DEFAULTS = {
     **{f"tbms {command} ": f"tbms {command} --admin 127.0.0.1:9905 " for command in ("load", "unload", "pin", "unpin")},
 }
 _ADMINS = ("127.0.0.1:9904", "127.0.0.1:9905")
-_PORT = re.compile(r"(?:(?<=:)|(?<=port=)|(?<=port ))\d{4}\b")
+_PORT = re.compile(r"(?:(?<=:)|(?<=port=)|(?<=port )|(?<=port_value: ))\d{4}\b")
 # Other machines are this one by another of its addresses.
 _MACHINE = re.compile(r"\b10\.0\.0\.(?=\d)")
 
