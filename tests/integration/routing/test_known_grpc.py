@@ -246,7 +246,10 @@ async def test_the_map_may_change_while_a_call_waits_for_its_message(
     file = folder / "map.pb"
     # The server has nothing to write: no node says what it holds.
     sections = {"known": {"file": str(file), "seconds": 3600.0}}
-    async with Sidecar(folder, nodes.values(), envoy=version, sections=sections) as edge, channel(edge.target) as through:
+    async with (
+        Sidecar(folder, nodes.values(), envoy=version, sections=sections) as edge,
+        channel(edge.target) as through,
+    ):
 
         async def take(name: str) -> None:
             """Has Envoy send the model's calls to this node."""
