@@ -31,9 +31,10 @@ from mesh.address import parse_address
 from mesh.discovery.settings import NodeList
 from mesh.discovery.sources import DiscoveryList
 from mesh.health.state import ProbeSettings
+from mesh.near_names import near_names
 from mesh.residency.settings import ResidencySettings
 from mesh.routing.settings import RoutingSettings
-from mesh.settings import Settings, fault_place, fault_words
+from mesh.settings import Settings, fault_place, fault_words, settings_at
 from mesh.system_words import system_words
 from mesh.warming.settings import WarmSettings
 
@@ -154,7 +155,7 @@ class Config(Settings):
         if self.known.file is not None:
             return None
         if self.node is not None:
-            return "a node has one only where known.file names its place"
+            return "a node keeps one only with known.file: it pays where models stay loaded"
         if not self._socket:
             return "server.listen is no Unix socket, beside which Envoy would find it, and known.file names no place"
         if not self.envoy.accounts:
@@ -195,7 +196,7 @@ def parse(text: str, name: str) -> Config:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{name}: not YAML: {_yaml_words(error)}") from None
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -210,10 +211,20 @@ def parse(text: str, name: str) -> Config:
     return config
 
 
+def _yaml_words(error: yaml.YAMLError) -> str:
+    """Where it is, and what is wrong, without the lines around it."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    at, doing = error.problem_mark, f" {error.context}" if error.context else ""
+    return f"line {at.line + 1}, column {at.column + 1}: {error.problem}{doing}"
+
+
 def _wording(name: str, fault: ErrorDetails) -> str:
     where = fault_place(fault) or "(top)"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: {where}: no such setting"
+        *_, setting = fault["loc"]
+        near = near_names(str(setting), settings_at(Config, fault["loc"]))
+        return f"{name}: {where}: no such setting{near and f'. {near}'}"
     if fault["type"] == "secret":
         return f"{name}: {where}: {fault['msg']}"
     value = _USER.sub("//***@", repr(fault["input"]))

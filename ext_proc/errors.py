@@ -11,7 +11,11 @@ class TbmsError(Exception):
 
 
 class AwayError(TbmsError):
-    """No admin port has answered."""
+    """An admin port has not answered."""
+
+
+class MissingError(TbmsError):
+    """A node has not what it was told to do something with."""
 
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)

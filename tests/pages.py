@@ -41,7 +41,7 @@ class Block:
     def file(self) -> str | None:
         """The name of the file that it shows: its first line is a comment, `NAME` or `NAME: words`."""
         named = _FILE.match(self.text)
-        return named["name"] if named and self.kind in ("yaml", "json") and self.not_run is None else None
+        return named["name"] if named and self.kind in ("yaml", "json", "python") and self.not_run is None else None
 
 
 @dataclass(frozen=True)

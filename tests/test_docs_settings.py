@@ -52,12 +52,12 @@ def test_settings_that_documents_name_exist() -> None:
 
 
 def test_configurations_in_documents_are_valid() -> None:
-    """Other files, such as Prometheus' own, have no key of ours at their top."""
+    """Other files, such as Prometheus' own, have no key of ours at their top, and Envoy's have one of their own."""
     valid = 0
     for page in DOCUMENTS:
         for _, text in YAML.findall(page.read_text()):
             document = yaml.safe_load(dedent(text))
-            if document.keys() & Config.model_fields.keys():
+            if "static_resources" not in document and document.keys() & Config.model_fields.keys():
                 if "node" in document:
                     document["node"] = {**LEAST, **document["node"]}
                 parse(yaml.safe_dump(document), page.name)

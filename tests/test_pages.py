@@ -24,6 +24,11 @@ nodes: []
 node: {}
 ```
 
+```python
+# call.py: with requests
+import requests
+```
+
 <!-- not run: a cluster -->
 ```sh
 kubectl get pods
@@ -59,14 +64,15 @@ def test_blocks_are_read_with_their_marks() -> None:
         ("yaml", 4, False, "edge.yaml"),
         ("yaml", 9, False, None),
         ("yaml", 14, False, "fleet/node.yaml"),
-        ("sh", 20, False, None),
-        ("sh", 26, True, None),
+        ("python", 19, False, "call.py"),
+        ("sh", 25, False, None),
         ("sh", 31, True, None),
-        ("sh", 37, False, None),
+        ("sh", 36, True, None),
+        ("sh", 42, False, None),
     ]
-    assert [block.not_run for block in read.blocks] == [None, None, None, "a cluster", None, None, "Docker"]
-    assert [block.only_at_the_end for block in read.blocks] == [False, False, False, False, False, True, False]
-    assert read.blocks[4].text == "tbms status\n"
+    assert [block.not_run for block in read.blocks] == [None, None, None, None, "a cluster", None, None, "Docker"]
+    assert [block.only_at_the_end for block in read.blocks] == [False, False, False, False, False, False, True, False]
+    assert read.blocks[5].text == "tbms status\n"
 
 
 def test_what_is_not_run_without_a_reason_is_run() -> None:

@@ -13,7 +13,7 @@ import aiohttp
 
 from ext_proc.admin.documents import CommandDone, StatusDocument, read_done, read_status
 from ext_proc.admin.explanation import CallToExplain, Explanation, read_explanation
-from ext_proc.errors import AwayError, TbmsError
+from ext_proc.errors import AwayError, MissingError, TbmsError
 from mesh.system_words import system_words
 
 _ANSWER_SECONDS = 5.0
@@ -62,7 +62,9 @@ class AdminPort:
         return await self._asked("POST", "/explain", read_explanation, within=_ANSWER_SECONDS, body=call)
 
     async def command(self, path: str, params: Mapping[str, str]) -> CommandDone:
-        """Has a node carry out a command, and waits until it has. Raises TbmsError, if possible in the node's words."""
+        """Has a node carry out a command, and waits until it has. Raises TbmsError, if possible in the node's words;
+        MissingError where it knows of no such model.
+        """
         return await self._asked("POST", path, read_done, params=params)
 
     async def _asked(
@@ -87,6 +89,8 @@ class AdminPort:
                 document = await _document(reply, self.url)
                 if reply.status != 200 and method == "GET":
                     raise TbmsError(f"{self.url}: this is not an admin port of tbms: it answers {reply.status}.")
+                if reply.status == 404:
+                    raise MissingError(_complaint(document, reply.status))
                 if reply.status != 200:
                     raise TbmsError(_complaint(document, reply.status))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

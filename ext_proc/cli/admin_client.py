@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from ext_proc.admin import EDGE_ADDRESS, NODE_ADDRESS
 from ext_proc.admin.client import AdminPort
+from ext_proc.admin.documents import StatusDocument
 from ext_proc.errors import AwayError, TbmsError
 
 DEFAULTS = (EDGE_ADDRESS, NODE_ADDRESS)
@@ -32,6 +33,32 @@ async def ports(admins: Sequence[str]) -> AsyncIterator[list[AdminPort]]:
                 raise _nobody(asked)
             found = there
         yield found
+
+
+async def statuses(admins: Sequence[str]) -> tuple[list[tuple[str, StatusDocument]], AwayError | None]:
+    """As `told_by`, of the ports of these names."""
+    async with ports(admins) as found:
+        return await told_by(found)
+
+
+async def told_by(found: Sequence[AdminPort]) -> tuple[list[tuple[str, StatusDocument]], AwayError | None]:
+    """What each of these ports says of itself, by its name, and the error for those that do not answer, if any do not:
+    for a command to raise once it has shown the rest. Raises TbmsError where none answers, or one is of somebody else.
+    """
+    answers = await asyncio.gather(*(port.status() for port in found), return_exceptions=True)
+    told: list[tuple[str, StatusDocument]] = []
+    away: list[AwayError] = []
+    for port, answer in zip(found, answers, strict=True):
+        if isinstance(answer, AwayError):
+            away.append(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            told.append((port.name, answer))
+    error = AwayError("\n".join(map(str, away))) if away else None
+    if error is not None and not told:
+        raise error
+    return told, error
 
 
 def _nobody(answers: Sequence[object]) -> TbmsError:

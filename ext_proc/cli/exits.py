@@ -1,10 +1,10 @@
 """Exit statuses of `tbms`, and the errors that have one of their own. docs/cli.md has the table."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from enum import IntEnum
 
 from ext_proc.errors import AwayError, TbmsError
+from mesh.near_names import near_names
 
 
 class Exit(IntEnum):
@@ -22,24 +22,18 @@ class Exit(IntEnum):
     ONE_ROW = 5
     """The same: nothing differed, but all rows are one."""
     AWAY = 6
-    """No admin port has answered."""
+    """An admin port has not answered. What others have said was shown all the same."""
     UNKNOWN_NAME = 7
-    """No such model or node."""
+    """No such model, version of one, or node."""
 
 
 class UnknownName(TbmsError):
     """There is no model or node of that name; the sentence has the nearest ones."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A question that has the nearest of `names`; empty if none is near."""
-    near = get_close_matches(name, sorted(set(names)), n=3)
-    return f"Did you mean {' or '.join(map(ascii, near))}?" if near else ""
-
-
 def unknown(what: str, name: str, names: Iterable[str]) -> UnknownName:
     """The error for a name that none of `names` is."""
-    return UnknownName(f"No {what} {name!a} is known. {nearest(name, names)}".rstrip())
+    return UnknownName(f"No {what} {name!a} is known. {near_names(name, names)}".rstrip())
 
 
 def status_of(error: Exception) -> Exit:

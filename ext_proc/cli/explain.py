@@ -14,22 +14,26 @@ from ext_proc.admin.explanation import (
     RankExplanation,
 )
 from ext_proc.cli.admin_client import ports
-from ext_proc.cli.exits import nearest
 from ext_proc.cli.output import plain, print_json, share, table
+from ext_proc.envoy_config.parts.versions import short
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.content_type import is_grpc
 from ext_proc.wire.naming import Unnamed, is_method, name_call, write_model
+from mesh.near_names import near_names
 from mesh.system_words import system_words
 
 _MOST_FILE = 128 << 20
 _HEAD = re.compile(rb"\r?\n\r?\n")
 _METHODS = {
-    "predict": "/tensorflow.serving.PredictionService/Predict",
-    "classify": "/tensorflow.serving.PredictionService/Classify",
-    "regress": "/tensorflow.serving.PredictionService/Regress",
-    "modelinfer": "/inference.GRPCInferenceService/ModelInfer",
-    "infer": "/inference.GRPCInferenceService/ModelInfer",
+    "Predict": "/tensorflow.serving.PredictionService/Predict",
+    "Classify": "/tensorflow.serving.PredictionService/Classify",
+    "Regress": "/tensorflow.serving.PredictionService/Regress",
+    "GetModelMetadata": "/tensorflow.serving.PredictionService/GetModelMetadata",
+    "GetModelStatus": "/tensorflow.serving.ModelService/GetModelStatus",
+    "Infer": "/inference.GRPCInferenceService/ModelInfer",
+    "ModelInfer": "/inference.GRPCInferenceService/ModelInfer",
 }
+"""By their last words; any case will do."""
 
 
 async def show(out: Console, call: CallToExplain, admins: Sequence[str], *, as_json: bool = False) -> None:
@@ -51,7 +55,7 @@ async def show(out: Console, call: CallToExplain, admins: Sequence[str], *, as_j
         told["role"] == "edge"
         and told["call"] is not None
         and told["goes_to"] not in names
-        and (near := nearest(told["call"]["model"], names))
+        and (near := near_names(told["call"]["model"], names))
     ):
         out.print(plain(f"No node is known to hold {told['goes_to'] or told['call']['model']}. {near}"))
 
@@ -87,7 +91,7 @@ def call_of(
     if method is not None:
         call["method"] = method.upper()
     if envoy is not None:
-        call["envoy"] = envoy
+        call["envoy"] = short(envoy)
     if is_method(call["path"]) and "model" not in call and "x-tbms-model" not in told:
         raise TbmsError(f"{call['path']}: the message of such a call names its model; say which one with --model.")
     return call
@@ -96,9 +100,11 @@ def call_of(
 def _of_target(target: str) -> CallToExplain:
     if target.startswith("/"):
         return {"path": target}
-    path = _METHODS.get(target.lower())
+    if is_method(f"/{target}"):  # as grpcurl has it
+        return {"path": f"/{target}"}
+    path = {name.lower(): path for name, path in _METHODS.items()}.get(target.lower())
     if path is None:
-        near = nearest(target.lower(), _METHODS)
+        near = near_names(target, _METHODS)
         raise TbmsError(f"{target!a} is neither a path, which begins with a slash, nor a gRPC method. {near}".rstrip())
     return {"path": path}
 

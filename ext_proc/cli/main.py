@@ -27,6 +27,23 @@ app.add_typer(policies.app)
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The YAML configuration file.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from ext_proc.telemetry.build import version
+
+        typer.echo(f"tbms {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def tbms(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What holds for all commands."""
+
+
 @app.command()
 def serve(config: ConfigFile) -> None:
     """Run the external processor beside an Envoy."""
@@ -100,6 +117,7 @@ def model_server(
     """Serve ONNX models over the TF Serving and V2 APIs."""
     from ext_proc.process.heap import settle_heap
     from ext_proc.process.lifecycle import Stop
+    from ext_proc.telemetry import logs
     from mesh.model_server.server import ModelServerSettings, serve
 
     settings = ModelServerSettings(
@@ -116,6 +134,8 @@ def model_server(
     def ready(grpc: int, rest: int) -> None:
         settle_heap()
         typer.echo(f"grpc {host}:{grpc}  rest {host}:{rest}", err=True)
+
+    logs.configure("info", "text")
 
     async def run() -> None:
         await serve(settings, ready, Stop().asked)

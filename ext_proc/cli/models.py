@@ -15,11 +15,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from ext_proc.admin.client import AdminPort, printable
 from ext_proc.admin.documents import StatusDocument
-from ext_proc.cli.admin_client import ports
-from ext_proc.cli.exits import nearest, unknown
+from ext_proc.cli.admin_client import statuses
+from ext_proc.cli.exits import UnknownName, unknown
 from ext_proc.cli.node_names import node_names
 from ext_proc.cli.output import plain, print_json, span, table
-from ext_proc.errors import AwayError, TbmsError
+from ext_proc.errors import MissingError, TbmsError
+from mesh.near_names import near_names
 
 POLL_SECONDS = 0.2
 _HEADINGS = ("model", "version", "state", "nodes", "size", "last used", "in flight", "cause")
@@ -45,12 +46,11 @@ async def show(out: Console, admins: Sequence[str], names: Sequence[str] = (), *
 
     Raises TbmsError.
     """
-    async with ports(admins) as found:
-        statuses = await asyncio.gather(*(port.status() for port in found))
-    rows = rows_of([(port.name, status) for port, status in zip(found, statuses, strict=True)])
+    told, away = await statuses(admins)
+    rows = rows_of(told)
     for name in names:
         if not any(row.model == name for row in rows):
-            raise unknown("model", name, (row.model for row in rows))
+            raise away or unknown("model", name, (row.model for row in rows))
     rows = [row for row in rows if not names or row.model in names]
     if as_json:
         print_json(out, [asdict(row) for row in rows])
@@ -58,6 +58,8 @@ async def show(out: Console, admins: Sequence[str], names: Sequence[str] = (), *
         out.print("No models.")
     else:
         out.print(table(_HEADINGS, map(_cells, rows), right=_FIGURES))
+    if away is not None:
+        raise away
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -109,9 +111,7 @@ async def command(
         watching = asyncio.create_task(_watch(out, port, model))
         try:
             answer = await port.command(path, params)
-        except AwayError:
-            raise
-        except TbmsError as error:
+        except MissingError as error:
             raise await _with_nearest(error, port, model) from None
         finally:
             watching.cancel()
@@ -123,14 +123,14 @@ async def command(
     out.print(plain(f"{model}{'' if number is None else f' version {number}'}: {name} done."))
 
 
-async def _with_nearest(error: TbmsError, port: AdminPort, model: str) -> TbmsError:
-    """The node's refusal; and the models of like names, where it has none of this one."""
+async def _with_nearest(error: MissingError, port: AdminPort, model: str) -> UnknownName:
+    """What the node says of a model that is not there; and models of like names, where it has none of this one."""
+    near = ""
     with suppress(TbmsError):
         status = await port.status()
         names = {each["model"] for each in status["models"]} if status["role"] == "node" else set[str]()
-        if model not in names and (near := nearest(model, names)):
-            return TbmsError(f"{error} {near}")
-    return error
+        near = "" if model in names else near_names(model, names)
+    return UnknownName(f"{error} {near}".rstrip())
 
 
 async def _watch(out: Console, port: AdminPort, model: str) -> None:

@@ -1,6 +1,5 @@
 """`tbms nodes`: the nodes of edges as these see them, and of nodes what they say of themselves."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from ext_proc.admin.documents import Amounts, EdgeDocument, NodeDocument, StatusDocument
-from ext_proc.cli.admin_client import ports
+from ext_proc.cli.admin_client import statuses
 from ext_proc.cli.exits import unknown
 from ext_proc.cli.node_names import node_names
 from ext_proc.cli.output import plain, print_json, table
@@ -33,24 +32,21 @@ class Row:
 
 async def show(out: Console, admins: Sequence[str], names: Sequence[str] = (), *, as_json: bool = False) -> None:
     """Prints the nodes that these ports know of, or those of `names` alone. Raises TbmsError."""
-    async with ports(admins) as found:
-        statuses = await asyncio.gather(*(port.status() for port in found))
-    told = [(port.name, status) for port, status in zip(found, statuses, strict=True)]
+    told, away = await statuses(admins)
     rows = rows_of(told)
     for name in names:
         if not any(row.node == name for row in rows):
-            raise unknown("node", name, (row.node for row in rows))
+            raise away or unknown("node", name, (row.node for row in rows))
     rows = [row for row in rows if not names or row.node in names]
     if as_json:
         print_json(out, [asdict(row) for row in rows])
-        return
-    if not rows:
-        out.print("No nodes.")
     else:
-        out.print(table(_HEADINGS, map(_cells, rows), right=("load", "models")))
-    for name, status in told:
-        for sentence in status["left_out"] if status["role"] == "edge" else ():
-            out.print(plain(f"{name}: left out: {sentence}"))
+        out.print(table(_HEADINGS, map(_cells, rows), right=("load", "models")) if rows else "No nodes.")
+        for name, status in told:
+            for sentence in status["left_out"] if status["role"] == "edge" else ():
+                out.print(plain(f"{name}: left out: {sentence}"))
+    if away is not None:
+        raise away
 
 
 def rows_of(statuses: Sequence[tuple[str, StatusDocument]]) -> list[Row]:

@@ -1,6 +1,5 @@
 """`tbms status`: what each process says of itself, on a few lines."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -8,20 +7,21 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from ext_proc.admin.documents import EdgeDocument, KnownMapStatus, NodeDocument, StatusDocument, WaysStatus
-from ext_proc.cli.admin_client import ports
+from ext_proc.cli.admin_client import statuses
 from ext_proc.cli.output import plain, print_json, share, span
 
 
 async def show(out: Console, admins: Sequence[str], *, as_json: bool = False) -> None:
     """Prints the status of each port, or all documents by port. Raises TbmsError."""
-    async with ports(admins) as found:
-        statuses = await asyncio.gather(*(port.status() for port in found))
+    told, away = await statuses(admins)
     if as_json:
-        print_json(out, {port.name: status for port, status in zip(found, statuses, strict=True)})
-        return
-    for port, status in zip(found, statuses, strict=True):
-        for line in lines(port.name, status):
-            out.print(plain(line))
+        print_json(out, dict(told))
+    else:
+        for name, status in told:
+            for line in lines(name, status):
+                out.print(plain(line))
+    if away is not None:
+        raise away
 
 
 def lines(name: str, status: StatusDocument) -> Iterator[str]:
@@ -40,7 +40,7 @@ def _edge(status: EdgeDocument) -> Iterator[str]:
     if (known := status.get("known")) is not None:
         yield f"  map of known calls: {map_line(known)}"
         if not status.get("logs"):
-            yield "    Envoy's access log is not open: known calls are not counted"
+            yield f"    {_log_closed(status)}"
     yield from _known_off(status)
     nodes = status["nodes"]
     alive, loads = sum(node["alive"] for node in nodes), sum(node["load"] for node in nodes)
@@ -50,6 +50,12 @@ def _edge(status: EdgeDocument) -> Iterator[str]:
         if source["stale"]:
             since = "" if source["down_seconds"] is None else f" for {span(source['down_seconds'])}"
             yield f"  source {source['name']}: down{since}: {source['cause']}"
+
+
+def _log_closed(status: EdgeDocument) -> str:
+    if (ways := status.get("ways")) is not None and not ways["known"]:
+        return "Envoy's access log is not open yet: the first known call opens it, and is counted then"
+    return "Envoy's access log is not open: known calls are not counted"
 
 
 def ways_line(ways: WaysStatus) -> str:

@@ -11,7 +11,7 @@ from rich.live import Live
 from ext_proc.admin.client import AdminPort
 from ext_proc.admin.documents import StatusDocument
 from ext_proc.cli import nodes
-from ext_proc.cli.admin_client import ports
+from ext_proc.cli.admin_client import ports, told_by
 from ext_proc.cli.node_names import node_names
 from ext_proc.cli.output import plain, print_json, share, table
 from ext_proc.errors import TbmsError
@@ -39,12 +39,13 @@ class Look:
 async def show(
     out: Console, admins: Sequence[str], interval: float, count: int | None, *, as_json: bool = False
 ) -> None:
-    """Shows these ports every `interval` seconds, `count` times or until interrupted. Raises TbmsError at the start."""
+    """Shows these ports every `interval` seconds, `count` times or until interrupted. Raises TbmsError at the
+    start, where none of them answers.
+    """
     async with ports(admins) as found:
-        statuses = await asyncio.gather(*(port.status() for port in found))
-        told = [(port.name, status) for port, status in zip(found, statuses, strict=True)]
-        ids = node_names(told)
-        last = [look(name, status, None, interval, ids) for name, status in told]
+        told, _ = await told_by(found)
+        ids, first = node_names(told), {name: look(name, status, None, interval, {}) for name, status in told}
+        last = [first.get(port.name) or Look(port.name, "", 0, None, None, [], []) for port in found]
         at, looks = time.monotonic(), 0
         with Live(console=out, auto_refresh=False, screen=out.is_terminal, transient=True) as live:
             while count is None or looks < count:
@@ -64,7 +65,8 @@ async def show(
 
 async def _look_at(port: AdminPort, before: Look, seconds: float, ids: Mapping[str, str]) -> Look:
     try:
-        return look(port.name, await port.status(), before.calls, seconds, ids)
+        # A role is what a process has that was seen before.
+        return look(port.name, await port.status(), before.calls if before.role else None, seconds, ids)
     except TbmsError as error:
         return Look(before.name, before.role, 0, None, None, [], [], str(error), before.calls)
 

@@ -45,6 +45,8 @@ class OperatorApi:
 
     async def _unpin(self, model: str, version: int | None) -> int | None:
         _refuse_version(version, "unpinned")
+        if not self._commands.is_pinned(model) and model not in self._node_report.residency().models:
+            raise ModelMissing(f"Model {model!a} is neither pinned nor loaded on this node.")
         self._commands.unpin(model)
         return None
 

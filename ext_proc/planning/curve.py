@@ -82,13 +82,12 @@ class Curve:
 
 
 def straight(constant: float, slope: float, max_rows: int) -> Curve:
-    """The curve `constant + slope * rows` seconds, for up to `max_rows`."""
-    sizes = sorted({1, max_rows})
-    return Curve(tuple(Point(rows, constant + slope * rows) for rows in sizes))
+    """The curve `constant + slope * rows` seconds, for up to `max_rows`, of the sizes that would be timed."""
+    return Curve(tuple(Point(rows, constant + slope * rows) for rows in sizes_up_to(max_rows)))
 
 
 def sizes_up_to(max_rows: int) -> list[int]:
-    """The sizes that are timed: powers of two, and the largest one."""
+    """The sizes that are timed, and among which a plan chooses: powers of two, and the largest one."""
     sizes = [1 << power for power in range(max_rows.bit_length()) if 1 << power < max_rows]
     return [*sizes, max_rows]
 

@@ -66,6 +66,7 @@ class App:
         ui = self._config.server.ui
         self._watching = Watching(self._status, lambda: [AdminPort(peer) for peer in ui.peers], ui.seconds, self._clock)
         self._handed_over = False
+        self._server: GrpcServer | None = None
         self._started = time.time()
 
     def _traces(self) -> Tracing | None:
@@ -98,7 +99,7 @@ class App:
             if log is not None:
                 sessions[ACCESS_LOG_METHOD] = log.open
                 self._collectors.append(AccessLogReport(lambda: log.streams))
-            server = GrpcServer(settings, sessions, limits)
+            self._server = server = GrpcServer(settings, sessions, limits)
             self._collectors.append(ListenerReport(lambda: server.accept_failures))
             watching = self._watching
             background.append(tasks.create_task(watching.run()))
@@ -172,7 +173,11 @@ class App:
         logger.info("configuration taken", extra={"nodes": len(config.nodes)})
 
     def _ready(self) -> bool:
-        return not self._handed_over and self._role.ready()
+        return not self._handed_over and self._is_found() and self._role.ready()
+
+    def _is_found(self) -> bool:
+        """Whether Envoy finds this process by its address. Where one drains the next may have that already."""
+        return self._metrics.draining or (self._server is not None and self._server.holds_address)
 
     def _exposition(self, accept: str) -> tuple[bytes, str]:
         return negotiated_exposition([*self._collectors, *self._role.collectors()], accept)

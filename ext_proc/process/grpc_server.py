@@ -32,6 +32,11 @@ class GrpcServer:
         """See `Http2Server.accept_failures`."""
         return 0 if self._server is None else self._server.accept_failures
 
+    @property
+    def holds_address(self) -> bool:
+        """See `Http2Server.holds_address`; False before the start."""
+        return self._server is not None and self._server.holds_address
+
     async def start(self) -> None:
         """Binds and serves. Raises TbmsError if the address cannot be had or the TLS files cannot be read."""
         listen, tls = self._settings.listen, self._settings.tls

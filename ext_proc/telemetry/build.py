@@ -12,6 +12,11 @@ from prometheus_client.registry import Collector
 from ext_proc.processing import machine
 
 
+def version() -> str:
+    """The version of tbms."""
+    return metadata.version("tbms")
+
+
 def is_compiled() -> bool:
     """Whether this was built with TBMS_COMPILE=1: the rooms that every call passes are C."""
     return Path(machine.__file__).suffix != ".py"
@@ -22,7 +27,7 @@ class BuildInfo(Collector):
 
     def __init__(self, role: str) -> None:
         self._labels = {
-            "version": metadata.version("tbms"),
+            "version": version(),
             "role": role,
             "python": platform.python_version(),
             "compiled": "yes" if is_compiled() else "no",

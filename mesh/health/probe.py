@@ -7,6 +7,7 @@ from mesh.address import parse_endpoint
 from mesh.errors import MeshError
 from mesh.health.state import ProbeSettings
 from mesh.node import Node
+from mesh.system_words import system_words
 
 _STATUS_LINE_BYTES = 1024
 
@@ -31,7 +32,7 @@ class EndpointProbe:
             except TimeoutError:
                 return f"{endpoint} did not answer within {self._settings.timeout:g} s."
             except (OSError, MeshError) as error:
-                return f"{endpoint} failed: {error}"
+                return f"{endpoint} failed: {system_words(error)}"
         return None
 
 

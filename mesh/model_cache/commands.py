@@ -88,6 +88,10 @@ class Commands:
                 self._cache.unpin(model)
             raise
 
+    def is_pinned(self, model: str) -> bool:
+        """Whether it is never evicted."""
+        return model in self._cache.pinned
+
     def unpin(self, model: str) -> None:
         """The model may be evicted again."""
         self._cache.unpin(model)

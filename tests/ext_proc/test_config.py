@@ -47,7 +47,12 @@ def test_every_section_is_read() -> None:
         ("models: {a: {backups: ['((']}}", ["models.a.backups.0"]),
         ("warm: {replica_load: 1}", ["warm.replica_load", "1", "routing.load_step", "2"]),
         ("- 1", ["a mapping of sections was expected, not list"]),
-        ("a: [", ["not YAML"]),
+        (
+            "routing: {}\na: [b\n",
+            ["not YAML: line 3, column 1: expected ',' or ']', but got '<stream end>' while parsing"],
+        ),
+        ("a: b: c", ["not YAML: line 1, column 5: mapping values are not allowed here"]),
+        ("a: \x00", ["not YAML: "]),
     ],
 )
 def test_an_error_names_file_place_value_and_rule(text: str, words: list[str]) -> None:
@@ -57,6 +62,25 @@ def test_an_error_names_file_place_value_and_rule(text: str, words: list[str]) -
     assert message.startswith("tbms.yaml: ")
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("noodes: []", "noodes: no such setting. Did you mean 'nodes' or 'node' or 'models'?"),
+        ("routing: {replcas: 2}", "routing.replcas: no such setting. Did you mean 'replicas' or 'max_replicas'?"),
+        ("nodes: [{id: a, grpc: '1.1.1.1:1', redst: x}]", "nodes.0.redst: no such setting. Did you mean 'rest'?"),
+        ("models: {m: {limt_ms: 3}}", "models.m.limt_ms: no such setting. Did you mean 'limit_ms' or 'estimate_ms'?"),
+        ("tracing: {endpoit: x}", "tracing.endpoit: no such setting. Did you mean 'endpoint'?"),
+        ("envoy: {tls: {x: 1}}", "envoy.tls: no such setting"),
+        ("discovery: [{kind: dns, zonne: x}]", "discovery.0.dns.zonne: no such setting. Did you mean 'zone'?"),
+        ("discovery: [{kind: dns, tokn_file: x}]", "discovery.0.dns.tokn_file: no such setting"),  # Consul has one
+    ],
+)
+def test_a_setting_that_is_none_is_told_with_the_nearest(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f")
+    assert f"f: {says}" in str(caught.value).splitlines()
 
 
 def test_all_errors_are_told_at_once() -> None:

@@ -27,6 +27,7 @@ _TAKE_SECONDS = 20.0  # for a page to take a piece of an update
 def dashboard_routes(watching: Watching) -> list[web.RouteDef]:
     """For the admin port."""
     return [
+        web.get("/", _to_the_page),
         web.get("/ui", _to_the_page),
         web.get("/ui/events", functools.partial(_get_events, watching), allow_head=False),
         web.get(r"/ui/{file:(?:uplot/)?[A-Za-z_.]*}", _get_file),

@@ -82,7 +82,8 @@ def configuration(plan: Plan) -> str:
 def show_finding(finding: Finding, console: Console) -> None:
     """Prints what `--check-batching` has found."""
     sizes = ", ".join(map(str, finding.sizes))
-    console.print(f"{finding.compared} answers in batches of {sizes} rows, to {finding.distinct_rows} different rows")
+    distinct = "one row" if finding.distinct_rows == 1 else f"{finding.distinct_rows} different rows"
+    console.print(f"{finding.compared} answers in batches of {sizes} rows, to {distinct}")
     table = Table(show_edge=False)
     for title in ("output", "differ", "largest difference", "ULPs", "in a batch of", "at place"):
         table.add_column(title, justify="left" if title == "output" else "right")

@@ -7,9 +7,11 @@ from pathlib import Path
 import typer
 
 from ext_proc.cli.output import console, print_json
+from ext_proc.errors import ConfigError
 from ext_proc.kuma.checking.proxies import ProxyError
 from ext_proc.kuma.checking.report import Evidence, Report, check
 from ext_proc.kuma.checking.schemas import SchemaError
+from ext_proc.kuma.rendering.versions import kuma_version
 
 FOUND, UNABLE = 1, 2
 
@@ -17,8 +19,8 @@ FOUND, UNABLE = 1, 2
 def run(folder: Path, versions: Sequence[str], evidence: Evidence, *, as_json: bool = False) -> int:
     """Prints a line for each error and one that counts. 0: none; 1: some; 2: it could not be judged."""
     try:
-        report = check(folder, versions, evidence)
-    except (SchemaError, ProxyError, OSError) as error:
+        report = check(folder, [kuma_version("--kuma", each).value for each in versions], evidence)
+    except (ConfigError, SchemaError, ProxyError, OSError) as error:
         typer.echo(str(error), err=True)
         return UNABLE
     if evidence.crds is None:

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from ext_proc.broker.plan import AnswerMode
-from ext_proc.cli.exits import nearest
 from ext_proc.cli.output import print_json, table
 from ext_proc.errors import TbmsError
 from ext_proc.planning.curve import Curve
@@ -22,6 +21,7 @@ from ext_proc.planning.fleet.profile import in_order, profile_of
 from ext_proc.planning.fleet.rules import NodeRules
 from ext_proc.planning.fleet.simulation import simulate
 from ext_proc.recording.files import read_recording
+from mesh.near_names import near_names
 from mesh.system_words import system_words
 
 RECORDED = "as recorded"
@@ -102,7 +102,7 @@ def read_change(text: str) -> tuple[FleetChange, Path | None]:
         elif word in _WORDS and equals:
             change = replace(change, **{word.replace("-", "_"): _WORDS[word](value, word)})  # type: ignore[arg-type]
         else:
-            hint = nearest(word, [*_WORDS, "without", "node-config", "no-backups"])
+            hint = near_names(word, [*_WORDS, "without", "node-config", "no-backups"])
             raise TbmsError(f"--what-if: {part!a} is no change of a fleet. {hint}".rstrip())
     if change == FleetChange() and config is None:
         raise TbmsError("--what-if: nothing is changed by it")

@@ -11,8 +11,10 @@ from ext_proc.broker.race_summary import RaceSummary
 from ext_proc.broker.record import RaceRecord, read_records
 from ext_proc.broker.replay import replay_all
 from ext_proc.broker.whatif import WhatIf, what_if
+from ext_proc.cli.exits import UnknownName
 from ext_proc.cli.output import print_json
 from ext_proc.errors import TbmsError
+from mesh.near_names import near_names
 from mesh.system_words import system_words
 
 
@@ -29,8 +31,14 @@ class Replayed:
 
 
 def replayed(path: Path, change: WhatIf) -> Replayed:
-    """Reads and replays a log of JSON lines. Raises TbmsError for a file without races, or with broken ones."""
+    """Reads and replays a log of JSON lines. Raises TbmsError for a file without races, or with broken ones, and for
+    another estimate of a model that none of them asks.
+    """
     records = _read(path)
+    asked = {candidate.title for record in records for _, candidate in record.plan().calls()}
+    for title in change.estimates_ms:
+        if title not in asked:
+            raise UnknownName(f"--estimate: no race has asked {title!a}. {near_names(title, asked)}".rstrip())
     summary, different = replay_all(records)
     return Replayed(summary, different, None if change == WhatIf() else what_if(records, change))
 

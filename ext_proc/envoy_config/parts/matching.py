@@ -104,7 +104,8 @@ def chosen(
 ) -> HttpFilter:
     """A filter of that name (composite) that is, for each call, what the first predicate that holds leads to."""
     fields = [MatcherMatcherListFieldMatcher(predicate=predicate, on_match=found) for predicate, found in choices]
-    matcher = Matcher(matcher_list=MatcherMatcherList(matchers=fields), on_no_match=otherwise)
+    # Envoy refuses a list without matchers.
+    matcher = Matcher(matcher_list=MatcherMatcherList(matchers=fields) if fields else None, on_no_match=otherwise)
     composite = extension("envoy.filters.http.composite", Composite())
     return HttpFilter(
         name=name, typed_config=Any.pack(ExtensionWithMatcher(xds_matcher=matcher, extension_config=composite))

@@ -48,11 +48,24 @@ class Http2Server:
         self._stopping = False
         self._empty = asyncio.Event()
         self._listener: Listener | None = None
+        self._socket_file: tuple[Path, int, int] | None = None
 
     @property
     def accept_failures(self) -> int:
         """How often no connection could be accepted, because the process had no file descriptors left."""
         return 0 if self._listener is None else self._listener.failures
+
+    @property
+    def holds_address(self) -> bool:
+        """Whether who goes by the address comes here: of a Unix socket, whether its file is still our own."""
+        if self._socket_file is None:
+            return self._listener is not None
+        path, *own = self._socket_file
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        return [found.st_dev, found.st_ino] == own
 
     async def start(self) -> None:
         """Binds and serves. Raises OSError if the address cannot be had."""
@@ -89,10 +102,12 @@ class Http2Server:
             listening.bind(str(own))
             listening.listen(_BACKLOG)
             own.chmod(self._socket_mode)
+            made = own.stat()
             own.rename(path)
         except BaseException:
             listening.close()
             raise
+        self._socket_file = (path, made.st_dev, made.st_ino)
         self._listen(listening)
 
     def _start_on_tcp(self, address: Address) -> None:

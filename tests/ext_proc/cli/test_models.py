@@ -197,8 +197,11 @@ async def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
         out = console()
         await show(out, [ours.url], ["bert"])
         assert "resnet" not in text(out)
+        ours.answer = (503, {"error": "This node has no room for model 'resnt' now.", "cause": ""})
+        with pytest.raises(TbmsError, match=r"no room for model 'resnt' now\.$"):  # which is there
+            await command(console(), "load", "resnt", None, AdminPort(ours.url))
         ours.answer = (404, {"error": "Model 'resnt' is not loaded on this node.", "cause": ""})
-        with pytest.raises(TbmsError, match=r"not loaded on this node\. Did you mean 'resnet'\?$"):
+        with pytest.raises(UnknownName, match=r"not loaded on this node\. Did you mean 'resnet'\?$"):
             await command(console(), "unload", "resnt", None, AdminPort(ours.url))
 
 

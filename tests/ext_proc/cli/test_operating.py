@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ext_proc.admin.server import Admin
-from ext_proc.cli.exits import Exit, status_of
+from ext_proc.cli.exits import Exit, UnknownName, status_of
 from ext_proc.cli.main import app
-from ext_proc.errors import TbmsError
+from ext_proc.errors import AwayError, TbmsError
 from ext_proc.node import role
 from ext_proc.process.app import App
 from ext_proc.wire.framing import frame
@@ -113,6 +114,10 @@ def test_explain_at_an_edge(edge: str, tmp_path: Path) -> None:
     assert (grpc["call"]["protocol"], grpc["goes_to"]) == ("tfs-grpc", "bert;version=3")
     named = document("explain", "ModelInfer", "-H", "X-Tbms-Model: bert", "--admin", edge)
     assert (named["call"]["protocol"], named["way"]) == ("v2-grpc", "decided")
+    asked = document("explain", "getmodelstatus", "--model", "bert", "--admin", edge)
+    assert (asked["call"]["verb"], asked["ground"]) == ("status", "more")
+    early = document("explain", "Predict", "--model", "raced", "--envoy-version", "v1.36.4", "--admin", edge)
+    assert early["ground"] == "unbrokered"
     refused = tbms("explain", "/v1/models/bert:predict", "--header", "tloc: soon", "--admin", edge)
     assert (refused.exit_code, "way: refused" in refused.stdout, "answer: 400" in refused.stdout) == (0, True, True)
     file = tmp_path / "call"
@@ -136,7 +141,10 @@ def test_a_recorded_grpc_call_is_named_by_its_message(edge: str, tmp_path: Path)
     ("arguments", "says"),
     [
         ([], "Say which call"),
-        (["predct"], r"neither a path.* Did you mean 'predict'"),
+        (["predct"], r"neither a path.* Did you mean 'Predict'"),
+        (["GetModelStatus"], "say which one with --model"),
+        (["inference.GRPCInferenceService/ModelInfer"], "^/inference.GRPCInferenceService/ModelInfer: .* with --model"),
+        (["/v1/models/bert:predict", "--envoy-version", "9"], "Envoy version '9' is not supported"),
         (["Predict"], "say which one with --model"),
         (["Predict", "--model", "a/b"], "--model: 'a/b' is not MODEL"),
         (["/v1", "-H", "tloc"], "--header: 'name: value' was expected"),
@@ -153,6 +161,26 @@ def test_top_shows_rates_between_two_looks(edge: str) -> None:
     assert (look["role"], look["rates"]) == ("edge", {})
     assert {row["node"] for row in look["nodes"]} == {"a", "b"}
     assert "process" in tbms("top", "--admin", edge, "--interval", "0.1", "--count", "1").stdout
+
+
+def test_who_does_not_answer_hides_nobody_who_does(edge: str) -> None:
+    asked = ["--admin", edge, "--admin", "127.0.0.1:1"]
+    for command, shows in (("status", "models held: 1"), ("models", "bert"), ("nodes", "alive")):
+        result = tbms(command, *asked)
+        assert shows in result.stdout
+        assert isinstance(result.exception, AwayError)
+        assert "http://127.0.0.1:1: cannot be asked" in str(result.exception)
+    assert list(json.loads(tbms("status", *asked, "--json").stdout)) == [edge]
+    for command in ("models", "nodes"):
+        assert isinstance(tbms(command, "nobody", *asked).exception, AwayError), "it may be there, who knows"
+    here, away = document("top", *asked, "--interval", "0.1", "--count", "1")
+    assert (here["rates"], here["away"], away["rates"]) == ({}, "", None)
+    assert "cannot be asked" in away["away"]
+    assert isinstance(tbms("top", "--admin", "127.0.0.1:1", "--count", "1").exception, AwayError)
+
+
+def test_the_version_is_told() -> None:
+    assert tbms("--version").stdout == f"tbms {version('tbms')}\n"
 
 
 def test_unknown_names_and_silent_ports_have_a_status_of_their_own(edge: str) -> None:
@@ -199,6 +227,15 @@ def test_a_node_tells_residency_and_leases(tmp_path: Path, monkeypatch: pytest.M
         assert "version 1: available, 0 leases, 0 calls wait" in shown
         assert document("explain", "/v1/models/resnet", "--method", "GET", "--admin", node)["way"] == "passed"
         assert "model server: ok" in tbms("status", "--admin", node).stdout
+        for command, name, says in (
+            ("load", "resnt", "No store has a model 'resnt'. Did you mean 'resnet'?"),
+            ("unload", "resnt", "Model 'resnt' is not loaded on this node. Did you mean 'resnet'?"),
+            ("unpin", "resnt", "Model 'resnt' is neither pinned nor loaded on this node. Did you mean 'resnet'?"),
+        ):
+            error = tbms(command, name, "--admin", node).exception
+            assert isinstance(error, UnknownName)
+            assert str(error) == says
+        assert [tbms(command, "resnet", "--admin", node).exit_code for command in ("pin", "unpin", "unpin")] == [0] * 3
         (row,) = document("nodes", "--admin", node)
         assert (row["seen_by"], row["state"], row["models"]) == ("itself", "alive", 1)
 

@@ -99,6 +99,8 @@ def test_an_edge_in_sentences() -> None:
     assert "  source dns: down for 2 min: no answer" in told
     unseen = {**edge(), "logs": 0}
     assert any("known calls are not counted" in line for line in lines("e:1", unseen))  # type: ignore[arg-type]
+    unseen["ways"] = {"known": 0, "known_share": 0.0, "asked": {}}
+    assert any("the first known call opens it" in line for line in lines("e:1", unseen))  # type: ignore[arg-type]
 
 
 def test_without_a_map_it_is_said_why() -> None:

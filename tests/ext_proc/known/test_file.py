@@ -80,7 +80,7 @@ def test_a_map_that_nobody_has_named_is_read_only_where_it_could_be_laid(tmp_pat
         ("envoy: {watch_responses: true}", "envoy.watch_responses wants"),
         ("envoy: {request_ids: false}", "envoy.request_ids is off"),
         ("envoy: {accounts: false}", "envoy.accounts is off, and nobody would count"),
-        (NODE, "a node has one only where known.file names its place"),
+        (NODE, "a node keeps one only with known.file: it pays where"),
     ],
 )
 def test_where_none_is_kept_it_is_said_why(text: str, why: str) -> None:

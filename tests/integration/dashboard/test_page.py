@@ -44,6 +44,43 @@ async def test_ten_thousand_models_are_shown_found_and_scrolled(open_tab: OpenTa
         assert await page.locator("#models tbody tr").count() < 60
 
 
+async def test_on_a_narrow_screen_tables_scroll_and_names_stay_whole(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+    phone = {"viewport": {"width": 390, "height": 844}}
+    async with (
+        served(lambda: documents.edge(1, at=next(looks)), [node_of(0, 5, looks)]) as url,
+        open_tab(url, **phone) as tab,
+    ):
+        await says(tab.page, "#found", "5 models")
+        lines = "cell.clientHeight / parseFloat(getComputedStyle(cell).lineHeight)"
+        cut = f"cell => cell.scrollWidth > cell.clientWidth || {lines} >= 2"
+        for where, name in (("#models", "model-00-00001"), ("#nodes", "node-00"), ("#processes", "this one")):
+            cell = tab.page.locator(f"{where} td").get_by_text(name, exact=True).first
+            await cell.wait_for()
+            assert not await cell.evaluate(cut), where
+        assert await tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_the_axis_of_a_chart_without_values_says_different_ones(open_tab: OpenTab) -> None:
+    looks = itertools.count(1)
+    ticks = """async () => {
+      const { Chart } = await import("/ui/charts.js");
+      const chart = new Chart(document.getElementById("charts"), "none", (value) => `${value}`, { empty: 10 });
+      const shown = [];
+      for (const values of [{ line: null }, { line: 0 }, { line: 3 }]) {
+        chart.add(shown.length, values);
+        await new Promise(requestAnimationFrame);
+        shown.push(chart.uplot.scales.y.max, chart.uplot.axes[1]._values);
+      }
+      return shown;
+    }"""
+    async with served(lambda: documents.edge(1, 1, at=next(looks))) as url, open_tab(url) as tab:
+        await tab.page.locator("#charts canvas").first.wait_for()
+        nothing, marks, zero, again, most, _ = await tab.page.evaluate(ticks)
+    assert (nothing, zero, most) == (10, 10, 3 * 1.1)
+    assert marks == again == ["0", "5", "10"]
+
+
 async def test_what_only_edges_tell_is_not_there_without_one(open_tab: OpenTab) -> None:
     looks = itertools.count(1)
     async with served(lambda: documents.node(0, 1, next(looks))) as url, open_tab(url) as tab:

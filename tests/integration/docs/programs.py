@@ -6,9 +6,13 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import http_sfv
+
+from integration.peers import tf_client
 from integration.peers.prometheus import binary
 from integration.peers.triton import installed, missing
 from integration.stack.envoys import envoy_binary
+from tests.pages import ROOT
 
 _FOUND: dict[str, Callable[[], Path]] = {
     "envoy": envoy_binary,
@@ -23,8 +27,22 @@ def laid(folder: Path, commands: str) -> Iterator[None]:
     for name, find in _FOUND.items():
         if re.search(rf"\b{name}\b", commands):
             (folder / name).symlink_to(find())
+    if "python-tf " in commands:
+        _lay_tensorflow(folder)
     wants_triton = "tritonserver" in commands
     if wants_triton and (why := missing()):
         raise FileNotFoundError(why)
     with installed(folder) if wants_triton else nullcontext():
         yield
+
+
+def _lay_tensorflow(folder: Path) -> None:
+    """A Python with TensorFlow, which finds what a reader has installed beside it."""
+    if why := tf_client.missing():
+        raise FileNotFoundError(why)
+    beside = folder / "beside-tensorflow"
+    beside.mkdir()
+    (beside / "http_sfv").symlink_to(Path(http_sfv.__file__).parent)
+    program = folder / "python-tf"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}:{beside}" exec {tf_client.PYTHON} "$@"\n')
+    program.chmod(0o755)

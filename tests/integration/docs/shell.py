@@ -18,11 +18,13 @@ _END = "@@ typed"
 _DEFAULTS = {
     '{listen: "0.0.0.0:8080"}': '{listen: "0.0.0.0:8080", egress: "127.0.0.1:8090", admin: "127.0.0.1:9901"}',
     "envoy -c envoy.yaml ": "envoy -c envoy.yaml --disable-hot-restart --concurrency 1 ",
+    # Its packages and those of a server do not fit into one environment of tests.
+    "python tf_serving_call.py": "python-tf tf_serving_call.py",
     "tbms model-server ": "tbms model-server --grpc-port 8500 --rest-port 8501 ",
     **{f"tbms {command} ": f"tbms {command} --admin 127.0.0.1:9905 " for command in ("load", "unload", "pin", "unpin")},
 }
 _ADMINS = ("127.0.0.1:9904", "127.0.0.1:9905")
-_PORT = re.compile(r"(?:(?<=:)|(?<=port=)|(?<=port ))\d{4}\b")
+_PORT = re.compile(r"(?:(?<=:)|(?<=port=)|(?<=port )|(?<=port_value: ))\d{4}\b")
 # Other machines are this one by another of its addresses.
 _MACHINE = re.compile(r"\b10\.0\.0\.(?=\d)")
 

@@ -1,11 +1,13 @@
 """gRPC calls named in their message, known and not: the same nodes, bytes and words, and known ones ask nobody."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc.aio
+import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -231,6 +233,61 @@ async def test_nodes_of_ours_are_told_the_model(
             pass
     assert (arrival.body, arrival.header("x-tbms-model")) == (spec(NAME), "acme")
     assert arrival.header("x-tbms-named") is None
+
+
+@pytest.mark.parametrize("version", ["1.40", "1.38", "1.36"])
+async def test_the_map_may_change_while_a_call_waits_for_its_message(
+    version: str, recorders: dict[str, Recorder], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The call then goes by the new one. (A filter that was made with the call would be one of the old map.)"""
+    need_envoy(version)
+    nodes = {name: seen.node for name, seen in recorders.items()}
+    folder = tmp_path_factory.mktemp(f"waits-{version}")
+    file = folder / "map.pb"
+    # The server has nothing to write: no node says what it holds.
+    sections = {"known": {"file": str(file), "seconds": 3600.0}}
+    async with (
+        Sidecar(folder, nodes.values(), envoy=version, sections=sections) as edge,
+        channel(edge.target) as through,
+    ):
+
+        async def take(name: str) -> None:
+            """Has Envoy send the model's calls to this node."""
+            endpoint = nodes[name].grpc
+            assert endpoint is not None
+            acme = KnownModel("acme", int(Form.GRPC), {"grpc": ((PARTS, (endpoint,)),)}, tells=False)
+            replace_file(file, MapWriter(1).write([acme], name))
+            while True:
+                before = await asked(edge)
+                reply = await unary(through, PREDICT, spec(NAME))
+                if await asked(edge) == before and reply.upstream == endpoint:
+                    return
+
+        for _ in range(5):
+            await take("first")
+            told = asyncio.Event()
+
+            async def message(told: asyncio.Event = told) -> AsyncIterator[bytes]:
+                await told.wait()
+                yield spec(NAME)
+
+            call = through.stream_unary(PREDICT)(message(), timeout=60)
+            await _until_in_envoy(edge)
+            await take("second")
+            before = await asked(edge)
+            told.set()
+            assert await call == spec(NAME)
+            assert await asked(edge) == before
+            assert recorders["second"].arrivals[-1].body == spec(NAME)
+            assert edge.envoy.running
+
+
+async def _until_in_envoy(edge: Sidecar) -> None:
+    """The head of a client's call has come, and its end has not."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        url = f"{edge.envoy_admin}/stats?filter=http.clients.downstream_rq_active"
+        while not (await http.get(url)).text.endswith(": 1\n"):
+            await asyncio.sleep(0.02)
 
 
 async def arrived(through: grpc.aio.Channel, seen: Recorder) -> Arrival:

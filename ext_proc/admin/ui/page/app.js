@@ -13,10 +13,10 @@ const WINDOW_SECONDS = 60; // that tables and tiles are made of
 const WAYS = ["known", "decided", "raced", "gathered", "passed", "refused"];
 
 const charts = {
-  inTime: new Chart(by("charts"), "Answered by the limit", share, 1),
-  latency: new Chart(by("charts"), "Time to answer, 95th percentile, by rank", millis),
-  ways: new Chart(by("charts"), "Calls a second, by the way they went", rate),
-  budget: new Chart(by("charts"), "Budget: work that backups may still start", (ms) => millis(ms === null ? null : ms / 1000)),
+  inTime: new Chart(by("charts"), "Answered by the limit", share, { top: 1 }),
+  latency: new Chart(by("charts"), "Time to answer, 95th percentile, by rank", millis, { empty: 0.1 }),
+  ways: new Chart(by("charts"), "Calls a second, by the way they went", rate, { empty: 10 }),
+  budget: new Chart(by("charts"), "Budget: work that backups may still start", (ms) => millis(ms === null ? null : ms / 1000), { empty: 100 }),
 };
 const gains = []; // of the last window: {time, dt, of: the sum of all processes}
 let processes = [];

@@ -10,10 +10,11 @@ const INKS = ["--ink-1", "--ink-2", "--ink-3", "--ink-4", "--ink-5", "--ink-6"];
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
 export class Chart {
-  // `show` writes a value for people; `top` ends the axis at a fixed value.
-  constructor(parent, title, show, top = null) {
+  // `show` writes a value for people; `top` ends the axis at a fixed value, `empty` where no value is over 0.
+  constructor(parent, title, show, { top = null, empty = 1 } = {}) {
     this.show = show;
     this.top = top;
+    this.empty = empty;
     this.times = [];
     this.lines = new Map(); // label -> values
     const figure = make("figure");
@@ -74,7 +75,7 @@ export class Chart {
         width: this.plot.clientWidth,
         height: HEIGHT,
         cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-        scales: { y: { range: (_, least, most) => [Math.min(0, least ?? 0), this.top ?? Math.max((most ?? 0) * 1.1, 1e-9)] } },
+        scales: { y: { range: (_, least, most) => [Math.min(0, least ?? 0), this.top ?? (most > 0 ? most * 1.1 : this.empty)] } },
         axes: [{ ...axis, space: 90, values: (_, times) => times.map(clock) }, { ...axis, size: 62, values: (_, values) => values.map((value) => this.show(value)) }],
         series: [{ value: (_, time) => (time === null ? "" : clock(time)) }, ...series],
       },

@@ -134,8 +134,12 @@ async def test_the_page_has_no_script_and_no_style_within() -> None:
 
 
 async def test_its_address_ends_with_a_slash() -> None:
-    async with scene() as port, port.http.get("/ui", allow_redirects=False) as reply:
-        assert (reply.status, reply.headers["location"]) == (308, "ui/")
+    async with scene() as port:
+        for path in ("/", "/ui"):
+            async with port.http.get(path, allow_redirects=False) as reply:
+                assert (reply.status, reply.headers["location"]) == (308, "ui/")
+            async with port.http.get(path) as reply:
+                assert (reply.status, reply.url.path) == (200, "/ui/")
 
 
 @pytest.mark.parametrize("path", ["/ui/routes.py", "/ui/uplot/LICENSE", "/ui/..%2froutes.py", "/ui/uplot/", "/ui/x.js"])

@@ -87,19 +87,25 @@ def test_json_says_the_same() -> None:
     }
 
 
+def test_of_a_line_the_size_is_chosen_that_fits_the_limit() -> None:
+    line = ["plan", "--model", "bert", "--batch-ms", "5", "--row-ms", "0.5", "--max-rows", "32", "--json"]
+    chosen = {lag: json.loads(RUN.invoke(app, [*line, "--lag-ms", lag]).output)["max_rows"] for lag in ("20", "60")}
+    assert chosen == {"20": 8, "60": 32}, "two batches of 8 rows take 18 ms, of 16 rows 26 ms"
+
+
 def test_files_there_and_back(tmp_path: Path) -> None:
     saved, written = tmp_path / "curve.csv", tmp_path / "batching.yaml"
-    grows = ["plan", "--model", "bert", "--batch-ms", "5", "--row-ms", "2", "--max-rows", "16"]
+    grows = ["plan", "--model", "bert", "--batch-ms", "500", "--row-ms", "250", "--max-rows", "16"]
     first = RUN.invoke(app, [*grows, "--save-curve", str(saved), "--write", str(written)])
     assert first.exit_code == 0, first.output
-    assert saved.read_text() == write_curve(straight(0.005, 0.002, 16))
+    assert saved.read_text() == write_curve(straight(0.5, 0.25, 16))
     assert read_batching(written.read_text()).models["bert"].max_rows == 16
     assert "cross_request" not in first.output, "it stands in the file"
     again = ["plan", "--model", "bert", "--curve", str(saved)]
     assert RUN.invoke(app, [*again, "--json"]).output == RUN.invoke(app, [*grows, "--json"]).output
     halved = json.loads(RUN.invoke(app, [*again, "--max-rows", "8", "--json"]).output)
     assert halved["max_rows"] == 8
-    assert halved["capacity"] == pytest.approx(8 / 0.021)
+    assert halved["capacity"] == pytest.approx(8 / 2.5)
 
 
 def logged(**fields: object) -> str:

@@ -81,6 +81,7 @@ def test_a_race_that_is_not_reproduced_is_counted_and_fails_the_command(log: Pat
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (["--estimate", "smv=40"], "--estimate: no race has asked 'smv'. Did you mean 'svm'?"),
         (["--estimate", "svm"], "--estimate: name=number was expected"),
         (["--estimate", "svm=-1"], "--estimate: name=number was expected"),
         (["--estimate", "svm=nan"], "--estimate: name=number was expected"),

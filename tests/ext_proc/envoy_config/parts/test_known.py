@@ -31,7 +31,11 @@ def test_the_clients_listener_has_it_and_the_servers_own_does_not(version: str) 
         "tbms",
         "envoy.filters.http.router",
     ]
-    source = clients[-3]["config_discovery"]
+    # Made when a call comes to it: whatever waits before it may wait while the file changes.
+    (once_there,) = clients[-3]["typed_config"]["xds_matcher"].values()
+    made = once_there["action"]["typed_config"]["dynamic_config"]
+    assert made["name"] == "tbms-known"
+    source = made["config_discovery"]
     assert source["config_source"]["path_config_source"] == {"path": FILE}
     assert source["type_urls"] == ["type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"]
     assert [each["name"] for each in egress] == ["tbms", "envoy.filters.http.router"]

@@ -469,6 +469,14 @@ def test_exit_status_and_the_line_that_counts(tmp_path: Path, capsys: pytest.Cap
         assert capsys.readouterr().err
 
 
+def test_a_version_is_one_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(FOLDER / "2.14/applied", ["2.14.3"], Evidence()) == 0
+    assert "1 Kuma versions (2.14)" in capsys.readouterr().out
+    for version in ("2.15", "9", "x"):
+        assert run(FOLDER / "2.14/applied", [version], Evidence()) == 2
+        assert capsys.readouterr().err == f"--kuma: {version!r} is not supported; 2.13, 2.14, 3.0 are\n"
+
+
 def test_the_same_as_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = edited(tmp_path / "p", APPLIED / "client.yaml", lambda it: it["networking"].pop("inbound"))
     assert run(wrong, ["2.14"], Evidence(), as_json=True) == 1

@@ -179,18 +179,21 @@ def test_each_kuma_gets_the_filter_for_its_envoy() -> None:
         assert "FULL_DUPLEX_STREAMED" in text
 
 
+def _file_of(known: Document) -> str:
+    """The file that this filter has what it does from."""
+    (once_there,) = known["typed_config"]["xds_matcher"].values()
+    source = once_there["action"]["typed_config"]["dynamic_config"]["config_discovery"]["config_source"]
+    return str(source["path_config_source"]["path"])
+
+
 def test_the_map_and_what_reads_grpc_names_are_there_where_it_is_on() -> None:
     mesh = replace(MESH, known=KNOWN_MAP)
     names = [content["value"]["name"] for name, content in edge(mesh) if name == "httpFilter"]
     http, grpc = names[: names.index("tbms") + 1], names[names.index("tbms") + 1 :]
     assert http[-2:] == ["tbms-known", "tbms"]
     assert grpc[-5:] == ["tbms-whole-message", "tbms-grpc-name", "tbms-known", "tbms-told", "tbms"]
-    (source,) = [
-        c["value"]["config_discovery"]
-        for n, c in edge(mesh)
-        if n == "httpFilter" and c["value"]["name"] == "tbms-known"
-    ][:1]
-    assert source["config_source"]["path_config_source"] == {"path": KNOWN_MAP}
+    (made,) = [c["value"] for n, c in edge(mesh) if n == "httpFilter" and c["value"]["name"] == "tbms-known"][:1]
+    assert _file_of(made) == KNOWN_MAP
     assert not any("known" in content["value"]["name"] for name, content in edge(MESH) if name == "httpFilter")
 
 
@@ -282,7 +285,7 @@ def test_an_envoy_that_buffers_bodies_is_given_room_for_them() -> None:
 def test_a_nodes_map_stands_behind_rbac_and_before_what_asks() -> None:
     plain, knows = node(MESH), node(replace(MESH, known_at_nodes=KNOWN_MAP))
     filters = [content["value"] for name, content in knows if name == "httpFilter"]
-    assert filters[0]["config_discovery"]["config_source"]["path_config_source"] == {"path": KNOWN_MAP}
+    assert _file_of(filters[0]) == KNOWN_MAP
     assert [made["name"] for made in filters] == [KNOWN_FILTER, "tbms"]
     assert KNOWN_KEY in str(filters[1])
     assert [name for name, _ in knows if name != "httpFilter"] == [name for name, _ in plain if name != "httpFilter"]
