@@ -47,13 +47,13 @@ _HOST = '{"endpoint": {"address": {"socket_address": {"address": "%s", "port_val
 _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
-def edge_clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node]) -> list[Cluster]:
+def edge_clusters(settings: EnvoySettings, server: str, nodes: Sequence[Node], version: str) -> list[Cluster]:
     """The nodes by protocol, and the server. Raises ConfigError for an endpoint that Envoy could not use."""
     return [
         _nodes(GRPC_CLUSTER, settings, nodes, http2(most_calls=CALLS_A_CONNECTION)),
         _nodes(REST_CLUSTER, settings, nodes, http1()),
         *[cluster for node in nodes if node.is_far for cluster in _far(settings, node)],
-        server_cluster(server, settings.server_tls, settings.limits.in_flight),
+        server_cluster(server, settings.server_tls, settings.limits.in_flight, version),
     ]
 
 
@@ -62,12 +62,12 @@ def far_cluster(cluster: str, node_id: str) -> str:
     return f"{cluster}@{node_id}"
 
 
-def node_clusters(settings: EnvoySettings, server: str, *, grpc: str, rest: str) -> list[Cluster]:
+def node_clusters(settings: EnvoySettings, server: str, version: str, *, grpc: str, rest: str) -> list[Cluster]:
     """The model server by protocol, and the server. Raises ConfigError for an address that Envoy could not use."""
     return [
         _model_server(GRPC_CLUSTER, "node.cache.loader.address", grpc, settings, http2()),
         _model_server(REST_CLUSTER, "node.rest", rest, settings, http1()),
-        server_cluster(server, settings.server_tls, settings.limits.in_flight),
+        server_cluster(server, settings.server_tls, settings.limits.in_flight, version),
     ]
 
 

@@ -27,7 +27,7 @@ def edge_bootstrap(
 ) -> Bootstrap:
     """An edge's bootstrap, as a typed message. Raises ConfigError as `render` does."""
     listeners = edge_listeners(settings, version, known, nodes)
-    return assembled(settings, listeners, edge_clusters(settings, server, nodes))
+    return assembled(settings, listeners, edge_clusters(settings, server, nodes, version))
 
 
 def edge_listeners(

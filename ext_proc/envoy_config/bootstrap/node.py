@@ -47,7 +47,7 @@ def node_bootstrap(
 ) -> Bootstrap:
     """A node's bootstrap, as a typed message. Raises ConfigError as `render_node` does."""
     listeners = node_listeners(settings, version, models.hold_seconds, models.gathered, known)
-    return assembled(settings, listeners, node_clusters(settings, server, grpc=models.grpc, rest=models.rest))
+    return assembled(settings, listeners, node_clusters(settings, server, version, grpc=models.grpc, rest=models.rest))
 
 
 def node_listeners(

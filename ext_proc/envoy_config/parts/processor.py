@@ -31,9 +31,12 @@ from ext_proc.contract import (
     UPSTREAM_TIMEOUT_HEADER,
 )
 from ext_proc.envoy_config.parts.text import seconds
-from ext_proc.envoy_config.parts.versions import BodyAccess, body_access, short
+from ext_proc.envoy_config.parts.versions import BodyAccess, body_access, retries_by_cluster, short
 
 SERVER_CLUSTER = "tbms_ext_proc"
+# Hides a restart of the server: calls wait, and go on when it listens again.
+RETRY_ON, RETRIES = "connect-failure,refused-stream,reset,unavailable", 20
+RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 0.5
 # How long a call that is not let through waits for a server that is away. More than the retries below take.
 OUTAGE_SECONDS = 10.0
 
@@ -108,6 +111,11 @@ def external_processor(branch: ProcessorBranch, version: str) -> ExternalProcess
     return processor
 
 
+def _retries() -> RetryPolicy:
+    back_off = BackoffStrategy(base_interval=seconds(RETRY_SECONDS), max_interval=seconds(MAX_RETRY_SECONDS))
+    return RetryPolicy(retry_on=RETRY_ON, num_retries=RETRIES, retry_back_off=back_off)
+
+
 def _mode(branch: ProcessorBranch) -> ProcessingMode:
     streamed = branch.body is BodyMode.FULL_DUPLEX_STREAMED
     return ProcessingMode(
@@ -124,10 +132,6 @@ def _server(version: str) -> GrpcService:
         envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER),
         # Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.
         initial_metadata=[HeaderValue(key=ENVOY_VERSION_METADATA, value=version)],
-        # Hides a restart of the server: calls wait, and go on when it listens again.
-        retry_policy=RetryPolicy(
-            retry_on="connect-failure,refused-stream,reset,unavailable",
-            num_retries=20,
-            retry_back_off=BackoffStrategy(base_interval=seconds(0.1), max_interval=seconds(0.5)),
-        ),
+        # Said here it is read anew for each call, which is a sixth of what asking the server costs Envoy.
+        retry_policy=None if retries_by_cluster(version) else _retries(),
     )

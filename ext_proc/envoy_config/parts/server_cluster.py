@@ -2,6 +2,7 @@
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterCommonLbConfig
 from envoy_data_plane.envoy.config.core.v3 import DataSource, Http2ProtocolOptions, KeepaliveSettings, TransportSocket
+from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, RetryPolicyRetryBackOff
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     CommonTlsContext,
@@ -16,14 +17,15 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.parts.cluster_options import HTTP_OPTIONS, breakers, health_checks, http2
 from ext_proc.envoy_config.parts.endpoints import assignment, configured_address, discovery
-from ext_proc.envoy_config.parts.processor import SERVER_CLUSTER
+from ext_proc.envoy_config.parts.processor import MAX_RETRY_SECONDS, RETRIES, RETRY_ON, RETRY_SECONDS, SERVER_CLUSTER
 from ext_proc.envoy_config.parts.text import seconds
+from ext_proc.envoy_config.parts.versions import retries_by_cluster
 from ext_proc.envoy_config.settings import ServerTls
 from mesh.address import Address
 
 
-def server_cluster(server: str, tls: ServerTls | None, in_flight: int) -> Cluster:
-    """The cluster of the server at this address (`unix:/path` or `host:port`), for an edge and for a node.
+def server_cluster(server: str, tls: ServerTls | None, in_flight: int, version: str) -> Cluster:
+    """The cluster of the server at this address (`unix:/path` or `host:port`), for an edge's or a node's Envoy.
 
     `in_flight` is how many calls at once it takes. Raises ConfigError for an address that Envoy could not use.
     """
@@ -35,6 +37,14 @@ def server_cluster(server: str, tls: ServerTls | None, in_flight: int) -> Cluste
         # A frozen server is noticed within two or three seconds.
         Http2ProtocolOptions(connection_keepalive=KeepaliveSettings(interval=seconds(1), timeout=seconds(1)))
     )
+    if retries_by_cluster(version):
+        http.retry_policy = RetryPolicy(
+            retry_on=RETRY_ON,
+            num_retries=RETRIES,
+            retry_back_off=RetryPolicyRetryBackOff(
+                base_interval=seconds(RETRY_SECONDS), max_interval=seconds(MAX_RETRY_SECONDS)
+            ),
+        )
     return Cluster(
         name=SERVER_CLUSTER,
         transport_socket=None if tls is None else _mutual_tls(tls),

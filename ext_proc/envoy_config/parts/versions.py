@@ -30,6 +30,11 @@ def limits_by_route(version: str) -> bool:
     return _minor(version) >= 38
 
 
+def retries_by_cluster(version: str) -> bool:
+    """Whether a cluster says how often what goes to it is tried again. Raises ConfigError as above."""
+    return _minor(version) >= 38
+
+
 def short(version: str) -> str:
     """The version as `1.N`, the way it is told to the server. Raises ConfigError if it is not supported."""
     body_access(version)

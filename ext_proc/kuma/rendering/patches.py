@@ -344,7 +344,7 @@ def _node_modifications(mesh: MeshDescription) -> Iterable[Any]:
 
 
 def _server(mesh: MeshDescription) -> Any:
-    value = server_cluster(mesh.socket, mesh.envoy.server_tls, mesh.envoy.limits.in_flight)
+    value = server_cluster(mesh.socket, mesh.envoy.server_tls, mesh.envoy.limits.in_flight, mesh.kuma.envoy)
     return Because(
         {"cluster": {"operation": "Add", "value": _text(value)}},
         "The tbms server beside this Envoy. Nothing in here depends on nodes, models or zones, so that ordinary "

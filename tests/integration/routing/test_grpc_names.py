@@ -91,7 +91,7 @@ async def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     command = [envoy_binary(version), "--config-path", bootstrap, "--concurrency", "1", "--disable-hot-restart"]
     envoy = Process(f"Envoy {version}", [*command, "--log-level", "warning"], folder / "envoy.log")
     async with answerer(folder) as upstream:
-        clusters = node_clusters(settings, f"unix:{folder}/nobody.sock", grpc=upstream, rest=upstream)
+        clusters = node_clusters(settings, f"unix:{folder}/nobody.sock", version, grpc=upstream, rest=upstream)
         bootstrap.write_text(to_yaml(assembled(settings, [reading], clusters)))
         try:
             await envoy.start(answers(f"http://127.0.0.1:{admin}/ready"))
