@@ -129,7 +129,8 @@ def _mode(branch: ProcessorBranch) -> ProcessingMode:
 
 def _server(version: str) -> GrpcService:
     return GrpcService(
-        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER),
+        # Without x-forwarded-for and the like, which say nothing of who asks.
+        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER, skip_envoy_headers=True),
         # Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.
         initial_metadata=[HeaderValue(key=ENVOY_VERSION_METADATA, value=version)],
         # Said here it is read anew for each call, which is a sixth of what asking the server costs Envoy.

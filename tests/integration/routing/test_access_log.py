@@ -232,6 +232,25 @@ async def test_a_log_that_breaks_counts_nothing_twice_and_leaves_nothing(version
         await until(scene, is_idle, "idle")
 
 
+@pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
+async def test_what_one_server_was_told_of_the_next_one_is_not_told_again(version: str, tmp_path: Path) -> None:
+    """The stream of the log breaks with the server, and what it carried is not sent once more, as a call's would be."""
+    async with scene_of(version, tmp_path) as scene, aiohttp.ClientSession(scene.edge.http) as client:
+        scene.plays(Part(seconds=0))
+        call = calls.tfs_rest(MODEL, IMAGE)
+        await make_known(scene, client, call)
+        for _ in range(100):
+            assert await ask(client, call) == 200
+        await until(scene, lambda status: status["calls"].get("known", 0) >= 100, "told of all")
+        scene.edge.server.kill()
+        await scene.edge.start_server()
+        assert await ask(client, call) == 200  # whose end opens the log again
+        await until(scene, lambda status: status["logs"] == 1, "is back")
+        await asyncio.sleep(0.5)
+        told = (await scene.edge.status())["calls"]
+        assert told.get("known", 0) <= 1, told
+
+
 async def test_a_known_call_is_as_long_a_load_as_it_lasts(tmp_path: Path) -> None:
     """16 callers of a model that takes 100 ms: as many as that are seen at the nodes, though nobody was asked.
 
