@@ -36,7 +36,7 @@ from ext_proc.envoy_config.parts.versions import BodyAccess, body_access, retrie
 SERVER_CLUSTER = "tbms_ext_proc"
 # Hides a restart of the server: calls wait, and go on when it listens again.
 RETRY_ON, RETRIES = "connect-failure,refused-stream,reset,unavailable", 20
-RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 0.5
+RETRY_FROM_SECONDS, RETRY_TO_SECONDS = 0.1, 0.5
 # How long a call that is not let through waits for a server that is away. More than the retries below take.
 OUTAGE_SECONDS = 10.0
 
@@ -112,7 +112,7 @@ def external_processor(branch: ProcessorBranch, version: str) -> ExternalProcess
 
 
 def _retries() -> RetryPolicy:
-    back_off = BackoffStrategy(base_interval=seconds(RETRY_SECONDS), max_interval=seconds(MAX_RETRY_SECONDS))
+    back_off = BackoffStrategy(base_interval=seconds(RETRY_FROM_SECONDS), max_interval=seconds(RETRY_TO_SECONDS))
     return RetryPolicy(retry_on=RETRY_ON, num_retries=RETRIES, retry_back_off=back_off)
 
 

@@ -17,7 +17,13 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.parts.cluster_options import HTTP_OPTIONS, breakers, health_checks, http2
 from ext_proc.envoy_config.parts.endpoints import assignment, configured_address, discovery
-from ext_proc.envoy_config.parts.processor import MAX_RETRY_SECONDS, RETRIES, RETRY_ON, RETRY_SECONDS, SERVER_CLUSTER
+from ext_proc.envoy_config.parts.processor import (
+    RETRIES,
+    RETRY_FROM_SECONDS,
+    RETRY_ON,
+    RETRY_TO_SECONDS,
+    SERVER_CLUSTER,
+)
 from ext_proc.envoy_config.parts.text import seconds
 from ext_proc.envoy_config.parts.versions import retries_by_cluster
 from ext_proc.envoy_config.settings import ServerTls
@@ -42,7 +48,7 @@ def server_cluster(server: str, tls: ServerTls | None, in_flight: int, version: 
             retry_on=RETRY_ON,
             num_retries=RETRIES,
             retry_back_off=RetryPolicyRetryBackOff(
-                base_interval=seconds(RETRY_SECONDS), max_interval=seconds(MAX_RETRY_SECONDS)
+                base_interval=seconds(RETRY_FROM_SECONDS), max_interval=seconds(RETRY_TO_SECONDS)
             ),
         )
     return Cluster(

@@ -119,7 +119,7 @@ async def test_calls_go_to_the_holder_and_a_killed_nodes_word_is_forgotten(
         1,
         f"Model '{model}' is pinned: unpin it first.\n",
     )
-    assert (await tbms("load", "nobody", "--admin", stack.nodes[other].agent.admin))[0] == 1
+    assert (await tbms("load", "nobody", "--admin", stack.nodes[other].agent.admin))[0] == 7
     await tell(stack.nodes[other], model, "unpin")
 
     stack.nodes["b"].kill()
