@@ -100,7 +100,7 @@ def _granted(page: Page) -> str:
 def type_page(commands: str, folder: Path, programs: Path, seconds: float) -> Session:
     """Types a script in the folder, which becomes a checkout, with the programs first on the path.
 
-    Raises subprocess.TimeoutExpired. Nothing that was started stays.
+    After so many seconds it is killed, and its status is below 0. Nothing that was started stays.
     """
     for each in ROOT.iterdir():
         if each.name != "build" and not each.name.startswith("."):
@@ -118,7 +118,8 @@ def type_page(commands: str, folder: Path, programs: Path, seconds: float) -> Se
             stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            shell.wait(seconds)
+            with suppress(subprocess.TimeoutExpired):
+                shell.wait(seconds)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)
