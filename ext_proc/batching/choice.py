@@ -89,33 +89,25 @@ class Choice:
     def _idle_at(self, queue: BatchQueue, model: Model, now: float) -> float:
         """From when on the device has nothing better to do than its next batch."""
         at = now if self._device.is_free(model) else self._device.soon_free(model)
-        if at > now:
-            return now if self._nobody_comes_by(at, queue, model) else at
-        return self._arrivals.latest if self._expects_company(queue, model, now) else at
+        if at == inf or not self._tells_next(queue, model):
+            return at
+        if at > now:  # whoever is known not to come until then is not waited for
+            return now if self._arrivals.soonest > at and not self._gains_by_company(queue, model, at) else at
+        return self._arrivals.latest if self._gains_by_company(queue, model, now) else at
 
-    def _nobody_comes_by(self, at: float, queue: BatchQueue, model: Model) -> bool:
-        """Whether no call joins until the device is free, and none is worth waiting for then."""
-        arrivals = self._arrivals
-        if at == inf or not arrivals.tell_next(queue) or arrivals.soonest <= at:
-            return False
-        return self._is_free_to_choose(queue, model) and not self._expects_company(queue, model, at)
-
-    def _is_free_to_choose(self, queue: BatchQueue, model: Model) -> bool:
-        """Whether only the calls of this queue have to do with when its next batch leaves, and they leave time over."""
+    def _tells_next(self, queue: BatchQueue, model: Model) -> bool:
+        """Whether the next call is known, and only those of this queue have to do with when its batch leaves."""
         if len(self._queues) > 1 or self._device.width(model) > 1:  # others lose by a wait, or it would be for less
             return False
         most, arrivals = queue.settings.max_rows, self._arrivals
-        return arrivals.rows * model.expected(most) <= _BUSY * most * arrivals.gap
+        return arrivals.tell_next(queue) and arrivals.rows * model.expected(most) <= _BUSY * most * arrivals.gap
 
-    def _expects_company(self, queue: BatchQueue, model: Model, now: float) -> bool:
-        """Whether one more call is about to come that gains more by this batch than all others lose by its delay."""
-        arrivals = self._arrivals
-        if not arrivals.tell_next(queue) or arrivals.latest <= now:
+    def _gains_by_company(self, queue: BatchQueue, model: Model, at: float) -> bool:
+        """Whether the next call, if it has not come by then, gains more by this batch than the others lose by it."""
+        arrivals, times = self._arrivals, model.times
+        if arrivals.latest <= at or queue.rows + arrivals.rows > queue.settings.max_rows:
             return False
-        if queue.rows + arrivals.rows > queue.settings.max_rows or not self._is_free_to_choose(queue, model):
-            return False
-        times = model.times
-        later = max(0.0, arrivals.next - now) + times.slope * arrivals.rows
+        later = max(0.0, arrivals.next - at) + times.slope * arrivals.rows
         return len(queue) * later < times.expected(queue.next_rows()) - later
 
     def _gives_way(self, best: BatchQueue, urgent: BatchQueue, slack: float, start: float) -> bool:

@@ -109,7 +109,6 @@ class Varints(Binary):
     def ends(self, data: Bytes, most: int) -> Ends:
         """See `Binary`."""
         if len(data) > _FEW:
-            # It is a sequence of numbers in all that is done with one here.
             return np.flatnonzero(_last_bytes(data)) + 1
         ends = [at for at, byte in enumerate(data, 1) if byte < 0x80]
         longest = max(map(sub, ends, [0, *ends]), default=0)

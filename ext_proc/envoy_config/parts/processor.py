@@ -4,13 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import (
-    BackoffStrategy,
-    GrpcService,
-    GrpcServiceEnvoyGrpc,
-    HeaderValue,
-    RetryPolicy,
-)
+from envoy_data_plane.envoy.config.core.v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
     MetadataOptions,
@@ -30,14 +24,12 @@ from ext_proc.contract import (
     UPSTREAM_ATTRIBUTE,
     UPSTREAM_TIMEOUT_HEADER,
 )
+from ext_proc.envoy_config.parts.server_retries import service_retries
 from ext_proc.envoy_config.parts.text import seconds
-from ext_proc.envoy_config.parts.versions import BodyAccess, body_access, retries_by_cluster, short
+from ext_proc.envoy_config.parts.versions import BodyAccess, body_access, short
 
 SERVER_CLUSTER = "tbms_ext_proc"
-# Hides a restart of the server: calls wait, and go on when it listens again.
-RETRY_ON, RETRIES = "connect-failure,refused-stream,reset,unavailable", 20
-RETRY_FROM_SECONDS, RETRY_TO_SECONDS = 0.1, 0.5
-# How long a call that is not let through waits for a server that is away. More than the retries below take.
+# How long a call that is not let through waits for a server that is away. More than the retries take.
 OUTAGE_SECONDS = 10.0
 
 
@@ -111,11 +103,6 @@ def external_processor(branch: ProcessorBranch, version: str) -> ExternalProcess
     return processor
 
 
-def _retries() -> RetryPolicy:
-    back_off = BackoffStrategy(base_interval=seconds(RETRY_FROM_SECONDS), max_interval=seconds(RETRY_TO_SECONDS))
-    return RetryPolicy(retry_on=RETRY_ON, num_retries=RETRIES, retry_back_off=back_off)
-
-
 def _mode(branch: ProcessorBranch) -> ProcessingMode:
     streamed = branch.body is BodyMode.FULL_DUPLEX_STREAMED
     return ProcessingMode(
@@ -133,6 +120,5 @@ def _server(version: str) -> GrpcService:
         envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER, skip_envoy_headers=True),
         # Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.
         initial_metadata=[HeaderValue(key=ENVOY_VERSION_METADATA, value=version)],
-        # Said here it is read anew for each call, which is a sixth of what asking the server costs Envoy.
-        retry_policy=None if retries_by_cluster(version) else _retries(),
+        retry_policy=service_retries(version),
     )

@@ -2,7 +2,6 @@
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterCommonLbConfig
 from envoy_data_plane.envoy.config.core.v3 import DataSource, Http2ProtocolOptions, KeepaliveSettings, TransportSocket
-from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, RetryPolicyRetryBackOff
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     CommonTlsContext,
@@ -17,15 +16,9 @@ from envoy_data_plane.google.protobuf import Any
 
 from ext_proc.envoy_config.parts.cluster_options import HTTP_OPTIONS, breakers, health_checks, http2
 from ext_proc.envoy_config.parts.endpoints import assignment, configured_address, discovery
-from ext_proc.envoy_config.parts.processor import (
-    RETRIES,
-    RETRY_FROM_SECONDS,
-    RETRY_ON,
-    RETRY_TO_SECONDS,
-    SERVER_CLUSTER,
-)
+from ext_proc.envoy_config.parts.processor import SERVER_CLUSTER
+from ext_proc.envoy_config.parts.server_retries import cluster_retries
 from ext_proc.envoy_config.parts.text import seconds
-from ext_proc.envoy_config.parts.versions import retries_by_cluster
 from ext_proc.envoy_config.settings import ServerTls
 from mesh.address import Address
 
@@ -43,14 +36,7 @@ def server_cluster(server: str, tls: ServerTls | None, in_flight: int, version: 
         # A frozen server is noticed within two or three seconds.
         Http2ProtocolOptions(connection_keepalive=KeepaliveSettings(interval=seconds(1), timeout=seconds(1)))
     )
-    if retries_by_cluster(version):
-        http.retry_policy = RetryPolicy(
-            retry_on=RETRY_ON,
-            num_retries=RETRIES,
-            retry_back_off=RetryPolicyRetryBackOff(
-                base_interval=seconds(RETRY_FROM_SECONDS), max_interval=seconds(RETRY_TO_SECONDS)
-            ),
-        )
+    http.retry_policy = cluster_retries(version)
     return Cluster(
         name=SERVER_CLUSTER,
         transport_socket=None if tls is None else _mutual_tls(tls),
