@@ -21,7 +21,17 @@ from ext_proc.processing import response
 from ext_proc.processing.body import Body
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Lease, Pass, Refuse, Respond, Route
 from ext_proc.processing.policy import RequestPolicy
-from ext_proc.processing.request import NEWEST, BodyMode, Head, ReplyPart, StreamError, Version, head_of, parse
+from ext_proc.processing.request import (
+    NEWEST,
+    BodyMode,
+    Head,
+    ReplyPart,
+    StreamError,
+    Version,
+    head_of,
+    parse,
+    plain_head,
+)
 from ext_proc.protos.ext_proc_pb2 import HttpBody
 from ext_proc.wire.call import Call, InferenceProtocol
 from ext_proc.wire.content_type import is_grpc
@@ -85,9 +95,11 @@ class Machine:
 
     def receive(self, data: bytes, now: float) -> list[bytes]:
         """Takes one message from Envoy. Raises StreamError if it is not to be understood."""
-        message = parse(data)
-        kind = message.WhichOneof("request")
         try:
+            if self.state is State.START and (head := plain_head(data, self._envoy)) is not None:
+                return self._on_headers(head, now)
+            message = parse(data)
+            kind = message.WhichOneof("request")
             if kind == "request_headers":
                 return self._on_headers(head_of(message, self._envoy), now)
             if kind == "request_body":

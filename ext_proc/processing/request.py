@@ -9,6 +9,7 @@ from typing import Final
 
 from ext_proc.contract import TIME_ATTRIBUTE, UPSTREAM_ATTRIBUTE
 from ext_proc.errors import TbmsError
+from ext_proc.processing import first_message
 from ext_proc.protos.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from mesh.bounded import ByteMemo
 from mesh.digits import number
@@ -165,15 +166,28 @@ def parse(data: bytes) -> ProcessingRequest:
         raise StreamError("a message on the stream is not a ProcessingRequest") from error
 
 
+def plain_head(data: bytes, envoy: Version = NEWEST) -> Head | None:
+    """The head, from a first message that has nothing else; None if `parse` and `head_of` are to read it."""
+    parts = first_message.read(data)
+    if parts is None:
+        return None
+    headers, end_of_stream, number = parts
+    return Head(headers, end_of_stream, _mode(number), envoy)
+
+
 def head_of(message: ProcessingRequest, envoy: Version = NEWEST) -> Head:
     """The head in the first message of a stream from that Envoy."""
     request = message.request_headers
-    number: int = message.protocol_config.request_body_mode
+    mode = _mode(message.protocol_config.request_body_mode)
+    headers, repeated = _read_headers(request.headers)
+    return Head(headers, request.end_of_stream, mode, envoy, _received(message), repeated)
+
+
+def _mode(number: int) -> BodyMode:
     mode = SUPPORTED_MODES.get(number)
     if mode is None:
         raise StreamError(f"the filter sends bodies in mode {number}; use NONE, BUFFERED or FULL_DUPLEX_STREAMED")
-    headers, repeated = _read_headers(request.headers)
-    return Head(headers, request.end_of_stream, mode, envoy, _received(message), repeated)
+    return mode
 
 
 def _read_headers(headers: HeaderMap) -> tuple[dict[str, str], Mapping[str, tuple[str, ...]]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from envoy_data_plane.envoy.config.core.v3 import HeaderMap, HeaderValue
+from envoy_data_plane.envoy.config.core.v3 import HeaderMap, HeaderValue, Metadata
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ProcessingModeBodySendMode
 from envoy_data_plane.envoy.service.ext_proc.v3 import (
     HttpBody,
@@ -31,7 +31,12 @@ def headers(values: dict[str, str], mode: str = NONE, end: bool = False, time: s
     config = ProtocolConfiguration(request_body_mode=ProcessingModeBodySendMode[mode])
     request = HttpHeaders(headers=_map(values), end_of_stream=end)
     return bytes(
-        ProcessingRequest(request_headers=request, protocol_config=config, attributes=_told("request.time", time))
+        ProcessingRequest(
+            request_headers=request,
+            metadata_context=Metadata(),
+            protocol_config=config,
+            attributes=_told("request.time", time),
+        )
     )
 
 

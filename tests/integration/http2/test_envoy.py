@@ -14,6 +14,7 @@ import pytest_asyncio
 from ext_proc.envoy_config import EnvoySettings, render
 from ext_proc.http2.aio.server import Http2Server
 from ext_proc.http2.session import Session, Stream
+from ext_proc.processing.request import head_of, parse, plain_head
 from ext_proc.processing.response import continue_headers
 from integration.stack.envoys import envoy_binary
 from integration.stack.ports import free_ports
@@ -36,6 +37,7 @@ class Place:
         self.server = f"unix:{folder}/ext_proc.sock"
         self.node = node
         self.calls = Counter[str]()
+        self.told: list[bytes] = []
 
     def serve(self, name: str = "server") -> Http2Server:
         """A server that sends every call to the node, and counts what it is told."""
@@ -45,8 +47,9 @@ class Place:
                 this.stream = stream
                 self.calls[f"{name} opened"] += 1
 
-            def message(this, _data: bytes) -> None:
+            def message(this, data: bytes) -> None:
                 self.calls[name] += 1
+                self.told.append(data)
                 this.stream.send(continue_headers((self.node.node.rest or "",)))
 
             def half_closed(this) -> None:
@@ -124,6 +127,27 @@ async def test_every_call_is_one_stream_of_one_connection(place: Place) -> None:
         assert await place.count("upstream_cx_protocol_error") == 0
     finally:
         await server.stop(5)
+
+
+async def test_what_envoy_says_of_a_plain_call_is_read_in_one_pass(place: Place) -> None:
+    server = place.serve()
+    await server.start()
+    try:
+        async with raw.rest_client(f"http://{place.listen}") as client:
+            await known(place, client, "server")
+            place.told.clear()
+            await raw.rest(client, PREDICT, b"{}", headers={"authorization": "b" * 5000, "x-empty": ""})
+    finally:
+        await server.stop(5)
+    [message] = place.told
+    head, known_head = plain_head(message), head_of(parse(message))
+    assert head is not None
+    assert (head.headers, head.end_of_stream, head.mode) == (
+        known_head.headers,
+        known_head.end_of_stream,
+        known_head.mode,
+    )
+    assert (head.headers[":path"], len(head.headers["authorization"])) == (PREDICT, 5000)
 
 
 async def served(place: Place, name: str) -> None:
