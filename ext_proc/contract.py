@@ -62,8 +62,9 @@ NODES_NAMESPACE = "envoy.lb"
 NODES_KEY = "tbms-nodes"
 FAR_PREFIX = "@"
 
-# Initial metadata of each ext_proc stream: the Envoy that the filter was rendered for, since what it can do differs.
-ENVOY_VERSION_METADATA = "x-tbms-envoy"
+# Begins the authority of an ext_proc stream, and is followed by the version of Envoy that the filter was rendered for,
+# since what it can do differs. Without it that is 1.40 or later.
+ENVOY_AUTHORITY = "tbms-envoy-"
 
 # Attributes that the filter is told to send: which node answered, and when the request came.
 UPSTREAM_ATTRIBUTE = "upstream.address"

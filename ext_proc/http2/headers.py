@@ -78,8 +78,8 @@ class HeaderBlockAssembler:
 class RequestHeaders:
     """The headers of a request. `malformed` says what is wrong with them (section 8.1.1), or is empty.
 
-    `oversized`: the list is over the limits, and nothing of it is kept. `metadata` holds all but the pseudo-headers; of
-    a repeated name the values joined with a comma.
+    `oversized`: the list is over the limits, and nothing of it is kept. `metadata` holds `:authority`, where there is
+    one, and all that are no pseudo-headers; of a repeated name the values joined with a comma.
     """
 
     method: str = ""
@@ -176,6 +176,8 @@ def read_request_headers(fields: HeaderList) -> RequestHeaders:
             metadata[name] = value
     if not pseudo.keys() >= _REQUIRED or not pseudo[":path"]:
         return RequestHeaders(malformed="a request needs :method, :scheme and :path", metadata=metadata)
+    if ":authority" in pseudo:
+        metadata[":authority"] = pseudo[":authority"]
     return RequestHeaders(pseudo[":method"], pseudo[":path"], MappingProxyType(metadata))
 
 

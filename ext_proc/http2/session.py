@@ -18,8 +18,8 @@ class Stream(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The request's headers without the pseudo-headers: names in lower case; of a repeated name the values
-        joined with a comma. Shared between streams: not to be changed."""
+        """The request's headers, `:authority` the only pseudo-header among them: names in lower case; of a repeated
+        name the values joined with a comma. Shared between streams: not to be changed."""
 
     def send(self, message: bytes) -> None:
         """Sends one gRPC message. Never blocks; does nothing once the stream is finished or gone.

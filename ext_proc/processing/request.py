@@ -34,7 +34,7 @@ class BodyMode(IntEnum):
 SUPPORTED_MODES = {int(mode): mode for mode in (BodyMode.NONE, BodyMode.BUFFERED, BodyMode.FULL_DUPLEX)}
 
 
-# What an Envoy can do depends on its version; one that does not tell is taken for the newest.
+# What an Envoy can do depends on its version; one that does not tell is at least this one.
 Version = tuple[int, int]
 NEWEST: Version = (1, 40)
 

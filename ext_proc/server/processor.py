@@ -9,14 +9,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ext_proc.contract import ENVOY_VERSION_METADATA
+from ext_proc.contract import ENVOY_AUTHORITY
 from ext_proc.errors import CallError
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.session import Stream
 from ext_proc.processing.decision import Decision, Held, Refuse
 from ext_proc.processing.machine import Machine, State
 from ext_proc.processing.policy import RequestPolicy
-from ext_proc.processing.request import NEWEST, StreamError, read_version
+from ext_proc.processing.request import NEWEST, StreamError, Version, read_version
 from ext_proc.telemetry.metrics import ANSWERED, BODY, CANCELLED, NOTHING, PASSED, REFUSED, ROUTED, WORK, Metrics
 from ext_proc.telemetry.refusals import Refusals
 from ext_proc.telemetry.tallies import Labels
@@ -57,9 +57,7 @@ class ExtProcStream:
     __slots__ = ("_begun", "_counted", "_machine", "_service", "_stream", "_task", "_turn")
 
     def __init__(self, stream: Stream, service: ExtProcService) -> None:
-        # Set by the filter's grpc_service.initial_metadata; see ext_proc.envoy_config.
-        version = stream.metadata.get(ENVOY_VERSION_METADATA)
-        self._machine = Machine(service.policy, NEWEST if version is None else read_version(version))
+        self._machine = Machine(service.policy, _envoy_of(stream.metadata.get(":authority", "")))
         self._stream = stream
         self._service = service
         self._task: asyncio.Task[None] | None = None
@@ -194,6 +192,11 @@ class ExtProcStream:
             "request_id": head.headers.get("x-request-id") if head else None,
             "model": call.model if call else None,
         }
+
+
+def _envoy_of(authority: str) -> Version:
+    """The version of the Envoy that has opened a stream."""
+    return read_version(authority[len(ENVOY_AUTHORITY) :]) if authority.startswith(ENVOY_AUTHORITY) else NEWEST
 
 
 def outcome_of(machine: Machine) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
+from envoy_data_plane.envoy.config.core.v3 import GrpcService, GrpcServiceEnvoyGrpc
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
     MetadataOptions,
@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from ext_proc.contract import (
-    ENVOY_VERSION_METADATA,
+    ENVOY_AUTHORITY,
     MAX_RETRIES_HEADER,
     NODES_NAMESPACE,
     TIME_ATTRIBUTE,
@@ -115,10 +115,14 @@ def _mode(branch: ProcessorBranch) -> ProcessingMode:
 
 
 def _server(version: str) -> GrpcService:
+    # Envoy compares the whole of this with what it knows for every stream: each field costs every call.
     return GrpcService(
-        # Without x-forwarded-for and the like, which say nothing of who asks.
-        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVER_CLUSTER, skip_envoy_headers=True),
-        # Tells the server on each stream for which Envoy this was rendered, so that it can say what it cannot do there.
-        initial_metadata=[HeaderValue(key=ENVOY_VERSION_METADATA, value=version)],
+        envoy_grpc=GrpcServiceEnvoyGrpc(
+            cluster_name=SERVER_CLUSTER,
+            # Tells the server for which Envoy this was rendered, so that it can say what it cannot do there.
+            authority="" if body_access(version) is BodyAccess.OVERRIDE else ENVOY_AUTHORITY + version,
+            # Without x-forwarded-for and the like, which say nothing of who asks.
+            skip_envoy_headers=True,
+        ),
         retry_policy=service_retries(version),
     )

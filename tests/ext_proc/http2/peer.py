@@ -22,6 +22,8 @@ HEADERS = [
     ("te", "trailers"),
     ("content-type", "application/grpc"),
 ]
+METADATA = dict(HEADERS[3:])
+"""What of them a session sees."""
 
 
 class Recorder:

@@ -32,7 +32,7 @@ from ext_proc.http2.limits import Allowance, Limits, Rate
 from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.server_stream import ServerStream
 from tests.ext_proc.http2.peer import HEADERS as FIELDS
-from tests.ext_proc.http2.peer import PATH, Book, feed, frames_of, message, raw
+from tests.ext_proc.http2.peer import METADATA, PATH, Book, feed, frames_of, message, raw
 from tests.ext_proc.http2.test_server_connection import Echoes
 from tests.left_behind import still_there, uncollected
 
@@ -338,7 +338,7 @@ def test_a_request_whose_headers_are_too_much_is_431_and_the_connection_goes_on(
     assert decoder.decode(found[0][3]) == [(":status", "431")]
     assert [kind for kind, *_ in found] == [HEADERS, RST_STREAM][: 1 if ends else 2]
     feed(connection, frame(HEADERS, END_HEADERS, 5, encoder.encode([*FIELDS, ("mine", "kept")])))
-    assert book.log[-1] == (1, "open", {"te": "trailers", "content-type": "application/grpc", "mine": "kept"})
+    assert book.log[-1] == (1, "open", {**METADATA, "mine": "kept"})
 
 
 def test_trailers_that_are_too_much_end_their_stream() -> None:

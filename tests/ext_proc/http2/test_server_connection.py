@@ -13,7 +13,7 @@ from ext_proc.http2.frames import PREFACE, Setting, frame, settings_frame
 from ext_proc.http2.limits import Limits
 from ext_proc.http2.server_connection import ServerConnection
 from ext_proc.http2.session import Stream
-from tests.ext_proc.http2.peer import HEADERS, PATH, Book, Echo, Peer, frames_of, message, raw
+from tests.ext_proc.http2.peer import HEADERS, METADATA, PATH, Book, Echo, Peer, frames_of, message, raw
 
 BLOCK = hpack.Encoder().encode(HEADERS)
 
@@ -35,7 +35,7 @@ def test_a_call_is_answered_with_headers_message_and_status() -> None:
     stream = peer.call(b"hello", end=True)
     peer.exchange()
     assert book.log == [
-        (0, "open", {"te": "trailers", "content-type": "application/grpc"}),
+        (0, "open", METADATA),
         (0, "message", b"hello"),
         (0, "half_closed"),
     ]

@@ -219,7 +219,7 @@ async def test_what_is_no_message_ends_the_stream_with_invalid_argument() -> Non
 
 async def test_an_old_envoy_is_never_sent_an_override() -> None:
     async with serving(Policy(Hold(collect=True))) as service:
-        talk(service, stream := Stream({"x-tbms-envoy": "1.38"}), envoy.rest(PREDICT))
+        talk(service, stream := Stream({":authority": "tbms-envoy-1.38"}), envoy.rest(PREDICT))
         assert stream.kinds == ["immediate_response"]
 
 

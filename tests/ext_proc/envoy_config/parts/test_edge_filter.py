@@ -109,7 +109,8 @@ def test_the_body_mode_tells_the_server_which_conversation_holds(
     assert processor["processing_mode"].get("request_body_mode", "NONE") == mode
     assert processor.get("allow_mode_override", False) is override
     assert processor["processing_mode"]["request_trailer_mode"] == ("SEND" if "DUPLEX" in mode else "SKIP")
-    assert processor["grpc_service"]["initial_metadata"] == [{"key": "x-tbms-envoy", "value": version}]
+    told = processor["grpc_service"]["envoy_grpc"].get("authority")
+    assert told == (None if version == "1.40" else f"tbms-envoy-{version}")
 
 
 @pytest.mark.parametrize("version", VERSIONS)

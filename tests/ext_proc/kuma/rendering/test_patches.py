@@ -174,7 +174,7 @@ def test_each_kuma_gets_the_filter_for_its_envoy() -> None:
     """1.36 buffers what 1.37 and later stream."""
     for folder, version in (("universal/2.13", "1.36"), ("universal/2.14", "1.38"), ("universal/3.0", "1.39")):
         text = branches(found(folder, "edge", "httpFilter"))
-        assert f"'value': '{version}'" in text
+        assert f"'authority': 'tbms-envoy-{version}'" in text
         assert ("BUFFERED" in text) is (version == "1.36")
         assert "FULL_DUPLEX_STREAMED" in text
 
