@@ -18,8 +18,9 @@ from ext_proc.broker.plan import Candidate, Mix, Plan, members
 from ext_proc.broker.ranks import ranks_of
 from ext_proc.broker.resolver import NameStep as Step
 from ext_proc.broker.schedule import micros
+from ext_proc.edge.held import HeldForSequence
 from ext_proc.edge.placing import UncountedPlacing
-from ext_proc.edge.policy import EdgePolicy, HeldForSequence, Insight
+from ext_proc.edge.policy import EdgePolicy, Insight
 from ext_proc.edge.sessions import Session, Sessions
 from ext_proc.edge.ways import Ground, Way, way_of
 from ext_proc.errors import CallError

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from ext_proc.batching.terms import NO_TERMS, Terms, write_terms
 from ext_proc.broker.deadline import read_grpc_timeout, read_options
 from ext_proc.broker.model_table import ModelTable
-from ext_proc.broker.plan import Candidate, Plan, members
+from ext_proc.broker.plan import Candidate, Plan
 from ext_proc.broker.resolver import NameStep
 from ext_proc.contract import (
     BACKUP_HEADER,
@@ -27,8 +26,10 @@ from ext_proc.contract import (
     TLOC_HEADER,
 )  # fmt: skip
 from ext_proc.edge.gathering import EdgeGathering, called, renamed
+from ext_proc.edge.held import HeldForCompany, HeldForFar, HeldForSequence, HeldRace
 from ext_proc.edge.placing import Placing, UncountedPlacing
 from ext_proc.edge.sessions import Session, session_of_header, session_of_sequence
+from ext_proc.edge.single_plan import alone, for_target, is_of, only
 from ext_proc.edge.ways import Ground
 from ext_proc.known.forms import form_of, says_more
 from ext_proc.processing.decision import Decision, HeaderMutation, Held, Hold, Pass, Respond, Route, Seat
@@ -58,46 +59,6 @@ _BOUND = ((MAX_RETRIES_HEADER, "0"),)
 _SEQUENCE_WORK = 16
 
 
-@dataclass(slots=True, init=False)
-class HeldRace:
-    """What the edge keeps of a held call: its plan, when it arrived at Envoy (monotonic seconds), its seat; and of one
-    that is only renamed its nodes, if they are chosen already."""
-
-    plan: Final[Plan]
-    arrival: Final[float]
-    seat: Final[Seat | None]
-    placement: Final[Placement | None]
-
-    def __init__(
-        self, plan: Plan, arrival: float, seat: Seat | None = None, placement: Placement | None = None
-    ) -> None:
-        self.plan = plan
-        self.arrival = arrival
-        self.seat = seat
-        self.placement = placement
-
-
-@dataclass(frozen=True, slots=True)
-class HeldForSequence:
-    """What the edge keeps of a call that is held until its body tells its sequence: when its headers came to us, and
-    when it arrived at Envoy (monotonic seconds).
-    """
-
-    now: float
-    arrival: float
-
-
-@dataclass(frozen=True, slots=True)
-class HeldForCompany:
-    """What the edge keeps of a call that is to be gathered: its terms when it came (monotonic seconds), its nodes, and
-    the model that it is to be of, if that has another name than the call says."""
-
-    terms: Terms
-    now: float
-    placement: Placement
-    renamed: Candidate | None = None
-
-
 @dataclass(slots=True)
 class Insight:
     """What the decision about a call follows from: the names on its way, its plan if it has one, and the ground."""
@@ -106,16 +67,6 @@ class Insight:
     plan: Plan | None = None
     grounds: list[Ground] = field(default_factory=list)
     """One, unless the call was refused, or its body has to be read first."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldForFar:
-    """What the edge keeps of a call that goes to another zone, and that the server is to send: what it is to ask, and
-    when it arrived at Envoy (monotonic seconds).
-    """
-
-    plan: Plan
-    arrival: float
 
 
 RunRace = Callable[[Held, Plan, float], Awaitable[Decision]]
@@ -287,9 +238,9 @@ class EdgePolicy:
         plan = self._plan(head, call, session)
         seat = None
         if session is not None:
-            primary = Candidate(call.model, call.version, call.label) if plan is None else _only(plan)
+            primary = Candidate(call.model, call.version, call.label) if plan is None else only(plan)
             seat, target = self._seat_of(call, session, primary, now)
-            plan = _for_target(plan, call, target)
+            plan = for_target(plan, call, target)
         if self._insight is not None:
             self._insight.plan = plan
         if plan is None:
@@ -302,7 +253,7 @@ class EdgePolicy:
             self._note_ground(Ground.HEADERS if asked else Ground.SETTINGS)
             return Hold(collect=True, context=HeldRace(plan, arrival, seat))
         ground = Ground.SESSION if seat is not None else Ground.UNBROKERED if asks else Ground.TERMS
-        return self._go_on(head, call, _alone(plan), now, seat, ground)
+        return self._go_on(head, call, alone(plan), now, seat, ground)
 
     def _plain(self, head: Head, call: Call) -> Ground:
         """Why a call that only has to be routed was not sent by the map."""
@@ -334,7 +285,7 @@ class EdgePolicy:
         if gathering is None or seat is not None:
             return None
         terms = NO_TERMS if plan is None else self._terms(head, plan)
-        other = None if plan is None or _is_of(call, _only(plan)) else _only(plan)
+        other = None if plan is None or is_of(call, only(plan)) else only(plan)
         wanted = call if other is None else called(call, other)
         if not gathering.wants(wanted, terms) or not self._can_race(head, call):
             return None
@@ -455,8 +406,8 @@ class EdgePolicy:
 
     def _go_on(self, head: Head, call: Call, plan: Plan, now: float, seat: Seat | None, ground: Ground) -> Decision:
         """The call goes on, to another name where it has one: an alias, a label or a split."""
-        model = _only(plan)
-        if _is_of(call, model):
+        model = only(plan)
+        if is_of(call, model):
             return self._send_as_it_is(head, call, now, seat, ground, plan)
         company = self._company_for(head, call, now, seat, plan)
         if isinstance(company, Hold):
@@ -478,7 +429,7 @@ class EdgePolicy:
     def _renamed_body(self, held: Held, plan: Plan, now: float, placement: Placement | None) -> Route:
         """A gRPC call with another name in its message. Raises CallError."""
         assert held.message is not None
-        model = _only(plan)
+        model = only(plan)
         body = swap_model(held.call, held.message, model.model, model.version, model.label)
         return replace(self._send(held.head, held.call, model, now, held.seat, plan, placement), body=body)
 
@@ -503,12 +454,6 @@ def _release(route: Route) -> None:
         route.lease.release()
 
 
-def _alone(plan: Plan) -> Plan:
-    """The plan of a call that is not raced: to the primary, without a limit of ours. One that was asked for is told."""
-    limit_ms = plan.limit_ms if plan.races else math.inf
-    return replace(plan, candidates=(_only(plan),), limit_ms=limit_ms, shadows=(), races=False)
-
-
 def _session_in(held: Held, limit: int) -> Session | None:
     """The session of a held call whose body names a sequence. Raises CallError."""
     body = b"".join(held.chunks) if held.message is None else held.message
@@ -516,25 +461,6 @@ def _session_in(held: Held, limit: int) -> Session | None:
     return None if part is None else session_of_sequence(held.call, part)
 
 
-def _for_target(plan: Plan | None, call: Call, target: Candidate) -> Plan | None:
-    """The plan of a call of a session, made to ask the model that its first call was made to mean."""
-    if plan is not None:
-        return replace(plan, candidates=(replace(target, estimate_ms=_only(plan).estimate_ms),))
-    if _is_of(call, target):
-        return None
-    return Plan(call.model, (target,), limit_ms=math.inf, races=False)
-
-
-def _is_of(call: Call, model: Candidate) -> bool:
-    """Whether the call names that model itself."""
-    return (model.model, model.version, model.label) == (call.model, call.version, call.label)
-
-
 def _ours(nodes: tuple[Node, ...]) -> bool:
     """Whether one of them has the node role: told the model by a header, it need not read the body for it."""
     return any(node.residency is not None for node in nodes)
-
-
-def _only(plan: Plan) -> Candidate:
-    """The candidate of a plan that is not raced: the primary, or the first member of its mix."""
-    return members(plan.candidates[0])[0]

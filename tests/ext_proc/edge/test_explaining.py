@@ -11,7 +11,7 @@ import yaml
 from ext_proc.admin.call_to_explain import read_head
 from ext_proc.admin.explanation import CallToExplain, EdgeExplanation, read_call, read_explanation
 from ext_proc.config import parse
-from ext_proc.edge.policy import HeldForCompany, HeldRace
+from ext_proc.edge.held import HeldForCompany, HeldRace
 from ext_proc.edge.role import EdgeRole
 from ext_proc.edge.ways import Ground, Way, way_of
 from ext_proc.errors import CallError, TbmsError

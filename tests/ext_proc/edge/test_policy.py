@@ -15,8 +15,9 @@ from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
 from ext_proc.contract import HOP_HEADER
+from ext_proc.edge.held import HeldForFar, HeldRace
 from ext_proc.edge.placing import Placing
-from ext_proc.edge.policy import EdgePolicy, HeldForFar, HeldRace, RunRace
+from ext_proc.edge.policy import EdgePolicy, RunRace
 from ext_proc.edge.sessions import Sessions
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import HeaderMutation, Held, Hold, Respond, Route

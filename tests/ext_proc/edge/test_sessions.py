@@ -11,7 +11,8 @@ from tritonclient.grpc import service_pb2 as pb
 from ext_proc.broker.model_table import ModelTable
 from ext_proc.broker.plan import Plan
 from ext_proc.broker.settings import BrokerSettings, ModelSettings
-from ext_proc.edge.policy import EdgePolicy, HeldRace, RunRace
+from ext_proc.edge.held import HeldRace
+from ext_proc.edge.policy import EdgePolicy, RunRace
 from ext_proc.edge.sessions import Sessions, session_of_header
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing.decision import Held, Hold, Respond, Route
