@@ -40,7 +40,7 @@ lint: build/.venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A real kube-apiserver with kubectl, and a real Consul, built where Go is at hand: minutes, and only once.
+# A real kube-apiserver with kubectl, a real Consul and Docker Compose, built where Go is at hand: minutes, and only once.
 peers:
 	integration/setup.sh peers $(PYTHON)
 

@@ -1,4 +1,4 @@
-"""Builds the control planes that tests/peers runs from their Go modules: `python integration/peers/from_source.py`.
+"""Builds from their Go modules what tests/peers and tests/deploy run: `python integration/peers/from_source.py`.
 
 A module comes without the folders of its repository that are modules of their own: what its go.mod replaces by such a
 folder is taken as it was released. What is built stays in build/peers, under its version, so that it is built once; why
@@ -43,8 +43,8 @@ class Module:
         return Path(re.sub(r"/v\d+$", "", self.path)).name
 
     def places(self) -> dict[str, Path]:
-        """A command or folder -> where it is in build/peers, or will be."""
-        names = {each: self.name if each == "." else Path(each).name for each in self.commands}
+        """A command or folder -> where it is in build/peers, or will be. The one command of a module has its name."""
+        names = {each: self.name if each in (".", "./cmd") else Path(each).name for each in self.commands}
         names |= {each: f"{self.name}-{Path(each).name}" for each in self.folders}
         return {each: BUILT / f"{name}-{self.version}" for each, name in names.items()}
 
@@ -58,6 +58,13 @@ KUBERNETES = Module(
 CONSUL = Module("github.com/hashicorp/consul", "v1.20.6", commands=(".",))
 # What an API has to know of KEDA to take its objects.
 KEDA = Module("github.com/kedacore/keda/v2", "v2.20.2", folders=("config/crd/bases",))
+# What reads compose files, which takes no container engine. The newest that every Go 1.26 builds.
+COMPOSE = Module(
+    "github.com/docker/compose/v5", "v5.2.0", commands=("./cmd",),
+    stamps=("github.com/docker/compose/v5/internal.Version=v5.2.0",),
+)  # fmt: skip
+MODULES = (KEDA, COMPOSE, KUBERNETES, CONSUL)
+"""The quick ones first."""
 
 
 def place(module: Module, what: str) -> Path:
@@ -200,14 +207,14 @@ def main() -> int:
     """Builds all of them. What cannot be built here is said, and no failure; that one does not compile is."""
     BUILT.mkdir(parents=True, exist_ok=True)
     deadline, status = time.monotonic() + SECONDS, 0
-    for module in (KEDA, KUBERNETES, CONSUL):
+    for module in MODULES:
         excuse = _excuse(module)
         excuse.unlink(missing_ok=True)
         try:
             build(module, deadline)
         except (NotHere, DoesNotCompile) as why:
             excuse.write_text(str(why))
-            print(f"{module.path} {module.version} is not here: {why}. Its tests in tests/peers will be skipped.")
+            print(f"{module.path} {module.version} is not here: {why}. Its tests will be skipped.")
             status |= isinstance(why, DoesNotCompile)
     return status
 

@@ -1,13 +1,22 @@
-"""The compose file agrees with itself and with the configurations beside it; running it takes docker or podman."""
+"""The compose files agree with themselves and with the configurations beside them, and mean to Docker Compose what they
+say; running them takes docker or podman."""
 
+import json
+import subprocess
+from functools import cache
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 import yaml
 
+from integration.peers.from_source import COMPOSE as DOCKER_COMPOSE
+from integration.peers.from_source import place
 from mesh.address import parse_address
 from tests.deploy.files import DEPLOY, Document, configuration
 
+FILES = {"tf-serving": ("compose.yaml",), "triton": ("compose.yaml", "triton.yaml")}
+OURS = "tbms:0.1.0"
 COMPOSE: Document = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())
 TRITON: Document = yaml.safe_load((DEPLOY / "compose/triton.yaml").read_text())
 SERVICES: dict[str, Document] = COMPOSE["services"]
@@ -17,6 +26,106 @@ def mounted(service: Document) -> dict[str, str]:
     """Where a file or volume is mounted -> what."""
     parts = [volume.split(":") for volume in service.get("volumes", ())]
     return {part[1]: part[0] for part in parts}
+
+
+@cache
+def resolved(kind: str) -> Document:
+    """What Docker Compose makes of the files of a kind. Whatever it warns of is no success."""
+    try:
+        program = place(DOCKER_COMPOSE, "./cmd")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    files = [word for name in FILES[kind] for word in ("-f", DEPLOY / "compose" / name)]
+    done = subprocess.run([program, *files, "config", "--format", "json"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: Document = json.loads(done.stdout)
+    return found
+
+
+def by_target(service: Document) -> dict[str, tuple[str, str, bool]]:
+    """Where something is mounted -> type, what (of files the name), and whether it is read-only."""
+    return {
+        each["target"]: (each["type"], Path(each["source"]).name, each.get("read_only", False))
+        for each in service["volumes"]
+    }
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_compose_takes_them_without_a_warning(kind: str) -> None:
+    document = resolved(kind)
+    assert document["name"] == "tbms"
+    assert document["services"].keys() == SERVICES.keys()
+    assert {name.removeprefix("tbms_") for name in document["volumes"]} == COMPOSE["volumes"].keys()
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_ours_and_envoy_run_without_rights_under_one_user(kind: str) -> None:
+    model_servers = ("node-a", "node-b")
+    for name, service in resolved(kind)["services"].items():
+        if name not in model_servers:
+            assert (service["user"], service["read_only"], service["cap_drop"]) == ("10001:10001", True, ["ALL"]), name
+            assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_container_gets_what_it_shares(kind: str) -> None:
+    services = resolved(kind)["services"]
+    for node in ("node-a", "node-b"):
+        own, run, models = f"{kind}-node.yaml", f"{node}-run", f"{node}-models"
+        assert by_target(services[node])["/var/lib/tbms"] == ("volume", models, True)
+        assert by_target(services[f"{node}-bootstrap"]) == {
+            "/etc/tbms/tbms.yaml": ("bind", own, True),
+            "/run/tbms": ("volume", run, False),
+            "/var/lib/tbms": ("volume", models, False),
+        }
+        assert by_target(services[f"{node}-tbms"]) == {
+            **by_target(services[f"{node}-bootstrap"]), "/models": ("bind", "models", True)
+        }  # fmt: skip
+        assert by_target(services[f"{node}-envoy"]) == {"/run/tbms": ("volume", run, False)}
+    edge = {"/etc/tbms/tbms.yaml": ("bind", "edge.yaml", True), "/run/tbms": ("volume", "edge-run", False)}
+    assert by_target(services["edge"]) == by_target(services["edge-bootstrap"]) == edge
+    assert by_target(services["edge-envoy"]) == {"/run/tbms": ("volume", "edge-run", False)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "program"), [("tf-serving", "/usr/bin/tensorflow_model_server"), ("triton", "tritonserver")]
+)
+def test_the_model_server_is_the_one_that_was_asked_for(kind: str, program: str) -> None:
+    services = resolved(kind)["services"]
+    for node in ("node-a", "node-b"):
+        assert services[node]["entrypoint"] == [program]
+        assert services[node]["command"] == (SERVICES if kind == "tf-serving" else TRITON["services"])[node]["command"]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_health_of_a_server_is_that_of_its_image(kind: str) -> None:
+    services = resolved(kind)["services"]
+    waited = {
+        other
+        for service in services.values()
+        for other, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_healthy"
+    }
+    assert waited == {"edge", "node-a-tbms", "node-b-tbms"}
+    for name, service in services.items():
+        if name.endswith("-bootstrap"):
+            assert service["healthcheck"] == {"disable": True}
+        else:
+            assert "healthcheck" not in service
+        if name in waited:
+            assert service["image"] == OURS
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_who_shares_a_network_is_restarted_with_it(kind: str) -> None:
+    shares = {
+        name: service["network_mode"].removeprefix("service:")
+        for name, service in resolved(kind)["services"].items()
+        if service.get("network_mode", "").startswith("service:")
+    }
+    assert len(shares) == 5
+    for name, other in shares.items():
+        assert resolved(kind)["services"][name]["depends_on"][other]["restart"] is True, name
 
 
 def test_what_is_mounted_is_there() -> None:

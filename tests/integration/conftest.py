@@ -1,5 +1,7 @@
 """The stacks that the tests share. One event loop serves the whole session, so that a stack outlives a test."""
 
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -59,6 +61,17 @@ def need_envoy(version: str) -> None:
         envoy_binary(version)
     except FileNotFoundError as error:
         pytest.skip(str(error))
+
+
+def need_engine() -> None:
+    """Skips where nobody listens; the docker package would leave its socket open after such a failure."""
+    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if where.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as engine:
+            try:
+                engine.connect(where.removeprefix("unix://"))
+            except OSError as error:
+                pytest.skip(f"no container engine at {where}: {error}")
 
 
 @pytest.fixture(scope="session")

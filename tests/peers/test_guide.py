@@ -30,12 +30,15 @@ def checkout(folder: Path) -> None:
 async def test_the_guide_is_typed(api: KubeApiserver, tmp_path: Path) -> None:
     await install_kuma(api, "2.14")
     await api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kuma-system"}})
-    await api.kubectl("-n", "ml", "delete", "deployments,statefulsets", "--all")  # of other tests
+    kinds = "deployments,statefulsets,networkpolicies,poddisruptionbudgets"
+    await api.kubectl("-n", "ml", "delete", kinds, "--all")  # of other tests
     checkout(tmp_path)
     printed = type_section("Kubernetes", tmp_path, {"KUBECONFIG": str(api.kubeconfig)})
     assert "containerpatch.kuma.io/tbms-known-map created" in printed
     assert "meshproxypatch.kuma.io/tbms-node created" in printed
     assert "statefulset.apps/models created" in printed
+    assert "networkpolicy.networking.k8s.io/models created" in printed
+    assert "poddisruptionbudget.policy/models created" in printed
     assert 'meshproxypatch.kuma.io "tbms-edge" deleted' in printed
     kinds = "containerpatches,meshproxypatches,meshtimeouts,meshretries,meshcircuitbreakers"
     assert await api.kubectl("-n", "kuma-system", "get", kinds, "-o", "name") == ""

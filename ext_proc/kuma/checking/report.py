@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ext_proc.kuma.checking import rules
 from ext_proc.kuma.checking.documents import FORMS, Document, Finding, Folder, read_folder
+from ext_proc.kuma.checking.identities import unidentified
 from ext_proc.kuma.checking.laying import is_laid
 from ext_proc.kuma.checking.proxies import Proxy, may_be_seen, order, read_proxies, selects, takes
 from ext_proc.kuma.checking.schemas import Schemas
@@ -98,14 +99,16 @@ def _check_version(report: Report, root: Path, version: str, evidence: Evidence)
     report.configs += len(proxies)
     # Both forms say the same to two control planes; one that got both would patch twice.
     for form in FORMS:
+        documents = [each for each in folder.documents if each.form == form]
+        report.findings += _once(unidentified(documents, [each for each in proxies if takes(form, each)]))
         patches: dict[int, tuple[Document, list[Modification]]] = {}
-        for each in folder.documents:
-            if each.kind == PATCH and each.form == form:
+        for each in documents:
+            if each.kind == PATCH:
                 modifications = list(_modifications(each, report.findings))
                 report.findings += _files(each, modifications, around, evidence.laid)
                 patches[id(each)] = (each, modifications)
         if patches:
-            services = list(rules.routed_to(each for each in folder.documents if each.form == form))
+            services = list(rules.routed_to(documents))
             own = [each for each in proxies if takes(form, each)]
             seen = [each for each in patches.values() if may_be_seen(each[0], own)]
             report.findings += _once(_tried(seen, own, services, keyed=_number(version) >= _KEYED_FROM))

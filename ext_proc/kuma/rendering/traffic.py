@@ -194,6 +194,12 @@ def identities(mesh: MeshDescription) -> list[Document]:
         if mesh.on_kubernetes
         else '/workload/{{ label "kuma.io/workload" }}'
     )
+    why = "What MeshTrafficPermission tbms-callers names."
+    if not mesh.on_kubernetes:
+        why += (
+            " BEFORE THIS IS APPLIED every Dataplane of the mesh needs that label, and a token that says the same "
+            "(kumactl generate dataplane-token --workload): the control plane lets no other proxy connect again."
+        )
     spec = {
         "selector": Because(
             {"dataplane": {"matchLabels": {}}},
@@ -201,7 +207,7 @@ def identities(mesh: MeshDescription) -> list[Document]:
         ),
         "spiffeID": {
             "trustDomain": Because(mesh.domain, "One for each zone, so that an id says where it was issued."),
-            "path": Because(path, "What MeshTrafficPermission tbms-callers names."),
+            "path": Because(path, why),
         },
         "provider": {
             "type": "Bundled",

@@ -24,6 +24,7 @@ MODULE = Module(
     stamps=("main.version=v1.2.3",),
 )  # fmt: skip
 FILES = Module("example.org/files/v2", "v2.0.0", folders=("config/bases",))
+ONE_COMMAND = Module("example.org/one/v3", "v3.0.0", commands=("./cmd",))
 MODULE_FILE = """{
   "Require": [{"Path": "example.org/staged", "Version": "v0.0.0"}, {"Path": "example.org/other", "Version": "v1.0.0"}],
   "Replace": [{"Old": {"Path": "example.org/part"}, "New": {"Path": "./part"}}]
@@ -55,9 +56,7 @@ class Toolchain:
 def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toolchain:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(from_source, "BUILT", tmp_path / "peers")
-    monkeypatch.setattr(from_source, "KUBERNETES", MODULE)
-    monkeypatch.setattr(from_source, "CONSUL", Module("example.org/second", "v1.0.0", commands=(".",)))
-    monkeypatch.setattr(from_source, "KEDA", FILES)
+    monkeypatch.setattr(from_source, "MODULES", (FILES, MODULE, ONE_COMMAND))
     return Toolchain(tmp_path)
 
 
@@ -75,6 +74,12 @@ def test_commands_are_built_with_what_they_were_released_with(go: Toolchain, tmp
         " -replace=example.org/part=example.org/part@v0.2.3 -replace=example.org/staged=example.org/staged@v0.2.3"
     ) in go.asked()
     assert sorted(path.name for path in (tmp_path / "peers").iterdir()) == ["served-v1.2.3", "tool-v1.2.3"]
+
+
+def test_the_one_command_of_a_module_is_called_after_it(go: Toolchain) -> None:
+    build(ONE_COMMAND, tomorrow())
+    assert place(ONE_COMMAND, "./cmd").name == "one-v3.0.0"
+    assert "one-v3.0.0.unfinished ./cmd" in go.asked()[-1]
 
 
 def test_folders_are_taken_as_they_are(go: Toolchain) -> None:

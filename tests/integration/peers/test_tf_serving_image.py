@@ -1,8 +1,6 @@
 """TensorFlow's own server behind Envoy and tbms, where there is a container engine to run its image."""
 
 import asyncio
-import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from integration.stack.sidecar import Sidecar
 from mesh.node import Node
 from mesh.protos import tfs_pb2
 from tests.integration import calls
+from tests.integration.conftest import need_engine
 from tests.integration.raw import channel, rest, rest_client, unary
 
 pytestmark = pytest.mark.docker
@@ -42,17 +41,6 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.chmod(0o755)
     subprocess.run([tf_client.PYTHON, "-c", EXPORT, folder / "1"], check=True, capture_output=True)
     return folder
-
-
-def need_engine() -> None:
-    """Skips where nobody listens; the docker package would leave its socket open after such a failure."""
-    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if where.startswith("unix://"):
-        with socket.socket(socket.AF_UNIX) as engine:
-            try:
-                engine.connect(where.removeprefix("unix://"))
-            except OSError as error:
-                pytest.skip(f"no container engine at {where}: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -363,6 +363,64 @@ def test_a_dataplane_without_an_inbound(tmp_path: Path) -> None:
     )
 
 
+IDENTITY: Any = {
+    "type": "MeshIdentity", "name": "identity", "mesh": "default",
+    "spec": {"selector": {"dataplane": {"matchLabels": {}}}, "spiffeID": {"path": '/w/{{ label "kuma.io/workload" }}'}},
+}  # fmt: skip
+
+
+def without_workload(tmp_path: Path, *identities: Any) -> list[str]:
+    """What is found of these identities, where a Dataplane does not name its workload."""
+    folder = edited(tmp_path / "p", APPLIED / "client.yaml", lambda it: it["labels"].pop("kuma.io/workload"))
+    for index, identity in enumerate(identities):
+        (folder / f"{index}.yaml").write_text(yaml.safe_dump(identity))
+    return found(folder, configs=())
+
+
+def with_spec(name: str, **spec: Any) -> Any:
+    return {**IDENTITY, "name": name, "spec": {**IDENTITY["spec"], **spec}}
+
+
+@pytest.mark.parametrize("path", ['/w/{{ label "kuma.io/workload" }}', "/w/{{.Workload}}", None])
+def test_a_dataplane_without_the_workload_that_its_identity_is_made_from(tmp_path: Path, path: str | None) -> None:
+    (told,) = without_workload(tmp_path, with_spec("identity", spiffeID={} if path is None else {"path": path}))
+    assert told == (
+        "0.yaml: MeshIdentity identity spec.spiffeID.path: Dataplane client has no label kuma.io/workload, from which "
+        "its identity is made: the control plane would refuse it when it connects the next time"
+    )
+
+
+def test_an_identity_that_is_made_from_something_else(tmp_path: Path) -> None:
+    assert without_workload(tmp_path, with_spec("identity", spiffeID={"path": "/sa/{{ .ServiceAccount }}"})) == []
+
+
+@pytest.mark.parametrize("selector", [None, {}, {"dataplane": {"matchLabels": {"app": "models"}}}])
+def test_an_identity_that_selects_others(tmp_path: Path, selector: Any) -> None:
+    assert without_workload(tmp_path, with_spec("identity", selector=selector)) == []
+
+
+def test_of_several_identities_the_one_that_selects_most_exactly(tmp_path: Path) -> None:
+    own = {"dataplane": {"matchLabels": {"app": "client"}}}
+    other = with_spec("own", selector=own, spiffeID={"path": "/client"})
+    assert without_workload(tmp_path, IDENTITY, other) == []
+    (told,) = without_workload(tmp_path, IDENTITY, {**other, "spec": {**IDENTITY["spec"], "selector": own}})
+    assert told.startswith("1.yaml: MeshIdentity own")
+
+
+def test_a_sidecar_without_the_workload_that_its_identity_is_made_from(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/identity.yaml").write_text(yaml.safe_dump(IDENTITY))
+    shutil.copytree(CONFIGS, tmp_path / "c")
+    assert found(tmp_path / "p", configs=(tmp_path / "c",)) == []
+    overview = json.loads((CONFIGS / "overview.json").read_text())
+    for item in overview:
+        item["labels"].pop("kuma.io/workload")
+    (tmp_path / "c/overview.json").write_text(json.dumps(overview))
+    (told,) = found(tmp_path / "p", configs=(tmp_path / "c",))
+    assert "client.before.json has no label kuma.io/workload" in told
+    assert told.endswith("(and in 1 more)")
+
+
 def test_what_kuma_3_no_longer_selects_by(tmp_path: Path) -> None:
     edit: Edit = lambda it: it["spec"].update(targetRef={"kind": "MeshSubset", "tags": {"app": "client"}})  # noqa: E731
     folder = edited(tmp_path / "p", EDGE, edit)
