@@ -11,6 +11,7 @@ somebody else may still answer it.
 
 from collections.abc import Hashable, Iterator
 from math import ceil, inf
+from typing import Final
 
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.batch_time import BatchTimes
@@ -20,14 +21,14 @@ from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, State, Waiting
 
-MAX_KEYS = 256
+MAX_KEYS: Final = 256
 """Most keys of one model whose calls are gathered at once; calls of any further key go alone."""
-MAX_MODELS = 10_000
+MAX_MODELS: Final = 10_000
 """Most models whose batch times are remembered."""
 # What is foreseen of a queue is wrong by some share of it, and an answer that is late by a little is work for nothing:
 # an overloaded device had better keep its queue shorter than the limits allow.
-_DOUBT = 1.25
-_LEAST_RETRY = 0.05  # seconds; nobody is told to come back earlier
+_DOUBT: Final = 1.25
+_LEAST_RETRY: Final = 0.05  # seconds; nobody is told to come back earlier
 
 
 class Scheduler:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ext_proc.broker import deadline
 from ext_proc.contract import STEERING_HEADERS
@@ -18,16 +19,16 @@ from ext_proc.wire.v2.across import INFER_PATH, rest_reply
 from mesh.trace_context import TraceContext
 
 # Written anew, or of the connection to Envoy only.
-_NOT_SENT_ON = frozenset(
+_NOT_SENT_ON: Final = frozenset(
     {*STEERING_HEADERS, *deadline.HEADERS, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 )
 # What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
-_OF_ALL = frozenset({"content-type", "accept"})
+_OF_ALL: Final = frozenset({"content-type", "accept"})
 
 # A status that may be due to one member, or to the size of the batch: its members are asked again in smaller groups.
 # Any other says that the server or the model is away, or too busy, which more calls would not mend.
-_DIVISIBLE_HTTP = frozenset({400, 413, 422, 500})
-_DIVISIBLE_GRPC = frozenset(
+_DIVISIBLE_HTTP: Final = frozenset({400, 413, 422, 500})
+_DIVISIBLE_GRPC: Final = frozenset(
     {
         GrpcStatus.INVALID_ARGUMENT,
         GrpcStatus.OUT_OF_RANGE,

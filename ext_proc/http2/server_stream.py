@@ -3,6 +3,7 @@
 import logging
 import struct
 from collections.abc import Mapping
+from typing import Final
 
 from ext_proc.grpc_framing import PREFIX, PREFIX_SIZE
 from ext_proc.grpc_status import GrpcStatus
@@ -17,9 +18,9 @@ from ext_proc.http2.session import Session
 logger = logging.getLogger(__name__)
 
 # A DATA frame's header and a message's prefix in one go.
-_MESSAGE_HEAD = struct.Struct(">BHBBIBI")
-_HEADERS_HEAD = frame(HEADERS, END_HEADERS, 0, GRPC_HEADERS)[:5]
-_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, GRPC_TRAILERS_OK)[:5]
+_MESSAGE_HEAD: Final = struct.Struct(">BHBBIBI")
+_HEADERS_HEAD: Final = frame(HEADERS, END_HEADERS, 0, GRPC_HEADERS)[:5]
+_TRAILERS_HEAD: Final = frame(HEADERS, END_HEADERS | END_STREAM, 0, GRPC_TRAILERS_OK)[:5]
 
 
 class ServerStream(FlowControlledStream):

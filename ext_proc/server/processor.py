@@ -7,7 +7,7 @@ queue. Only a held call gets a task, which ends with the stream.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ext_proc.contract import ENVOY_VERSION_METADATA
 from ext_proc.errors import CallError
@@ -23,7 +23,7 @@ from ext_proc.telemetry.tallies import Labels
 
 logger = logging.getLogger(__name__)
 
-_DECIDED = (State.RELEASED, State.PIPING, State.ENDED)
+_DECIDED: Final = (State.RELEASED, State.PIPING, State.ENDED)
 
 
 class ExtProcService:
