@@ -47,6 +47,7 @@ _FILES = (
     "ext_proc/grpc_framing.py",
     "ext_proc/http2/aio/protocol.py",
     "ext_proc/node/policy.py",
+    "ext_proc/server/call_tasks.py",
     "ext_proc/server/processor.py",
     "ext_proc/server/traced.py",
     "ext_proc/telemetry/batches.py",

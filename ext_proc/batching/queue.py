@@ -143,7 +143,10 @@ class BatchQueue:
     def add(self, call: Waiting) -> None:
         """A call joins, at its place."""
         call.queue = self
-        insort(self._calls, call, key=_order)
+        if self._calls and call.order < self._calls[-1].order:
+            insort(self._calls, call, key=_order)
+        else:
+            self._calls.append(call)
         self.rows += call.rows
         self.bytes += call.size
         self._deadlines.push(call.deadline, call)

@@ -109,10 +109,19 @@ def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Resp
     missing = rows - sum(member.rows for member in members)
     texts = {key: value.decode("latin-1") for key, value in response.headers}
     cut = codec.cut(texts, response.body, members + padding(codec, members[-1], missing))
-    return [
-        _over_rest(response, written) if part.crosses else _replaced(response, written.body, written.headers)
-        for part, written in zip(parts, cut, strict=False)
-    ]
+    replies: list[Response] = []
+    same: Response | None = None  # with the headers that were last made: as a rule those of all parts
+    headers: Sequence[tuple[str, str]] = ()
+    for at, part in enumerate(parts):
+        written = cut[at]
+        if part.crosses:
+            replies.append(_over_rest(response, written))
+        elif same is None or written.headers != headers:
+            same, headers = _replaced(response, written.body, written.headers), written.headers
+            replies.append(same)
+        else:
+            replies.append(_with_body(same, written.body))
+    return replies
 
 
 def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> Response:
@@ -158,3 +167,7 @@ def _replaced(response: Response, body: bytes, headers: Sequence[tuple[str, str]
     kept = tuple(pair for pair in response.headers if pair[0] not in own)
     added = tuple((key, value.encode("latin-1")) for key, value in headers)
     return Response(response.status, kept + added, body, response.trailers, response.grpc_status, response.node)
+
+
+def _with_body(like: Response, body: bytes) -> Response:
+    return Response(like.status, like.headers, body, like.trailers, like.grpc_status, like.node)

@@ -293,6 +293,11 @@ class H2Connection(ABC, Generic[StreamT]):
         size, largest, block, begin = len(data), self.limits.frame, self._block, start
         share = start + self.limits.turn  # where this turn ends; what costs more than its bytes brings that nearer
         clock, until = self._clock, self._clock() + self.limits.turn_seconds
+        high: int
+        low: int
+        kind: int
+        flags: int
+        number: int
         while size - start >= header_size:
             if start >= share or clock() >= until:
                 self.behind = not self.ended

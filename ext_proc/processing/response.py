@@ -203,10 +203,7 @@ def answer(reply: Respond) -> list[bytes]:
 
 
 def _immediate(status: int, headers: _Lines, body: bytes, grpc_status: int | None) -> bytes:
-    common, own = _parted(headers)
-    head = _IMMEDIATE_HEADS[status, common, grpc_status]
-    if own:
-        head += _immediate_head((0, own, None))
+    head = _LAST_HEAD.of(status, headers, grpc_status)
     return len_field(_IMMEDIATE, head + len_field(_IMMEDIATE_BODY, body))
 
 
@@ -238,6 +235,30 @@ def _streamed_tail(trailers: _Lines) -> bytes:
     return message.SerializeToString()
 
 
+class _LastHead:
+    """The ImmediateResponse, but for its body, that was written last: calls that shared a batch share their headers,
+    too, and are answered one after the other.
+    """
+
+    __slots__ = ("_grpc_status", "_head", "_headers", "_status")
+
+    def __init__(self) -> None:
+        self._status = -1
+        self._headers: _Lines = ()
+        self._grpc_status: int | None = None
+        self._head = b""
+
+    def of(self, status: int, headers: _Lines, grpc_status: int | None) -> bytes:
+        """What is written for these."""
+        if headers is not self._headers or status != self._status or grpc_status != self._grpc_status:
+            common, own = _parted(headers)
+            head = _IMMEDIATE_HEADS[status, common, grpc_status]
+            self._head = head + _immediate_head((0, own, None)) if own else head
+            self._status, self._headers, self._grpc_status = status, headers, grpc_status
+        return self._head
+
+
+_LAST_HEAD: Final = _LastHead()
 _IMMEDIATE_HEADS: Final = ByteMemo(_immediate_head)
 _STREAMED_HEADS: Final = ByteMemo(_streamed_head)
 _STREAMED_TAILS: Final = ByteMemo(_streamed_tail)

@@ -6,8 +6,8 @@ queue. Only a held call gets a task, which ends with the stream.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 from ext_proc.contract import ENVOY_VERSION_METADATA
 from ext_proc.errors import CallError
@@ -26,6 +26,13 @@ logger = logging.getLogger(__name__)
 _DECIDED: Final = (State.RELEASED, State.PIPING, State.ENDED)
 
 
+class Tasks(Protocol):
+    """Owns tasks: `CallTasks`, or a task group."""
+
+    def create_task(self, work: Coroutine[Any, Any, None], /) -> asyncio.Task[None]:
+        """A task that does the work."""
+
+
 class ExtProcService:
     """The sessions of `ExternalProcessor.Process`, and what they share.
 
@@ -37,7 +44,7 @@ class ExtProcService:
         policy: RequestPolicy,
         metrics: Metrics,
         refusals: Refusals,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
         clock: Callable[[], float],
     ) -> None:
         self.policy = policy

@@ -21,6 +21,9 @@ MAX_DEPTH: Final = 100
 MAX_FIELDS: Final = 16_384
 MAX_TAG: Final = (1 << 32) - 1
 MAX_VARINT_BYTES: Final = 10
+# What most numbers are written with: the varint of a small one, and the first of two bytes.
+_SHORT: Final = [bytes([number]) for number in range(0x80)]
+_LOW: Final = [bytes([number | 0x80]) for number in range(0x80)]
 
 
 Pieces = Sequence[bytes | memoryview]
@@ -152,6 +155,10 @@ class _Walker:
 
 def varint(value: int) -> bytes:
     """A varint of a number that is not negative."""
+    if value <= 0x7F:
+        return _SHORT[value]
+    if value <= 0x3FFF:
+        return _LOW[value & 0x7F] + _SHORT[value >> 7]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
