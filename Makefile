@@ -9,7 +9,7 @@ MINUTES ?= 10
 WORKERS ?= 2
 # Tests of what setup.py compiles: those without Envoys, and one file with.
 HOT     = $(addprefix tests/,$(addprefix ext_proc/,batching broker edge gathering http2 node processing racing server telemetry \
-          upstream wire) mesh/routing integration/racing/test_races.py)
+          upstream wire) mesh/model_cache mesh/routing integration/racing/test_races.py)
 
 # Bytecode is kept, whatever the caller's environment says, and lies beside the environments: compiling all that a server
 # imports takes longer than everything else that it does at its start.

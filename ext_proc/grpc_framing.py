@@ -1,10 +1,11 @@
 """The prefix of gRPC's messages in a stream of bytes: a compressed flag and the length (PROTOCOL-HTTP2.md of gRPC)."""
 
 import struct
+from typing import Final
 
 # The compressed flag (0 or 1) and the length of the message in bytes.
-PREFIX = struct.Struct(">BI")
-PREFIX_SIZE = PREFIX.size
+PREFIX: Final = struct.Struct(">BI")
+PREFIX_SIZE: Final = PREFIX.size
 
 
 def prefix(size: int) -> bytes:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-LONG = 1 << 20
+LONG: Final = 1 << 20
 """Bytes from which work is worth a thread: what goes over them once takes about a millisecond, a thread a tenth."""
 
 

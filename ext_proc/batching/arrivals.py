@@ -2,17 +2,18 @@
 
 from collections.abc import Hashable
 from math import inf, sqrt
+from typing import Final
 
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.waiting import Waiting
 
-_SETTLED = 16  # gaps that were seen before anything is expected
-_NEWS = 1 / 16  # weight, in the end, of one more gap
+_SETTLED: Final = 16  # gaps that were seen before anything is expected
+_NEWS: Final = 1 / 16  # weight, in the end, of one more gap
 # Deviation over mean of gaps that are regular. Of calls that know nothing of one another it is 1, and over sixteen of
 # their gaps hardly ever less than a half.
-_REGULAR = 0.25
-_PAUSE = 4.0  # times the mean: a gap of more is none between calls that follow one another
-_GRAIN = 1 / 16  # of a gap; timers are no finer
+_REGULAR: Final = 0.25
+_PAUSE: Final = 4.0  # times the mean: a gap of more is none between calls that follow one another
+_GRAIN: Final = 1 / 16  # of a gap; timers are no finer
 
 
 class Arrivals:

@@ -5,10 +5,11 @@ model, its neighbours on the device and the clock of the device change, and old 
 """
 
 from math import sqrt
+from typing import Final
 
-_KEPT = 0.97  # weight that an observation keeps when the next one comes: about the last 33 count
-_SETTLED = 8  # from so many observations on an outlier is cut to what could be believed
-_OUTLIER = 4.0  # deviations
+_KEPT: Final = 0.97  # weight that an observation keeps when the next one comes: about the last 33 count
+_SETTLED: Final = 8  # from so many observations on an outlier is cut to what could be believed
+_OUTLIER: Final = 4.0  # deviations
 
 
 class BatchTimes:

@@ -18,14 +18,16 @@ is about to come a batch leaves before the device is free: it waits there instea
 from collections.abc import Mapping
 from itertools import islice
 from math import inf
+from typing import Final
 
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.device import Device, Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.waiting import Leaving
 
-_BUSY = 0.9  # of what the device can do: with more to do it never waits, since time that is lost does not come back
-_LEAD = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
+# Of what the device can do: with more to do it never waits, since time that is lost does not come back.
+_BUSY: Final = 0.9
+_LEAD: Final = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
 
 
 class Choice:

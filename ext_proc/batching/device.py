@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from ext_proc.batching.batch_time import BatchTimes
 from ext_proc.batching.queue import BatchQueue
@@ -11,22 +12,24 @@ from ext_proc.batching.slots import FixedSlots, GradientSlots, Slots
 from ext_proc.batching.waiting import Batch, Waiting
 
 # The way to the device and back: until it is known, so much of a batch's time.
-_WAY = 0.2
+_WAY: Final = 0.2
 # A batch that was handed over so much of its time before the one before it ended has waited for that one, however long
 # the way is thought to be.
-_WAITED = 0.5
+_WAITED: Final = 0.5
 # A second batch that takes less than this share of what the first one took: that one was not like those to come.
-_COLD = 0.5
-_NEWS = 0.05  # weight, in the end, of one more batch that had no way in its time
+_COLD: Final = 0.5
+_NEWS: Final = 0.05  # weight, in the end, of one more batch that had no way in its time
 # So many batches in a row are handed over before the device is free; the next one waits until it is, so that it tells
 # anew how long way and device take together, and the way takes this share of what it tells. One that finds the device
 # free after fewer tells as much less.
-_LOOK_EVERY, _LOOK_NEWS = 16, 0.25
+_LOOK_EVERY: Final = 16
+_LOOK_NEWS: Final = 0.25
 # The next batch is handed over by so many ways before the reply to the last one is due. One that comes early waits at
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
-_EARLY = 1.25
-_TURN = 5.0  # a turn of so many times what its switch costs: at most a fifth of the device's time is lost to switches
-_SWITCH_KEPT = 0.8  # weight of what switches have cost so far when one more is seen
+_EARLY: Final = 1.25
+# A turn of so many times what its switch costs: at most a fifth of the device's time is lost to switches.
+_TURN: Final = 5.0
+_SWITCH_KEPT: Final = 0.8  # weight of what switches have cost so far when one more is seen
 
 
 @dataclass(slots=True, eq=False)

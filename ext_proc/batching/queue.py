@@ -6,12 +6,13 @@ from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from math import inf
+from typing import Final
 
 from ext_proc.batching.settings import ModelBatching
 from ext_proc.batching.waiting import State, Waiting
 
 # A call that does not fit what is left of a batch is passed over for smaller ones behind it, up to so many.
-_LOOK_PAST = 64
+_LOOK_PAST: Final = 64
 
 
 def _order(call: Waiting) -> tuple[int, float, int]:
@@ -142,7 +143,10 @@ class BatchQueue:
     def add(self, call: Waiting) -> None:
         """A call joins, at its place."""
         call.queue = self
-        insort(self._calls, call, key=_order)
+        if self._calls and call.order < self._calls[-1].order:
+            insort(self._calls, call, key=_order)
+        else:
+            self._calls.append(call)
         self.rows += call.rows
         self.bytes += call.size
         self._deadlines.push(call.deadline, call)

@@ -11,6 +11,7 @@ somebody else may still answer it.
 
 from collections.abc import Hashable, Iterator
 from math import ceil, inf
+from typing import Final
 
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.batch_time import BatchTimes
@@ -20,14 +21,14 @@ from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, State, Waiting
 
-MAX_KEYS = 256
+MAX_KEYS: Final = 256
 """Most keys of one model whose calls are gathered at once; calls of any further key go alone."""
-MAX_MODELS = 10_000
+MAX_MODELS: Final = 10_000
 """Most models whose batch times are remembered."""
 # What is foreseen of a queue is wrong by some share of it, and an answer that is late by a little is work for nothing:
 # an overloaded device had better keep its queue shorter than the limits allow.
-_DOUBT = 1.25
-_LEAST_RETRY = 0.05  # seconds; nobody is told to come back earlier
+_DOUBT: Final = 1.25
+_LEAST_RETRY: Final = 0.05  # seconds; nobody is told to come back earlier
 
 
 class Scheduler:
@@ -37,6 +38,7 @@ class Scheduler:
         self._settings = settings
         self._device = Device(settings)
         self._patience = settings.patience_ms / 1000
+        self._most_calls, self._most_bytes = settings.queue_calls, settings.queue_bytes
         self._models: dict[str, Model] = {}
         self._queues: dict[BatchQueue, Model] = {}  # those with calls; which has just had a batch is the last
         self._arrivals = Arrivals()
@@ -165,20 +167,24 @@ class Scheduler:
 
     @staticmethod
     def _queue_of(key: Hashable, model: Model) -> BatchQueue:
-        queue = model.queues.get(key)
+        queues = model.queues
+        if len(queues) == 1:  # as a rule; and to compare with its key takes a tenth of what it takes to hash one
+            for only in queues.values():
+                if only.key == key:
+                    return only
+        queue = queues.get(key)
         if queue is not None:
             return queue
-        if len(model.queues) >= MAX_KEYS:
+        if len(queues) >= MAX_KEYS:
             key = None
-            if (queue := model.queues.get(key)) is not None:
+            if (queue := queues.get(key)) is not None:
                 return queue
-        queue = model.queues[key] = BatchQueue(model.name, key, model.settings)
+        queue = queues[key] = BatchQueue(model.name, key, model.settings)
         return queue
 
     def _make_room(self, call: Waiting, now: float, effects: list[Effect]) -> bool:
         """Whether the call may wait; less important ones are shed for it."""
-        most_calls, most_bytes = self._settings.queue_calls, self._settings.queue_bytes
-        while self.calls >= most_calls or self.bytes + call.size > most_bytes:
+        while self.calls >= self._most_calls or self.bytes + call.size > self._most_bytes:
             lasts = [last for queue in self._queues if (last := queue.last) is not None]
             victim = max(lasts, key=lambda last: last.order, default=call)
             if victim.priority >= call.priority:

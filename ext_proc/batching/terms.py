@@ -26,12 +26,12 @@ from ext_proc.errors import CallError, Reason
 from mesh.bounded import ByteMemo
 from mesh.digits import number
 
-MAX_RANK = 999
-_MAX_TEXT = 512  # characters; what we write has a hundred at most
-_UNLIMITED = "none"
-_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,3})?")
-_TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]{0,63}")
-_ENVOY_TIMEOUT_DIGITS = 9  # a number of more digits is no timeout of a route
+MAX_RANK: Final = 999
+_MAX_TEXT: Final = 512  # characters; what we write has a hundred at most
+_UNLIMITED: Final = "none"
+_DECIMAL: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,3})?")
+_TOKEN: Final = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]{0,63}")
+_ENVOY_TIMEOUT_DIGITS: Final = 9  # a number of more digits is no timeout of a route
 
 
 @dataclass(slots=True, init=False)
@@ -67,7 +67,7 @@ class Terms:
         self.race = race
 
 
-NO_TERMS = Terms()
+NO_TERMS: Final = Terms()
 """Those of a call that says nothing."""
 
 
@@ -128,11 +128,11 @@ def _envoy_timeout_ms(text: str) -> float:
     return math.inf if ms is None else ms
 
 
-_DEADLINES: dict[str, Callable[[str], float]] = {
+_DEADLINES: Final[dict[str, Callable[[str], float]]] = {
     "grpc-timeout": read_grpc_timeout,
     "x-envoy-expected-rq-timeout-ms": _envoy_timeout_ms,  # what is left of a route's timeout, by the Envoy before
 }
-_LIMITS: dict[str, Callable[[str], float]] = {
+_LIMITS: Final[dict[str, Callable[[str], float]]] = {
     CALL_HEADER: lambda text: _told(text).limit_ms,
     TLOC_HEADER: lambda text: read_tloc(text).tloc_ms,
     **_DEADLINES,
@@ -145,7 +145,7 @@ def _asked(tloc: str) -> Terms:
     return Terms(wish.tloc_ms, wish.cross_lag_ms, wish.cross_request, wish.priority or 0)
 
 
-_ASKED = ByteMemo(_asked)  # clients send the same few
+_ASKED: Final = ByteMemo(_asked)  # clients send the same few
 
 
 def _told(text: str) -> Terms:
@@ -181,7 +181,7 @@ def _params(text: str) -> Terms:
     return Terms(math.inf, lag_ms, shares, priority, rank, race)
 
 
-_TOLD = ByteMemo(_params)
+_TOLD: Final = ByteMemo(_params)
 
 
 def _ms(text: str, what: str) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ext_proc.broker import deadline
 from ext_proc.contract import STEERING_HEADERS
@@ -18,16 +19,16 @@ from ext_proc.wire.v2.across import INFER_PATH, rest_reply
 from mesh.trace_context import TraceContext
 
 # Written anew, or of the connection to Envoy only.
-_NOT_SENT_ON = frozenset(
+_NOT_SENT_ON: Final = frozenset(
     {*STEERING_HEADERS, *deadline.HEADERS, "host", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 )
 # What calls that share a batch have in common beside their body; a packing of the reply could not be cut.
-_OF_ALL = frozenset({"content-type", "accept"})
+_OF_ALL: Final = frozenset({"content-type", "accept"})
 
 # A status that may be due to one member, or to the size of the batch: its members are asked again in smaller groups.
 # Any other says that the server or the model is away, or too busy, which more calls would not mend.
-_DIVISIBLE_HTTP = frozenset({400, 413, 422, 500})
-_DIVISIBLE_GRPC = frozenset(
+_DIVISIBLE_HTTP: Final = frozenset({400, 413, 422, 500})
+_DIVISIBLE_GRPC: Final = frozenset(
     {
         GrpcStatus.INVALID_ARGUMENT,
         GrpcStatus.OUT_OF_RANGE,
@@ -108,10 +109,19 @@ def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Resp
     missing = rows - sum(member.rows for member in members)
     texts = {key: value.decode("latin-1") for key, value in response.headers}
     cut = codec.cut(texts, response.body, members + padding(codec, members[-1], missing))
-    return [
-        _over_rest(response, written) if part.crosses else _replaced(response, written.body, written.headers)
-        for part, written in zip(parts, cut, strict=False)
-    ]
+    replies: list[Response] = []
+    same: Response | None = None  # with the headers that were last made: as a rule those of all parts
+    headers: Sequence[tuple[str, str]] = ()
+    for at, part in enumerate(parts):
+        written = cut[at]
+        if part.crosses:
+            replies.append(_over_rest(response, written))
+        elif same is None or written.headers != headers:
+            same, headers = _replaced(response, written.body, written.headers), written.headers
+            replies.append(same)
+        else:
+            replies.append(_with_body(same, written.body))
+    return replies
 
 
 def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> Response:
@@ -157,3 +167,7 @@ def _replaced(response: Response, body: bytes, headers: Sequence[tuple[str, str]
     kept = tuple(pair for pair in response.headers if pair[0] not in own)
     added = tuple((key, value.encode("latin-1")) for key, value in headers)
     return Response(response.status, kept + added, body, response.trailers, response.grpc_status, response.node)
+
+
+def _with_body(like: Response, body: bytes) -> Response:
+    return Response(like.status, like.headers, body, like.trailers, like.grpc_status, like.node)

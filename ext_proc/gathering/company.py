@@ -13,7 +13,7 @@ from ext_proc.wire.buckets import in_buckets
 from ext_proc.wire.call import READS, Call
 from ext_proc.wire.codecs import batches_of
 from ext_proc.wire.v2.across import Apart, crossing
-from ext_proc.worker_thread import off_loop
+from ext_proc.worker_thread import LONG, off_loop
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +40,21 @@ class CompanyReport(Protocol):
 class Company:
     """What calls are read as, and the models that were found to be no company. `clock` in seconds, monotonic."""
 
-    def __init__(self, settings: BatchingSettings, report: CompanyReport, clock: Callable[[], float]) -> None:
-        self._settings = settings
+    def __init__(self, report: CompanyReport, clock: Callable[[], float]) -> None:
         self._report = report
         self._clock = clock
         self._unfit: dict[str, float] = {}  # by model, when it was found to be no company
 
-    async def member_of(self, held: Held, terms: Terms) -> tuple[Call, Member | None]:
-        """What a call was read as, and what may be merged of it; None if it goes alone."""
+    async def member_of(self, held: Held, terms: Terms, settings: ModelBatching) -> tuple[Call, Member | None]:
+        """What a call was read as, and what may be merged of it by its model's settings; None if it goes alone."""
         call, model = held.call, held.call.model
-        settings = self._settings.of(model)
         if not shares(settings, terms):
             return call, None
-        body = whole_body(held)
-        read = await off_loop(len(body), batches_of(call).read, call, held.head.headers, body)
+        body, codec = whole_body(held), batches_of(call)
+        if len(body) < LONG:  # as most are: a wait for nothing costs as much as a part of the reading
+            read = codec.read(call, held.head.headers, body)
+        else:
+            read = await off_loop(len(body), codec.read, call, held.head.headers, body)
         if isinstance(read, Alone):
             self._report.alone(model, read.reason)
             return call, None

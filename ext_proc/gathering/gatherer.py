@@ -71,6 +71,9 @@ class Gatherer:
         tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
+        # What every call asks for, at hand.
+        self._models, self._default = settings.models, settings.default
+        self._margin, self._names = settings.margin_ms, settings.key_headers
         self.scheduler = Scheduler(settings)
         self._report = report
         self._clock = clock
@@ -78,7 +81,7 @@ class Gatherer:
         self._tracer = tracer
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_up = WakeUp(self._on_timer, clock)
-        self._company = Company(settings, report, clock)
+        self._company = Company(report, clock)
         self._checks = CompanyChecks(settings, report, self._ask_alone, self._company.mark_unfit, chance)
         self._calls = BatchCalls(settings, upstream, self._company.mark_unfit, self._check)
 
@@ -107,10 +110,10 @@ class Gatherer:
 
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
-        settings = self.settings.of(held.call.model)
+        settings = self._models.get(held.call.model, self._default)
         if settings.server_batches is not None:
             server_batches = settings.server_batches
-        call, member = (held.call, None) if server_batches else await self._company.member_of(held, terms)
+        call, member = (held.call, None) if server_batches else await self._company.member_of(held, terms, settings)
         pieces = [] if member is None else piece_rows(member, settings)
         if member is None or not pieces:
             return await self._wait(Part(held, member, call, mark=mark), terms, arrived, settings, server_batches)
@@ -146,7 +149,7 @@ class Gatherer:
             1 if member is None else member.rows,
             held.size if member is None else member.size,
             now,
-            deadline=arrived + (terms.limit_ms - self.settings.margin_ms) / 1000,
+            deadline=arrived + (terms.limit_ms - self._margin) / 1000,
             lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
@@ -166,7 +169,7 @@ class Gatherer:
 
     def _key_headers(self, held: Held) -> Hashable:
         headers = held.head.headers
-        return tuple([headers.get(name) for name in self.settings.key_headers])
+        return tuple([headers.get(name) for name in self._names])
 
     def _on_timer(self) -> None:
         self._perform(self.scheduler.timer(self._clock()))

@@ -19,7 +19,7 @@ from ext_proc.http2.frames import (
 )
 from ext_proc.http2.headers import Headers, ResponseHeaders
 
-_CODES = frozenset(ErrorCode)
+_CODES: Final = frozenset(ErrorCode)
 
 
 @dataclass(slots=True, init=False)

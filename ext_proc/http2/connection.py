@@ -31,7 +31,7 @@ CONTINUATION frames and by no other frame: PROTOCOL_ERROR!
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ext_proc.http2 import frames
 from ext_proc.http2.flow_control import FlowControlledStream
@@ -59,7 +59,7 @@ from ext_proc.http2.writer import Writer
 logger = logging.getLogger(__name__)
 
 # What a PING of ours carries to a peer that has gone silent.
-_STILL_THERE = b"still on"
+_STILL_THERE: Final = b"still on"
 
 StreamT = TypeVar("StreamT", bound=FlowControlledStream)
 
@@ -293,6 +293,11 @@ class H2Connection(ABC, Generic[StreamT]):
         size, largest, block, begin = len(data), self.limits.frame, self._block, start
         share = start + self.limits.turn  # where this turn ends; what costs more than its bytes brings that nearer
         clock, until = self._clock, self._clock() + self.limits.turn_seconds
+        high: int
+        low: int
+        kind: int
+        flags: int
+        number: int
         while size - start >= header_size:
             if start >= share or clock() >= until:
                 self.behind = not self.ended

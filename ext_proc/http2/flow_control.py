@@ -6,7 +6,7 @@ up (these three are the `Writer`'s). `_fits` and `_spend` are the one place wher
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from ext_proc.http2.frames import DATA, HEADER, MAX_WINDOW, ErrorCode, StreamFault, window_update
 from ext_proc.http2.holdings import Holdings
@@ -16,7 +16,7 @@ from ext_proc.http2.writer import Writer
 S_contra = TypeVar("S_contra", contravariant=True)
 
 # Bytes of a message that waits in one piece.
-_SHORT = 4096
+_SHORT: Final = 4096
 
 
 class StreamOwner(Protocol[S_contra]):

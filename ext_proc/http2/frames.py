@@ -2,25 +2,36 @@
 
 import struct
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 # A frame's header: 24 bits of length (as 8 and 16), type, flags, stream. The highest bit of the stream is reserved.
-HEADER = struct.Struct(">BHBBI")
-HEADER_SIZE = HEADER.size
-STREAM_MASK = 2**31 - 1
+HEADER: Final = struct.Struct(">BHBBI")
+HEADER_SIZE: Final = HEADER.size
+STREAM_MASK: Final = 2**31 - 1
 
 # The smallest and the largest bound on a frame's payload that a peer may set, and the window that all start with.
-MIN_FRAME_BYTES, MAX_FRAME_BYTES = 2**14, 2**24 - 1
-DEFAULT_WINDOW, MAX_WINDOW = 2**16 - 1, 2**31 - 1
+MIN_FRAME_BYTES: Final = 2**14
+MAX_FRAME_BYTES: Final = 2**24 - 1
+DEFAULT_WINDOW: Final = 2**16 - 1
+MAX_WINDOW: Final = 2**31 - 1
 
 # Plain integers: they are compared for every frame.
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
 
-_WORD = struct.Struct(">I")
-_TWO_WORDS = struct.Struct(">II")
-_SETTING = struct.Struct(">HI")
+_WORD: Final = struct.Struct(">I")
+_TWO_WORDS: Final = struct.Struct(">II")
+_SETTING: Final = struct.Struct(">HI")
 
 
 class Flag(IntFlag):
@@ -34,8 +45,10 @@ class Flag(IntFlag):
 
 
 # Plain integers, for the same reason.
-END_STREAM, END_HEADERS = int(Flag.END_STREAM), int(Flag.END_HEADERS)
-PADDED, HAS_PRIORITY = int(Flag.PADDED), int(Flag.PRIORITY)
+END_STREAM: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+HAS_PRIORITY: Final = 0x20
 
 
 class ErrorCode(IntEnum):
@@ -99,7 +112,7 @@ def settings_frame(settings: dict[Setting, int]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(number, value) for number, value in settings.items()))
 
 
-SETTINGS_ACK = frame(SETTINGS, Flag.ACK, 0)
+SETTINGS_ACK: Final = frame(SETTINGS, Flag.ACK, 0)
 
 
 def read_settings(payload: bytes, most: int) -> dict[int, int]:

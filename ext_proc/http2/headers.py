@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ext_proc.http2.frames import CONTINUATION, END_HEADERS, ConnectionFault, ErrorCode
 from ext_proc.http2.hpack_decoder import HpackDecoder
@@ -17,14 +17,16 @@ from ext_proc.http2.limits import Limits
 
 # Blocks that are remembered, and how long they may be, as they come and plain: 144 KiB for a connection at most.
 _REMEMBERED, _REMEMBERED_BYTES, _REMEMBERED_PLAIN = 16, 1024, 8192
-_REQUIRED = frozenset([":method", ":scheme", ":path"])
-_PSEUDO = _REQUIRED | {":authority"}
+_REQUIRED: Final = frozenset([":method", ":scheme", ":path"])
+_PSEUDO: Final = _REQUIRED | {":authority"}
 # Section 8.2.2: of HTTP/1.1, and a mark of requests that were not translated with care.
-_CONNECTION_SPECIFIC = frozenset(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"])
+_CONNECTION_SPECIFIC: Final = frozenset(
+    ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"]
+)
 
 # Section 8.2.1: visible ASCII without capitals and without a colon.
-_NAME = re.compile(r"[!-9;-@\[-~]+")
-_NOT_IN_VALUES = re.compile("[\0\r\n]")
+_NAME: Final = re.compile(r"[!-9;-@\[-~]+")
+_NOT_IN_VALUES: Final = re.compile("[\0\r\n]")
 
 Headers = tuple[tuple[str, bytes], ...]
 HeaderList = list[tuple[str, str]]

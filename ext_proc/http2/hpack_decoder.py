@@ -5,6 +5,8 @@ follow can be read; what does not touch the table is skipped. Tables and Huffman
 whose own decoder copies the rest of the block for each field.
 """
 
+from typing import Final
+
 from hpack import HPACKError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
@@ -15,12 +17,12 @@ from ext_proc.http2.limits import Limits
 Fields = list[tuple[bytes, bytes]]
 
 # What a field counts on top of its name and value (RFC 9113, section 6.5.2).
-_FIELD = 32
+_FIELD: Final = 32
 # No integer of a block is as long: it would be a length beyond every bound, or an index beyond the table.
-_LONGEST_INTEGER = 4
+_LONGEST_INTEGER: Final = 4
 # The 7, 6, 5 and 4 bits of a first byte that begin an integer.
 _SEVEN, _SIX, _FIVE, _FOUR = 0x7F, 0x3F, 0x1F, 0x0F
-_HUFFMAN = 0x80
+_HUFFMAN: Final = 0x80
 
 
 class WatchedTable(HeaderTable):

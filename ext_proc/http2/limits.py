@@ -1,10 +1,12 @@
 """The bounds of one connection: sizes, and rates of what costs this side more than the peer."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from ext_proc.http2.frames import ConnectionFault, ErrorCode
 
-KiB, MiB = 1 << 10, 1 << 20
+KiB: Final = 1 << 10
+MiB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,13 @@ class Limits:
         return self.held + self.message
 
 
-FRAME_COST = 1 * KiB
+FRAME_COST: Final = 1 * KiB
 """What a frame counts in a turn beside its bytes: a turn has 64 frames at most."""
-IDLE_FRAMES_PER_STREAM = 4
+IDLE_FRAMES_PER_STREAM: Final = 4
 """Frames that move nothing and come with a stream that is served: its late WINDOW_UPDATE, a PRIORITY."""
-SMALL_PIECE = 256
+SMALL_PIECE: Final = 256
 """A shorter piece of a message that does not complete it moves nothing worth a frame."""
-STREAMS_PER_IDLE_FRAME = 64
+STREAMS_PER_IDLE_FRAME: Final = 64
 """A change of INITIAL_WINDOW_SIZE is applied to each open stream: for so many it counts as one more idle frame."""
 
 

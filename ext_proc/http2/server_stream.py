@@ -3,11 +3,12 @@
 import logging
 import struct
 from collections.abc import Mapping
+from typing import Final
 
 from ext_proc.grpc_framing import PREFIX, PREFIX_SIZE
 from ext_proc.grpc_status import GrpcStatus
 from ext_proc.http2.flow_control import FlowControlledStream, StreamOwner
-from ext_proc.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, ErrorCode, frame, rst_stream
+from ext_proc.http2.frames import DATA, END_HEADERS, END_STREAM, HEADER_SIZE, HEADERS, ErrorCode, frame, rst_stream
 from ext_proc.http2.grpc_messages import MessageAssembler, MessageFault
 from ext_proc.http2.headers import RequestHeaders
 from ext_proc.http2.hpack_literals import GRPC_HEADERS, GRPC_TRAILERS_OK, grpc_trailers
@@ -17,9 +18,11 @@ from ext_proc.http2.session import Session
 logger = logging.getLogger(__name__)
 
 # A DATA frame's header and a message's prefix in one go.
-_MESSAGE_HEAD = struct.Struct(">BHBBIBI")
-_HEADERS_HEAD = frame(HEADERS, END_HEADERS, 0, GRPC_HEADERS)[:5]
-_TRAILERS_HEAD = frame(HEADERS, END_HEADERS | END_STREAM, 0, GRPC_TRAILERS_OK)[:5]
+_MESSAGE_HEAD: Final = struct.Struct(">BHBBIBI")
+_HEADERS_HEAD: Final = frame(HEADERS, END_HEADERS, 0, GRPC_HEADERS)[:5]
+_TRAILERS_HEAD: Final = frame(HEADERS, END_HEADERS | END_STREAM, 0, GRPC_TRAILERS_OK)[:5]
+_RESET_HEAD: Final = rst_stream(0, ErrorCode.NO_ERROR)[:5]
+_NO_ERROR: Final = rst_stream(0, ErrorCode.NO_ERROR)[HEADER_SIZE:]
 
 
 class ServerStream(FlowControlledStream):
@@ -87,6 +90,8 @@ class ServerStream(FlowControlledStream):
         try:
             if assembler is None:
                 if end - start >= PREFIX_SIZE:
+                    flag: int
+                    length: int
                     flag, length = PREFIX.unpack_from(buffer, start)
                     if not flag and end - start == length + PREFIX_SIZE and length <= self._limits.message:
                         self._deliver(buffer[start + PREFIX_SIZE : end])
@@ -169,17 +174,16 @@ class ServerStream(FlowControlledStream):
 
     def _end(self, trailers: bytes) -> None:
         """Writes the trailers; on a stream that has sent nothing they are all of the answer."""
-        flags = END_HEADERS | END_STREAM
         self._over = True
-        if not self.answered:
-            block = self._owner.table_size_update() + GRPC_HEADERS + trailers
-            self._writer.write(frame(HEADERS, flags, self.id, block))
-        elif trailers is GRPC_TRAILERS_OK:
-            self._writer.write(_TRAILERS_HEAD + self.id.to_bytes(4, "big") + trailers)
+        if self.answered and trailers is GRPC_TRAILERS_OK:  # nearly every stream
+            number = self.id.to_bytes(4, "big")
+            reset = b"" if self.remote_closed else _RESET_HEAD + number + _NO_ERROR
+            self._writer.write(_TRAILERS_HEAD + number + trailers + reset)
         else:
-            self._writer.write(frame(HEADERS, flags, self.id, trailers))
-        if not self.remote_closed:
-            self._writer.write(rst_stream(self.id, ErrorCode.NO_ERROR))
+            block = trailers if self.answered else self._owner.table_size_update() + GRPC_HEADERS + trailers
+            self._writer.write(frame(HEADERS, END_HEADERS | END_STREAM, self.id, block))
+            if not self.remote_closed:
+                self._writer.write(rst_stream(self.id, ErrorCode.NO_ERROR))
         self._owner.closed(self)
 
 

@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ext_proc.http2.frames import DEFAULT_WINDOW, MIN_FRAME_BYTES
 from ext_proc.http2.limits import MiB
 
 # The most of bodies that is written in one go. What is more waits until the transport has shown that it keeps up.
-BURST = 1 * MiB
+BURST: Final = 1 * MiB
 
 
 class Waiting(Protocol):

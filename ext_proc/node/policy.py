@@ -28,7 +28,7 @@ from mesh.session_claim import SessionClaim, read_claim
 from mesh.trace_context import TraceContext
 
 # These ask what is loaded, and load nothing themselves; every other call brings its model.
-_STATE_VERBS = frozenset({Verb.STATUS, Verb.STATISTICS})
+_STATE_VERBS: Final = frozenset({Verb.STATUS, Verb.STATISTICS})
 
 TraceHold = Callable[[TraceContext, Call], AbstractContextManager[TraceContext]]
 """A span, for the length of a block, below that one: a call waits for its model."""

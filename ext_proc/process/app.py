@@ -26,6 +26,7 @@ from ext_proc.process.heap import Heap
 from ext_proc.process.lifecycle import Stop
 from ext_proc.process.reload import read_again, watch
 from ext_proc.process.role import role_of
+from ext_proc.server.call_tasks import CallTasks
 from ext_proc.server.processor import ExtProcService
 from ext_proc.server.traced import TracedService
 from ext_proc.telemetry import logs
@@ -76,7 +77,7 @@ class App:
             return None
         return open_tracing(config.tracing, "edge" if config.node is None else "node", self._clock)
 
-    def _service(self, tasks: asyncio.TaskGroup) -> ExtProcService:
+    def _service(self, tasks: CallTasks) -> ExtProcService:
         parts = (self._role.policy, self._metrics, Refusals(), tasks, self._clock)
         tracing = self._tracing
         return ExtProcService(*parts) if tracing is None else TracedService(*parts, tracing.tracer, tracing.notes)
@@ -89,9 +90,9 @@ class App:
         if self._tracing is not None:
             self._tracing.queue.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wake.set)
-        async with self._role.running(), asyncio.TaskGroup() as tasks:
+        async with self._role.running(), CallTasks() as calls, asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(watch(self._path, wake)), tasks.create_task(self._reload_on(wake))]
-            service = self._service(tasks)
+            service = self._service(calls)
             # A buffered body (Envoy 1.36) comes in one message.
             limits = Limits(message=max(Limits().message, self._config.limits.body_bytes + MiB))
             log = self._log

@@ -1,11 +1,13 @@
 """The body of one request: how Envoy sends it, and the chunks that are here and not yet handed on."""
 
+from typing import Final
+
 from ext_proc.errors import CallError, Reason
 from ext_proc.processing import response
 from ext_proc.processing.request import BodyMode
 from ext_proc.wire.protobuf.fields import Pieces
 
-PORTION = 1 << 20
+PORTION: Final = 1 << 20
 """Bytes that are handed on in one step: about a millisecond of work, after which other calls have their turn."""
 
 

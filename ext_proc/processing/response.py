@@ -1,6 +1,7 @@
 """ProcessingResponse: the messages that we send to Envoy, serialized."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from ext_proc.contract import ANSWER_HEADER, CALL_HEADER, CLAIM_HEADER, NODE_HEADER, NODES_KEY, NODES_NAMESPACE
 from ext_proc.processing.decision import HeaderMutation, Respond
@@ -14,11 +15,12 @@ from mesh.node import node_behind
 Headers = Iterable[tuple[str, bytes]]
 
 _Lines = tuple[tuple[str, bytes], ...]
-_OF_ONE_CALL = frozenset({":path", CALL_HEADER, CLAIM_HEADER, ANSWER_HEADER})
-_IMMEDIATE = pb.ProcessingResponse.DESCRIPTOR.fields_by_name["immediate_response"].number
-_IMMEDIATE_BODY = pb.ImmediateResponse.DESCRIPTOR.fields_by_name["body"].number
-_OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-_SEND, _SKIP = pb.ProcessingMode.SEND, pb.ProcessingMode.SKIP
+_OF_ONE_CALL: Final = frozenset({":path", CALL_HEADER, CLAIM_HEADER, ANSWER_HEADER})
+_IMMEDIATE: Final = pb.ProcessingResponse.DESCRIPTOR.fields_by_name["immediate_response"].number
+_IMMEDIATE_BODY: Final = pb.ImmediateResponse.DESCRIPTOR.fields_by_name["body"].number
+_OVERWRITE: Final = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_SEND: Final = pb.ProcessingMode.SEND
+_SKIP: Final = pb.ProcessingMode.SKIP
 
 
 def continue_headers(
@@ -137,10 +139,10 @@ def _hand_over(message: pb.ProcessingResponse, nodes: tuple[str, ...]) -> None:
 
 _Continued = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]
 _ContinuedAndHeard = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...], BodyMode]
-_CONTINUED = ByteMemo(_continued)
-_CONTINUED_AND_HEARD = ByteMemo(_continued_and_heard)
-_CONTINUED_REPLY = ByteMemo(_continued_reply)
-_CONTINUED_BUFFERED = ByteMemo(_continued_buffered)
+_CONTINUED: Final = ByteMemo(_continued)
+_CONTINUED_AND_HEARD: Final = ByteMemo(_continued_and_heard)
+_CONTINUED_REPLY: Final = ByteMemo(_continued_reply)
+_CONTINUED_BUFFERED: Final = ByteMemo(_continued_buffered)
 
 
 def _mode(body: BodyMode, *, replies: bool, trailers: bool, to_the_end: bool) -> pb.ProcessingMode:
@@ -159,13 +161,13 @@ def _override(*, replies: bool) -> bytes:
 
 
 # Sent as the first reply to request headers (Envoy >= 1.40): everything that follows of the request is streamed to us.
-OVERRIDE_TO_FULL_DUPLEX = _override(replies=False)
+OVERRIDE_TO_FULL_DUPLEX: Final = _override(replies=False)
 # The same, and the stream lasts until the reply has ended: an override replaces what the configuration says of replies.
-OVERRIDE_TO_THE_END = _override(replies=True)
-CONTINUE_BODY = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
-CONTINUE_TRAILERS = pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString()
-CONTINUE_RESPONSE_HEADERS = pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString()
-CONTINUE_RESPONSE_TRAILERS = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
+OVERRIDE_TO_THE_END: Final = _override(replies=True)
+CONTINUE_BODY: Final = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
+CONTINUE_TRAILERS: Final = pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString()
+CONTINUE_RESPONSE_HEADERS: Final = pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString()
+CONTINUE_RESPONSE_TRAILERS: Final = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
 
 
 def stream_body(body: bytes, end_of_stream: bool) -> bytes:
@@ -201,10 +203,7 @@ def answer(reply: Respond) -> list[bytes]:
 
 
 def _immediate(status: int, headers: _Lines, body: bytes, grpc_status: int | None) -> bytes:
-    common, own = _parted(headers)
-    head = _IMMEDIATE_HEADS[status, common, grpc_status]
-    if own:
-        head += _immediate_head((0, own, None))
+    head = _LAST_HEAD.of(status, headers, grpc_status)
     return len_field(_IMMEDIATE, head + len_field(_IMMEDIATE_BODY, body))
 
 
@@ -236,9 +235,33 @@ def _streamed_tail(trailers: _Lines) -> bytes:
     return message.SerializeToString()
 
 
-_IMMEDIATE_HEADS = ByteMemo(_immediate_head)
-_STREAMED_HEADS = ByteMemo(_streamed_head)
-_STREAMED_TAILS = ByteMemo(_streamed_tail)
+class _LastHead:
+    """The ImmediateResponse, but for its body, that was written last: calls that shared a batch share their headers,
+    too, and are answered one after the other.
+    """
+
+    __slots__ = ("_grpc_status", "_head", "_headers", "_status")
+
+    def __init__(self) -> None:
+        self._status = -1
+        self._headers: _Lines = ()
+        self._grpc_status: int | None = None
+        self._head = b""
+
+    def of(self, status: int, headers: _Lines, grpc_status: int | None) -> bytes:
+        """What is written for these."""
+        if headers is not self._headers or status != self._status or grpc_status != self._grpc_status:
+            common, own = _parted(headers)
+            head = _IMMEDIATE_HEADS[status, common, grpc_status]
+            self._head = head + _immediate_head((0, own, None)) if own else head
+            self._status, self._headers, self._grpc_status = status, headers, grpc_status
+        return self._head
+
+
+_LAST_HEAD: Final = _LastHead()
+_IMMEDIATE_HEADS: Final = ByteMemo(_immediate_head)
+_STREAMED_HEADS: Final = ByteMemo(_streamed_head)
+_STREAMED_TAILS: Final = ByteMemo(_streamed_tail)
 
 
 def _joined(headers: Headers) -> Headers:

@@ -6,8 +6,8 @@ queue. Only a held call gets a task, which ends with the stream.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 from ext_proc.contract import ENVOY_AUTHORITY
 from ext_proc.errors import CallError
@@ -23,7 +23,14 @@ from ext_proc.telemetry.tallies import Labels
 
 logger = logging.getLogger(__name__)
 
-_DECIDED = (State.RELEASED, State.PIPING, State.ENDED)
+_DECIDED: Final = (State.RELEASED, State.PIPING, State.ENDED)
+
+
+class Tasks(Protocol):
+    """Owns tasks: `CallTasks`, or a task group."""
+
+    def create_task(self, work: Coroutine[Any, Any, None], /) -> asyncio.Task[None]:
+        """A task that does the work."""
 
 
 class ExtProcService:
@@ -37,7 +44,7 @@ class ExtProcService:
         policy: RequestPolicy,
         metrics: Metrics,
         refusals: Refusals,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
         clock: Callable[[], float],
     ) -> None:
         self.policy = policy

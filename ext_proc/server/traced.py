@@ -3,14 +3,13 @@
 Nothing is added to a call before it is decided but, where it is held, the span under which it is resolved.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
 from ext_proc.http2.session import Stream
 from ext_proc.processing.decision import Held
 from ext_proc.processing.policy import RequestPolicy
-from ext_proc.server.processor import ExtProcService, ExtProcStream, outcome_of
+from ext_proc.server.processor import ExtProcService, ExtProcStream, Tasks, outcome_of
 from ext_proc.telemetry.metrics import Metrics
 from ext_proc.telemetry.refusals import Refusals
 from ext_proc.telemetry.tallies import Labels
@@ -27,7 +26,7 @@ class TracedService(ExtProcService):
         policy: RequestPolicy,
         metrics: Metrics,
         refusals: Refusals,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
         clock: Callable[[], float],
         tracer: Tracer,
         notes: DecisionNotes,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,13 +14,19 @@ from ext_proc.telemetry.tallies import Spread
 from ext_proc.wire.call import Call
 
 # How a call ended for us.
-ROUTED, PASSED, ANSWERED, REFUSED, CANCELLED = "routed", "passed", "answered", "refused", "cancelled"
+ROUTED: Final = "routed"
+PASSED: Final = "passed"
+ANSWERED: Final = "answered"
+REFUSED: Final = "refused"
+CANCELLED: Final = "cancelled"
 # Or that it went by the map, and we heard of it when it had ended.
-KNOWN = "known"
+KNOWN: Final = "known"
 # What a decision waited for: nothing, the body that names the model, or what it is about (a race, a load, a batch).
-NOTHING, BODY, WORK = ("nothing",), ("body",), ("work",)
+NOTHING: Final = ("nothing",)
+BODY: Final = ("body",)
+WORK: Final = ("work",)
 
-_DECISIONS = (
+_DECISIONS: Final = (
     25e-6, 50e-6, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60
 )  # fmt: skip
 
@@ -65,7 +72,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("tbms_draining", "1 from the signal to stop on.", self.draining)
 
 
-PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(collectors: Iterable[Collector]) -> bytes:

@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 _FIRST_REDIAL, _LONGEST_REDIAL = 0.25, 5.0
 
 # Of an answer of gRPC, what is not the node's own: the status stands apart, and the message is handed on plain.
-_GRPC = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
+_GRPC: Final = frozenset({"content-type", "grpc-encoding", "grpc-accept-encoding", "grpc-status", "grpc-message"})
 # What an answer without a gRPC status means (http-grpc-status-mapping.md of gRPC); any other is UNKNOWN.
-_STATUS_OF_HTTP = {
+_STATUS_OF_HTTP: Final = {
     400: GrpcStatus.INTERNAL,
     401: GrpcStatus.UNAUTHENTICATED,
     403: GrpcStatus.PERMISSION_DENIED,
@@ -47,9 +47,9 @@ _STATUS_OF_HTTP = {
     503: GrpcStatus.UNAVAILABLE,
     504: GrpcStatus.UNAVAILABLE,
 }
-_NOT_ITS_OWN = HOP_BY_HOP | {UPSTREAM_HEADER, RESIDENCY_HEADER}
-_SCHEME = literal(b":scheme", b"http")
-_GRPC_FIELDS = literal(b"te", b"trailers") + literal(b"grpc-accept-encoding", b"identity")
+_NOT_ITS_OWN: Final = HOP_BY_HOP | {UPSTREAM_HEADER, RESIDENCY_HEADER}
+_SCHEME: Final = literal(b":scheme", b"http")
+_GRPC_FIELDS: Final = literal(b"te", b"trailers") + literal(b"grpc-accept-encoding", b"identity")
 
 
 class UpstreamError(TbmsError):

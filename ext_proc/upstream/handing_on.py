@@ -1,12 +1,14 @@
 """A model server's reply to a call of ours, handed on as our answer to the client's."""
 
+from typing import Final
+
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Respond
 from ext_proc.upstream.client import Response
 from ext_proc.wire.call import InferenceProtocol
 from ext_proc.wire.framing import frame
 
-GRPC: Headers = (("content-type", b"application/grpc"),)
+GRPC: Final[Headers] = (("content-type", b"application/grpc"),)
 """What every answer of gRPC begins with."""
 
 

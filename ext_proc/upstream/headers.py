@@ -1,5 +1,7 @@
 """Headers of a message: which of them belong to one hop only, and those that tell a gRPC status."""
 
+from typing import Final
+
 from ext_proc.grpc_status import encode_message
 from ext_proc.http2.headers import Headers
 from ext_proc.processing.decision import Held
@@ -7,7 +9,7 @@ from ext_proc.processing.request import Head
 from mesh.trace_context import TRACEPARENT, TRACESTATE
 
 # Of one connection only (RFC 9110, 7.6.1), or written anew by whoever sends the message on.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         "connection",
         "content-length",
@@ -20,7 +22,7 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_TRACE = frozenset({TRACEPARENT, TRACESTATE})
+_TRACE: Final = frozenset({TRACEPARENT, TRACESTATE})
 
 
 def lines_of(head: Head, without: frozenset[str]) -> Headers:

@@ -1,6 +1,7 @@
 """What a reply says of the node that was asked, and of the way there: whether it is there at all, and has the model."""
 
 from collections.abc import Callable
+from typing import Final
 
 from ext_proc.grpc_status import GrpcStatus
 
@@ -9,13 +10,13 @@ TellOutcome = Callable[[str, str | None], None]
 
 # What an Envoy on the way says where it cannot reach what is behind it. A node that is too busy says the first, too:
 # another one is asked then as well, and one good answer clears it.
-_AWAY = frozenset({502, 503})
+_AWAY: Final = frozenset({502, 503})
 # Nobody has answered in the caller's time, or the caller has gone: whose fault that is, nobody knows.
-_UNCLEAR = frozenset({0, 504})
-_UNCLEAR_GRPC = frozenset({GrpcStatus.CANCELLED, GrpcStatus.DEADLINE_EXCEEDED})
+_UNCLEAR: Final = frozenset({0, 504})
+_UNCLEAR_GRPC: Final = frozenset({GrpcStatus.CANCELLED, GrpcStatus.DEADLINE_EXCEEDED})
 # What a model server answers that lacks a model, and Envoy in the place of one that is away.
-_LACKING = frozenset({404, 503})
-_LACKING_GRPC = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
+_LACKING: Final = frozenset({404, 503})
+_LACKING_GRPC: Final = frozenset({GrpcStatus.NOT_FOUND, GrpcStatus.UNAVAILABLE})
 
 
 def answered(status: int, grpc_status: int) -> bool | None:

@@ -9,20 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Generic, NamedTuple, Protocol, cast
+from typing import Any, Final, Generic, Protocol, cast
 
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
 from ext_proc.wire.forms import Form, OwnForm, Trim, names_of, trimmed
-from ext_proc.wire.layouts import Misfit, Prefixed, StringFields
+from ext_proc.wire.layouts import Binary, Misfit, Prefixed, StringFields
 from ext_proc.wire.names import quoted
 
-MAX_RANK = 32
+MAX_RANK: Final = 32
 """Dimensions of a tensor that is merged; NumPy, and what is built on it, has no more."""
 
-MAX_STRINGS = 65_536
+MAX_STRINGS: Final = 65_536
 """Strings of an input of a call that is merged: each takes about half a microsecond to find its end."""
-MAX_TENSORS = 1024
+MAX_TENSORS: Final = 1024
 """Tensors of a message that is read: each takes some 50 microseconds where it is not remembered."""
 
 
@@ -93,11 +93,16 @@ class Member:
         return self.common, self.form
 
 
-class Written(NamedTuple):
+@dataclass(slots=True, init=False)
+class Written:
     """A body, and the headers to set with it, in place of those of the same name; content-length is the caller's."""
 
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    body: Final[bytes]
+    headers: Final[tuple[tuple[str, str], ...]]
+
+    def __init__(self, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.body = body
+        self.headers = headers
 
 
 class ReplyMismatch(TbmsError):
@@ -139,21 +144,30 @@ def padding(codec: BatchCodec, member: Member, rows: int) -> list[Member]:
     return [last] * rows
 
 
-class Tensors(NamedTuple, Generic[OwnForm]):
+class Tensors(Generic[OwnForm]):
     """A message that is read: tensors of `rows` rows, their data in the order of the form's layouts."""
 
-    form: OwnForm
-    id: bytes
-    rows: int
-    columns: tuple[Any, ...]
+    __slots__ = ("columns", "form", "id", "rows")
+
+    def __init__(self, form: OwnForm, id: bytes, rows: int, columns: tuple[Any, ...]) -> None:
+        self.form: Final = form
+        self.id: Final = id
+        self.rows: Final = rows
+        self.columns: Final = columns
 
 
-class Draft(NamedTuple):
+@dataclass(slots=True, init=False)
+class Draft:
     """A message that is to be written: each tensor's data as what to write one after the other."""
 
-    id: bytes
-    rows: int
-    columns: Sequence[Sequence[Any]]
+    id: Final[bytes]
+    rows: Final[int]
+    columns: Final[Sequence[Sequence[Any]]]
+
+    def __init__(self, id: bytes, rows: int, columns: Sequence[Sequence[Any]]) -> None:
+        self.id = id
+        self.rows = rows
+        self.columns = columns
 
 
 class NotShared(Exception):
@@ -170,11 +184,9 @@ def check_number(tensors: int) -> None:
         raise NotShared(AloneReason.TOO_MANY)
 
 
-_REASONS = {Verb.MULTI_INFERENCE: AloneReason.EXAMPLES, Verb.STREAM_INFER: AloneReason.STREAM}
-_STEPWISE = (Prefixed, StringFields)
+_REASONS: Final = {Verb.MULTI_INFERENCE: AloneReason.EXAMPLES, Verb.STREAM_INFER: AloneReason.STREAM}
+_STEPWISE: Final = frozenset({Prefixed, StringFields})
 """Layouts whose elements have to be gone through one by one."""
-_PACKINGS = ("accept-encoding", "grpc-accept-encoding")
-"""Headers of a call that its reply may depend on: the packings that the client takes."""
 
 
 class TensorBatches(ABC, Generic[OwnForm]):
@@ -195,18 +207,20 @@ class TensorBatches(ABC, Generic[OwnForm]):
             request = self._read_request(headers, body)
             if request.rows < 1:
                 return Alone(AloneReason.NO_ROWS)
-            for tensor, column in zip(request.form.tensors, request.columns, strict=True):
+            columns = request.columns
+            for at, tensor in enumerate(request.form.tensors):
                 layout = tensor.layout
-                if isinstance(layout, _STEPWISE) and request.rows * layout.elements > MAX_STRINGS:
+                if type(layout) in _STEPWISE and request.rows * cast(Binary, layout).elements > MAX_STRINGS:
                     return Alone(AloneReason.TOO_MANY)
-                layout.cut(column, [request.rows])
+                layout.cut(columns[at], [request.rows])
         except NotShared as refused:
             return Alone(refused.reason)
         except Misfit:
             return Alone(AloneReason.MISFIT)
         except (CallError, ValueError, RecursionError):
             return Alone(AloneReason.NOT_UNDERSTOOD)
-        return _member((call, *map(headers.get, _PACKINGS)), request)
+        # A reply may depend on the packings that the client takes.
+        return _member((call, headers.get("accept-encoding"), headers.get("grpc-accept-encoding")), request)
 
     def merge(self, members: Sequence[Member]) -> Written:
         """See `BatchCodec`."""
@@ -223,14 +237,14 @@ class TensorBatches(ABC, Generic[OwnForm]):
         if reply.rows != sum(rows):
             raise ReplyMismatch(f"The reply has {reply.rows} rows, and {sum(rows)} were asked for.")
         columns = []
-        for tensor, column in zip(reply.form.tensors, reply.columns, strict=True):
+        for at, tensor in enumerate(reply.form.tensors):
             try:
-                columns.append([(piece,) for piece in tensor.layout.cut(column, rows)])
+                columns.append(tensor.layout.cut(reply.columns[at], rows))
             except ValueError as fault:
                 raise ReplyMismatch(f"The output {quoted(tensor.name)} of the reply has {fault}.") from None
-        pieces = zip(*columns, strict=True)
         drafts = [
-            Draft(member.id or reply.id, member.rows, piece) for member, piece in zip(members, pieces, strict=True)
+            Draft(member.id or reply.id, member.rows, [(pieces[at],) for pieces in columns])
+            for at, member in enumerate(members)
         ]
         if not any(member.trims for member in members):
             return self._write_replies(reply.form, drafts)
@@ -266,7 +280,7 @@ class TensorBatches(ABC, Generic[OwnForm]):
             form, columns = trimmed(form, draft.rows, [column[0] for column in draft.columns], member.trims)
         except ValueError as fault:
             raise ReplyMismatch(f"The reply to a padded call cannot be cut back: {fault}.") from None
-        return self._write_replies(form, [draft._replace(columns=[(column,) for column in columns])])[0]
+        return self._write_replies(form, [Draft(draft.id, draft.rows, [(column,) for column in columns])])[0]
 
     def _reply(self, headers: Mapping[str, str], body: bytes) -> Tensors[OwnForm]:
         try:

@@ -1,6 +1,7 @@
 """The codec of each protocol: the one table that naming, renaming, outputs and errors are looked up in."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from ext_proc.wire.batch import BatchCodec
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
@@ -12,17 +13,17 @@ from ext_proc.wire.tfs.rest_examples import TfsRestExamples
 from ext_proc.wire.v2.grpc import V2Grpc
 from ext_proc.wire.v2.rest import V2Rest
 
-GRPC_CODECS: Mapping[InferenceProtocol, GrpcCodec] = {
+GRPC_CODECS: Final[Mapping[InferenceProtocol, GrpcCodec]] = {
     InferenceProtocol.TFS_GRPC: TfsGrpc(),
     InferenceProtocol.V2_GRPC: V2Grpc(),
 }
-REST_CODECS: Mapping[InferenceProtocol, RestCodec] = {
+REST_CODECS: Final[Mapping[InferenceProtocol, RestCodec]] = {
     InferenceProtocol.TFS_REST: TfsRest(),
     InferenceProtocol.V2_REST: V2Rest(),
 }
-CODECS: Mapping[InferenceProtocol, Codec] = {**GRPC_CODECS, **REST_CODECS}
+CODECS: Final[Mapping[InferenceProtocol, Codec]] = {**GRPC_CODECS, **REST_CODECS}
 
-_EXAMPLES: Mapping[tuple[InferenceProtocol, Verb], BatchCodec] = {
+_EXAMPLES: Final[Mapping[tuple[InferenceProtocol, Verb], BatchCodec]] = {
     (protocol, verb): codec
     for protocol, codec in (
         (InferenceProtocol.TFS_GRPC, TfsGrpcExamples()),

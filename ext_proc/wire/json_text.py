@@ -8,13 +8,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ext_proc.wire.layouts import Misfit
 
-MAX_DEPTH = 32
+MAX_DEPTH: Final = 32
 """Of nested lists: the most dimensions that an array has."""
-_BLANK = " \t\n\r"
+_BLANK: Final = " \t\n\r"
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -203,11 +203,16 @@ def _cut_stepwise(data: str, counts: Sequence[int]) -> list[str]:
     return pieces
 
 
-class Value(NamedTuple):
+@dataclass(slots=True, init=False)
+class Value:
     """A value that was taken out of a text; of an array `text` is what lies within its brackets, without blanks."""
 
-    value: Any
-    text: str
+    value: Final[Any]
+    text: Final[str]
+
+    def __init__(self, value: Any, text: str) -> None:
+        self.value = value
+        self.text = text
 
 
 def _inside(text: str, start: int, end: int) -> tuple[int, int]:
@@ -227,7 +232,8 @@ def taker(strings: str, arrays: str) -> re.Pattern[str]:
     in a text that is JSON, nothing else is found.
     """
     blank = f"[{_BLANK}]*"
-    return re.compile(rf'(?<!\\)"(?:{strings}"{blank}:{blank}(?=")|{arrays}"{blank}:{blank}(\[))')
+    # What may not stand before the mark is looked for behind it: so the search goes from mark to mark.
+    return re.compile(rf'"(?<!\\")(?:{strings}"{blank}:{blank}(?=")|{arrays}"{blank}:{blank}(\[))')
 
 
 def take_out(text: str, wanted: re.Pattern[str]) -> tuple[tuple[str, ...], list[Value]]:
@@ -276,7 +282,10 @@ class Gap(NamedTuple):
     tensor: int = 0
 
 
-ID, ROWS, SIZE, DATA = "id", "rows", "size", "data"
+ID: Final = "id"
+ROWS: Final = "rows"
+SIZE: Final = "size"
+DATA: Final = "data"
 """What fills a gap: the message's id, its number of rows, the bytes of a tensor's binary data, and a tensor's items."""
 
 

@@ -1,6 +1,7 @@
 """Which model a call asks for: from its headers if they say it, from the first bytes of its body if not."""
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 from urllib.parse import quote, unquote
 
 from ext_proc.contract import MODEL_HEADER, NAMED_HEADER, SEGMENT_SAFE
@@ -14,11 +15,11 @@ from ext_proc.wire.names import check_label, check_name, check_version, quoted
 from ext_proc.wire.protobuf.scan import Scanner
 from mesh.bounded import ByteMemo
 
-STEP = 1 << 20  # plain bytes of a packed message that are read in one go: a few milliseconds
+STEP: Final = 1 << 20  # plain bytes of a packed message that are read in one go: a few milliseconds
 
-_METHODS = {path: method for codec in GRPC_CODECS.values() for path, method in codec.methods.items()}
-_REFUSED = {path: told for codec in GRPC_CODECS.values() for path, told in codec.refused.items()}
-_ROOTS = {root: codec for codec in REST_CODECS.values() for root in codec.roots}
+_METHODS: Final = {path: method for codec in GRPC_CODECS.values() for path, method in codec.methods.items()}
+_REFUSED: Final = {path: told for codec in GRPC_CODECS.values() for path, told in codec.refused.items()}
+_ROOTS: Final = {root: codec for codec in REST_CODECS.values() for root in codec.roots}
 
 
 def name_call(headers: Mapping[str, str], limit: int) -> "Call | Unnamed | None":
@@ -167,6 +168,6 @@ def _by_header(path_and_value: tuple[str, str]) -> Call:
 
 
 # Clients ask for the same models again and again; what only one call says, or a hostile one, is soon forgotten.
-_WRITTEN = ByteMemo(_write)
-_BY_PATH = ByteMemo(_by_path)
-_BY_HEADER = ByteMemo(_by_header)
+_WRITTEN: Final = ByteMemo(_write)
+_BY_PATH: Final = ByteMemo(_by_path)
+_BY_HEADER: Final = ByteMemo(_by_header)

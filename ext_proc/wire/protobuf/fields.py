@@ -6,15 +6,24 @@ number of fields is ours.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ext_proc.errors import CallError, Reason
 
-VARINT, FIXED64, LEN, START_GROUP, END_GROUP, FIXED32 = range(6)
-MAX_DEPTH = 100
-MAX_FIELDS = 16_384  # of one message, those in groups included: bounds the time that a message of tiny fields takes
-MAX_TAG = (1 << 32) - 1
-MAX_VARINT_BYTES = 10
+VARINT: Final = 0
+FIXED64: Final = 1
+LEN: Final = 2
+START_GROUP: Final = 3
+END_GROUP: Final = 4
+FIXED32: Final = 5
+MAX_DEPTH: Final = 100
+# Of one message, those in groups included: bounds the time that a message of tiny fields takes.
+MAX_FIELDS: Final = 16_384
+MAX_TAG: Final = (1 << 32) - 1
+MAX_VARINT_BYTES: Final = 10
+# What most numbers are written with: the varint of a small one, and the first of two bytes.
+_SHORT: Final = [bytes([number]) for number in range(0x80)]
+_LOW: Final = [bytes([number | 0x80]) for number in range(0x80)]
 
 
 Pieces = Sequence[bytes | memoryview]
@@ -146,6 +155,10 @@ class _Walker:
 
 def varint(value: int) -> bytes:
     """A varint of a number that is not negative."""
+    if value <= 0x7F:
+        return _SHORT[value]
+    if value <= 0x3FFF:
+        return _LOW[value & 0x7F] + _SHORT[value >> 7]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -129,7 +129,7 @@ class TfsGrpcBatches(TensorBatches[_Form]):
         if by_name.keys() != set(names):
             return other
         tensors, columns = zip(*[by_name[name] for name in names], strict=True)
-        return other._replace(form=other.form._replace(tensors=tensors), columns=columns)
+        return Tensors(other.form._replace(tensors=tensors), other.id, other.rows, columns)
 
     def _write_request(self, form: _Form, request: Draft) -> Written:
         return _write(form, request, _heads(form, request.rows))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ext_proc.wire.batch import MAX_RANK, AloneReason, Draft, NotShared, TensorBatches, Tensors, Written, check_number
 from ext_proc.wire.json_text import (
@@ -33,7 +33,7 @@ from ext_proc.wire.json_text import (
     unescaped,
     write_text,
 )
-from ext_proc.wire.layouts import Binary, Bytes, Misfit
+from ext_proc.wire.layouts import Binary, Misfit
 from ext_proc.wire.ragged import (
     Value,
     changed,
@@ -49,12 +49,13 @@ from ext_proc.wire.v2.tensor_layouts import raw_layout
 from mesh.digits import number
 from mesh.tensors.dtypes import BY_V2
 
-_SIZE = "binary_data_size"
-_ROWS, _ID = Gap(ROWS), Gap(ID)
-_REMEMBERED = 2048  # characters of a message but for its data, up to which it is remembered
-_TAKEN = taker("id", "data")
-_FIRST = re.compile(r"\[[ \t\n\r]*([0-9]+)")  # of a shape
-_KINDS: dict[str, set[type]] = {
+_SIZE: Final = "binary_data_size"
+_ROWS: Final = Gap(ROWS)
+_ID: Final = Gap(ID)
+_REMEMBERED: Final = 2048  # characters of a message but for its data, up to which it is remembered
+_TAKEN: Final = taker("id", "data")
+_FIRST: Final = re.compile(r"\[[ \t\n\r]*([0-9]+)")  # of a shape
+_KINDS: Final[dict[str, set[type]]] = {
     "BOOL": {bool},
     "BYTES": {str},
     "FP32": {int, float},
@@ -124,14 +125,29 @@ class _Said(NamedTuple):
     tensors: Mapping[tuple[int, ...], _Tensor]  # by the shape of its data in JSON, nested or flat; or by (): binary
 
 
-class _Skeleton(NamedTuple):
+class _Skeleton:
     """A message but for its id and data. `id` is which of the values that were taken out it is; -1: it has none."""
 
-    text: Template
-    tensors: tuple[_Said, ...]  # in the order in which they are told, which is that of binary data
-    order: tuple[int, ...]  # in which the template has them
-    id: int
-    wanted: frozenset[str]
+    __slots__ = ("_newest", "_text", "_wanted", "id", "order", "tensors")
+
+    def __init__(
+        self, text: Template, tensors: tuple[_Said, ...], order: tuple[int, ...], id: int, wanted: frozenset[str]
+    ) -> None:
+        self._text = text
+        self._wanted = wanted
+        self._newest: RestForm | None = None
+        self.tensors = tensors
+        """In the order in which they are told, which is that of binary data."""
+        self.order = order
+        """In which the template has them."""
+        self.id = id
+
+    def form(self, tensors: tuple[_Tensor, ...], told: bool) -> RestForm:
+        """That of a message that says this: the same one as a rule, so that it need not be compared by parts."""
+        form = self._newest
+        if form is None or form.tensors != tensors or form.told != told:
+            form = self._newest = RestForm(self._text, tensors, told, self._wanted)
+        return form
 
 
 class V2RestBatches(TensorBatches[RestForm]):
@@ -161,25 +177,27 @@ def _read(headers: Mapping[str, str], body: bytes, tensors: str) -> Tensors[Rest
     # Names of a request are written anew, so it has to be text throughout.
     texts, values = take_out(body[:at].decode() if tensors == "inputs" else read_text(body[:at]), _TAKEN)
     said = (_remembered if sum(map(len, texts)) <= _REMEMBERED else _skeleton)(texts, tensors)
-    view = memoryview(body)
-    found: list[tuple[_Tensor, str | memoryview]] = []
+    found: list[_Tensor] = []
+    data: list[str | memoryview] = []
     for each in said.tensors:
         if each.value >= 0:
             value = values[each.value]
-            found.append((_in_json(each, value.value), value.text))
+            found.append(_in_json(each, value.value))
+            data.append(value.text)
             continue
         if not each.tensors:
             raise NotShared(AloneReason.NOT_UNDERSTOOD)
-        found.append((each.tensors[()], view[at : at + each.size]))
+        found.append(each.tensors[()])
+        data.append(memoryview(body)[at : at + each.size])
         at += each.size
     if at != len(body):
         raise NotShared(AloneReason.MISFIT)
     its_id = values[said.id].value if said.id >= 0 else ""
     return Tensors(
-        RestForm(said.text, tuple([found[at][0] for at in said.order]), told is not None, said.wanted),
+        said.form(tuple([found[at] for at in said.order]), told is not None),
         write_text(unescaped(its_id)) if its_id else b"",
         said.tensors[0].shape[0],
-        tuple([found[at][1] for at in said.order]),
+        tuple([data[at] for at in said.order]),
     )
 
 
@@ -293,20 +311,25 @@ def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Templ
 
 
 def _write(form: RestForm, message: Draft) -> Written:
-    its_id = read_text(message.id)
-    values = {_ROWS: str(message.rows), _ID: its_id}
-    blobs: list[Bytes] = []
-    for at, (tensor, pieces) in enumerate(zip(form.tensors, message.columns, strict=True)):
-        if tensor.depth:
-            values[Gap(DATA, at)] = "".join(pieces)
+    its_id = read_text(message.id) if message.id else ""
+    columns, (texts, gaps) = message.columns, form.text
+    parts = [texts[0]]
+    for at, (what, tensor) in enumerate(gaps, 1):
+        if what == DATA:
+            parts += columns[tensor]
+        elif what == ROWS:
+            parts.append(str(message.rows))
+        elif what == ID:
+            parts.append(its_id)
         else:
-            values[Gap(SIZE, at)] = str(sum(map(len, pieces)))
-            blobs += pieces
-    text = form.text.filled(values)
-    if its_id and _ID not in form.text.gaps:
-        text = f'{{"id":{its_id},{text[1:]}'
-    written = write_text(text)
-    return Written(b"".join([written, *blobs]), ((HEADER, str(len(written))),) if form.told else ())
+            parts.append(str(sum(map(len, columns[tensor]))))
+        parts.append(texts[at])
+    if its_id and _ID not in gaps:
+        parts[0] = f'{{"id":{its_id},{parts[0][1:]}'
+    written = write_text("".join(parts))
+    blobs = [piece for at, tensor in enumerate(form.tensors) if not tensor.depth for piece in columns[at]]
+    body = b"".join([written, *blobs]) if blobs else written
+    return Written(body, ((HEADER, str(len(written))),)) if form.told else Written(body)
 
 
 def _tensors_in_json(

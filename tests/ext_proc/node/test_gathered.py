@@ -16,6 +16,9 @@ from ext_proc.processing.request import BodyMode, Head
 from ext_proc.upstream.client import Response
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
 from integration.virtual_time import run
+from mesh.model_cache.books.names import Key
+from mesh.model_cache.books.states import CacheEntry
+from mesh.model_cache.lease import Lease
 from mesh.model_cache.manager import Manager
 from mesh.residency.state import Residency
 from mesh.session_claim import SessionClaim, write_claim
@@ -32,29 +35,28 @@ class Models:
     batcher: str = ""
     node_report: "Models" = field(init=False)
     sessions: "Models" = field(init=False)
-    entry: "Models" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.node_report = self.sessions = self.entry = self
+        self.node_report = self.sessions = self
 
-    def try_acquire(self, model: str, version: str | None, label: str | None) -> "Models":
+    def try_acquire(self, model: str, version: str | None, label: str | None) -> Lease:
         self.held += 1
-        return self
+        return Lease((CacheEntry(Key(model, 1), batcher=self.batcher),), self._give_back)
 
     def acquire_again(self, claim: SessionClaim, model: str) -> None:
         return None
 
-    def join(self, claim: SessionClaim, lease: object) -> object:
+    def join(self, claim: SessionClaim, lease: Lease) -> Lease:
         return lease
-
-    def release(self) -> None:
-        self.held -= 1
 
     def suspect_server(self) -> None:
         self.suspected += 1
 
     def standing(self, model: str) -> tuple[Residency, bool]:
         return Residency.AVAILABLE, False
+
+    def _give_back(self, _: tuple[CacheEntry, ...]) -> None:
+        self.held -= 1
 
 
 @dataclass

@@ -162,13 +162,13 @@ def reply(**fields: Any) -> v2.ModelInferResponse:
 
 
 def test_a_reply_is_written_as_triton_writes_it() -> None:
-    body, headers = rest_reply(reply(id="a\n").SerializeToString())
+    written = rest_reply(reply(id="a\n").SerializeToString())
     head = (
         '{"id":"a\\n","model_name":"m","model_version":"3","outputs":[{"name":"y\\"é","datatype":"FP32","shape":[1,2],'
         '"parameters":{"binary_data_size":8}}]}'
     ).encode()
-    assert body == head + X.tobytes()
-    assert headers == (("content-type", "application/octet-stream"), (HEADER, str(len(head))))
+    assert written.body == head + X.tobytes()
+    assert written.headers == (("content-type", "application/octet-stream"), (HEADER, str(len(head))))
 
 
 def test_a_reply_that_rest_may_say_otherwise() -> None:
