@@ -44,7 +44,7 @@ def encode(body: bytes, outputs: Outputs) -> bytes:
     else:
         if len({np.shape(array)[:1] for array in outputs.values()} | {(len(value),)}) > 1:
             raise OutputError("The outputs of rows do not all have the batch size of the reply.")
-        reply[key] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        reply[key] = [{name: column[at] for name, column in columns.items()} for at in range(len(value))]
     return write_object(reply)
 
 

@@ -56,6 +56,8 @@ def drive(connection: H2Connection, reader: Reader, blocks: tuple[bytes, ...]) -
             now += reader.number() / 100
         elif reader.number() == 0:
             connection.shut_down()
+        while connection.behind:  # until it is not, nothing more is read
+            connection.go_on(now)
         while connection.take() and connection.unsent:
             pass
         assert not (connection.ended and connection.streams)

@@ -78,6 +78,10 @@ def test_rows_stay_rows_and_columns_stay_columns() -> None:
         encode(rows, {"z": np.zeros(2)})
 
 
+def test_rows_without_outputs_stay_rows() -> None:
+    assert encode({"predictions": [{}, {}]}, {}) == {"predictions": [{}, {}]}
+
+
 def test_a_packed_reply_is_unpacked() -> None:
     body = gzip.compress(b'{"outputs": [1.5]}')
     assert decode(body, content_encoding="gzip")["outputs"].tolist() == [1.5]
