@@ -109,19 +109,11 @@ def cut_reply(response: Response, parts: Sequence[Part], rows: int) -> list[Resp
     missing = rows - sum(member.rows for member in members)
     texts = {key: value.decode("latin-1") for key, value in response.headers}
     cut = codec.cut(texts, response.body, members + padding(codec, members[-1], missing))
-    replies: list[Response] = []
-    same: Response | None = None  # with the headers that were last made: as a rule those of all parts
-    headers: Sequence[tuple[str, str]] = ()
-    for at, part in enumerate(parts):
-        written = cut[at]
-        if part.crosses:
-            replies.append(_over_rest(response, written))
-        elif same is None or written.headers != headers:
-            same, headers = _replaced(response, written.body, written.headers), written.headers
-            replies.append(same)
-        else:
-            replies.append(_with_body(same, written.body))
-    return replies
+    headers = {own: _headers(response, own) for own in {written.headers for written in cut}}  # the same one, as a rule
+    return [
+        _over_rest(response, written) if part.crosses else _replaced(response, written.body, headers[written.headers])
+        for part, written in zip(parts, cut, strict=False)
+    ]
 
 
 def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> Response:
@@ -131,7 +123,7 @@ def joined_reply(responses: Sequence[Response], held: Held, member: Member) -> R
         Written(one.body, tuple((key, value.decode("latin-1")) for key, value in one.headers)) for one in responses
     ]
     written = batches_of(held.call).join(texts, pieces, member)
-    return _replaced(responses[0], written.body, written.headers)
+    return _replaced(responses[0], written.body, _headers(responses[0], written.headers))
 
 
 def _over_rest(response: Response, written: Written) -> Response:
@@ -162,12 +154,12 @@ def _body(held: Held) -> Sequence[bytes]:
     return (held.message,) if held.message is not None else held.chunks
 
 
-def _replaced(response: Response, body: bytes, headers: Sequence[tuple[str, str]]) -> Response:
-    own = {key for key, _ in headers}
-    kept = tuple(pair for pair in response.headers if pair[0] not in own)
-    added = tuple((key, value.encode("latin-1")) for key, value in headers)
-    return Response(response.status, kept + added, body, response.trailers, response.grpc_status, response.node)
+def _replaced(response: Response, body: bytes, headers: Headers) -> Response:
+    return Response(response.status, headers, body, response.trailers, response.grpc_status, response.node)
 
 
-def _with_body(like: Response, body: bytes) -> Response:
-    return Response(like.status, like.headers, body, like.trailers, like.grpc_status, like.node)
+def _headers(response: Response, own: Sequence[tuple[str, str]]) -> Headers:
+    """Those of the response, but for `own` in place of those of the same name."""
+    names = {key for key, _ in own}
+    kept = tuple(pair for pair in response.headers if pair[0] not in names)
+    return kept + tuple((key, value.encode("latin-1")) for key, value in own)

@@ -13,7 +13,7 @@ from ext_proc.wire.buckets import in_buckets
 from ext_proc.wire.call import READS, Call
 from ext_proc.wire.codecs import batches_of
 from ext_proc.wire.v2.across import Apart, crossing
-from ext_proc.worker_thread import LONG, off_loop
+from ext_proc.worker_thread import off_loop
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +50,8 @@ class Company:
         call, model = held.call, held.call.model
         if not shares(settings, terms):
             return call, None
-        body, codec = whole_body(held), batches_of(call)
-        if len(body) < LONG:  # as most are: a wait for nothing costs as much as a part of the reading
-            read = codec.read(call, held.head.headers, body)
-        else:
-            read = await off_loop(len(body), codec.read, call, held.head.headers, body)
+        body = whole_body(held)
+        read = await off_loop(len(body), batches_of(call).read, call, held.head.headers, body)
         if isinstance(read, Alone):
             self._report.alone(model, read.reason)
             return call, None

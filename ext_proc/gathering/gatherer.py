@@ -71,9 +71,6 @@ class Gatherer:
         tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
-        # What every call asks for, at hand.
-        self._models, self._default = settings.models, settings.default
-        self._margin, self._names = settings.margin_ms, settings.key_headers
         self.scheduler = Scheduler(settings)
         self._report = report
         self._clock = clock
@@ -110,7 +107,7 @@ class Gatherer:
 
         Raises CallError where there is none. Whoever is cancelled leaves its queue; the rest of its batch stays whole.
         """
-        settings = self._models.get(held.call.model, self._default)
+        settings = self.settings.of(held.call.model)
         if settings.server_batches is not None:
             server_batches = settings.server_batches
         call, member = (held.call, None) if server_batches else await self._company.member_of(held, terms, settings)
@@ -149,7 +146,7 @@ class Gatherer:
             1 if member is None else member.rows,
             held.size if member is None else member.size,
             now,
-            deadline=arrived + (terms.limit_ms - self._margin) / 1000,
+            deadline=arrived + (terms.limit_ms - self.settings.margin_ms) / 1000,
             lag_end=inf if lag_ms is None else now + lag_ms / 1000,
             priority=terms.priority,
             race=terms.race,
@@ -169,7 +166,7 @@ class Gatherer:
 
     def _key_headers(self, held: Held) -> Hashable:
         headers = held.head.headers
-        return tuple([headers.get(name) for name in self._names])
+        return tuple([headers.get(name) for name in self.settings.key_headers])
 
     def _on_timer(self) -> None:
         self._perform(self.scheduler.timer(self._clock()))

@@ -36,6 +36,7 @@ from typing import Final, Generic, TypeVar
 from ext_proc.http2 import frames
 from ext_proc.http2.flow_control import FlowControlledStream
 from ext_proc.http2.frames import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -45,7 +46,6 @@ from ext_proc.http2.frames import (
     PADDED,
     ConnectionFault,
     ErrorCode,
-    Flag,
     Setting,
     StreamFault,
 )
@@ -338,7 +338,7 @@ class H2Connection(ABC, Generic[StreamT]):
         return start
 
     def _check_first(self, kind: int, flags: int) -> None:
-        if kind != frames.SETTINGS or flags & Flag.ACK:
+        if kind != frames.SETTINGS or flags & ACK:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._settled = True
 
@@ -422,7 +422,7 @@ class H2Connection(ABC, Generic[StreamT]):
     def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
         if number:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a SETTINGS frame names a stream")
-        if flags & Flag.ACK:
+        if flags & ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is not empty")
             self.floods.acknowledgement()
@@ -456,12 +456,12 @@ class H2Connection(ABC, Generic[StreamT]):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PING frame names a stream")
         if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING frame has not eight bytes")
-        if flags & Flag.ACK:
+        if flags & ACK:
             self.floods.pong()
             self._on_pong(payload)
         else:
             self.floods.idle_frame()
-            self.writer.write(frames.frame(frames.PING, Flag.ACK, 0, payload))
+            self.writer.write(frames.frame(frames.PING, ACK, 0, payload))
 
     def _on_goaway(self, number: int, _flags: int, payload: bytes) -> None:
         if number:

@@ -1,7 +1,7 @@
 """HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): their numbers, how they are written and their payloads read."""
 
 import struct
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,17 +34,8 @@ _TWO_WORDS: Final = struct.Struct(">II")
 _SETTING: Final = struct.Struct(">HI")
 
 
-class Flag(IntFlag):
-    """The flags of a frame's header; ACK and END_STREAM are the same bit of different frames."""
-
-    ACK = 0x1
-    END_STREAM = 0x1
-    END_HEADERS = 0x4
-    PADDED = 0x8
-    PRIORITY = 0x20
-
-
-# Plain integers, for the same reason.
+# The flags of a frame's header, for the same reason. ACK and END_STREAM are the same bit of different frames.
+ACK: Final = 0x1
 END_STREAM: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
@@ -112,7 +103,7 @@ def settings_frame(settings: dict[Setting, int]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(number, value) for number, value in settings.items()))
 
 
-SETTINGS_ACK: Final = frame(SETTINGS, Flag.ACK, 0)
+SETTINGS_ACK: Final = frame(SETTINGS, ACK, 0)
 
 
 def read_settings(payload: bytes, most: int) -> dict[int, int]:

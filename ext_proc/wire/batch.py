@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, cast
 from ext_proc.errors import CallError, TbmsError
 from ext_proc.wire.call import Call, Verb
 from ext_proc.wire.forms import Form, OwnForm, Trim, names_of, trimmed
-from ext_proc.wire.layouts import Binary, Misfit, Prefixed, StringFields
+from ext_proc.wire.layouts import Misfit, Prefixed, StringFields
 from ext_proc.wire.names import quoted
 
 MAX_RANK: Final = 32
@@ -185,7 +185,7 @@ def check_number(tensors: int) -> None:
 
 
 _REASONS: Final = {Verb.MULTI_INFERENCE: AloneReason.EXAMPLES, Verb.STREAM_INFER: AloneReason.STREAM}
-_STEPWISE: Final = frozenset({Prefixed, StringFields})
+_STEPWISE: Final = (Prefixed, StringFields)
 """Layouts whose elements have to be gone through one by one."""
 
 
@@ -210,7 +210,7 @@ class TensorBatches(ABC, Generic[OwnForm]):
             columns = request.columns
             for at, tensor in enumerate(request.form.tensors):
                 layout = tensor.layout
-                if type(layout) in _STEPWISE and request.rows * cast(Binary, layout).elements > MAX_STRINGS:
+                if isinstance(layout, _STEPWISE) and request.rows * layout.elements > MAX_STRINGS:
                     return Alone(AloneReason.TOO_MANY)
                 layout.cut(columns[at], [request.rows])
         except NotShared as refused:

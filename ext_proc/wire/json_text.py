@@ -6,7 +6,7 @@ be carried from one call into another.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -295,11 +295,11 @@ class Template(NamedTuple):
     texts: tuple[str, ...]
     gaps: tuple[Gap, ...]
 
-    def filled(self, values: Mapping[Gap, str]) -> str:
-        """The text with these values in its gaps."""
+    def filled(self, values: Sequence[str]) -> str:
+        """The text with these values in its gaps, one after the other."""
         out = [self.texts[0]]
-        for gap, text in zip(self.gaps, self.texts[1:], strict=True):
-            out += (values[gap], text)
+        for value, text in zip(values, self.texts[1:], strict=True):
+            out += (value, text)
         return "".join(out)
 
 

@@ -199,5 +199,5 @@ def _is_base64(value: dict[str, Any]) -> bool:
 
 
 def _write(form: _Form, message: Draft) -> Written:
-    values = {Gap(DATA, at): "".join(pieces) for at, pieces in enumerate(message.columns)}
+    values = ["".join(message.columns[gap.tensor]) for gap in form.text.gaps]
     return Written(write_text(form.text.filled(values)))

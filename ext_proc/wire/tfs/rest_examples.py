@@ -98,4 +98,4 @@ def _objects(value: object) -> list[object]:
 
 
 def _write(form: _Form, message: Draft) -> Written:
-    return Written(write_text(form.text.filled({Gap(DATA): "".join(message.columns[0])})))
+    return Written(write_text(form.text.filled(["".join(message.columns[0])])))

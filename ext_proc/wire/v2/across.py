@@ -6,7 +6,6 @@ docs/decisions/130.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from ext_proc.errors import CallError
 from ext_proc.wire.batch import Member, NotShared, ReplyMismatch, Written
 from ext_proc.wire.call import Call, InferenceProtocol, Verb
-from ext_proc.wire.json_text import DATA, ID, ROWS, SIZE, Gap, Template, unescaped, write_text
+from ext_proc.wire.json_text import DATA, ID, ROWS, SIZE, Template, unescaped, write_text
 from ext_proc.wire.protobuf.fields import len_field, varint
 from ext_proc.wire.v2.grpc_batch import GrpcForm, form_of, read_reply
 from ext_proc.wire.v2.rest_batch import RestForm
@@ -136,7 +135,7 @@ _remembered = lru_cache(2048)(_grpc_form)
 """Calls to one model say the same but for id and data."""
 
 
-def _fillings(text: Template) -> Mapping[Gap, str]:
+def _fillings(text: Template) -> list[str]:
     """Something for each gap, so that the text is JSON."""
     values = {ID: '""', ROWS: "1", SIZE: "0", DATA: ""}
-    return {gap: values[gap.what] for gap in text.gaps}
+    return [values[gap.what] for gap in text.gaps]

@@ -312,21 +312,21 @@ def _request_text(members: Mapping[str, Any], tensors: Sequence[_Said]) -> Templ
 
 def _write(form: RestForm, message: Draft) -> Written:
     its_id = read_text(message.id) if message.id else ""
-    columns, (texts, gaps) = message.columns, form.text
-    parts = [texts[0]]
-    for at, (what, tensor) in enumerate(gaps, 1):
+    columns, gaps = message.columns, form.text.gaps
+    values: list[str] = []
+    for what, tensor in gaps:
         if what == DATA:
-            parts += columns[tensor]
+            values.append("".join(columns[tensor]))
         elif what == ROWS:
-            parts.append(str(message.rows))
+            values.append(str(message.rows))
         elif what == ID:
-            parts.append(its_id)
+            values.append(its_id)
         else:
-            parts.append(str(sum(map(len, columns[tensor]))))
-        parts.append(texts[at])
+            values.append(str(sum(map(len, columns[tensor]))))
+    text = form.text.filled(values)
     if its_id and _ID not in gaps:
-        parts[0] = f'{{"id":{its_id},{parts[0][1:]}'
-    written = write_text("".join(parts))
+        text = f'{{"id":{its_id},{text[1:]}'
+    written = write_text(text)
     blobs = [piece for at, tensor in enumerate(form.tensors) if not tensor.depth for piece in columns[at]]
     body = b"".join([written, *blobs]) if blobs else written
     return Written(body, ((HEADER, str(len(written))),)) if form.told else Written(body)

@@ -13,6 +13,7 @@ import hpack
 
 from ext_proc.contract import PROCESS_METHOD
 from ext_proc.http2.frames import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -23,7 +24,6 @@ from ext_proc.http2.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Flag,
     Setting,
     frame,
     settings_frame,
@@ -107,8 +107,8 @@ def _late(_: int) -> bytes:
     late = (
         frame(RST_STREAM, 0, 1, bytes(4)),
         frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"),
-        frame(PING, Flag.ACK, 0, bytes(8)),
-        frame(SETTINGS, Flag.ACK, 0),
+        frame(PING, ACK, 0, bytes(8)),
+        frame(SETTINGS, ACK, 0),
         frame(DATA, 0, 3),
     )
     return b"".join(late) * 20

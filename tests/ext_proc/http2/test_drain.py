@@ -26,7 +26,7 @@ def test_an_idle_connection_ends_as_soon_as_the_peer_has_heard_of_it() -> None:
     (kind, _, _, last), ping = frames_of(connection.take())
     assert (kind, last[:4]) == (frames.GOAWAY, b"\x7f\xff\xff\xff")
     assert not connection.ended
-    connection.receive(frame(frames.PING, frames.Flag.ACK, 0, ping[3]), 0.0)
+    connection.receive(frame(frames.PING, frames.ACK, 0, ping[3]), 0.0)
     assert goodbyes(frames_of(connection.take())) == [0]
     assert connection.ended
 
@@ -39,7 +39,7 @@ def test_a_stream_that_crosses_the_goodbye_is_served_and_a_later_one_refused() -
     ping = frames_of(connection.take())[-1]
     crossing, later = (OPEN[:8] + bytes([number]) + OPEN[9:] for number in (3, 5))
     connection.receive(crossing, 0.0)
-    connection.receive(frame(frames.PING, frames.Flag.ACK, 0, ping[3]), 0.0)
+    connection.receive(frame(frames.PING, frames.ACK, 0, ping[3]), 0.0)
     assert goodbyes(frames_of(connection.take())) == [3]
     connection.receive(later, 0.0)
     refused = (frames.RST_STREAM, 0, 5, int(frames.ErrorCode.REFUSED_STREAM).to_bytes(4, "big"))
@@ -57,7 +57,7 @@ def test_a_connection_waits_until_the_peer_has_taken_the_last_answer() -> None:
     connection = raw(book.open)
     connection.receive(OPEN, 0.0)
     connection.shut_down()
-    connection.receive(frame(frames.PING, frames.Flag.ACK, 0, frames_of(connection.take())[-1][3]), 0.0)
+    connection.receive(frame(frames.PING, frames.ACK, 0, frames_of(connection.take())[-1][3]), 0.0)
     book.sessions[0].stream.send(bytes(100_000))
     book.sessions[0].stream.finish()
     first = frames_of(connection.take())
@@ -95,11 +95,11 @@ def test_at_the_end_of_grace_what_is_left_is_unavailable() -> None:
 def test_a_ping_of_the_peer_is_not_taken_for_our_own() -> None:
     connection = raw(Book().open)
     ours = b"farewell"
-    connection.receive(frame(frames.PING, frames.Flag.ACK, 0, ours), 0.0)
+    connection.receive(frame(frames.PING, frames.ACK, 0, ours), 0.0)
     assert connection.take() == b""
     connection.shut_down()
     connection.take()
-    connection.receive(frame(frames.PING, frames.Flag.ACK, 0, b"whatever"), 0.0)
+    connection.receive(frame(frames.PING, frames.ACK, 0, b"whatever"), 0.0)
     assert frames_of(connection.take()) == []
     connection.receive(OPEN + frame(frames.DATA, 0, 1, message(b"x")), 0.0)
     assert not connection.ended

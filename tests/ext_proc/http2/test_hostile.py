@@ -238,8 +238,8 @@ def test_streams_that_were_answered_may_be_reset_without_limit() -> None:
         frame(PRIORITY, 0, 1, bytes(5)),
         frame(0x99, 0, 0, b"whatever"),
         frame(GOAWAY, 0, 0, bytes(8)),
-        frame(PING, frames.Flag.ACK, 0, bytes(8)),
-        frame(SETTINGS, frames.Flag.ACK, 0),
+        frame(PING, frames.ACK, 0, bytes(8)),
+        frame(SETTINGS, frames.ACK, 0),
         frame(RST_STREAM, 0, 3, bytes(4)),
         frame(WINDOW_UPDATE, 0, 3, b"\0\0\0\1"),
         frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"),
@@ -399,7 +399,7 @@ def test_a_turn_ends_with_its_time_whatever_its_frames_cost() -> None:
     limits = Limits(turn_seconds=10.0)
     connection = ServerConnection({PATH: Book().open}, lambda: None, limits, lambda: float(next(clock)))
     assert feed(connection, PREFACE + settings_frame({}) + frame(PING, 0, 0, bytes(8)) * 40) > 3
-    assert connection.take().count(frame(PING, frames.Flag.ACK, 0, bytes(8))) == 40
+    assert connection.take().count(frame(PING, frames.ACK, 0, bytes(8))) == 40
 
 
 def test_a_lost_connection_holds_none_of_the_replies_that_waited_for_its_peer() -> None:

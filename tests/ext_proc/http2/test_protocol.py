@@ -9,7 +9,7 @@ from ext_proc.http2.aio.protocol import Http2Protocol
 from ext_proc.http2.aio.turns import Turns
 from ext_proc.http2.client_connection import ClientConnection
 from ext_proc.http2.client_stream import Broken, HttpResponse
-from ext_proc.http2.frames import PING, Flag, frame, settings_frame
+from ext_proc.http2.frames import ACK, PING, frame, settings_frame
 from tests.ext_proc.http2.service import BLOCK
 
 
@@ -95,10 +95,10 @@ async def test_a_connection_that_is_behind_is_not_read_until_it_has_caught_up() 
     pings = frame(PING, 0, 0, bytes(8))
     owner.protocol.data_received(settings_frame({}) + pings * 300)
     assert not transport.reading
-    answered = [b"".join(transport.written).count(frame(PING, Flag.ACK, 0, bytes(8)))]
+    answered = [b"".join(transport.written).count(frame(PING, ACK, 0, bytes(8)))]
     while not transport.reading:
         await asyncio.sleep(0)
-        answered.append(b"".join(transport.written).count(frame(PING, Flag.ACK, 0, bytes(8))))
+        answered.append(b"".join(transport.written).count(frame(PING, ACK, 0, bytes(8))))
     assert answered == sorted(answered)
     assert 0 < answered[0] < 200
     assert answered[-1] == 300

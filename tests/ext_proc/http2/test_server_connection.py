@@ -282,14 +282,14 @@ def test_a_header_block_may_come_in_pieces_and_padded() -> None:
     book = Book()
     connection = raw(book.open)
     padded = b"\x04" + b"\0\0\0\0\x10" + BLOCK[:7] + b"PPPP"
-    flags = frames.Flag.PADDED | frames.Flag.PRIORITY
+    flags = frames.PADDED | frames.HAS_PRIORITY
     connection.receive(frame(frames.HEADERS, flags, 1, padded), 0.0)
     for at in range(7, len(BLOCK)):
         connection.receive(frame(frames.CONTINUATION, 0, 1, BLOCK[at : at + 1]), 0.0)
         if at == 20:
             break
-    connection.receive(frame(frames.CONTINUATION, frames.Flag.END_HEADERS, 1, BLOCK[21:]), 0.0)
-    connection.receive(frame(frames.DATA, frames.Flag.PADDED, 1, b"\x02" + message(b"x") + b"PP"), 0.0)
+    connection.receive(frame(frames.CONTINUATION, frames.END_HEADERS, 1, BLOCK[21:]), 0.0)
+    connection.receive(frame(frames.DATA, frames.PADDED, 1, b"\x02" + message(b"x") + b"PP"), 0.0)
     assert book.what() == ["open", "message"]
 
 

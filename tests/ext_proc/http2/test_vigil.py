@@ -9,6 +9,7 @@ from ext_proc.http2.client_connection import ClientConnection
 from ext_proc.http2.client_stream import Broken, HttpResponse
 from ext_proc.http2.connection import H2Connection
 from ext_proc.http2.frames import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -17,7 +18,6 @@ from ext_proc.http2.frames import (
     PING,
     PREFACE,
     ErrorCode,
-    Flag,
     frame,
     settings_frame,
 )
@@ -52,7 +52,7 @@ class Clock:
 
 
 def pong(connection: H2Connection[Any]) -> None:
-    connection.receive(frame(PING, Flag.ACK, 0, b"still on"), 0.0)
+    connection.receive(frame(PING, ACK, 0, b"still on"), 0.0)
 
 
 @pytest.mark.parametrize("greeting", [b"", PREFACE[:10], PREFACE, PREFACE + settings_frame({})[:5]])

@@ -4,10 +4,11 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -108,37 +109,38 @@ async def known(place: Place, client: object, name: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_every_call_is_one_stream_of_one_connection(place: Place) -> None:
-    server = place.serve()
+@asynccontextmanager
+async def served_by(place: Place, name: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client whose calls this server hears of. It stops at the end."""
+    server = place.serve(name)
     await server.start()
     try:
         async with raw.rest_client(f"http://{place.listen}") as client:
-            await known(place, client, "server")
-            before = place.calls.copy()
-            for _ in range(5):
-                assert await post(client, 60) == {200: 60}
-                await asyncio.sleep(0.5)  # in all longer than Envoy waits for the answer to a PING
-            assert await place.count("upstream_cx_total") == 1
+            await known(place, client, name)
+            yield client
+    finally:
+        await server.stop(5)
+
+
+async def test_every_call_is_one_stream_of_one_connection(place: Place) -> None:
+    async with served_by(place, "server") as client:
+        before = place.calls.copy()
+        for _ in range(5):
+            assert await post(client, 60) == {200: 60}
+            await asyncio.sleep(0.5)  # in all longer than Envoy waits for the answer to a PING
+        assert await place.count("upstream_cx_total") == 1
         made = place.calls - before
         assert (made["server"], made["server opened"]) == (300, 300)
         async with asyncio.timeout(60):
             while place.calls["server ended"] != place.calls["server opened"]:
                 await asyncio.sleep(0.01)
         assert await place.count("upstream_cx_protocol_error") == 0
-    finally:
-        await server.stop(5)
 
 
 async def test_what_envoy_says_of_a_plain_call_is_read_in_one_pass(place: Place) -> None:
-    server = place.serve()
-    await server.start()
-    try:
-        async with raw.rest_client(f"http://{place.listen}") as client:
-            await known(place, client, "server")
-            place.told.clear()
-            await raw.rest(client, PREDICT, b"{}", headers={"authorization": "b" * 5000, "x-empty": ""})
-    finally:
-        await server.stop(5)
+    async with served_by(place, "reader") as client:
+        place.told.clear()
+        await raw.rest(client, PREDICT, b"{}", headers={"authorization": "b" * 5000, "x-empty": ""})
     [message] = place.told
     head, known_head = plain_head(message), head_of(parse(message))
     assert head is not None
