@@ -23,7 +23,7 @@ from typing import Final
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.device import Device, Model
 from ext_proc.batching.queue import BatchQueue
-from ext_proc.batching.waiting import Leaving
+from ext_proc.batching.waiting import Leaving, Waiting
 
 # Of what the device can do: with more to do it never waits, since time that is lost does not come back.
 _BUSY: Final = 0.9
@@ -33,12 +33,14 @@ _LEAD: Final = 0.002  # seconds by which a timer may be late; a call must not be
 class Choice:
     """Chooses among `queues`, which whoever owns them changes; one that has just had a batch is the last of them."""
 
-    __slots__ = ("_arrivals", "_device", "_queues")
+    __slots__ = ("_arrivals", "_device", "_queues", "late_until")
 
     def __init__(self, device: Device, queues: Mapping[BatchQueue, Model], arrivals: Arrivals) -> None:
         self._device = device
         self._queues = queues
         self._arrivals = arrivals
+        self.late_until = -inf
+        """Until when time is short: for a turn since a call was dropped that the device had no time for."""
 
     def next(self, now: float) -> tuple[BatchQueue, Leaving] | None:
         """The queue whose batch leaves next, if one may."""
@@ -74,7 +76,9 @@ class Choice:
     def most_rows(self, queue: BatchQueue, model: Model, now: float) -> int:
         """Rows that its most urgent call leaves time for: a larger batch takes longer."""
         most, slope = queue.settings.max_rows, model.times.slope
-        left = queue.deadline - now - model.cautious(0)
+        left = queue.deadline - now - model.cautious(0) - self._device.switch_to(model)
+        if not self._device.is_free(model):
+            left -= self._device.until_free(now, model)
         if slope <= 0 or left <= 0 or left >= most * slope:  # late in any case: then with all the company there is
             return most
         return max(1, int(left / slope))
@@ -83,10 +87,23 @@ class Choice:
         """When a call of the queue is late, and, where there is room for it, when its next batch may leave."""
         wake = inf
         if (call := queue.earliest()) is not None:
-            wake = model.latest_start(call)
+            wake = self.late_at(call, model, now)
         if self._device.has_room(model):
             wake = min(wake, queue.lag_end, self._urgent_at(queue, model), self._idle_at(queue, model, now))
         return wake
+
+    def late_at(self, call: Waiting, model: Model, now: float) -> float:
+        """When the call cannot be answered in time any more, by what is known now, were it sent alone and next.
+
+        Now or earlier: it cannot. Nothing is known of a model that has had no batch for long: only the deadline counts.
+        """
+        if model.is_stale(now):
+            return call.deadline
+        device = self._device
+        needs = device.switch_to(model) + model.times.expected(call.rows)
+        if not device.is_free(model) and now + device.until_free(now, model) + needs > call.deadline:
+            return now
+        return call.deadline - model.way - needs
 
     def _idle_at(self, queue: BatchQueue, model: Model, now: float) -> float:
         """From when on the device has nothing better to do than its next batch."""
@@ -118,14 +135,16 @@ class Choice:
         if model is not device.last or start >= device.turn_end:
             return slack < self._cost(best) + device.switch_to(other)
         # It has just cost a switch. Under overload somebody is always urgent: going from one to the next would leave
-        # the device nothing but switches. So only where that saves more calls than it costs.
-        first, second = self._cost(best), self._cost(urgent)
-        late = _late(best, start + first, start + second + model.switch_seconds + first)
-        return _late(urgent, start + second, start + first + second) > late
+        # the device nothing but switches. So only where that saves more calls than it costs: those of its own that will
+        # be late, and, where time is short, those that would have been answered during the switch back.
+        first, second, back = self._cost(best), self._cost(urgent), model.switch_seconds
+        cost = float(_late(best, start + first, start + second + back + first))
+        if start < self.late_until:
+            cost += min(len(best), best.settings.max_rows) * back / max(first, 1e-6)
+        return _late(urgent, start + second, start + first + second) > cost
 
-    @staticmethod
-    def _urgent_at(queue: BatchQueue, model: Model) -> float:
-        return queue.deadline - model.cautious(queue.next_rows()) - _LEAD
+    def _urgent_at(self, queue: BatchQueue, model: Model) -> float:
+        return queue.deadline - model.cautious(queue.next_rows()) - self._device.switch_to(model) - _LEAD
 
     def _cost(self, queue: BatchQueue) -> float:
         """Seconds on the device of its next batch."""

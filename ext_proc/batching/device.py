@@ -9,15 +9,21 @@ from ext_proc.batching.batch_time import BatchTimes
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.slots import FixedSlots, GradientSlots, Slots
-from ext_proc.batching.waiting import Batch, Waiting
+from ext_proc.batching.waiting import Batch
 
 # The way to the device and back: until it is known, so much of a batch's time.
 _WAY: Final = 0.2
+_TOO_LONG: Final = 0.5  # share by which way and device may seem to take longer than a batch that took both
 # A batch that was handed over so much of its time before the one before it ended has waited for that one, however long
 # the way is thought to be.
 _WAITED: Final = 0.5
-# A second batch that takes less than this share of what the first one took: that one was not like those to come.
+# The first batch of a model may take many times as long as all others (it compiles, or brings its weights), and even
+# the second. When one of the first few takes less than this share of what each before it did, those are forgotten.
 _COLD: Final = 0.5
+_FEW: Final = 8
+# A model that has had no batch for so many times what one is expected to take is tried, whatever is expected: else
+# nothing would ever tell that it has become faster. So a tenth of the time at most goes to trials.
+_STALE: Final = 10.0
 _NEWS: Final = 0.05  # weight, in the end, of one more batch that had no way in its time
 # So many batches in a row are handed over before the device is free; the next one waits until it is, so that it tells
 # anew how long way and device take together, and the way takes this share of what it tells. One that finds the device
@@ -28,8 +34,9 @@ _LOOK_NEWS: Final = 0.25
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
 _EARLY: Final = 1.25
 # A turn of so many times what its switch costs: at most a fifth of the device's time is lost to switches.
-_TURN: Final = 5.0
-_SWITCH_KEPT: Final = 0.8  # weight of what switches have cost so far when one more is seen
+TURN: Final = 5.0
+_NOISE: Final = 0.1  # share of a batch's constant time that a switch may seem to have saved
+_SWITCH_NEWS: Final = 0.2  # weight, in the end, of what one more switch has cost
 
 
 @dataclass(slots=True, eq=False)
@@ -46,13 +53,17 @@ class Model:
     """Whether its server gathers by itself, as the last call said."""
     way: float = 0.0
     least: float = inf
-    """Seconds that a batch has taken at least that found the device free, until one has waited there."""
+    """Seconds that a batch has taken at least, its way included."""
     followers: int = 0
     """Batches that have waited at the device: those have no way in their times."""
     running: int = 0
+    tried: float = -inf
+    """When its last batch was handed over."""
     queues: dict[Hashable, BatchQueue] = field(default_factory=dict)
     switch: float = 0.0
     """What going over to it from another model has cost, in seconds; noise may bring it below 0."""
+    switches: int = 0
+    """How often that was seen."""
 
     @property
     def switch_seconds(self) -> float:
@@ -67,37 +78,61 @@ class Model:
         """As `expected`: what most batches keep."""
         return self.way + self.times.cautious(rows)
 
-    def latest_start(self, call: Waiting) -> float:
-        """When the call has to be handed over at the latest, alone and to a device that is free."""
-        return call.deadline - self.expected(call.rows)
+    def is_stale(self, now: float) -> bool:
+        """Whether its last batch is so long ago that what is expected of the next one refuses nobody."""
+        return now - self.tried > _STALE * (self.expected(1) + self.switch_seconds)
 
     def found_free(self, rows: int, seconds: float, switch: float, look: float) -> float:
         """A batch that found the device free took so long, of which a switch is thought to be so much; gives what of
         it was not its way.
 
         `look`: the share of what is new in it that is the way's. Until one has waited there a share of the shortest
-        time is taken for the way. The first batch of a model may take many times as long as all others, and is
-        forgotten if it does.
+        time is taken for the way.
         """
-        if not self.followers and seconds - switch < self.least:
-            if self.times.observations == 1 and seconds - switch < _COLD * self.least:
-                self.times = BatchTimes()
-            shorter, self.least = self.way, max(0.0, seconds - switch)
-            self.way = _WAY * self.least
+        own = max(0.0, seconds - switch)
+        self._forget_cold(own)
+        if not self.followers and own < self.least:
+            shorter, self.way = self.way, _WAY * own
             if self.times.observations:
                 self.times.shift(shorter - self.way)
         elif look:
             news = self.times.believed(rows, seconds - switch - self.way) - self.times.expected(rows)
             self.way = max(0.0, self.way + look * news)
+        self.least = min(self.least, own)
         return max(0.0, seconds - self.way)
 
-    def tell_apart(self, rows: int, seconds: float) -> None:
-        """A batch that waited at the device took so long there. Device and way together are known from the others."""
-        self.followers += 1
-        news = max(_NEWS, 1 / self.followers) * (self.times.believed(rows, seconds) - self.times.expected(rows))
-        longer = min(max(news, -self.times.constant), self.way)
-        self.way -= longer
-        self.times.shift(longer)
+    def tell_apart(self, rows: int, seconds: float, handed: float) -> None:
+        """A batch that waited at the device took so long there, and its reply came so long after it was `handed` over.
+
+        Device and way together are known from the others, but they are not longer than that.
+        """
+        if self._forget_cold(seconds + self.way):
+            self.way = min(self.way, _WAY * seconds)
+        else:
+            self.followers += 1
+            news = max(_NEWS, 1 / self.followers) * (self.times.believed(rows, seconds) - self.times.expected(rows))
+            longer = min(max(news, -self.times.constant), self.way)
+            self.way -= longer
+            self.times.shift(longer)
+            if self.expected(rows) - handed > _TOO_LONG * handed:
+                self.way = max(0.0, handed - self.times.expected(rows))
+        self.least = min(self.least, seconds + self.way)
+
+    def switched(self, cost: float) -> None:
+        """Going over to it has cost so much. Less than nothing: then its batches take less than was thought."""
+        self.switches += 1
+        self.switch += max(_SWITCH_NEWS, 1 / self.switches) * (cost - self.switch)
+        least = -_NOISE * self.times.constant
+        if self.switch < least:
+            self.times.shift(self.switch - least)
+            self.switch = least
+
+    def _forget_cold(self, seconds: float) -> bool:
+        """Whether one that took so long shows that all before it were not like those to come; they are forgotten."""
+        if not 0 < self.times.observations < _FEW or seconds >= _COLD * self.least:
+            return False
+        self.times, self.least = BatchTimes(), inf
+        return True
 
     @property
     def own_slots(self) -> int:
@@ -141,6 +176,11 @@ class Running:
         self.started = started
         self.found_free = found_free
         self.server_batches = server_batches
+
+    @property
+    def lasts(self) -> float:
+        """Seconds that it is expected to have the device, its switch included."""
+        return self.model.times.expected(self.batch.rows) + (self.model.switch_seconds if self.switched else 0.0)
 
 
 class Device:
@@ -193,17 +233,17 @@ class Device:
 
     def switch_to(self, model: Model) -> float:
         """Seconds that going over to the model is expected to cost."""
-        return 0.0 if model is self.last else model.switch_seconds
+        return 0.0 if model is self.last or model.server_batches else model.switch_seconds
 
     def until_free(self, now: float, model: Model | None = None) -> float:
         """Seconds until a batch that is handed over now should start; of a `model` that may have slots of its own."""
         if model is not None and model.server_batches:
             own = [one for one in self._running.values() if one.server_batches and one.model is model]
-            ends = [one.started + model.times.expected(one.batch.rows) for one in own if one.started is not None]
+            ends = [one.started + one.lasts for one in own if one.started is not None]
             return max(0.0, min(ends, default=now) - now)
         on_device = [one for one in self._running.values() if not one.server_batches]
-        ends = [one.started + one.model.times.expected(one.batch.rows) for one in on_device if one.started is not None]
-        before = sum(one.model.times.expected(one.batch.rows) for one in on_device if one.started is None)
+        ends = [one.started + one.lasts for one in on_device if one.started is not None]
+        before = sum(one.lasts for one in on_device if one.started is None)
         return max(0.0, min(ends, default=now) - now) + before / self._slots.count
 
     def soon_free(self, model: Model) -> float:
@@ -221,22 +261,24 @@ class Device:
             if one.started is None:
                 return inf
             if one.model.times.observations:
-                expected = one.model.times.expected(one.batch.rows)
+                expected = one.lasts
                 ends = min(ends, one.started + expected - min(_EARLY * one.model.way, expected))
         return ends
 
     def start(self, batch: Batch, model: Model, now: float) -> None:
         """A batch was handed over."""
         free, own = self.is_free(model), model.server_batches
+        begins = now if free else now + self.until_free(now, model)
         started = now + model.way if free else None
         switched = not own and model is not self.last
         self._running[batch.number] = Running(batch, model, switched, self._busy + 1, now, started, free, own)
         model.running += 1
+        model.tried = now
         if not own:
             self._busy += 1
             if model is not self.last:
                 self.last = model
-                self.turn_end = now + _TURN * model.switch_seconds
+                self.turn_end = begins + TURN * model.switch_seconds
 
     def end(self, number: int, now: float, *, answered: bool) -> Running:
         """A batch has ended. What failed says nothing about how long batches take."""
@@ -259,17 +301,17 @@ class Device:
         return next((one for one in waiting if one.model is model), next(iter(waiting), None))
 
     def _observe(self, ended: Running, now: float) -> None:
-        model, rows, times = ended.model, ended.batch.rows, ended.model.times
+        model, rows = ended.model, ended.batch.rows
         assert ended.started is not None
         if ended.found_free:
             switch = model.switch_seconds if ended.switched else 0.0
             look = 0.0 if ended.switched or ended.server_batches else self._in_a_row / _LOOK_EVERY
             seconds = model.found_free(rows, now - ended.handed, switch, _LOOK_NEWS * min(1.0, look))
-            times = model.times
         else:
             seconds = now - ended.started
             if not ended.switched:
-                model.tell_apart(rows, seconds)
+                model.tell_apart(rows, seconds, now - ended.handed)
+        times = model.times
         expected = times.expected(rows)
         if not ended.server_batches:
             self._in_a_row = 0 if ended.found_free else self._in_a_row + 1
@@ -277,6 +319,6 @@ class Device:
         if not ended.switched:
             times.observe(rows, seconds)
         elif times.observations and model.settings.switch_ms is None:
-            model.switch += (1 - _SWITCH_KEPT) * (seconds - expected - model.switch)
+            model.switched(seconds - expected)
         else:
             times.observe(rows, max(0.0, seconds - model.switch_seconds))

@@ -16,7 +16,7 @@ from typing import Final
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.batch_time import BatchTimes
 from ext_proc.batching.choice import Choice
-from ext_proc.batching.device import Device, Model
+from ext_proc.batching.device import TURN, Device, Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, State, Waiting
@@ -85,7 +85,7 @@ class Scheduler:
         call.order = (-call.priority, due, self._came)
         self._came += 1
         effects: list[Effect] = []
-        if self._foreseen(call, model, now) > call.deadline:
+        if call.deadline != inf and self._foreseen(call, model, now) > call.deadline and not model.is_stale(now):
             self._drop(call, Dropped.LATE, now, effects)
             return effects
         if not self._make_room(call, now, effects):
@@ -196,10 +196,9 @@ class Scheduler:
 
     def _foreseen(self, call: Waiting, model: Model, now: float) -> float:
         """When the call should be answered at the latest: after all that is more urgent than it is, in a full batch."""
-        if call.deadline == inf:
-            return now
+        own = self._device.switch_to(model)
         if self._device.is_free(model):
-            return now + model.expected(call.rows)
+            return now + own + model.expected(call.rows)
         before, rows = 0.0, call.rows
         for queue, other in self._queues.items():
             batches = 0
@@ -212,13 +211,14 @@ class Scheduler:
                 batches = calls if queue.alone else int(calls / len(queue) * queue.rows) // model.settings.max_rows
             before += batches * other.times.expected(queue.next_rows()) / self._device.width(other)
         wait = max(model.way, self._device.until_free(now, model))
-        return now + wait + _DOUBT * before + model.times.expected(rows)
+        return now + wait + _DOUBT * before + own + model.times.expected(rows)
 
     def _send_all(self, now: float, effects: list[Effect]) -> None:
         """Sends what may leave now, drops what is late, and sets the next time to look."""
         self._drop_late(now, effects)
         while (choice := self._choice.next(now)) is not None:
             self._send(*choice, now, effects)
+            self._drop_late(now, effects)  # those that this batch leaves no time for
         self._wake = min(
             (self._choice.wake_up(queue, model, now) for queue, model in self._queues.items()), default=inf
         )
@@ -244,10 +244,11 @@ class Scheduler:
         effects.append(Send(batch))
 
     def _drop_late(self, now: float, effects: list[Effect]) -> None:
-        """Drops the calls that cannot be answered in time any more, were they sent alone and at once."""
+        """Drops the calls that cannot be answered in time any more, were they sent alone and next."""
         for queue, model in [*self._queues.items()]:
-            while (call := queue.earliest()) is not None and model.latest_start(call) <= now:
+            while (call := queue.earliest()) is not None and self._choice.late_at(call, model, now) <= now:
                 self._remove(call)
+                self._choice.late_until = now + TURN * model.switch_seconds
                 self._drop(call, Dropped.LATE, now, effects)
 
     def _remove(self, call: Waiting) -> None:

@@ -1,0 +1,113 @@
+"""What a scheduler makes of a device that has too little time, or had: in virtual time, with limits on all calls."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from ext_proc.batching.settings import BatchingSettings, ModelBatching
+from ext_proc.batching.waiting import Dropped
+from ext_proc.planning.simulation import Cost, Simulation
+from tests.ext_proc.batching.calls import call, fixed
+
+BATCH, SWITCH, MAX_ROWS = 0.020, 0.030, 10
+NAMES = ("a", "b", "c")
+
+
+def stalls(at: float, seconds: float) -> Callable[[Simulation], Cost]:
+    """Batches that cost the same, but for one, the first after that time."""
+
+    def cost_of(system: Simulation) -> Cost:
+        left = [seconds]
+        return lambda model, rows: BATCH + (left.pop() if left and system.now >= at else 0.0)
+
+    return cost_of
+
+
+def shared(qps: float, limit: float, seconds: float, *, switch_ms: float | None, stalled: bool = False) -> Simulation:
+    """Three models on one device, called in turn from second 3 on; each has been called by itself before."""
+    models = {name: ModelBatching(max_rows=MAX_ROWS, switch_ms=switch_ms) for name in NAMES}
+    rng = Random(1)
+    system = Simulation(
+        BatchingSettings(models=models), fixed(BATCH), lambda model: SWITCH, lambda: rng.uniform(0.0005, 0.0020)
+    )
+    if stalled:
+        system.cost = stalls(4.0, 0.3)(system)
+    system.arrive(call(name, turn + 0.04 * i) for turn, name in enumerate(NAMES) for i in range(20))
+    arrivals = [3.0 + i / qps for i in range(round(qps * seconds))]
+    system.arrive(call(NAMES[i % len(NAMES)], at, deadline=at + limit) for i, at in enumerate(arrivals))
+    system.run()
+    return system
+
+
+def in_time(system: Simulation, since: float) -> int:
+    """Calls that came since then and were answered by their deadline."""
+    return sum(one.arrived >= since and end <= one.deadline for one, end in system.answered.items())
+
+
+@pytest.mark.parametrize("switch_ms", [30.0, None])
+def test_models_that_fit_a_device_together_are_all_served(switch_ms: float | None) -> None:
+    """Also while nobody knows what a switch costs yet."""
+    system = shared(300.0, 0.390, 6.0, switch_ms=switch_ms)
+    assert in_time(system, 3.0) >= 0.99 * 300 * 6
+
+
+@pytest.mark.parametrize("switch_ms", [30.0, None])
+def test_a_stall_is_over_when_it_is_over(switch_ms: float | None) -> None:
+    """All calls are urgent then; a device that went from one to the next would be late for ever."""
+    system = shared(300.0, 0.390, 8.0, switch_ms=switch_ms, stalled=True)
+    assert in_time(system, 6.0) == 300 * 5
+
+
+def test_with_too_many_calls_for_a_device_it_does_not_go_from_one_model_to_the_next_at_every_batch() -> None:
+    system = shared(600.0, 0.390, 6.0, switch_ms=30.0)
+    models = [batch.model for at, batch in system.sent if at > 4.0]
+    assert sum(one != two for one, two in pairwise(models)) <= len(models) / 4
+    # Six batches in 150 ms are 400 calls a second; each alone, in 50 ms, 200.
+    assert in_time(system, 4.0) >= 380 * 5
+    assert {batch.model for at, batch in system.sent if at > 8.0} == set(NAMES), "and none is forgotten"
+
+
+@pytest.mark.parametrize("qps", [300.0, 450.0, 600.0])
+def test_nothing_is_computed_for_nobody(qps: float) -> None:
+    """A call that will be late is dropped before it is sent: a switch, and what runs already, are part of its wait."""
+    system = shared(qps, 0.250, 6.0, switch_ms=30.0)
+    late = [one for one, end in system.answered.items() if end > one.deadline + 0.005]
+    assert len(late) <= 0.01 * len(system.answered)
+    assert {drop.why for drop in system.dropped.values()} <= {Dropped.LATE}
+
+
+@pytest.mark.parametrize(("slow", "least"), [(1, 385), (2, 290), (4, 90)])
+def test_a_model_that_begins_slowly_is_not_refused_for_ever(slow: int, least: int) -> None:
+    """Its first batches take half a second, what comes after them 20 ms; all its calls have 100 ms."""
+    times = [0.5] * slow
+    system = Simulation(BatchingSettings(), lambda model, rows: times.pop() if times else BATCH, way=lambda: 0.001)
+    system.arrive(call("m", 0.05 * i, deadline=0.05 * i + 0.1) for i in range(400))
+    system.run()
+    assert system.in_time() >= least
+    assert system.in_time() >= 0.95 * len(system.answered) - slow * 3
+
+
+def test_a_model_that_is_too_slow_for_its_callers_takes_a_tenth_of_the_device_at_most() -> None:
+    system = Simulation(BatchingSettings(), fixed(0.5), way=lambda: 0.001)
+    system.arrive(call("m", 0.05 * i, deadline=0.05 * i + 0.1) for i in range(2000))
+    system.run()
+    assert 2 <= len(system.sent) <= 2 + 100 / 5
+    assert system.in_time() == 0
+
+
+def test_a_switch_that_seemed_long_is_tried_again() -> None:
+    """Once, going over to a model took a second; its calls have 200 ms, and the other model always has work."""
+    odd = [1.0]
+    models = {name: ModelBatching(max_rows=MAX_ROWS) for name in "ab"}
+    system = Simulation(
+        BatchingSettings(models=models),
+        fixed(BATCH),
+        lambda model: odd.pop() if odd and model == "b" and system.now > 1.0 else 0.001,
+    )
+    system.arrive(call("a", 0.02 * i, deadline=0.02 * i + 0.2) for i in range(2000))
+    system.arrive(call("b", 0.5 + 0.1 * i, deadline=0.7 + 0.1 * i) for i in range(400))
+    system.run(until=41.0)
+    last = [one for one in system.answered if one.model == "b" and one.arrived > 25.0]
+    assert len(last) > 100
