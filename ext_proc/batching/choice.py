@@ -7,8 +7,10 @@ queue is next:
 - the one that answers most calls for its time on the device, which for the model that ran last is cheaper by what a
   switch costs; so a model keeps the device while others have time to spare;
 - but if the queue with the least slack would be late after it, that one; for as long as the last switch has not paid
-  for itself, only where that saves more calls than it costs. Calls without a limit are ordered by their patience, and
-  so become the most urgent ones at some time: no queue waits for ever.
+  for itself, only where that saves more calls than it costs. Calls without a limit are ordered by their patience;
+- but if the device has not the time for all that waits, whatever the order, the first rule alone, since then everybody
+  is urgent: going from one to the next would leave nothing but switches, and small batches. A model that has had no
+  batch for as long as patience lasts goes before the others then: none waits for ever.
 
 An idle device waits for one more call where calls come so regularly that this one is about to come, and where it would
 gain more than all who wait lose: it would have to wait for the whole batch that has just left without it. Where nobody
@@ -25,22 +27,28 @@ from ext_proc.batching.device import Device, Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.waiting import Leaving, Waiting
 
+# What is foreseen of a queue is wrong by some share of it, and an answer that is late by a little is work for nothing:
+# an overloaded device had better keep its queue shorter than the limits allow.
+DOUBT: Final = 1.25
 # Of what the device can do: with more to do it never waits, since time that is lost does not come back.
 _BUSY: Final = 0.9
+# A model that has had no batch for so many times what one is expected to take, and for as long as patience lasts, is
+# tried, whatever is expected: else nothing would ever tell that it has become faster. So a tenth of the time at most
+# goes to trials.
+_UNTRIED: Final = 10.0
 _LEAD: Final = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
 
 
 class Choice:
     """Chooses among `queues`, which whoever owns them changes; one that has just had a batch is the last of them."""
 
-    __slots__ = ("_arrivals", "_device", "_queues", "late_until")
+    __slots__ = ("_arrivals", "_device", "_patience", "_queues")
 
-    def __init__(self, device: Device, queues: Mapping[BatchQueue, Model], arrivals: Arrivals) -> None:
+    def __init__(self, device: Device, queues: Mapping[BatchQueue, Model], arrivals: Arrivals, patience: float) -> None:
         self._device = device
         self._queues = queues
         self._arrivals = arrivals
-        self.late_until = -inf
-        """Until when time is short: for a turn since a call was dropped that the device had no time for."""
+        self._patience = patience
 
     def next(self, now: float) -> tuple[BatchQueue, Leaving] | None:
         """The queue whose batch leaves next, if one may."""
@@ -92,12 +100,16 @@ class Choice:
             wake = min(wake, queue.lag_end, self._urgent_at(queue, model), self._idle_at(queue, model, now))
         return wake
 
+    def is_untried(self, model: Model, now: float) -> bool:
+        """Whether its last batch is so long ago that what is expected of the next one refuses nobody."""
+        return now - model.tried > self._patience + _UNTRIED * (model.expected(1) + model.switch_seconds)
+
     def late_at(self, call: Waiting, model: Model, now: float) -> float:
         """When the call cannot be answered in time any more, by what is known now, were it sent alone and next.
 
         Now or earlier: it cannot. Nothing is known of a model that has had no batch for long: only the deadline counts.
         """
-        if model.is_stale(now):
+        if self.is_untried(model, now):
             return call.deadline
         device = self._device
         needs = device.switch_to(model) + model.times.expected(call.rows)
@@ -132,16 +144,32 @@ class Choice:
     def _gives_way(self, best: BatchQueue, urgent: BatchQueue, slack: float, start: float) -> bool:
         """Whether the queue that is worth most lets a more urgent one go first, from `start` on."""
         device, model, other = self._device, self._queues[best], self._queues[urgent]
+        if urgent.asks_again:
+            return True
+        if not self._all_in_time(start):
+            return start - other.tried > self._patience
         if model is not device.last or start >= device.turn_end:
             return slack < self._cost(best) + device.switch_to(other)
         # It has just cost a switch. Under overload somebody is always urgent: going from one to the next would leave
-        # the device nothing but switches. So only where that saves more calls than it costs: those of its own that will
-        # be late, and, where time is short, those that would have been answered during the switch back.
-        first, second, back = self._cost(best), self._cost(urgent), model.switch_seconds
-        cost = float(_late(best, start + first, start + second + back + first))
-        if start < self.late_until:
-            cost += min(len(best), best.settings.max_rows) * back / max(first, 1e-6)
-        return _late(urgent, start + second, start + first + second) > cost
+        # the device nothing but switches. So only where that saves more calls than it costs.
+        first, second = self._cost(best), self._cost(urgent)
+        late = _late(best, start + first, start + second + model.switch_seconds + first)
+        return _late(urgent, start + second, start + first + second) > late
+
+    def _all_in_time(self, start: float) -> bool:
+        """Whether the device has time for all that waits, if the queues go by urgency from `start` on.
+
+        With a batch of each, the first call of each must be in time, and with all batches of each the last one.
+        """
+        last, one_each, all_each = self._device.last, 0.0, 0.0
+        for queue, model in sorted(self._queues.items(), key=_due):
+            seconds, switch = model.times.expected(queue.next_rows()), 0.0 if model is last else model.switch_seconds
+            one_each += DOUBT * (seconds + switch)
+            all_each += DOUBT * (seconds * queue.batches() + switch)
+            if not queue.asks_again and (start + one_each > queue.due or start + all_each > queue.latest_due):
+                return False
+            last = model
+        return True
 
     def _urgent_at(self, queue: BatchQueue, model: Model) -> float:
         return queue.deadline - model.cautious(queue.next_rows()) - self._device.switch_to(model) - _LEAD
@@ -160,6 +188,10 @@ class Choice:
         """Calls answered for each second on the device, if all that waits here ran now."""
         seconds = queue.batches() * model.times.expected(queue.next_rows()) + self._device.switch_to(model)
         return len(queue) / max(seconds, 1e-6)
+
+
+def _due(entry: tuple[BatchQueue, Model]) -> float:
+    return entry[0].due
 
 
 def _late(queue: BatchQueue, end: float, later: float) -> int:

@@ -21,9 +21,6 @@ _WAITED: Final = 0.5
 # the second. When one of the first few takes less than this share of what each before it did, those are forgotten.
 _COLD: Final = 0.5
 _FEW: Final = 8
-# A model that has had no batch for so many times what one is expected to take is tried, whatever is expected: else
-# nothing would ever tell that it has become faster. So a tenth of the time at most goes to trials.
-_STALE: Final = 10.0
 _NEWS: Final = 0.05  # weight, in the end, of one more batch that had no way in its time
 # So many batches in a row are handed over before the device is free; the next one waits until it is, so that it tells
 # anew how long way and device take together, and the way takes this share of what it tells. One that finds the device
@@ -34,7 +31,7 @@ _LOOK_NEWS: Final = 0.25
 # the device; one that comes late finds it idle, and nothing would tell that from a batch that takes longer.
 _EARLY: Final = 1.25
 # A turn of so many times what its switch costs: at most a fifth of the device's time is lost to switches.
-TURN: Final = 5.0
+_TURN: Final = 5.0
 _NOISE: Final = 0.1  # share of a batch's constant time that a switch may seem to have saved
 _SWITCH_NEWS: Final = 0.2  # weight, in the end, of what one more switch has cost
 
@@ -77,10 +74,6 @@ class Model:
     def cautious(self, rows: int) -> float:
         """As `expected`: what most batches keep."""
         return self.way + self.times.cautious(rows)
-
-    def is_stale(self, now: float) -> bool:
-        """Whether its last batch is so long ago that what is expected of the next one refuses nobody."""
-        return now - self.tried > _STALE * (self.expected(1) + self.switch_seconds)
 
     def found_free(self, rows: int, seconds: float, switch: float, look: float) -> float:
         """A batch that found the device free took so long, of which a switch is thought to be so much; gives what of
@@ -278,7 +271,7 @@ class Device:
             self._busy += 1
             if model is not self.last:
                 self.last = model
-                self.turn_end = begins + TURN * model.switch_seconds
+                self.turn_end = begins + _TURN * model.switch_seconds
 
     def end(self, number: int, now: float, *, answered: bool) -> Running:
         """A batch has ended. What failed says nothing about how long batches take."""

@@ -95,6 +95,11 @@ class BatchQueue:
         return -inf if self._again else self._dues.peek()[0]
 
     @property
+    def latest_due(self) -> float:
+        """What orders its least important call; -inf where all are asked again."""
+        return self._calls[-1].due if self._calls else -inf
+
+    @property
     def deadline(self) -> float:
         """The earliest deadline; infinite where no call has one."""
         return self._deadlines.peek()[0]
@@ -136,9 +141,10 @@ class BatchQueue:
             return rows
         return next((size for size in self.settings.allowed_rows if size >= rows), rows)
 
-    def calls_before(self, order: tuple[int, float, int]) -> int:
-        """How many calls stand before that place."""
-        return bisect_left(self._calls, order, key=_order)
+    def batches_before(self, order: tuple[int, float, int]) -> int:
+        """How many whole batches the calls make that stand before that place."""
+        calls = bisect_left(self._calls, order, key=_order)
+        return calls if self.alone else int(calls / len(self) * self.rows) // self.settings.max_rows
 
     def add(self, call: Waiting) -> None:
         """A call joins, at its place."""

@@ -15,8 +15,8 @@ from typing import Final
 
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.batch_time import BatchTimes
-from ext_proc.batching.choice import Choice
-from ext_proc.batching.device import TURN, Device, Model
+from ext_proc.batching.choice import DOUBT, Choice
+from ext_proc.batching.device import Device, Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, State, Waiting
@@ -25,9 +25,6 @@ MAX_KEYS: Final = 256
 """Most keys of one model whose calls are gathered at once; calls of any further key go alone."""
 MAX_MODELS: Final = 10_000
 """Most models whose batch times are remembered."""
-# What is foreseen of a queue is wrong by some share of it, and an answer that is late by a little is work for nothing:
-# an overloaded device had better keep its queue shorter than the limits allow.
-_DOUBT: Final = 1.25
 _LEAST_RETRY: Final = 0.05  # seconds; nobody is told to come back earlier
 
 
@@ -42,7 +39,7 @@ class Scheduler:
         self._models: dict[str, Model] = {}
         self._queues: dict[BatchQueue, Model] = {}  # those with calls; which has just had a batch is the last
         self._arrivals = Arrivals()
-        self._choice = Choice(self._device, self._queues, self._arrivals)
+        self._choice = Choice(self._device, self._queues, self._arrivals, self._patience)
         self._came = 0
         self._sent = 0
         self._wake = inf
@@ -85,7 +82,8 @@ class Scheduler:
         call.order = (-call.priority, due, self._came)
         self._came += 1
         effects: list[Effect] = []
-        if call.deadline != inf and self._foreseen(call, model, now) > call.deadline and not model.is_stale(now):
+        late = call.deadline != inf and self._foreseen(call, model, now) > call.deadline
+        if late and not self._choice.is_untried(model, now):
             self._drop(call, Dropped.LATE, now, effects)
             return effects
         if not self._make_room(call, now, effects):
@@ -201,17 +199,17 @@ class Scheduler:
             return now + own + model.expected(call.rows)
         before, rows = 0.0, call.rows
         for queue, other in self._queues.items():
-            batches = 0
             if other is not model:
-                shared = not (model.server_batches or other.server_batches)
-                batches = queue.batches() if shared and queue.due < call.due else 0
-            elif queue.key == call.key or queue.alone:
+                if model.server_batches or other.server_batches:
+                    continue
+            elif queue.key == call.key:
                 rows = rows if call.key is None else max(rows, min(rows + queue.rows, model.settings.max_rows))
-                calls = queue.calls_before(call.order)
-                batches = calls if queue.alone else int(calls / len(queue) * queue.rows) // model.settings.max_rows
+            elif not queue.alone:
+                continue
+            batches = queue.batches_before(call.order)
             before += batches * other.times.expected(queue.next_rows()) / self._device.width(other)
         wait = max(model.way, self._device.until_free(now, model))
-        return now + wait + _DOUBT * before + own + model.times.expected(rows)
+        return now + wait + DOUBT * before + own + model.times.expected(rows)
 
     def _send_all(self, now: float, effects: list[Effect]) -> None:
         """Sends what may leave now, drops what is late, and sets the next time to look."""
@@ -248,7 +246,6 @@ class Scheduler:
         for queue, model in [*self._queues.items()]:
             while (call := queue.earliest()) is not None and self._choice.late_at(call, model, now) <= now:
                 self._remove(call)
-                self._choice.late_until = now + TURN * model.switch_seconds
                 self._drop(call, Dropped.LATE, now, effects)
 
     def _remove(self, call: Waiting) -> None:

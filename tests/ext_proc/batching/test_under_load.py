@@ -57,7 +57,7 @@ def test_models_that_fit_a_device_together_are_all_served(switch_ms: float | Non
 def test_a_stall_is_over_when_it_is_over(switch_ms: float | None) -> None:
     """All calls are urgent then; a device that went from one to the next would be late for ever."""
     system = shared(300.0, 0.390, 8.0, switch_ms=switch_ms, stalled=True)
-    assert in_time(system, 6.0) == 300 * 5
+    assert in_time(system, 4.6) == round(300 * 6.4)
 
 
 def test_with_too_many_calls_for_a_device_it_does_not_go_from_one_model_to_the_next_at_every_batch() -> None:
@@ -78,7 +78,7 @@ def test_nothing_is_computed_for_nobody(qps: float) -> None:
     assert {drop.why for drop in system.dropped.values()} <= {Dropped.LATE}
 
 
-@pytest.mark.parametrize(("slow", "least"), [(1, 385), (2, 290), (4, 90)])
+@pytest.mark.parametrize(("slow", "least"), [(1, 385), (2, 260), (3, 130)])
 def test_a_model_that_begins_slowly_is_not_refused_for_ever(slow: int, least: int) -> None:
     """Its first batches take half a second, what comes after them 20 ms; all its calls have 100 ms."""
     times = [0.5] * slow
@@ -93,7 +93,7 @@ def test_a_model_that_is_too_slow_for_its_callers_takes_a_tenth_of_the_device_at
     system = Simulation(BatchingSettings(), fixed(0.5), way=lambda: 0.001)
     system.arrive(call("m", 0.05 * i, deadline=0.05 * i + 0.1) for i in range(2000))
     system.run()
-    assert 2 <= len(system.sent) <= 2 + 100 / 5
+    assert 10 <= len(system.sent) <= 2 + 100 / 5
     assert system.in_time() == 0
 
 
@@ -111,3 +111,34 @@ def test_a_switch_that_seemed_long_is_tried_again() -> None:
     system.run(until=41.0)
     last = [one for one in system.answered if one.model == "b" and one.arrived > 25.0]
     assert len(last) > 100
+
+
+def test_work_that_can_wait_refuses_no_call_that_cannot() -> None:
+    """While the device has a batch of the one and much more of it waits, the other's call goes next, and is in time."""
+    models = {name: ModelBatching(max_rows=1, switch_ms=0) for name in "ab"}
+    system = Simulation(BatchingSettings(models=models), fixed(BATCH))
+    system.arrive(call(name, at) for name, at in (("b", 0.0), ("a", 0.5)))
+    urgent = call("b", 1.001, deadline=1.090)
+    system.arrive([*(call("a", 1.0, deadline=6.0) for _ in range(100)), urgent])
+    system.run()
+    assert not system.dropped
+    assert system.answered[urgent] <= urgent.deadline
+
+
+def test_models_of_unlike_costs_and_limits_share_a_device_that_is_nearly_full() -> None:
+    """Batches of 6 to 66 ms, limits of 0.2 to 1.3 s, 0.95 of what full batches would allow."""
+    base = {"a": 0.010, "b": 0.010, "c": 0.050, "d": 0.006, "e": 0.020}
+    slope = {"a": 0.0, "b": 0.0, "c": 0.0005, "d": 0.0005, "e": 0.0005}
+    limits = {"a": 0.33, "b": 0.332, "c": 0.33, "d": 0.204, "e": 1.326}
+    models = {name: ModelBatching(max_rows=32, switch_ms=2) for name in base}
+    rng = Random(1)
+    system = Simulation(
+        BatchingSettings(models=models), lambda model, rows: base[model] + slope[model] * rows, lambda model: 0.002
+    )
+    names = sorted(base)
+    for i in range(4224):
+        name, at = names[i % 5], i / 1056
+        system.arrive([call(name, at, deadline=at + limits[name] * rng.choice([0.5, 1.0, 2.0]))])
+    system.run()
+    assert system.in_time() >= 0.88 * 4224
+    assert system.in_time() >= 0.98 * len(system.answered)
