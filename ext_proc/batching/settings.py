@@ -151,8 +151,8 @@ class BatchingSettings(Settings):
     )
     patience_ms: Annotated[float, Field(gt=0, le=3_600_000, allow_inf_nan=False)] = Field(
         1000.0,
-        description="Order of calls without a limit: as if theirs were this long. No limit is enforced on them. Where the "
-        "device has too little time, each model has a batch as often.",
+        description="Order of calls without a limit: as if theirs were this long. No limit is enforced on them. Where "
+        "the device has too little time, each model has a batch as often.",
     )
     batch_seconds: float = Field(
         60.0, gt=0, le=3600, description="Longest time that the model server may take over one batch."
