@@ -20,6 +20,11 @@ _GAP_PER_MODEL = 1e-4
 """And for each model of the table: what Envoy's main thread does for it, 20 us, is a fifth of its time at most."""
 
 
+_FOUND = 0.5
+"""Seconds until Envoy finds a server that was away, at the latest: it looks for it each tenth of a second. What the map
+of the one before says must hold until then, since calls that are not known have nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """One model: `forms` are bits, one for each form in which calls for it come; the caller knows which."""
@@ -55,8 +60,8 @@ class Pace:
         """When the next look is due."""
 
     def start(self, now: float) -> None:
-        """The first look is after `seconds`."""
-        self.wake_up = self._later(now)
+        """The first look is after `seconds`, and late enough for Envoy to have found the server that has started."""
+        self.wake_up = now + max(self._seconds, _FOUND)
 
     def hurry(self, now: float) -> None:
         """Something of the table holds no more."""
