@@ -18,8 +18,6 @@ _GAP = 0.1
 """Seconds between two tables at least: Envoy's file watch takes as long."""
 _GAP_PER_MODEL = 1e-4
 """And for each model of the table: what Envoy's main thread does for it, 20 us, is a fifth of its time at most."""
-
-
 _FOUND = 0.5
 """Seconds until Envoy finds a server that was away, at the latest: it looks for it each tenth of a second. What the map
 of the one before says must hold until then, since calls that are not known have nobody."""

@@ -84,9 +84,8 @@ class Choice:
     def most_rows(self, queue: BatchQueue, model: Model, now: float) -> int:
         """Rows that its most urgent call leaves time for: a larger batch takes longer."""
         most, slope = queue.settings.max_rows, model.times.slope
-        left = queue.deadline - now - model.cautious(0) - self._device.switch_to(model)
-        if not self._device.is_free(model):
-            left -= self._device.until_free(now, model)
+        start = now + self._device.until_free(now, model) + self._device.switch_to(model)
+        left = queue.deadline - start - model.cautious(0)
         if slope <= 0 or left <= 0 or left >= most * slope:  # late in any case: then with all the company there is
             return most
         return max(1, int(left / slope))
@@ -111,11 +110,8 @@ class Choice:
         """
         if self.is_untried(model, now):
             return call.deadline
-        device = self._device
-        needs = device.switch_to(model) + model.times.expected(call.rows)
-        if not device.is_free(model) and now + device.until_free(now, model) + needs > call.deadline:
-            return now
-        return call.deadline - model.way - needs
+        start = call.deadline - self._device.switch_to(model) - model.times.expected(call.rows)
+        return now if now + self._device.until_free(now, model) > start else start - model.way
 
     def _idle_at(self, queue: BatchQueue, model: Model, now: float) -> float:
         """From when on the device has nothing better to do than its next batch."""

@@ -230,10 +230,13 @@ class Device:
 
     def until_free(self, now: float, model: Model | None = None) -> float:
         """Seconds until a batch that is handed over now should start; of a `model` that may have slots of its own."""
-        if model is not None and model.server_batches:
-            own = [one for one in self._running.values() if one.server_batches and one.model is model]
-            ends = [one.started + one.lasts for one in own if one.started is not None]
-            return max(0.0, min(ends, default=now) - now)
+        if model is not None:
+            if self.is_free(model):
+                return 0.0
+            if model.server_batches:
+                own = [one for one in self._running.values() if one.server_batches and one.model is model]
+                ends = [one.started + one.lasts for one in own if one.started is not None]
+                return max(0.0, min(ends, default=now) - now)
         on_device = [one for one in self._running.values() if not one.server_batches]
         ends = [one.started + one.lasts for one in on_device if one.started is not None]
         before = sum(one.lasts for one in on_device if one.started is None)
@@ -261,17 +264,16 @@ class Device:
     def start(self, batch: Batch, model: Model, now: float) -> None:
         """A batch was handed over."""
         free, own = self.is_free(model), model.server_batches
-        begins = now if free else now + self.until_free(now, model)
         started = now + model.way if free else None
         switched = not own and model is not self.last
+        if switched:
+            self.last = model
+            self.turn_end = now + self.until_free(now, model) + _TURN * model.switch_seconds
         self._running[batch.number] = Running(batch, model, switched, self._busy + 1, now, started, free, own)
         model.running += 1
         model.tried = now
         if not own:
             self._busy += 1
-            if model is not self.last:
-                self.last = model
-                self.turn_end = begins + _TURN * model.switch_seconds
 
     def end(self, number: int, now: float, *, answered: bool) -> Running:
         """A batch has ended. What failed says nothing about how long batches take."""

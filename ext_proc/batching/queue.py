@@ -97,7 +97,8 @@ class BatchQueue:
     @property
     def latest_due(self) -> float:
         """What orders its least important call; -inf where all are asked again."""
-        return self._calls[-1].due if self._calls else -inf
+        last = self.last
+        return -inf if last is None else last.due
 
     @property
     def deadline(self) -> float:

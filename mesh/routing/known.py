@@ -129,7 +129,7 @@ class KnownModels:
             self._pace.hurry(now)
 
     def start(self, now: float) -> None:
-        """The first look is after `seconds`: by then nodes have told what they hold."""
+        """See `Pace.start`; by the first look nodes have told what they hold."""
         self._pace.start(now)
 
     def look(self, now: float) -> Iterator[None]:

@@ -1,6 +1,5 @@
 """What a scheduler makes of a device that has too little time, or had: in virtual time, with limits on all calls."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 
@@ -15,14 +14,10 @@ BATCH, SWITCH, MAX_ROWS = 0.020, 0.030, 10
 NAMES = ("a", "b", "c")
 
 
-def stalls(at: float, seconds: float) -> Callable[[Simulation], Cost]:
+def stalls(system: Simulation, at: float, seconds: float) -> Cost:
     """Batches that cost the same, but for one, the first after that time."""
-
-    def cost_of(system: Simulation) -> Cost:
-        left = [seconds]
-        return lambda model, rows: BATCH + (left.pop() if left and system.now >= at else 0.0)
-
-    return cost_of
+    left = [seconds]
+    return lambda model, rows: BATCH + (left.pop() if left and system.now >= at else 0.0)
 
 
 def shared(qps: float, limit: float, seconds: float, *, switch_ms: float | None, stalled: bool = False) -> Simulation:
@@ -33,7 +28,7 @@ def shared(qps: float, limit: float, seconds: float, *, switch_ms: float | None,
         BatchingSettings(models=models), fixed(BATCH), lambda model: SWITCH, lambda: rng.uniform(0.0005, 0.0020)
     )
     if stalled:
-        system.cost = stalls(4.0, 0.3)(system)
+        system.cost = stalls(system, 4.0, 0.3)
     system.arrive(call(name, turn + 0.04 * i) for turn, name in enumerate(NAMES) for i in range(20))
     arrivals = [3.0 + i / qps for i in range(round(qps * seconds))]
     system.arrive(call(NAMES[i % len(NAMES)], at, deadline=at + limit) for i, at in enumerate(arrivals))

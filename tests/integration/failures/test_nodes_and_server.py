@@ -16,6 +16,7 @@ from integration.stack.stack import Stack
 from tests.integration import calls
 from tests.integration.conftest import BY_THE_RING, NODES, need_envoy, owner
 from tests.integration.kinds import more_known
+from tests.integration.known.asked import asked
 from tests.integration.load import steady_grpc, steady_rest
 from tests.integration.raw import channel, rest, rest_client, unary
 
@@ -49,12 +50,6 @@ async def until(true: Callable[[dict[str, object]], bool], stack: Stack[Embedded
     async with asyncio.timeout(60):
         while not true(await stack.edge.status()):
             await asyncio.sleep(0.02)
-
-
-async def decided(stack: Stack[EmbeddedNode]) -> int:
-    """Calls that asked the server."""
-    outcomes: dict[str, int] = (await stack.edge.status())["calls"]
-    return sum(outcomes.values()) - outcomes.get("known", 0)
 
 
 async def restart_server(stack: Stack[EmbeddedNode]) -> None:
@@ -177,7 +172,7 @@ async def test_the_server_is_killed_and_restarted_under_load(stack: Stack[Embedd
         await on_their_way(stack)
         if is_known(stack):
             before = -1
-            while before != (before := await decided(stack)):  # until the map has all of them, in both forms
+            while before != (before := await asked(stack.edge)):  # until the map has all of them, in both forms
                 for kind in (rest_calls, grpc_calls):
                     await kind.more(2 * len(names))
         stack.edge.server.kill()
