@@ -85,5 +85,5 @@ class BatchTimes:
             slope = max(0.0, (self._w * self._xy - self._x * self._y) / spread)
         constant = (self._y - slope * self._x) / self._w
         if constant < 0:
-            constant, slope = 0.0, self._xy / self._xx
+            constant, slope = 0.0, max(0.0, self._xy / self._xx)
         self._constant, self._slope = constant, slope

@@ -1,11 +1,12 @@
 """The choice: which of the queues that wait for a device has the next batch, and when it leaves.
 
-A batch leaves when the device has an idle slot, or is about to have one; while it has none, one may be handed over
-ahead of time if it is full, if its most urgent member cannot wait, or if a member's time for company is over. Which
-queue is next:
+A batch leaves when the device has an idle slot, or is about to have one. While it has none, and one model has it to
+itself, a batch may be handed over ahead of time if it is full, if its most urgent member cannot wait, or if a member's
+time for company is over; of several models nobody knows so early which one had better be next. Which queue is next:
 
 - the one that answers most calls for its time on the device, which for the model that ran last is cheaper by what a
-  switch costs; so a model keeps the device while others have time to spare;
+  switch costs; so a model keeps the device while others have time to spare. A full batch counts several times, since
+  only smaller ones gain by waiting. A queue whose first call has a higher priority goes before all that is below it;
 - but if the queue with the least slack would be late after it, that one; for as long as the last switch has not paid
   for itself, only where that saves more calls than it costs. Calls without a limit are ordered by their patience;
 - but if the device has not the time for all that waits, whatever the order, the first rule alone, since then everybody
@@ -36,6 +37,8 @@ _BUSY: Final = 0.9
 # tried, whatever is expected: else nothing would ever tell that it has become faster. So a tenth of the time at most
 # goes to trials.
 _UNTRIED: Final = 10.0
+# A full batch is worth so many times what its calls are: it gains nothing by waiting, while others gain company.
+_FULL: Final = 4.0
 _LEAD: Final = 0.002  # seconds by which a timer may be late; a call must not be dropped for it
 
 
@@ -55,16 +58,22 @@ class Choice:
         device = self._device
         urgent: BatchQueue | None = None
         best: BatchQueue | None = None
-        why, least, most = Leaving.URGENT, inf, -1.0
+        why, least, most, first = Leaving.URGENT, inf, -1.0, 0
         wait = device.until_free(now) if device.all_busy else 0.0
         for queue, model in self._queues.items():
-            if not (device.is_free(model) or device.has_room(model)):
+            if model.server_batches:  # slots of its own: it has nothing to do with the others
+                if device.is_free(model):
+                    return queue, Leaving.IDLE
+                continue
+            if not self._may_leave(model, now):
                 continue
             if (slack := self._slack(queue, model, now) - wait) < least:
                 urgent, least = queue, slack
-            reason = self.reason(queue, model, now)
-            if reason is not None and (worth := self._worth(queue, model)) > most:
-                best, most, why = queue, worth, reason
+            if (reason := self.reason(queue, model, now)) is None:
+                continue
+            priority, worth = queue.priority, self._worth(queue, model)
+            if best is None or priority > first or (priority == first and worth > most):
+                best, first, most, why = queue, priority, worth, reason
         if best is None or urgent is None:
             return None
         if best is not urgent and self._gives_way(best, urgent, least, now + wait):
@@ -96,7 +105,9 @@ class Choice:
         if (call := queue.earliest()) is not None:
             wake = self.late_at(call, model, now)
         if self._device.has_room(model):
-            wake = min(wake, queue.lag_end, self._urgent_at(queue, model), self._idle_at(queue, model, now))
+            wake = min(wake, self._idle_at(queue, model, now))
+            if not self._is_shared(now):
+                wake = min(wake, queue.lag_end, self._urgent_at(queue, model))
         return wake
 
     def is_untried(self, model: Model, now: float) -> bool:
@@ -116,15 +127,17 @@ class Choice:
     def _idle_at(self, queue: BatchQueue, model: Model, now: float) -> float:
         """From when on the device has nothing better to do than its next batch."""
         at = now if self._device.is_free(model) else self._device.soon_free(model)
-        if at == inf or not self._tells_next(queue, model):
+        if at == inf or not self._tells_next(queue, model, now):
             return at
         if at > now:  # whoever is known not to come until then is not waited for
             return now if self._arrivals.soonest > at and not self._gains_by_company(queue, model, at) else at
         return self._arrivals.latest if self._gains_by_company(queue, model, now) else at
 
-    def _tells_next(self, queue: BatchQueue, model: Model) -> bool:
+    def _tells_next(self, queue: BatchQueue, model: Model, now: float) -> bool:
         """Whether the next call is known, and only those of this queue have to do with when its batch leaves."""
         if len(self._queues) > 1 or self._device.width(model) > 1:  # others lose by a wait, or it would be for less
+            return False
+        if self._is_shared(now):
             return False
         most, arrivals = queue.settings.max_rows, self._arrivals
         return arrivals.tell_next(queue) and arrivals.rows * model.expected(most) <= _BUSY * most * arrivals.gap
@@ -142,6 +155,8 @@ class Choice:
         device, model, other = self._device, self._queues[best], self._queues[urgent]
         if urgent.asks_again:
             return True
+        if self._is_trial(model):
+            return False
         if not self._all_in_time(start):
             return start - other.tried > self._patience
         if model is not device.last or start >= device.turn_end:
@@ -159,13 +174,31 @@ class Choice:
         """
         last, one_each, all_each = self._device.last, 0.0, 0.0
         for queue, model in sorted(self._queues.items(), key=_due):
+            if model.server_batches:
+                continue
             seconds, switch = model.times.expected(queue.next_rows()), 0.0 if model is last else model.switch_seconds
-            one_each += DOUBT * (seconds + switch)
-            all_each += DOUBT * (seconds * queue.batches() + switch)
+            share = DOUBT / self._device.width(model)
+            one_each += share * (seconds + switch)
+            all_each += share * (seconds * queue.batches() + switch)
             if not queue.asks_again and (start + one_each > queue.due or start + all_each > queue.latest_due):
                 return False
             last = model
         return True
+
+    def _may_leave(self, model: Model, now: float) -> bool:
+        """Whether there is room for a batch of it; on a device of several models not long before it would run."""
+        device = self._device
+        if device.is_free(model):
+            return True
+        return device.has_room(model) and (not self._is_shared(now) or device.soon_free(model) <= now)
+
+    def _is_shared(self, now: float) -> bool:
+        """Whether several models have had batches lately: what is handed over now is ahead of all that comes later."""
+        return now - self._device.switched_at < self._patience
+
+    def _is_trial(self, model: Model) -> bool:
+        """Whether its next batch would be the first that tells what a switch to it costs."""
+        return model is self._device.last and not model.has_stayed and model.settings.switch_ms is None
 
     def _urgent_at(self, queue: BatchQueue, model: Model) -> float:
         return queue.deadline - model.cautious(queue.next_rows()) - self._device.switch_to(model) - _LEAD
@@ -181,9 +214,12 @@ class Choice:
         return queue.due - now - needs - _LEAD
 
     def _worth(self, queue: BatchQueue, model: Model) -> float:
-        """Calls answered for each second on the device, if all that waits here ran now."""
+        """Calls answered for each second on the device, if all that waits here ran now; weighted."""
+        if self._is_trial(model):
+            return inf
         seconds = queue.batches() * model.times.expected(queue.next_rows()) + self._device.switch_to(model)
-        return len(queue) / max(seconds, 1e-6)
+        worth = len(queue) / max(seconds, 1e-6)
+        return _FULL * worth if queue.full else worth
 
 
 def _due(entry: tuple[BatchQueue, Model]) -> float:

@@ -13,6 +13,7 @@ from ext_proc.batching.waiting import Batch
 
 # The way to the device and back: until it is known, so much of a batch's time.
 _WAY: Final = 0.2
+_REFUTED: Final = 0.5  # and where that cannot be, since a whole batch took no longer
 _TOO_LONG: Final = 0.5  # share by which way and device may seem to take longer than a batch that took both
 # A batch that was handed over so much of its time before the one before it ended has waited for that one, however long
 # the way is thought to be.
@@ -61,6 +62,10 @@ class Model:
     """What going over to it from another model has cost, in seconds; noise may bring it below 0."""
     switches: int = 0
     """How often that was seen."""
+    has_found_free: bool = False
+    """Whether one has found the device free that was no switch: else nobody knows which of both took the time."""
+    has_stayed: bool = False
+    """Whether a batch of it was ever handed over after another one of its own: only that tells what a switch is."""
 
     @property
     def switch_seconds(self) -> float:
@@ -92,7 +97,9 @@ class Model:
             news = self.times.believed(rows, seconds - switch - self.way) - self.times.expected(rows)
             self.way = max(0.0, self.way + look * news)
         self.least = min(self.least, own)
-        return max(0.0, seconds - self.way)
+        if self.way >= seconds:
+            self.way = _REFUTED * seconds
+        return seconds - self.way
 
     def tell_apart(self, rows: int, seconds: float, handed: float) -> None:
         """A batch that waited at the device took so long there, and its reply came so long after it was `handed` over.
@@ -105,8 +112,11 @@ class Model:
             self.followers += 1
             news = max(_NEWS, 1 / self.followers) * (self.times.believed(rows, seconds) - self.times.expected(rows))
             longer = min(max(news, -self.times.constant), self.way)
-            self.way -= longer
             self.times.shift(longer)
+            if longer < 0 and not self.has_found_free:
+                self.switch -= longer
+            else:
+                self.way -= longer
             if self.expected(rows) - handed > _TOO_LONG * handed:
                 self.way = max(0.0, handed - self.times.expected(rows))
         self.least = min(self.least, seconds + self.way)
@@ -124,7 +134,7 @@ class Model:
         """Whether one that took so long shows that all before it were not like those to come; they are forgotten."""
         if not 0 < self.times.observations < _FEW or seconds >= _COLD * self.least:
             return False
-        self.times, self.least = BatchTimes(), inf
+        self.times, self.least, self.switches = BatchTimes(), inf, 0
         return True
 
     @property
@@ -185,10 +195,13 @@ class Device:
         self._running: dict[int, Running] = {}
         self._busy = 0
         self._in_a_row = 0  # batches that have waited there since one found it free
+        self._unsure = 0  # of them those that have waited only if the way is no longer than it is thought to be
         self.last: Model | None = None
         """The model whose batch was handed over last."""
         self.turn_end = -inf
         """Until when its switch has not paid for itself."""
+        self.switched_at = -inf
+        """When a batch of another model than the one before was handed over."""
 
     @property
     def slots(self) -> int:
@@ -220,6 +233,8 @@ class Device:
     def has_room(self, model: Model) -> bool:
         """Whether one of the model may be handed over all the same, to run after another one."""
         if model.server_batches:
+            return False
+        if self._unsure >= _LOOK_EVERY:
             return False
         most = inf if model.settings.slots is None else model.settings.slots + self._ahead
         return self._busy < self._slots.count + self._ahead and model.running < most
@@ -267,8 +282,11 @@ class Device:
         started = now + model.way if free else None
         switched = not own and model is not self.last
         if switched:
+            self.switched_at = now if self.last is not None else -inf
             self.last = model
             self.turn_end = now + self.until_free(now, model) + _TURN * model.switch_seconds
+        elif not own:
+            model.has_stayed = True
         self._running[batch.number] = Running(batch, model, switched, self._busy + 1, now, started, free, own)
         model.running += 1
         model.tried = now
@@ -288,6 +306,8 @@ class Device:
                 waited, other = now - follower.handed, follower.model
                 sure = waited >= _WAITED * other.expected(follower.batch.rows)
                 follower.started = now if sure else max(now, follower.handed + other.way)
+                if not sure and self._slots.count == 1:  # beside others the wait is short in any case
+                    self._unsure += 1
         return ended
 
     def _follower(self, model: Model) -> Running | None:
@@ -301,15 +321,17 @@ class Device:
         if ended.found_free:
             switch = model.switch_seconds if ended.switched else 0.0
             look = 0.0 if ended.switched or ended.server_batches else self._in_a_row / _LOOK_EVERY
+            model.has_found_free = model.has_found_free or not ended.switched
             seconds = model.found_free(rows, now - ended.handed, switch, _LOOK_NEWS * min(1.0, look))
         else:
-            seconds = now - ended.started
+            seconds = max(0.0, now - ended.started)
             if not ended.switched:
                 model.tell_apart(rows, seconds, now - ended.handed)
         times = model.times
         expected = times.expected(rows)
         if not ended.server_batches:
             self._in_a_row = 0 if ended.found_free else self._in_a_row + 1
+            self._unsure = 0 if ended.found_free else self._unsure
             self._slots.observe(ended.beside, expected, seconds)
         if not ended.switched:
             times.observe(rows, seconds)

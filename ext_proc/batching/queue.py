@@ -85,6 +85,11 @@ class BatchQueue:
         return self._calls[-1] if self._calls else None
 
     @property
+    def priority(self) -> int:
+        """The highest of its calls; groups that are asked again do not count."""
+        return -self._calls[0].order[0] if self._calls else 0
+
+    @property
     def asks_again(self) -> bool:
         """Whether the next batch is a group that was in one before."""
         return bool(self._again)

@@ -134,7 +134,7 @@ class Scheduler:
         ended = self._device.end(number, now, answered=False)
         left = [call for call in ended.batch.members if call.state is State.SENT]
         for call in left:
-            if call.deadline < now + ended.model.expected(call.rows):
+            if self._choice.late_at(call, ended.model, now) <= now:
                 self._drop(call, Dropped.LATE, now, effects)
         left = [call for call in left if call.state is State.SENT]
         size = max(1, ceil(len(left) / groups))

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "known-map": "integration.bench.known_map.benchmark",
     "mesh": "integration.bench.mesh.benchmark",
     "routing": "integration.bench.routing.benchmark",
+    "scheduling": "integration.bench.scheduling.benchmark",
     "whatif": "integration.bench.whatif.benchmark",
 }
 

@@ -5,10 +5,11 @@ from random import Random
 
 import pytest
 
+from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
-from ext_proc.batching.waiting import Dropped
+from ext_proc.batching.waiting import Dropped, Effect, Send
 from ext_proc.planning.simulation import Cost, Simulation
-from tests.ext_proc.batching.calls import call, fixed
+from tests.ext_proc.batching.calls import by_server, call, fixed
 
 BATCH, SWITCH, MAX_ROWS = 0.020, 0.030, 10
 NAMES = ("a", "b", "c")
@@ -137,3 +138,97 @@ def test_models_of_unlike_costs_and_limits_share_a_device_that_is_nearly_full() 
     system.run()
     assert system.in_time() >= 0.88 * 4224
     assert system.in_time() >= 0.98 * len(system.answered)
+
+
+def test_short_limits_are_kept_beside_long_batches() -> None:
+    """Two models of 80 ms a batch, switch included, and one of 10 whose calls have 110: none of theirs goes ahead."""
+    base, most = {"a": 0.050, "b": 0.050, "c": 0.010}, {"a": 4, "b": 4, "c": 32}
+    models = {name: ModelBatching(max_rows=most[name]) for name in NAMES}
+    system = Simulation(BatchingSettings(models=models), lambda model, rows: base[model], lambda model: SWITCH)
+    rng = Random(1)
+    for name, qps, limit in (("a", 28.0, 0.67), ("b", 14.0, 3.0), ("c", 980.0, 0.11)):
+        at = 0.0
+        while (at := at + rng.expovariate(qps)) < 6.0:
+            system.arrive([call(name, at, deadline=at + limit)])
+    system.run()
+    short = [one for one, end in system.answered.items() if one.model == "c" and end <= one.deadline]
+    assert len(short) >= 0.8 * 980 * 6
+
+
+def test_a_device_of_several_slots_has_so_much_more_time() -> None:
+    """Four slots: what waits is no reason to let urgent calls go while all of it can be in time."""
+    models = {"bulk": ModelBatching(max_rows=32), "brief": ModelBatching(max_rows=4)}
+    system = Simulation(
+        BatchingSettings(slots=4, models=models), lambda model, rows: 0.042 if model == "bulk" else 0.010
+    )
+    rng = Random(1)
+    for name, qps, limit in (("bulk", 2200.0, 0.4), ("brief", 560.0, 0.085)):
+        at = 0.0
+        while (at := at + rng.expovariate(qps)) < 6.0:
+            system.arrive([call(name, at, deadline=at + limit)])
+    system.run()
+    brief = [one for one, end in system.answered.items() if one.model == "brief" and end <= one.deadline]
+    assert len(brief) >= 0.9 * 560 * 6
+
+
+def test_a_model_that_never_stays_is_tried_once_so_that_its_switch_is_known() -> None:
+    """Its batches seem to take 34 ms; without the switch they take 4."""
+    models = {name: ModelBatching(max_rows=4) for name in "ab"}
+    system = Simulation(BatchingSettings(models=models), fixed(0.004), lambda model: SWITCH)
+    system.arrive(call("ab"[i % 2], 0.010 * i, deadline=0.010 * i + 0.5) for i in range(600))
+    system.run()
+    for name in "ab":
+        times = system.scheduler.times(name)
+        assert times is not None
+        assert times.expected(4) == pytest.approx(0.004, rel=0.2)
+    assert system.in_time() >= 0.99 * 600
+
+
+def test_a_way_is_not_longer_than_a_batch_that_went_it() -> None:
+    """A slow first batch, then calls that always fill the next one: a batch must not be taken for the way to it."""
+    slow = [0.050]
+    system = Simulation(
+        BatchingSettings(models={"m": ModelBatching(max_rows=10)}), lambda model, rows: slow.pop() if slow else BATCH
+    )
+    system.arrive(call("m", i / 520, deadline=i / 520 + 0.2) for i in range(3000))
+    system.run()
+    times = system.scheduler.times("m")
+    assert times is not None
+    assert times.expected(10) == pytest.approx(BATCH, rel=0.1)
+
+
+def test_a_server_that_gathers_by_itself_leaves_the_device_to_the_others() -> None:
+    """However much of it waits, who is next on the device is chosen as if it were not there."""
+
+    def order(beside: int) -> list[str]:
+        models = {name: ModelBatching(max_rows=rows, switch_ms=0) for name, rows in (("a", 4), ("b", 1))}
+        models["own"] = ModelBatching(max_rows=1, slots=1)
+        scheduler, order = Scheduler(BatchingSettings(slots=1, ahead=0, models=models)), list[str]()
+        for now, one in ((0.0, call("a")), (1.0, by_server("own")), (2.9, call("b"))):
+            for effect in scheduler.add(one, now):
+                assert isinstance(effect, Send)
+                assert not scheduler.finished(effect.batch.number, now + BATCH, answered=True)
+        now, effects = 3.0, list[Effect]()
+        for one in [by_server("own", now, deadline=now + 0.3) for _ in range(beside)]:
+            effects += scheduler.add(one, now)
+        for one in [*(call("a", now, deadline=now + 2.0) for _ in range(40)), call("b", now, deadline=now + 0.13)]:
+            effects += scheduler.add(one, now)
+        while sent := [effect.batch for effect in effects if isinstance(effect, Send) and effect.batch.model != "own"]:
+            now += BATCH
+            order += [batch.model for batch in sent]
+            effects = [each for batch in sent for each in scheduler.finished(batch.number, now, answered=True)]
+        return order
+
+    assert "b" in order(0)
+    assert order(0) == order(60)
+
+
+def test_what_is_more_important_goes_first_among_models_too() -> None:
+    """A device with too little time: calls of priority 1 are all in time, whichever model has more to do."""
+    models = {name: ModelBatching(max_rows=4) for name in "ab"}
+    system = Simulation(BatchingSettings(models=models), fixed(BATCH), lambda model: 0.005)
+    system.arrive(call("a", i / 400, deadline=i / 400 + 0.3) for i in range(1600))
+    system.arrive(call("b", i / 20, deadline=i / 20 + 0.3, priority=1) for i in range(80))
+    system.run()
+    assert sum(one.model == "b" and end <= one.deadline for one, end in system.answered.items()) >= 78
+    assert not [one for one in system.dropped if one.priority]

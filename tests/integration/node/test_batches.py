@@ -112,13 +112,18 @@ Ask = Callable[[int, dict[str, str]], Awaitable[Any]]
 
 
 async def same_bytes_in_fewer_batches(node: CachedNode, ask: Ask, most: int) -> None:
-    """All calls alone, then all at once: the same replies, in at most so many batches."""
+    """All calls alone, then all at once: the same replies, in at most so many batches.
+
+    On a machine that is slow enough they do not come at once: then they come once more.
+    """
     alone = [await ask(number, ALONE) for number in range(CALLS)]
-    before = await batches(node)
-    together = await asyncio.gather(*[ask(number, SHARING) for number in range(CALLS)])
-    assert list(together) == alone
-    sent = await batches(node) - before
-    assert 0 < sent <= most
+    async with asyncio.timeout(120):
+        sent = 0.0
+        while not 0 < sent <= most:
+            before = await batches(node)
+            together = await asyncio.gather(*[ask(number, SHARING) for number in range(CALLS)])
+            assert list(together) == alone
+            sent = await batches(node) - before
 
 
 def told(reply: RestReply) -> Any:
@@ -240,15 +245,17 @@ async def test_a_poisoned_call_among_32_fails_alone_in_tritons_words(before_trit
     async with rest_client(before_triton.agent.http) as http:
         (await ask_all(http, [0.0]))[0].raise_for_status()
         values = [666.0 if number == 19 else float(number) for number in range(33)]
-        replies = await ask_all(http, values)
-        for value, reply in zip(values, replies, strict=True):
-            if value == 666.0:
-                assert reply.status_code == 500
-                assert "a row that cannot be" in reply.json()["error"]
-            else:
-                assert reply.json()["outputs"][0]["data"] == [2 * value, 0.0]
-    ended = await counted(before_triton, "tbms_batches_ended_total")
-    assert ended['model="m",outcome="again"'] >= 1
+        async with asyncio.timeout(120):
+            in_company = False
+            while not in_company:
+                replies = await ask_all(http, values)
+                for value, reply in zip(values, replies, strict=True):
+                    if value == 666.0:
+                        assert reply.status_code == 500
+                        assert "a row that cannot be" in reply.json()["error"]
+                    else:
+                        assert reply.json()["outputs"][0]["data"] == [2 * value, 0.0]
+                in_company = 'model="m",outcome="again"' in await counted(before_triton, "tbms_batches_ended_total")
 
 
 @pytest.mark.triton
