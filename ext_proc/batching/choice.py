@@ -193,8 +193,11 @@ class Choice:
         return device.has_room(model) and (not self._is_shared(now) or device.soon_free(model) <= now)
 
     def _is_shared(self, now: float) -> bool:
-        """Whether several models have had batches lately: what is handed over now is ahead of all that comes later."""
-        return now - self._device.switched_at < self._patience
+        """Whether several models have had batches lately: what is handed over now is ahead of all that comes later.
+
+        Of several slots one is free soon, whatever is handed over; and each would be idle for as long as the way is.
+        """
+        return self._device.slots == 1 and now - self._device.switched_at < self._patience
 
     def _is_trial(self, model: Model) -> bool:
         """Whether its next batch would be the first that tells what a switch to it costs."""

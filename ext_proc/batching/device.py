@@ -62,8 +62,8 @@ class Model:
     """What going over to it from another model has cost, in seconds; noise may bring it below 0."""
     switches: int = 0
     """How often that was seen."""
-    has_found_free: bool = False
-    """Whether one has found the device free that was no switch: else nobody knows which of both took the time."""
+    mixed: bool = False
+    """Whether `times` have a switch in them whose cost nobody knew: one batch, the first."""
     has_stayed: bool = False
     """Whether a batch of it was ever handed over after another one of its own: only that tells what a switch is."""
 
@@ -112,11 +112,8 @@ class Model:
             self.followers += 1
             news = max(_NEWS, 1 / self.followers) * (self.times.believed(rows, seconds) - self.times.expected(rows))
             longer = min(max(news, -self.times.constant), self.way)
+            self.way -= longer
             self.times.shift(longer)
-            if longer < 0 and not self.has_found_free:
-                self.switch -= longer
-            else:
-                self.way -= longer
             if self.expected(rows) - handed > _TOO_LONG * handed:
                 self.way = max(0.0, handed - self.times.expected(rows))
         self.least = min(self.least, seconds + self.way)
@@ -129,6 +126,13 @@ class Model:
         if self.switch < least:
             self.times.shift(self.switch - least)
             self.switch = least
+
+    def unmix(self, rows: int, seconds: float) -> None:
+        """The first batch that was no switch took so long: what the one before took longer was its switch."""
+        self.switch = max(0.0, self.times.expected(rows) - seconds)
+        self.times, self.mixed = BatchTimes(), False
+        self.way = min(self.way, _WAY * seconds)
+        self.least = min(self.least, seconds + self.way)
 
     def _forget_cold(self, seconds: float) -> bool:
         """Whether one that took so long shows that all before it were not like those to come; they are forgotten."""
@@ -320,13 +324,15 @@ class Device:
         assert ended.started is not None
         if ended.found_free:
             switch = model.switch_seconds if ended.switched else 0.0
-            look = 0.0 if ended.switched or ended.server_batches else self._in_a_row / _LOOK_EVERY
-            model.has_found_free = model.has_found_free or not ended.switched
+            tells_way = not (ended.switched or ended.server_batches or model.mixed)
+            look = self._in_a_row / _LOOK_EVERY if tells_way else 0.0
             seconds = model.found_free(rows, now - ended.handed, switch, _LOOK_NEWS * min(1.0, look))
         else:
             seconds = max(0.0, now - ended.started)
-            if not ended.switched:
+            if not (ended.switched or model.mixed):
                 model.tell_apart(rows, seconds, now - ended.handed)
+        if model.mixed and not ended.switched:
+            model.unmix(rows, seconds)
         times = model.times
         expected = times.expected(rows)
         if not ended.server_batches:
@@ -339,3 +345,4 @@ class Device:
             model.switched(seconds - expected)
         else:
             times.observe(rows, max(0.0, seconds - model.switch_seconds))
+            model.mixed = model.settings.switch_ms is None and self.switched_at > -inf

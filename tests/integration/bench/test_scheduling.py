@@ -55,3 +55,4 @@ def test_the_scheduler_stands_up_to_the_best_of_them() -> None:
     outcomes = [outcome(load(number)) for number in (3, 6, 8, 24, 26, 54)]
     assert min(one.vs_best for one in outcomes) >= 0.9
     assert mean(one.vs_best for one in outcomes) >= 1.0
+    assert min(one.on_a_way_vs_best for one in outcomes) >= 0.85
