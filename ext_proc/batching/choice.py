@@ -24,7 +24,8 @@ from math import inf
 from typing import Final
 
 from ext_proc.batching.arrivals import Arrivals
-from ext_proc.batching.device import Device, Model
+from ext_proc.batching.device import Device
+from ext_proc.batching.model import Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.waiting import Leaving, Waiting
 

@@ -16,7 +16,8 @@ from typing import Final
 from ext_proc.batching.arrivals import Arrivals
 from ext_proc.batching.batch_time import BatchTimes
 from ext_proc.batching.choice import DOUBT, Choice
-from ext_proc.batching.device import Device, Model
+from ext_proc.batching.device import Device
+from ext_proc.batching.model import Model
 from ext_proc.batching.queue import BatchQueue
 from ext_proc.batching.settings import BatchingSettings
 from ext_proc.batching.waiting import Batch, Drop, Dropped, Effect, Leaving, Send, State, Waiting
