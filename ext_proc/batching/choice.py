@@ -136,9 +136,8 @@ class Choice:
 
     def _tells_next(self, queue: BatchQueue, model: Model, now: float) -> bool:
         """Whether the next call is known, and only those of this queue have to do with when its batch leaves."""
-        if len(self._queues) > 1 or self._device.width(model) > 1:  # others lose by a wait, or it would be for less
-            return False
-        if self._is_shared(now):
+        # Others lose by a wait, or may do so soon, or it would be for less.
+        if len(self._queues) > 1 or self._device.width(model) > 1 or self._is_shared(now):
             return False
         most, arrivals = queue.settings.max_rows, self._arrivals
         return arrivals.tell_next(queue) and arrivals.rows * model.expected(most) <= _BUSY * most * arrivals.gap

@@ -163,7 +163,8 @@ class Device:
         started = now + model.way if free else None
         switched = not own and model is not self.last
         if switched:
-            self.switched_at = now if self.last is not None else -inf
+            if self.last is not None:
+                self.switched_at = now
             self.last = model
             self.turn_end = now + self.until_free(now, model) + _TURN * model.switch_seconds
         elif not own:
@@ -213,8 +214,10 @@ class Device:
         times = model.times
         expected = times.expected(rows)
         if not ended.server_batches:
-            self._in_a_row = 0 if ended.found_free else self._in_a_row + 1
-            self._unsure = 0 if ended.found_free else self._unsure
+            if ended.found_free:
+                self._in_a_row = self._unsure = 0
+            else:
+                self._in_a_row += 1
             self._slots.observe(ended.beside, expected, seconds)
         if not ended.switched:
             times.observe(rows, seconds)

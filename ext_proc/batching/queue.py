@@ -87,7 +87,7 @@ class BatchQueue:
     @property
     def priority(self) -> int:
         """The highest of its calls; groups that are asked again do not count."""
-        return -self._calls[0].order[0] if self._calls else 0
+        return self._calls[0].priority if self._calls else 0
 
     @property
     def asks_again(self) -> bool:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, repeat
+from itertools import islice, takewhile
 from random import Random
+
+from ext_proc.planning.simulation import evenly, poisson
 
 SECONDS = 6.0  # of calls
 _TIGHTEST, _LOOSEST = 2.0, 25.0  # a limit, in switches and full batches of its model
@@ -55,12 +57,10 @@ def load(seed: int) -> Load:
         most = rng.choice([1, 1, 3])
         rows_a_second = kind.max_rows / kind.seconds(kind.max_rows) * slots * demand * shares[name]
         qps = rows_a_second / sum(shares.values()) / ((1 + most) / 2)
-        gaps = repeat(1 / qps) if rng.random() < 0.3 else (rng.expovariate(qps) for _ in repeat(None))
+        arrivals = islice(evenly(qps), 1, None) if rng.random() < 0.3 else poisson(qps, rng.expovariate)
         limit = (kind.switch + kind.seconds(kind.max_rows)) * rng.uniform(_TIGHTEST, _LOOSEST)
         spread = rng.choice([1.0, 3.0])
-        for at in accumulate(gaps):
-            if at > SECONDS:
-                break
+        for at in takewhile(lambda at: at <= SECONDS, arrivals):
             rows = min(rng.randint(1, most), kind.max_rows)
             calls.append(Arrival(at, at + limit * rng.uniform(1.0, spread), name, rows))
     calls.sort(key=lambda call: call.at)

@@ -9,8 +9,11 @@ from heapq import heapreplace
 
 from integration.bench.scheduling.loads import Arrival, Kind, Load
 
-Queues = Mapping[str, list[tuple[float, float, int]]]
-"""Of each model with calls: deadline, arrival and rows of each, in this order."""
+Calls = list[tuple[float, float, int]]
+"""Deadline, arrival and rows of each, in this order."""
+
+Queues = Mapping[str, Calls]
+"""Of each model with calls."""
 
 Rule = Callable[[Load, Queues, str], str]
 """Which model is next, after the one that ran last."""
@@ -24,7 +27,7 @@ def answered_in_time(load: Load, rule: Rule) -> int:
     A call that would be late, were it sent alone and next, is dropped. A batch has so many rows that its first call is
     in time.
     """
-    queues: dict[str, list[tuple[float, float, int]]] = {}
+    queues: dict[str, Calls] = {}
     slots = [(0.0, "")] * load.slots
     served = dict.fromkeys(load.kinds, 0.0)
     calls, come, good = load.calls, 0, 0
@@ -43,10 +46,11 @@ def answered_in_time(load: Load, rule: Rule) -> int:
         longest = min(queues, key=lambda name: served[name])
         kind = load.kinds[longest if now - served[longest] > _PATIENCE else rule(load, queues, last)]
         served[kind.name] = now
-        batch, rows = _batch(kind, queues[kind.name], now + _switch(kind, last))
+        start = now + _switch(kind, last)
+        batch, rows = _batch(kind, queues[kind.name], start)
         if not queues[kind.name]:
             del queues[kind.name]
-        end = now + _switch(kind, last) + kind.seconds(rows)
+        end = start + kind.seconds(rows)
         good += sum(deadline >= end for deadline, _, _ in batch)
         heapreplace(slots, (end, kind.name))
 
@@ -89,11 +93,11 @@ def _switch(kind: Kind, last: str) -> float:
     return 0.0 if kind.name == last else kind.switch
 
 
-def _join(queues: dict[str, list[tuple[float, float, int]]], call: Arrival) -> None:
+def _join(queues: dict[str, Calls], call: Arrival) -> None:
     insort(queues.setdefault(call.model, []), (call.deadline, call.at, call.rows))
 
 
-def _drop_late(load: Load, queues: dict[str, list[tuple[float, float, int]]], now: float, last: str) -> None:
+def _drop_late(load: Load, queues: dict[str, Calls], now: float, last: str) -> None:
     for name, waiting in [*queues.items()]:
         kind = load.kinds[name]
         start = now + _switch(kind, last)
@@ -104,9 +108,7 @@ def _drop_late(load: Load, queues: dict[str, list[tuple[float, float, int]]], no
             del queues[name]
 
 
-def _batch(
-    kind: Kind, waiting: list[tuple[float, float, int]], start: float
-) -> tuple[list[tuple[float, float, int]], int]:
+def _batch(kind: Kind, waiting: Calls, start: float) -> tuple[Calls, int]:
     """The first calls that fit, taken out, and their rows."""
     most = kind.max_rows
     if kind.slope > 0:

@@ -1,6 +1,6 @@
 """What a scheduler makes of a device that has too little time, or had: in virtual time, with limits on all calls."""
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from random import Random
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from ext_proc.batching.scheduler import Scheduler
 from ext_proc.batching.settings import BatchingSettings, ModelBatching
 from ext_proc.batching.waiting import Dropped, Effect, Send
-from ext_proc.planning.simulation import Cost, Simulation
+from ext_proc.planning.simulation import Cost, Simulation, poisson
 from tests.ext_proc.batching.calls import by_server, call, fixed
 
 BATCH, SWITCH, MAX_ROWS = 0.020, 0.030, 10
@@ -40,6 +40,20 @@ def shared(qps: float, limit: float, seconds: float, *, switch_ms: float | None,
 def in_time(system: Simulation, since: float) -> int:
     """Calls that came since then and were answered by their deadline."""
     return sum(one.arrived >= since and end <= one.deadline for one, end in system.answered.items())
+
+
+def in_time_of(system: Simulation, model: str) -> int:
+    """Calls of the model that were answered by their deadline."""
+    return sum(one.model == model and end <= one.deadline for one, end in system.answered.items())
+
+
+def by_chance(system: Simulation, *loads: tuple[str, float, float]) -> None:
+    """Six seconds of calls that know nothing of one another: model, calls a second, and limit of each."""
+    rng = Random(1)
+    for name, qps, limit in loads:
+        for at in takewhile(lambda at: at < 6.0, poisson(qps, rng.expovariate)):
+            system.arrive([call(name, at, deadline=at + limit)])
+    system.run()
 
 
 @pytest.mark.parametrize("switch_ms", [30.0, None])
@@ -145,14 +159,8 @@ def test_short_limits_are_kept_beside_long_batches() -> None:
     base, most = {"a": 0.050, "b": 0.050, "c": 0.010}, {"a": 4, "b": 4, "c": 32}
     models = {name: ModelBatching(max_rows=most[name]) for name in NAMES}
     system = Simulation(BatchingSettings(models=models), lambda model, rows: base[model], lambda model: SWITCH)
-    rng = Random(1)
-    for name, qps, limit in (("a", 28.0, 0.67), ("b", 14.0, 3.0), ("c", 980.0, 0.11)):
-        at = 0.0
-        while (at := at + rng.expovariate(qps)) < 6.0:
-            system.arrive([call(name, at, deadline=at + limit)])
-    system.run()
-    short = [one for one, end in system.answered.items() if one.model == "c" and end <= one.deadline]
-    assert len(short) >= 0.8 * 980 * 6
+    by_chance(system, ("a", 28.0, 0.67), ("b", 14.0, 3.0), ("c", 980.0, 0.11))
+    assert in_time_of(system, "c") >= 0.8 * 980 * 6
 
 
 def test_a_device_of_several_slots_has_so_much_more_time() -> None:
@@ -161,14 +169,8 @@ def test_a_device_of_several_slots_has_so_much_more_time() -> None:
     system = Simulation(
         BatchingSettings(slots=4, models=models), lambda model, rows: 0.042 if model == "bulk" else 0.010
     )
-    rng = Random(1)
-    for name, qps, limit in (("bulk", 2200.0, 0.4), ("brief", 560.0, 0.085)):
-        at = 0.0
-        while (at := at + rng.expovariate(qps)) < 6.0:
-            system.arrive([call(name, at, deadline=at + limit)])
-    system.run()
-    brief = [one for one, end in system.answered.items() if one.model == "brief" and end <= one.deadline]
-    assert len(brief) >= 0.9 * 560 * 6
+    by_chance(system, ("bulk", 2200.0, 0.4), ("brief", 560.0, 0.085))
+    assert in_time_of(system, "brief") >= 0.9 * 560 * 6
 
 
 def test_a_model_that_never_stays_is_tried_once_so_that_its_switch_is_known() -> None:
@@ -230,5 +232,5 @@ def test_what_is_more_important_goes_first_among_models_too() -> None:
     system.arrive(call("a", i / 400, deadline=i / 400 + 0.3) for i in range(1600))
     system.arrive(call("b", i / 20, deadline=i / 20 + 0.3, priority=1) for i in range(80))
     system.run()
-    assert sum(one.model == "b" and end <= one.deadline for one, end in system.answered.items()) >= 78
+    assert in_time_of(system, "b") >= 78
     assert not [one for one in system.dropped if one.priority]
